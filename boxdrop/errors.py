@@ -1,0 +1,43 @@
+"""The one family of exceptions that boxdrop raises on purpose.
+
+Each message names the thing that is wrong and the way out of it; the command line prints the message alone.
+"""
+
+
+class BoxdropError(Exception):
+    """Base of everything that boxdrop raises on purpose. The text is written for the user."""
+
+
+class LabelSetError(BoxdropError):
+    """A label set that cannot be used: names the file, the line and the mend."""
+
+
+class ImageError(BoxdropError):
+    """An image that cannot be used. It fails alone: the run it is part of goes on.
+
+    Attributes:
+        reason: a short stable word for tables and metrics (``truncated``, ``too_many_pixels``, …).
+        width, height: upright size in pixels where the header told it before the failure, else None.
+    """
+
+    def __init__(self, reason: str, message: str, *, width: int | None = None, height: int | None = None):
+        super().__init__(message)
+        self.reason = reason
+        self.width = width
+        self.height = height
+
+
+class BundleError(BoxdropError):
+    """A detector bundle that is missing, incomplete, altered or of an unknown format."""
+
+
+class PredictionError(BoxdropError):
+    """A prediction record that is not valid: names the record and the field."""
+
+
+class LabelStudioError(BoxdropError):
+    """Label Studio is unreachable, refused the call, or answered something that cannot be right."""
+
+
+class LocalError(BoxdropError):
+    """A service of the system on this machine could not be started, reached or stopped."""
