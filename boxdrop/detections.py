@@ -1,8 +1,8 @@
 """Detections: what a detector found in one image, as arrays, and how boxes are chosen from them.
 
-A detector reports *candidates* down to a low floor. `select` turns candidates into the boxes that people see:
-thresholds label by label, then one box where several labels claim the same object. Candidates are stored, so a
-changed threshold needs no detector: selecting from stored candidates gives what detecting again would give.
+A detector reports *candidates* down to a low floor. `select` turns candidates into the boxes that people
+see: thresholds label by label, then one box where several labels claim the same object. Candidates are stored,
+so a changed threshold needs no detector: selecting from stored ones gives what detecting again would give.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Boxes = NDArray[np.float32]
 
 NMS_IOU = 0.5
-"""Two boxes of one label that overlap by more than this IoU are one object (the value OWL-ViT, COCO and YOLO use)."""
+"""Two boxes of one label that overlap by more than this IoU are one object (0.5 counts as a hit in COCO)."""
 
 RIVAL_IOU = 0.7
 """Two boxes of different labels that overlap by more than this IoU are one object with two names.
@@ -36,7 +36,7 @@ class Detections:
         labels: int64 [N], index into `LabelSet.labels`.
         prompts: int64 [N], index into `LabelSet.prompts`: the prompt that gave the score.
         queries: int64 [N], the detector's own candidate number; one query is one box under all its labels.
-        rivals: for each box, (index of label, score) of the labels that lost it, best first; empty before `select`.
+        rivals: for each box, (index of label, score) of the labels that lost it, best first; `select` fills it.
     """
 
     boxes: Boxes
@@ -72,14 +72,15 @@ def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
     intersection = np.clip(sides, 0, None).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
     union = (box[2:] - box[:2]).prod() + areas - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: NDArray[np.float32] = np.zeros_like(intersection)
+    return np.divide(intersection, union, out=overlap, where=union > 0)
 
 
 def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_PER_LABEL) -> Detections:
     """Non-maximum suppression within each label, greedy by score.
 
-    Dropping low scores before or after it gives the same boxes, since a box is only ever suppressed by a better
-    one of its own label, which has the same threshold. That is what lets thresholds change later.
+    Dropping low scores before or after it gives the same boxes, since a box is only ever suppressed by a
+    better one of its own label, which has the same threshold. That is what lets thresholds change later.
 
     Args:
         candidates: in any order.
@@ -115,8 +116,8 @@ def select(
     Args:
         candidates: after `suppress`, with scores down to the floor.
         thresholds: for each label of the label set, the lowest score to show.
-        rival_iou: overlap above which boxes of different labels are one object, whose name is the better score's;
-            the loser is kept among the winner's rivals. None compares only boxes of one query, which is the
+        rival_iou: overlap above which boxes of different labels are one object, named by the better score; the
+            loser is kept among the winner's rivals. None compares only boxes of one query, which is the
             "maximum over labels" of transformers' post-processing.
 
     Returns:
@@ -150,4 +151,5 @@ def select(
 
 def _by_score(detections: Detections) -> NDArray[np.int64]:
     """Order by score, ties by query and then label, so that the same input always gives the same output."""
-    return np.lexsort((detections.labels, detections.queries, -detections.scores))
+    order: NDArray[np.int64] = np.lexsort((detections.labels, detections.queries, -detections.scores))
+    return order

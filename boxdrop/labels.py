@@ -162,7 +162,7 @@ class LabelSet:
     def digest(self, bundle_digest: str) -> str:
         """Hash what needs the detector again: the bundle and each label's prompts.
 
-        Order, captions, colours, ids and thresholds are not in it: changing them re-publishes stored candidates.
+        Order, caption, colours, ids and thresholds are not in it: they change what stored candidates become.
 
         Returns:
             64 hexadecimal digits.
@@ -178,7 +178,7 @@ class LabelSet:
         """Keep the ids that names already have; new names get ids never used before.
 
         Args:
-            known: every name that the project ever had, with its id; names since removed keep theirs reserved.
+            known: every name that the project ever had, with its id; names since removed stay reserved.
         """
         following = max(known.values(), default=-1) + 1
         labels = []
@@ -193,7 +193,7 @@ class LabelSet:
 
 
 def color_of(class_id: int) -> str:
-    """Colour of a class id, ``#rrggbb``: hues a golden ratio apart, so that neighbours differ for any number."""
+    """Colour of a class id, ``#rrggbb``: hues a golden ratio apart, so that neighbours always differ."""
     hue = (0.02 + class_id * _GOLDEN_RATIO) % 1.0
     lightness = (0.46, 0.58, 0.38)[class_id // 8 % 3]
     red, green, blue = (round(255 * value) for value in colorsys.hls_to_rgb(hue, lightness, 0.78))
@@ -282,7 +282,7 @@ class _Parser:
                 if owner != name:
                     raise self.error(
                         draft.line,
-                        f"prompt {prompt!r} belongs to {owner!r} and {name!r}; keep it in one of them",
+                        f"prompt {prompt!r} belongs to {owner!r} and {name!r}; keep it in one",
                     )
                 if prompt not in prompts:
                     prompts.append(prompt)
