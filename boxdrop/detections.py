@@ -1,7 +1,7 @@
 """Detections: what a detector found in one image, as arrays, and how boxes are chosen from them.
 
 A detector reports *candidates* down to a low floor. `select` turns candidates into the boxes that people
-see: thresholds label by label, then one box where several labels claim the same object. Candidates are stored,
+see: thresholds label by label, then one box where several labels claim one object. Candidates are stored,
 so a changed threshold needs no detector: selecting from stored ones gives what detecting again would give.
 """
 
@@ -36,7 +36,7 @@ class Detections:
         labels: int64 [N], index into `LabelSet.labels`.
         prompts: int64 [N], index into `LabelSet.prompts`: the prompt that gave the score.
         queries: int64 [N], the detector's own candidate number; one query is one box under all its labels.
-        rivals: for each box, (index of label, score) of the labels that lost it, best first; `select` fills it.
+        rivals: for each box, (index of label, score) of the labels that lost it, best first; set by `select`.
     """
 
     boxes: Boxes
@@ -73,7 +73,8 @@ def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
     union = (box[2:] - box[:2]).prod() + areas - intersection
     overlap: NDArray[np.float32] = np.zeros_like(intersection)
-    return np.divide(intersection, union, out=overlap, where=union > 0)
+    np.divide(intersection, union, out=overlap, where=union > 0)
+    return overlap
 
 
 def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_PER_LABEL) -> Detections:
@@ -116,8 +117,8 @@ def select(
     Args:
         candidates: after `suppress`, with scores down to the floor.
         thresholds: for each label of the label set, the lowest score to show.
-        rival_iou: overlap above which boxes of different labels are one object, named by the better score; the
-            loser is kept among the winner's rivals. None compares only boxes of one query, which is the
+        rival_iou: overlap above which boxes of different labels are one object, named by the better score;
+            the loser is kept among the winner's rivals. None compares only boxes of one query, which is the
             "maximum over labels" of transformers' post-processing.
 
     Returns:
