@@ -92,25 +92,32 @@ class LabelSet:
         return _Parser(source).parse(text)
 
     @classmethod
+    def from_file(cls, path: Path) -> "LabelSet":
+        """Read a ``labels.yaml`` file.
+
+        Raises:
+            LabelSetError: the file cannot be read, or `from_yaml` finds a mistake in it.
+        """
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise LabelSetError(f"{path}: no such file") from None
+        except UnicodeDecodeError:
+            raise LabelSetError(f"{path}: this is not UTF-8 text; save it as UTF-8") from None
+        except OSError as error:
+            raise LabelSetError(f"{path}: cannot be read: {error.strerror}") from None
+        return cls.from_yaml(text, source=str(path))
+
+    @classmethod
     def load(cls, labels: str) -> "LabelSet":
         """Read a label set from a path to a YAML file, or from the short form itself.
 
         What ends in ``.yaml`` or ``.yml``, or is an existing file, is a path.
         """
         path = Path(labels)
-        if path.suffix.lower() not in (".yaml", ".yml") and not _is_file(path):
-            return cls.from_short_form(labels)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise LabelSetError(
-                f"{labels}: there is no such file; give a path or the names themselves"
-            ) from None
-        except UnicodeDecodeError:
-            raise LabelSetError(f"{labels}: this is not UTF-8 text; save it as UTF-8") from None
-        except OSError as error:
-            raise LabelSetError(f"{labels}: cannot be read: {error.strerror}") from None
-        return cls.from_yaml(text, source=labels)
+        if path.suffix.lower() in (".yaml", ".yml") or _is_file(path):
+            return cls.from_file(path)
+        return cls.from_short_form(labels)
 
     def to_yaml(self) -> str:
         """Write everything, ids and colours included: `from_yaml` of it is equal to this label set."""
@@ -173,6 +180,16 @@ class LabelSet:
         }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def with_threshold(self, threshold: float) -> "LabelSet":
+        """Give a threshold to the labels that have none of their own."""
+        return replace(
+            self,
+            labels=tuple(
+                replace(label, threshold=threshold) if label.threshold is None else label
+                for label in self.labels
+            ),
+        )
 
     def with_frozen_ids(self, known: Mapping[str, int]) -> "LabelSet":
         """Keep the ids that names already have; new names get ids never used before.

@@ -1,0 +1,81 @@
+# Two commands set everything up, and may be run again at any time:
+#   make demo   the main job, from a fresh machine: sample images in, boxes to verify in Label Studio
+#   make test   everything the gate checks: lint, types, tests
+# All of it stays in this folder: .venv (Python packages) and .boxdrop (Label Studio and its data).
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+export BOXDROP_HOME := $(CURDIR)/.boxdrop
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint types check format requirements chromium clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '2,4s/^# //p' Makefile
+	@echo "  make lint | types | check   parts of make test: ruff, mypy, pytest"
+	@echo "  make format                 put the code into its format"
+	@echo "  make requirements           compile requirements/*.txt anew from pyproject.toml"
+	@echo "  make clean                  stop Label Studio; remove .venv and caches (.boxdrop with your work stays)"
+
+demo: .venv/demo
+	@echo "== Starting Label Studio on this machine (the first time it is installed: about a minute, 1 GB)"
+	$(BIN)/boxdrop local up
+	@echo "== Finding fruit in the sample images and publishing the boxes"
+	$(BIN)/boxdrop annotate boxdrop/demo/scenes --out boxdrop-out/fruit-baskets --label-studio local
+
+test: lint types check
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test
+	$(BIN)/mypy
+
+check: .venv/test chromium
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "boxdrop needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@echo "== Making .venv"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv
+
+.venv/demo: requirements/demo.txt pyproject.toml | .venv/bin/uv
+	@echo "== Installing boxdrop into .venv"
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/demo.txt
+	$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+# torch goes first and by pip: it picks the build that suits the machine.
+.venv/torch: | .venv/bin/uv
+	@echo "== Installing $(TORCH), to compare exported detectors with their source"
+	$(BIN)/pip install --quiet '$(TORCH)'
+	@touch $@
+
+.venv/test: requirements/test.txt pyproject.toml .venv/torch
+	@echo "== Installing boxdrop and what its tests need into .venv"
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/test.txt
+	$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@ .venv/demo
+
+chromium:
+	@scripts/install_chromium.sh
+
+requirements: | .venv/bin/uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
+	  --custom-compile-command "make requirements" \
+	  --extra heic --extra s3 --extra labelstudio pyproject.toml -o requirements/demo.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
+	  --custom-compile-command "make requirements" \
+	  --extra dev -c requirements/demo.txt pyproject.toml -o requirements/test.txt
+
+clean:
+	-[ ! -x $(BIN)/boxdrop ] || $(BIN)/boxdrop local down
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

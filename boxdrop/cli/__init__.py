@@ -1,0 +1,63 @@
+"""The command line: one module a command group, imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from boxdrop import __version__
+from boxdrop.errors import BoxdropError
+
+_COMMANDS = {
+    "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
+    "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when the command is asked for: ``boxdrop --help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BoxdropError as error:
+            click.secho(f"boxdrop: {error}", fg="red", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="boxdrop")
+def boxdrop() -> None:
+    """Drop images in a bucket, get boxes to verify.
+
+    \b
+    Try it on a folder of your own:
+      boxdrop annotate photos/ --labels "pineapple, banana, apple"
+    and see the boxes in Label Studio:
+      boxdrop local up
+      boxdrop annotate photos/ --labels "pineapple, banana, apple" --label-studio local
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the ``boxdrop`` command: exits 0, 1 for an error that it explains, 130 for Ctrl-C."""
+    try:
+        boxdrop.main(arguments, prog_name="boxdrop", standalone_mode=True)
+    except KeyboardInterrupt:  # click turns most of them into Abort, which ends in exit code 1
+        sys.exit(130)

@@ -1,0 +1,227 @@
+"""``boxdrop annotate``: the whole job on one machine."""
+
+import threading
+import time
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labels import LabelSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from boxdrop.annotate import Annotation, Summary
+    from boxdrop.detect import Detector
+    from boxdrop.sources import Source
+
+DEMO_NOTICE = (
+    "Using the demo detector: small, and trained on drawings. For photographs, export OWLv2 "
+    "(python -m model_export --help) and give it with --detector."
+)
+_SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a bar on
+
+
+@click.command(no_args_is_help=True)
+@click.argument("source")
+@click.option("--labels", help="What to look for: 'pineapple, banana, apple', or a labels.yaml.")
+@click.option(
+    "--project",
+    type=click.Path(dir_okay=False),
+    help="A labels.yaml: labels with synonyms and thresholds, caption, detector. "
+    "Without --labels and --project, the labels.yaml in the folder SOURCE is used.",
+)
+@click.option(
+    "--detector",
+    metavar="BUNDLE",
+    help="Folder of an exported detector (see: python -m model_export --help). Default: the small demo "
+    "detector that ships with boxdrop, which is for drawings.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Output folder. Default: NAME-boxes, here.",
+)
+@click.option(
+    "--label-studio",
+    metavar="URL",
+    help="Make a project in this Label Studio and publish the images with their boxes. 'local' is the one "
+    "that `boxdrop local up` started; for others, the access token is read from LABEL_STUDIO_API_KEY.",
+)
+@click.option("--title", help="Title of the project. Default: the caption, or the name of SOURCE.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Show boxes from this score on, where a label sets no threshold. Default: the detector's.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Look at the first N images only.")
+@click.option("--retry-failures", is_flag=True, help="Try again the images that failed in an earlier run.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images per batch. Default: fits the detector."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads that decode images. Default: one a core."
+)
+def annotate(
+    source: str,
+    labels: str | None,
+    project: str | None,
+    detector: str | None,
+    out: Path | None,
+    label_studio: str | None,
+    title: str | None,
+    threshold: float | None,
+    limit: int | None,
+    retry_failures: bool,
+    provider: Literal["cpu", "cuda"],
+    batch_size: int | None,
+    workers: int | None,
+) -> None:
+    """Find the boxes in SOURCE: a folder, one image, or s3://bucket/prefix.
+
+    \b
+      boxdrop annotate photos/ --labels "pineapple, banana, apple"
+      boxdrop annotate photos/ --project labels.yaml --detector bundles/owlv2
+      boxdrop annotate s3://bucket/fruit-baskets/ --labels "banana" --label-studio http://localhost:8080
+
+    Writes into the output folder: index.html (look at it first), predictions.jsonl, label-studio.json,
+    coco.json and failures.tsv. A file that cannot be read becomes a line of failures.tsv and stops nothing.
+    If the run is interrupted, the same command goes on where it stopped; if only thresholds changed, it
+    needs no time of the detector.
+    """
+    from boxdrop.annotate import Annotation
+    from boxdrop.sources import open_source
+
+    images = open_source(source)
+    label_set = _label_set(source, labels, project)
+    if threshold is not None:
+        label_set = label_set.with_threshold(threshold)
+    console = _console()
+    annotation = Annotation(
+        images,
+        label_set,
+        _load_detector(detector or label_set.detector, provider, console),
+        out or Path(f"{_name(images)}-boxes"),
+        batch_size=batch_size,
+        workers=workers,
+    )
+    console.print(f"Looking for {', '.join(label_set.names)} in {images.location}", highlight=False)
+    try:
+        with _progress(console, images, limit) as on_progress:
+            summary = annotation.run(on_progress, limit=limit, retry_failures=retry_failures)
+    except KeyboardInterrupt:
+        console.print("\nStopped. What was done is kept: run the same command again to go on.")
+        raise SystemExit(130) from None
+    _report(console, summary, annotation)
+    if label_studio:
+        _publish(console, annotation, label_studio, title or label_set.caption or _name(images))
+
+
+def _label_set(source: str, labels: str | None, project: str | None) -> LabelSet:
+    if labels and project:
+        raise BoxdropError("give --labels or --project, not both")
+    if labels or project:
+        return LabelSet.load(labels) if labels else LabelSet.from_file(Path(project or ""))
+    beside = Path(source) / "labels.yaml"
+    if not source.startswith("s3://") and beside.is_file():
+        return LabelSet.from_file(beside)
+    raise BoxdropError("say what to look for: --labels 'pineapple, banana', or --project labels.yaml")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+def _name(images: "Source") -> str:
+    return Path(images.location.removeprefix("s3://")).stem or "images"
+
+
+def _load_detector(path: str | None, provider: Literal["cpu", "cuda"], console: "Console") -> "Detector":
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect import Detector
+
+    if path is None:
+        console.print(DEMO_NOTICE, style="yellow", highlight=False)
+    return Detector.load(path or BUNDLE, provider=provider)
+
+
+@contextmanager
+def _progress(
+    console: "Console", images: "Source", limit: int | None
+) -> "Iterator[Callable[[Summary], None]]":
+    """A bar with images a second and time left; plain lines where there is no terminal."""
+    started = time.monotonic()
+    if not console.is_terminal:
+        printed = started
+
+        def print_line(summary: "Summary") -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if now - printed >= _SECONDS_BETWEEN_LINES:
+                printed = now
+                rate = summary.computed / (now - started)
+                console.print(f"{summary.computed + summary.resumed:,} images, {rate:.1f} images/s")
+
+        yield print_line
+        return
+
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]:.1f} images/s"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task("Finding boxes", total=None, rate=0.0)
+
+        def count() -> None:  # a listing alone is quick; meanwhile the bar has no end
+            total = sum(1 for _ in islice(images.images(), limit))
+            bar.update(task, total=total)
+
+        threading.Thread(target=count, daemon=True).start()
+
+        def update(summary: "Summary") -> None:
+            rate = summary.computed / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=summary.computed + summary.resumed, rate=rate)
+
+        yield update
+
+
+def _report(console: "Console", summary: "Summary", annotation: "Annotation") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    done = f"{summary.images:,} images, {summary.with_boxes:,} with boxes, {summary.boxes:,} boxes"
+    if summary.computed:
+        done += f" ({summary.computed:,} computed now in {summary.seconds:.1f} s)"
+    console.print(done, highlight=False)
+    table = Table("label", "boxes", box=None, header_style="dim")
+    for name in annotation.label_set.names:
+        table.add_row(Text(name), f"{summary.boxes_by_label.get(name, 0):,}")
+    console.print(table)
+    if summary.failures:
+        reasons = ", ".join(
+            f"{count:,} {reason}" for reason, count in sorted(summary.failures_by_reason.items())
+        )
+        console.print(
+            f"{summary.failures:,} could not be used ({reasons}): see {annotation.outputs.failures}",
+            style="yellow",
+            highlight=False,
+        )
+    console.print(f"Look at {annotation.outputs.page.resolve()}", highlight=False)
+
+
+def _publish(console: "Console", annotation: "Annotation", url: str, title: str) -> None:
+    raise NotImplementedError

@@ -1,0 +1,179 @@
+"""Files that other tools read: COCO, Label Studio's import format, a table of failures.
+
+Each writer takes record after record and keeps none. The files appear under their names only when complete.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from boxdrop.labels import LabelSet
+from boxdrop.predictions import Failure, Prediction, Record, to_json
+
+
+class AtomicFile:
+    """A text file that appears under its name only when it was written to the end.
+
+    Leaving the ``with`` block by an error removes what was written and leaves an older file as it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
+
+    def __enter__(self) -> IO[str]:
+        self._file = self._partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+        self._file.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+class RecordWriter(Protocol):
+    """Writes records to a file, one after the other."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+    def add(self, record: Record) -> None:
+        """Write one record."""
+
+
+class _FileWriter:
+    """The part that all writers share: an `AtomicFile` between a head and a tail."""
+
+    def __init__(self, path: Path) -> None:
+        self._atomic = AtomicFile(path)
+
+    def __enter__(self) -> Self:
+        self._file = self._atomic.__enter__()
+        self._file.write(self._head())
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self._finish()
+        self._atomic.__exit__(kind, error, trace)
+
+    def _head(self) -> str:
+        return ""
+
+    def _finish(self) -> None:
+        """Write what comes after the last record."""
+
+
+class PredictionWriter(_FileWriter):
+    """``predictions.jsonl``: every record as `boxdrop.predictions` writes it."""
+
+    def add(self, record: Record) -> None:
+        self._file.write(to_json(record) + "\n")
+
+
+class FailureWriter(_FileWriter):
+    """``failures.tsv``: a line an image that has no prediction; tabs and line ends in names are escaped."""
+
+    def _head(self) -> str:
+        return "image\treason\tmessage\n"
+
+    def add(self, record: Record) -> None:
+        if isinstance(record, Failure):
+            cells = (record.image, record.reason, record.message)
+            self._file.write("\t".join(_escape(cell) for cell in cells) + "\n")
+
+
+class LabelStudioWriter(_FileWriter):
+    """``label-studio.json``: tasks with predictions, to be imported by hand.
+
+    Args:
+        path: the file.
+        to_task: turns a prediction into a task.
+    """
+
+    def __init__(self, path: Path, to_task: Callable[[Prediction], dict[str, Any]]) -> None:
+        super().__init__(path)
+        self._to_task = to_task
+        self._separator = "\n"
+
+    def _head(self) -> str:
+        return "["
+
+    def add(self, record: Record) -> None:
+        if isinstance(record, Prediction):
+            self._file.write(self._separator + json.dumps(self._to_task(record)))
+            self._separator = ",\n"
+
+    def _finish(self) -> None:
+        self._file.write("\n]\n")
+
+
+class CocoWriter(_FileWriter):
+    """``coco.json``: COCO's object detection format, with a ``score`` on each annotation.
+
+    Category ids are the label set's frozen ids; boxes are [left, top, width, height] in upright pixels.
+    https://cocodataset.org/#format-data
+    """
+
+    def __init__(self, path: Path, label_set: LabelSet) -> None:
+        super().__init__(path)
+        self._label_set = label_set
+        self._images = self._annotations = 0
+
+    def __enter__(self) -> Self:
+        # Annotations come after all images in the file; __exit__ closes this.
+        self._later = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        return super().__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        with self._later:
+            super().__exit__(kind, error, trace)
+
+    def _head(self) -> str:
+        info = {"description": self._label_set.caption or "boxdrop predictions", "version": "1.0"}
+        categories = [{"id": label.id, "name": label.name} for label in self._label_set]
+        opening = f'{{"info": {json.dumps(info)},\n"licenses": [],\n'
+        return f'{opening}"categories": {json.dumps(categories)},\n"images": ['
+
+    def add(self, record: Record) -> None:
+        if isinstance(record, Failure):
+            return
+        self._images += 1
+        image = {
+            "id": self._images,
+            "file_name": record.image,
+            "width": record.width,
+            "height": record.height,
+        }
+        self._file.write((",\n" if self._images > 1 else "\n") + json.dumps(image))
+        for box in record.boxes:
+            self._annotations += 1
+            left, top, right, bottom = box.xyxy
+            width, height = right - left, bottom - top
+            annotation = {
+                "id": self._annotations,
+                "image_id": self._images,
+                "category_id": self._label_set[box.label].id,
+                "bbox": [left, top, round(width, 3), round(height, 3)],
+                "area": round(width * height, 3),
+                "iscrowd": 0,
+                "score": box.score,
+            }
+            self._later.write((",\n" if self._annotations > 1 else "\n") + json.dumps(annotation))
+
+    def _finish(self) -> None:
+        self._file.write('\n],\n"annotations": [')
+        self._later.seek(0)
+        shutil.copyfileobj(self._later, self._file)
+        self._file.write("\n]}\n")
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

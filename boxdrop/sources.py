@@ -1,0 +1,154 @@
+"""Where images come from: a folder, one file, or a prefix of an S3 bucket.
+
+A source lists its images as a stream, in a fixed order, and fetches the bytes of one.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.images import Limits, is_image_name, read_file
+from boxdrop.predictions import image_id
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image before it is fetched.
+
+    Attributes:
+        name: path below the folder with forward slashes, or ``s3://bucket/key``.
+        image_id: its identity for ever.
+        version: which content the listing saw.
+        key: what `Source.fetch` asks for: a path of this machine, or an S3 key.
+    """
+
+    name: str
+    image_id: str
+    version: str
+    key: str
+
+
+class Source(Protocol):
+    """Images as a stream, and the bytes of each."""
+
+    @property
+    def location(self) -> str:
+        """The source as the user would write it, absolute: names the source in files and messages."""
+
+    def images(self) -> Iterator[SourceImage]:
+        """List the images, in the same order every time."""
+
+    def fetch(self, image: SourceImage, limits: Limits) -> bytes:
+        """Read one image.
+
+        Raises:
+            ImageError: gone, changed since the listing, too large, or unreadable.
+        """
+
+
+class FolderSource:
+    """The image files in a folder and the folders below it, or one file by itself.
+
+    Hidden files and folders are passed over, and so is the output of an earlier run (a folder that holds a
+    ``run.json`` beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+
+    @property
+    def location(self) -> str:
+        return str(self.path)
+
+    def images(self) -> Iterator[SourceImage]:
+        if self.path.is_file():
+            yield self._image(self.path.name, str(self.path), self.path.stat())
+        else:
+            yield from self._walk(str(self.path), "")
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[SourceImage]:
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise BoxdropError(f"{folder}: this folder cannot be listed: {error.strerror}") from None
+        names = {entry.name for entry in listed}
+        if {"run.json", "predictions.jsonl"} <= names:
+            return
+        for entry in listed:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(entry.path, f"{prefix}{entry.name}/")
+            elif is_image_name(entry.name) and _is_regular(entry):
+                try:
+                    status = entry.stat()
+                except OSError:  # it went away between the listing and now
+                    continue
+                yield self._image(prefix + entry.name, entry.path, status)
+
+    @staticmethod
+    def _image(name: str, path: str, status: os.stat_result) -> SourceImage:
+        return SourceImage(name, image_id("", name), f"{status.st_mtime_ns:x}-{status.st_size}", path)
+
+    def fetch(self, image: SourceImage, limits: Limits) -> bytes:
+        return read_file(Path(image.key), limits)
+
+
+class S3Source:
+    """The objects under a prefix of an S3 bucket, read with the credentials of the environment."""
+
+    def __init__(self, url: str) -> None:
+        from boxdrop.objects import Bucket  # boto3 is an extra
+
+        bucket, _, self.prefix = url.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise BoxdropError(f"{url}: no bucket named; write s3://bucket/prefix/")
+        self.bucket = Bucket(bucket)
+
+    @property
+    def location(self) -> str:
+        return f"s3://{self.bucket.name}/{self.prefix}"
+
+    def images(self) -> Iterator[SourceImage]:
+        for listed in self.bucket.list(self.prefix):
+            if is_image_name(listed.key.rsplit("/", 1)[-1]):
+                yield SourceImage(
+                    name=f"s3://{self.bucket.name}/{listed.key}",
+                    image_id=image_id(self.bucket.name, listed.key),
+                    version=f"{listed.etag}-{listed.size}",
+                    key=listed.key,
+                )
+
+    def fetch(self, image: SourceImage, limits: Limits) -> bytes:
+        etag, _, size = image.version.rpartition("-")
+        if int(size) > limits.max_bytes:
+            raise ImageError(
+                "too_many_bytes",
+                f"{int(size):,} bytes, over the limit of {limits.max_bytes:,}; store it smaller",
+            )
+        return self.bucket.read(image.key, etag)
+
+
+def open_source(location: str) -> Source:
+    """Open a folder, a file, or ``s3://bucket/prefix``.
+
+    Raises:
+        BoxdropError: it does not exist, or the extra for S3 is not installed.
+    """
+    if location.startswith("s3://"):
+        return S3Source(location)
+    path = Path(location)
+    if not path.exists():
+        raise BoxdropError(f"{location}: no such file or folder")
+    return FolderSource(path)
+
+
+def _is_regular(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
