@@ -1,0 +1,176 @@
+"""The label set: what users write, and what must never drift."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxdrop.errors import LabelSetError
+from boxdrop.labels import Label, LabelSet, color_of
+
+FRUIT = """\
+caption: fruit baskets
+labels:
+  - pineapple
+  - name: banana
+    prompts: [banana, bunch of bananas]
+    threshold: 0.25
+  - apple
+"""
+
+
+def test_the_short_form_makes_each_name_its_own_prompt() -> None:
+    label_set = LabelSet.from_short_form("pineapple, banana ,  red   apple,")
+    assert label_set.names == ("pineapple", "banana", "red apple")
+    assert label_set.prompts == label_set.names
+    assert [label.id for label in label_set] == [0, 1, 2]
+
+
+def test_labels_yaml_gives_synonyms_and_thresholds() -> None:
+    label_set = LabelSet.from_yaml(FRUIT)
+    assert label_set.caption == "fruit baskets"
+    assert label_set.prompts == ("pineapple", "banana", "bunch of bananas", "apple")
+    assert label_set.prompt_labels == (0, 1, 1, 2)
+    assert label_set["banana"].threshold == 0.25
+    assert label_set["apple"].threshold is None
+
+
+def test_words_that_yaml_takes_for_something_else_stay_words() -> None:
+    label_set = LabelSet.from_yaml("labels: [no, yes, 7up, 2024-01-01, 1e3, on]")
+    assert label_set.names == ("no", "yes", "7up", "2024-01-01", "1e3", "on")
+
+
+@pytest.mark.parametrize(
+    "text", ["labels: a, b", "- a\n- b\n", "labels: [a, b]", "labels:\n- a\n- name: b\n"]
+)
+def test_every_way_to_write_a_list_is_the_same_label_set(text: str) -> None:
+    assert LabelSet.from_yaml(text) == LabelSet.from_short_form("a, b")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            "labels:\n  - apple\n  - name: appel\n    prompts: []\n",
+            3,
+            "label 'appel' has no prompts; give at least",
+        ),
+        ("labels:\n  - apple\n  - Apple\n", 3, "label 'Apple' is there twice"),
+        ("labels:\n  - name: a\n    prompt: [b]\n", 3, "unknown key `prompt`; did you mean `prompts`?"),
+        ("label:\n  - a\n", 1, "unknown key `label`; did you mean `labels`?"),
+        (
+            "labels:\n  - name: a\n    threshold: 40%\n",
+            3,
+            "threshold of label 'a' must be over 0 and at most 1",
+        ),
+        ("labels:\n  - name: a\n    threshold: nan\n", 3, "must be over 0 and at most 1, not 'nan'"),
+        ("labels:\n  - name: a\n    color: red\n", 3, "color of label 'a' must be six hexadecimal digits"),
+        ("labels:\n  - name: a\n    id: -1\n", 3, "id of label 'a' must be a whole number"),
+        ("labels:\n  - {name: a, id: 4}\n  - {name: b, id: 4}\n", 3, "id 4 of label 'b' is taken"),
+        ("labels:\n  - a\n  -\n", 3, "is empty"),
+        ("labels:\n  - prompts: [x]\n", 2, "this label has no name; give `name:`"),
+        ("labels:\n  - {name: a, prompts: [fruit]}\n  - {name: b, prompts: [Fruit]}\n", 3, "keep it in one"),
+        ("caption: x\nlabels: {a: 1}\n", 2, "must be a list of names"),
+        ("labels:\n  - [a, b]\n", 2, "a label must be written as `key: value`"),
+        ("labels:\n  - a\n b\n", 3, "this is not YAML"),
+        ("caption: x\n", 1, "there is no `labels:`"),
+        ("labels:\n  - a\nlabels:\n  - b\n", 3, "`labels` is there twice"),
+        ("labels:\n  - 'tab\\there'\n  - \"bell\\a\"\n", 3, "control character"),
+    ],
+)
+def test_a_mistake_names_its_line_and_the_mend(text: str, line: int, words: str) -> None:
+    with pytest.raises(LabelSetError) as caught:
+        LabelSet.from_yaml(text, "fruit.yaml")
+    assert str(caught.value).startswith(f"fruit.yaml: line {line}: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "labels: []", "42", "[" * 5000, "a: &a [*a]", "\x00", "!!python/object:os.system x"]
+)
+def test_what_is_no_label_set_at_all_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(LabelSetError) as caught:
+        LabelSet.from_yaml(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", " , ,", "a,,b", "a, a", "a" * 101])
+def test_a_short_form_that_cannot_be_meant_is_refused(text: str) -> None:
+    with pytest.raises(LabelSetError, match="--labels: "):
+        LabelSet.from_short_form(text)
+
+
+def test_a_path_is_told_from_names(tmp_path: Path) -> None:
+    file = tmp_path / "labels.yaml"
+    file.write_text(FRUIT, encoding="utf-8")
+    assert LabelSet.load(str(file)) == LabelSet.from_yaml(FRUIT)
+    assert LabelSet.load("a, b").names == ("a", "b")
+    with pytest.raises(LabelSetError, match=r"nowhere\.yaml: no such file"):
+        LabelSet.load("nowhere.yaml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "labels.yaml"
+    file.write_bytes(b"labels: [caf\xe9]")
+    with pytest.raises(LabelSetError, match="save it as UTF-8"):
+        LabelSet.from_file(file)
+
+
+def test_the_digest_holds_what_needs_the_detector_and_nothing_else() -> None:
+    base = LabelSet.from_yaml(FRUIT)
+    digest = base.digest("bundle-1")
+    same = (
+        FRUIT.replace("0.25", "0.5")
+        .replace("fruit baskets", "market")
+        .replace("[banana, bunch of bananas]", "[bunch of bananas, banana]")
+    )
+    assert LabelSet.from_yaml(same).digest("bundle-1") == digest
+    assert LabelSet.from_yaml(FRUIT.replace("bunch of bananas", "plantain")).digest("bundle-1") != digest
+    assert base.digest("bundle-2") != digest
+    # Pinned as a value: a digest that moves with boxdrop's version sends every image through the GPU again.
+    assert LabelSet.from_short_form("a, b").digest("x") == LabelSet.from_short_form("b, a").digest("x")
+    assert LabelSet.from_short_form("a, b").digest("x").startswith("5f6af8be2ad0")
+
+
+def test_ids_stay_with_their_names_when_labels_come_and_go() -> None:
+    first = LabelSet.from_short_form("pineapple, banana, apple")
+    known = {label.name: label.id for label in first}
+    later = LabelSet.from_short_form("cherry, apple, pineapple").with_frozen_ids(known)
+    assert {label.name: label.id for label in later} == {"cherry": 3, "apple": 2, "pineapple": 0}
+    assert later["apple"].color == first["apple"].color
+    assert later["cherry"].color == color_of(3)
+
+
+def test_colours_are_stable_and_told_apart() -> None:
+    assert len({color_of(i) for i in range(80)}) == 80
+    assert Label("a", ("a",), id=5).color == color_of(5)
+
+
+name_texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40).filter(
+    lambda text: text.split() and "," not in text
+)
+
+
+@given(
+    st.lists(
+        st.tuples(name_texts, st.none() | st.floats(0.001, 1.0)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda pair: unicodedata.normalize("NFC", " ".join(pair[0].split())).casefold(),
+    ),
+    st.none() | name_texts,
+)
+def test_what_is_written_is_read_again_the_same(
+    names: list[tuple[str, float | None]], caption: str | None
+) -> None:
+    labels = tuple(
+        Label(" ".join(name.split()), (f"prompt {i}", f"word {i}"), threshold, id=3 * i)
+        for i, (name, threshold) in enumerate(names)
+    )
+    label_set = LabelSet(labels, caption)
+    again = LabelSet.from_yaml(label_set.to_yaml())
+    assert [label.threshold for label in again] == [label.threshold for label in label_set]
+    assert [label.id for label in again] == [label.id for label in label_set]
+    assert LabelSet.from_yaml(again.to_yaml()) == again
