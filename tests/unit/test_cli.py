@@ -1,0 +1,36 @@
+"""The command line: help that teaches, one sentence for a mistake, no traceback."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from boxdrop.cli import boxdrop
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["annotate", "--help"], ["local", "--help"], ["annotate"]])
+def test_help_shows_a_command_to_copy(arguments: list[str]) -> None:
+    result = CliRunner().invoke(boxdrop, arguments)
+    assert "boxdrop " in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["annotate", "nowhere", "--labels", "a"], "nowhere: no such file or folder"),
+        (["annotate", "."], "say what to look for"),
+        (["annotate", ".", "--labels", "a,,b"], "--labels: a label's name is empty"),
+        (["annotate", ".", "--labels", "a", "--project", "b.yaml"], "not both"),
+        (["annotate", ".", "--project", "b.yaml"], "b.yaml: no such file"),
+        (["annotate", ".", "--labels", "a", "--detector", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(boxdrop, arguments)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert "Traceback" not in result.output
