@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import Limits, is_image_name, read_file
+from boxdrop.images import Limits, is_image_name, read_file, sniff
 from boxdrop.predictions import image_id
 
 
@@ -52,7 +52,7 @@ class Source(Protocol):
 class FolderSource:
     """The image files in a folder and the folders below it, or one file by itself.
 
-    Hidden files and folders are passed over, and so is the output of an earlier run (a folder that holds a
+    A file is an image if its name says so, so that a broken one is reported, or if its first bytes do. Hidden files and folders are passed over, and so is the output of an earlier run (a folder that holds a
     ``run.json`` beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
     """
 
@@ -83,7 +83,7 @@ class FolderSource:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(entry.path, f"{prefix}{entry.name}/")
-            elif is_image_name(entry.name) and _is_regular(entry):
+            elif _is_regular(entry) and (is_image_name(entry.name) or _begins_like_image(entry.path)):
                 try:
                     status = entry.stat()
                 except OSError:  # it went away between the listing and now
@@ -152,3 +152,12 @@ def _is_regular(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+def _begins_like_image(path: str) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            sniff(file.read(64))
+    except (OSError, ImageError):
+        return False
+    return True

@@ -1,5 +1,6 @@
 """`annotate` on real files with the real demo detector: every image once, whatever happens on the way."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -214,3 +215,23 @@ def test_a_threshold_below_the_floor_is_refused_before_the_work(
 ) -> None:
     with pytest.raises(LabelSetError, match="floor"):
         Annotation(open_source(str(tmp_path)), FRUIT.with_threshold(1e-4), demo_detector, tmp_path / "out")
+
+
+def test_every_hostile_file_becomes_one_line(
+    tmp_path: Path, demo_detector: Detector, shared_data: Path
+) -> None:
+    files = shared_data / "hostile" / "files"
+    summary = run(files, tmp_path, demo_detector)
+    assert sorted(record.image for record in records(tmp_path)) == sorted(
+        path.name for path in files.iterdir()
+    )
+    with (shared_data / "hostile" / "manifest.tsv").open(newline="") as manifest:
+        verdicts = {row["file"]: row["good_system"] for row in csv.DictReader(manifest, delimiter="\t")}
+    for record in records(tmp_path):
+        verdict = verdicts[record.image]
+        if verdict.startswith("ACCEPT"):
+            assert isinstance(record, Prediction), record
+            assert f"{record.width}x{record.height}" in verdict
+        elif verdict.startswith("REJECT"):
+            assert isinstance(record, Failure), record
+    assert summary.failures == sum(summary.failures_by_reason.values()) > 0

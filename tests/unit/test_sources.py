@@ -26,6 +26,14 @@ def test_a_folder_lists_its_images_below_it_in_order(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a/b/c.webp", "a/z.PNG", "a#1 (2).jpeg", "b.jpg"]
 
 
+def test_an_image_under_another_name_is_found_by_its_content(tmp_path: Path) -> None:
+    touch(tmp_path / "photo.jpeg.bak", b"\xff\xd8\xff\xe0")
+    touch(tmp_path / "no_extension", b"\x89PNG\r\n\x1a\n")
+    touch(tmp_path / "labels.yaml", b"labels: [a]")
+    touch(tmp_path / "empty", b"")
+    assert names(tmp_path) == ["no_extension", "photo.jpeg.bak"]
+
+
 def test_one_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
     assert names(touch(tmp_path / "photo.jpeg.bak")) == ["photo.jpeg.bak"]
 
