@@ -53,8 +53,8 @@ class FolderSource:
     """The image files in a folder and the folders below it, or one file by itself.
 
     A file is an image if its name says so, so that a broken one is reported, or if its first bytes do. Hidden
-    files and folders are passed over, and so is the output of an earlier run (a folder that holds a ``run.json``
-    beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
+    files and folders are passed over, and so is the output of an earlier run (a folder that holds a
+    ``run.json`` beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
     """
 
     def __init__(self, path: Path) -> None:
