@@ -42,7 +42,7 @@ from boxdrop.predictions import (
     select_boxes,
     to_json,
 )
-from boxdrop.report import make_thumbnail, thumbnail_path
+from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
 from boxdrop.sources import Source, SourceImage
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Outputs:
     @property
     def failures(self) -> Path:
         return self.folder / "failures.tsv"
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "index.html"
 
 
 @dataclass(slots=True)
@@ -146,6 +150,7 @@ class Annotation:
         limits: bytes and pixels that an image may have.
         batch_size: images a batch; None fits it to the model's input.
         workers: threads that read, decode and resize; None takes one for each core, at most 8.
+        notice: a sentence that the page shows on top.
     """
 
     def __init__(
@@ -158,6 +163,7 @@ class Annotation:
         limits: Limits | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
+        notice: str | None = None,
     ) -> None:
         self.source = source
         self.label_set = label_set
@@ -171,6 +177,7 @@ class Annotation:
         height, width = detector.bundle.preprocess.height, detector.bundle.preprocess.width
         self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (height * width)))
         self.workers = workers or min(8, os.cpu_count() or 1)
+        self.notice = notice
         self.model_version = detector.model_version(label_set)
 
     def run(
@@ -327,17 +334,24 @@ class Annotation:
         for number, record in enumerate(read_jsonl(self.outputs.predictions)):
             if self._is_current(record, current, keep_others):
                 last[bytes.fromhex(record.image_id)] = number
-        local = not self.source.location.startswith("s3://")
 
         def task(prediction: Prediction) -> dict[str, Any]:
-            url = f"/data/local-files/?d={prediction.image}" if local else prediction.image
-            return to_task(prediction, self.label_set, url)
+            local = f"/data/local-files/?d={prediction.image}"
+            return to_task(prediction, self.label_set, local if self.source.folder else prediction.image)
 
         writers: list[RecordWriter] = [
             PredictionWriter(self.outputs.predictions),
             LabelStudioWriter(self.outputs.label_studio, task),
             CocoWriter(self.outputs.coco, self.label_set),
             FailureWriter(self.outputs.failures),
+            ReportWriter(
+                self.outputs.folder,
+                self.label_set,
+                source=self.source.location,
+                model_version=self.model_version,
+                notice=self.notice,
+                originals=self.source.folder,
+            ),
         ]
         with contextlib.ExitStack() as stack:
             for writer in writers:

@@ -38,6 +38,10 @@ class Source(Protocol):
     def location(self) -> str:
         """The source as the user would write it, absolute: names the source in files and messages."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine below which the images' names are found; None where there is none."""
+
     def images(self) -> Iterator[SourceImage]:
         """List the images, in the same order every time."""
 
@@ -63,6 +67,10 @@ class FolderSource:
     @property
     def location(self) -> str:
         return str(self.path)
+
+    @property
+    def folder(self) -> Path | None:
+        return self.path.parent if self.path.is_file() else self.path
 
     def images(self) -> Iterator[SourceImage]:
         if self.path.is_file():
@@ -113,6 +121,10 @@ class S3Source:
     @property
     def location(self) -> str:
         return f"s3://{self.bucket.name}/{self.prefix}"
+
+    @property
+    def folder(self) -> Path | None:
+        return None
 
     def images(self) -> Iterator[SourceImage]:
         for listed in self.bucket.list(self.prefix):

@@ -104,13 +104,15 @@ def annotate(
     if threshold is not None:
         label_set = label_set.with_threshold(threshold)
     console = _console()
+    chosen = detector or label_set.detector
     annotation = Annotation(
         images,
         label_set,
-        _load_detector(detector or label_set.detector, provider, console),
+        _load_detector(chosen, provider, console),
         out or Path(f"{_name(images)}-boxes"),
         batch_size=batch_size,
         workers=workers,
+        notice=None if chosen else DEMO_NOTICE,
     )
     console.print(f"Looking for {', '.join(label_set.names)} in {images.location}", highlight=False)
     try:

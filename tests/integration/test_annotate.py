@@ -32,8 +32,10 @@ def draw_images(folder: Path, count: int, size: tuple[int, int] = (320, 240)) ->
         picture.save(folder / f"{number:04}.jpg", quality=70)
 
 
-def run(source: Path, out: Path, detector: Detector, labels: LabelSet = FRUIT, **options: int) -> Summary:
-    return Annotation(open_source(str(source)), labels, detector, out).run(**options)
+def run(
+    source: Path, out: Path, detector: Detector, labels: LabelSet = FRUIT, limit: int | None = None
+) -> Summary:
+    return Annotation(open_source(str(source)), labels, detector, out).run(limit=limit)
 
 
 def records(out: Path) -> list[Record]:

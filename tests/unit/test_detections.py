@@ -55,7 +55,9 @@ def test_one_object_with_two_names_gets_one_box_and_remembers_the_loser() -> Non
     rows = detections([((0, 0, 10, 10), 0.9, 0, 0), ((0, 0, 10, 9.5), 0.7, 1, 1), ((0, 0, 3, 3), 0.6, 1, 2)])
     found = select(suppress(rows), [0.1, 0.1])
     assert found.queries.tolist() == [0, 2]
-    assert found.rivals[0] == ((1, pytest.approx(0.7)),)
+    ((label, score),) = found.rivals[0]
+    assert label == 1
+    assert score == pytest.approx(0.7)
     assert found.rivals[1] == ()
 
 
