@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -29,9 +29,9 @@ from boxdrop.exports import (
     PredictionWriter,
     RecordWriter,
 )
-from boxdrop.images import Limits, decode
+from boxdrop.images import Limits, decode, read_file
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.tasks import ImageUrls, PublishSummary, publish, to_task
 from boxdrop.predictions import (
     Failure,
     Prediction,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from boxdrop.detect import Detector
+    from boxdrop.labelstudio.connection import Connection
+    from boxdrop.labelstudio.project import Project
 
 PIXELS_PER_BATCH = 2_400_000
 """Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU
@@ -235,6 +237,40 @@ class Annotation:
         """The final records of a finished run, in order, as a stream."""
         return read_jsonl(self.outputs.predictions)
 
+    def publish(
+        self,
+        connection: "Connection",
+        title: str,
+        on_progress: Callable[[PublishSummary], None] | None = None,
+    ) -> tuple["Project", PublishSummary]:
+        """Show the results of a finished run to people, in Label Studio.
+
+        Images of this machine are uploaded; those in S3 stay there, and Label Studio is connected to the
+        bucket. Running it again changes only what is new.
+
+        Args:
+            connection: see `boxdrop.labelstudio.connection.connect`.
+            title: of the project, where it does not exist yet.
+            on_progress: called after each chunk of tasks.
+        """
+        from boxdrop.labelstudio.project import connect_bucket, ensure_project
+        from boxdrop.labelstudio.uploads import Uploads
+
+        project = ensure_project(connection, self.label_set, title, key=self.source.location)
+        folder = self.source.folder
+        if folder is None:
+            connect_bucket(connection, project, self.source.location.removeprefix("s3://").partition("/")[0])
+            urls: ImageUrls = _own_addresses
+        else:
+            urls = Uploads(connection, project, lambda prediction: self._read(folder, prediction)).urls
+        published = publish(
+            connection, project, self.records(), project.label_set, urls, on_progress=on_progress
+        )
+        return project, published
+
+    def _read(self, folder: Path, prediction: Prediction) -> bytes:
+        return read_file(folder / prediction.image, self.limits)
+
     def _records(self, images: Iterator[SourceImage]) -> Iterator[list[Record]]:
         """Fetch, decode and resize ahead in threads, detect in batches; records come a batch at a time."""
         batch: list[_Prepared] = []
@@ -417,6 +453,10 @@ class Annotation:
                     f"another boxdrop is writing into {self.outputs.folder}; wait, or give another --out"
                 ) from None
             yield
+
+
+def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
+    return [prediction.image for prediction in predictions]
 
 
 def _map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int) -> Iterator[R]:

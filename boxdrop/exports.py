@@ -129,7 +129,7 @@ class CocoWriter(_FileWriter):
 
     def __enter__(self) -> Self:
         # Annotations come after all images in the file; __exit__ closes this.
-        self._later = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._later = tempfile.TemporaryFile("w+", encoding="utf-8")
         return super().__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
