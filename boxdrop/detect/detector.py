@@ -1,0 +1,256 @@
+"""The detector: a bundle, its ONNX Runtime sessions, and the way from images to detections."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from boxdrop.detect import postprocess, preprocess
+from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
+from boxdrop.detect.families import Family, family_of
+from boxdrop.detections import MAX_PER_LABEL, NMS_IOU, RIVAL_IOU, Detections, select, suppress
+from boxdrop.errors import BoxdropError, BundleError, LabelSetError
+from boxdrop.labels import LabelSet
+
+Provider = Literal["cpu", "cuda"]
+
+_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_LABEL_SETS_KEPT = 32  # of query embeddings: 80 prompts are 160 KB
+_PROMPTS_AT_ONCE = 64  # bounds the text encoder's memory
+
+
+class Detector:
+    """Finds the things that a label set names.
+
+    `detect` does all of it. A pipeline that decodes images in workers calls `preprocess` there and
+    `candidates` where the model runs; then ``boxdrop.detections.select(candidates,
+    detector.thresholds(label_set))``.
+
+    Every method may be called from several threads.
+
+    Attributes:
+        bundle: what was loaded.
+    """
+
+    def __init__(self, bundle: Bundle, provider: Provider = "cpu", threads: int | None = None) -> None:
+        """See `load`."""
+        if provider not in _PROVIDERS:
+            raise BoxdropError(f"provider {provider!r} is unknown; use one of {', '.join(_PROVIDERS)}")
+        self.bundle = bundle
+        self._provider: Provider = provider
+        self._threads = threads
+        self._family: Family = family_of(bundle.family)
+        self._image_session = self._open(IMAGE_GRAPH)
+        self._text_session: onnxruntime.InferenceSession | None = None
+        self._embedded: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls, bundle: str | Path | Bundle, provider: Provider = "cpu", threads: int | None = None
+    ) -> "Detector":
+        """Open a bundle.
+
+        Args:
+            bundle: its folder, or what `Bundle.load` gave.
+            provider: where the model runs. ``cuda`` never falls back to the processor.
+            threads: of one run on the processor; None takes all cores.
+
+        Raises:
+            BundleError: the bundle cannot be used.
+            BoxdropError: CUDA was asked for and cannot be had.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        return cls(opened, provider, threads)
+
+    def model_version(self, label_set: LabelSet) -> str:
+        """``bundle-name@detection-digest``: changes exactly when the detector's answers may change."""
+        return f"{self.bundle.name}@{label_set.digest(self.bundle.digest)[:8]}"
+
+    def thresholds(self, label_set: LabelSet) -> list[float]:
+        """For each label the lowest score to show: its own, or the bundle's default.
+
+        Raises:
+            LabelSetError: a threshold is below the bundle's floor, under which nothing is kept.
+        """
+        default, floor = self.bundle.defaults.threshold, self.bundle.defaults.floor
+        for label in label_set:
+            if label.threshold is not None and label.threshold < floor:
+                raise LabelSetError(
+                    f"label {label.name!r}: threshold {label.threshold:g} is below {floor:g}, the floor "
+                    "of detector "
+                    f"{self.bundle.name}, under which it keeps nothing; raise the threshold to {floor:g} "
+                    "or more"
+                )
+        return [default if label.threshold is None else label.threshold for label in label_set]
+
+    def embed(self, label_set: LabelSet) -> NDArray[np.float32]:
+        """Query embeddings of a label set's prompts, computed once and kept.
+
+        Returns:
+            float32 [prompts, D], in the order of `LabelSet.prompts`. Do not write to it.
+
+        Raises:
+            LabelSetError: a prompt is too long for the detector.
+        """
+        prompts = label_set.prompts
+        with self._lock:
+            known = self._embedded.get(prompts)
+            if known is None:
+                known = self._embedded[prompts] = self._encode(label_set)
+                if len(self._embedded) > _LABEL_SETS_KEPT:
+                    self._embedded.popitem(last=False)
+            self._embedded.move_to_end(prompts)
+            return known
+
+    def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Make the model's input of one image.
+
+        Args:
+            image: uint8 [height, width, 3], red green blue, upright.
+
+        Returns:
+            float32 [3, H, W], to be stacked for `candidates`.
+        """
+        return preprocess.prepare(image, self.bundle.preprocess)
+
+    def candidates(
+        self,
+        pixels: NDArray[np.float32],
+        sizes: Sequence[tuple[int, int]],
+        label_set: LabelSet,
+        nms_iou: float = NMS_IOU,
+        limit: int = MAX_PER_LABEL,
+        floor: float | None = None,
+    ) -> list[Detections]:
+        """Detect down to the floor: what thresholds and `boxdrop.detections.select` choose from.
+
+        Args:
+            pixels: float32 [B, 3, H, W], of `preprocess`.
+            sizes: upright (width, height) of each image in pixels.
+            label_set: what to look for.
+            nms_iou, limit: see `boxdrop.detections.suppress`.
+            floor: lowest score kept; None takes the bundle's.
+
+        Raises:
+            BoxdropError: the model's answer for an image is not finite; says which.
+        """
+        if len(pixels) != len(sizes):
+            raise ValueError(f"{len(pixels)} images but {len(sizes)} sizes")
+        if not len(pixels):
+            return []
+        feed = {"pixel_values": pixels, "query_embeds": self.embed(label_set)}
+        outputs = self._image_session.run(list(self._family.outputs), feed)
+        for number in range(len(sizes)):
+            if not all(np.isfinite(output[number]).all() for output in outputs):
+                raise BoxdropError(
+                    f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
+                    "are not "
+                    "finite; its graph or this runtime is broken: export the bundle again, or use "
+                    "another provider"
+                )
+        scores, boxes = self._family.decode(outputs, np.array(sizes, np.int64))
+        lowest = self.bundle.defaults.floor if floor is None else floor
+        owners = label_set.prompt_labels
+        found = []
+        for number, size in enumerate(sizes):
+            merged = postprocess.candidates_of(scores[number], boxes[number], owners, lowest, size)
+            found.append(suppress(merged, nms_iou, limit))
+        return found
+
+    def detect(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        label_set: LabelSet,
+        rival_iou: float | None = RIVAL_IOU,
+        nms_iou: float = NMS_IOU,
+        limit: int = MAX_PER_LABEL,
+    ) -> list[Detections]:
+        """Detect in one batch of images.
+
+        Args:
+            images: each uint8 [height, width, 3], red green blue, upright.
+            label_set: what to look for; its thresholds apply.
+            rival_iou: see `boxdrop.detections.select`.
+            nms_iou, limit: see `boxdrop.detections.suppress`.
+
+        Returns:
+            Detections of each image, best first.
+
+        Raises:
+            BoxdropError: a threshold below the floor, a prompt too long, an answer that is not finite.
+        """
+        thresholds = self.thresholds(label_set)
+        if not images:
+            return []
+        pixels = np.stack([self.preprocess(image) for image in images])
+        sizes = [(image.shape[1], image.shape[0]) for image in images]
+        found = self.candidates(pixels, sizes, label_set, nms_iou, limit)
+        return [select(candidates, thresholds, rival_iou) for candidates in found]
+
+    def _encode(self, label_set: LabelSet) -> NDArray[np.float32]:
+        from tokenizers import Tokenizer
+
+        bundle = self.bundle
+        if self._text_session is None:
+            self._text_session = self._open(TEXT_GRAPH)
+        tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        texts = [bundle.text.fill(prompt) for prompt in label_set.prompts]
+        inputs, lengths = self._family.tokenize(texts, tokenizer, bundle.text)
+        for number, length in enumerate(lengths):
+            if length > bundle.text.max_length:
+                label = label_set.labels[label_set.prompt_labels[number]]
+                raise LabelSetError(
+                    f"label {label.name!r}: {texts[number]!r} is {length} tokens long, detector "
+                    f"{bundle.name} reads "
+                    f"{bundle.text.max_length}; say it in fewer words"
+                )
+        parts = []
+        for start in range(0, len(texts), _PROMPTS_AT_ONCE):
+            feed = {name: array[start : start + _PROMPTS_AT_ONCE] for name, array in inputs.items()}
+            parts.append(self._text_session.run(["query_embeds"], feed)[0])
+        embedded: NDArray[np.float32] = np.concatenate(parts)
+        for label_number, row in zip(label_set.prompt_labels, embedded, strict=True):
+            if not np.isfinite(row).all():
+                raise BoxdropError(
+                    f"label {label_set.labels[label_number].name!r}: detector {bundle.name} encodes it as "
+                    "numbers "
+                    "that are not finite; export the bundle again"
+                )
+        embedded.setflags(write=False)
+        return embedded
+
+    def _open(self, graph: str) -> onnxruntime.InferenceSession:
+        provider = _PROVIDERS[self._provider]
+        if provider not in onnxruntime.get_available_providers():
+            raise BoxdropError(
+                "CUDA was asked for, but the ONNX Runtime installed here has no CUDA; "
+                "install onnxruntime-gpu instead of onnxruntime, or ask for the provider cpu"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; warnings about graph clean-up are of no use to anyone
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        path = self.bundle.path / graph
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # its exception classes have no common base but this
+            raise BundleError(
+                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}"
+            ) from None
+        # Where CUDA's libraries fail to load, ONNX Runtime goes on with the processor, 50 times slower, and
+        # says nothing.
+        if session.get_providers()[0] != provider:
+            raise BoxdropError(
+                f"CUDA was asked for, but ONNX Runtime {onnxruntime.__version__} fell back to the processor; "
+                "check that the driver, CUDA and cuDNN fit it (nvidia-smi), or ask for the provider cpu"
+            )
+        session.disable_fallback()
+        return session

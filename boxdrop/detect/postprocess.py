@@ -1,0 +1,53 @@
+"""From the scores and boxes of one image to its candidates: every box and label that reach the floor."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxdrop.detections import Detections
+
+
+def candidates_of(
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    prompt_labels: tuple[int, ...],
+    floor: float,
+    size: tuple[int, int],
+) -> Detections:
+    """Merge the prompts of each label by their maximum, clip, and keep what reaches the floor.
+
+    A box that lies outside the image, or has no area inside it, is dropped: OWLv2 may see things in the
+    padding.
+
+    Args:
+        scores: float32 [N, prompts], 0 to 1.
+        boxes: float32 [N, 4], xyxy, upright pixels; may reach beyond the image.
+        prompt_labels: for each prompt, the index of its label.
+        floor: lowest score kept.
+        size: upright width and height in pixels.
+
+    Returns:
+        Detections in the order of boxes, then labels, before any suppression; `queries` are the rows of
+        `boxes`, and `prompts` name the prompt that scored best (the first one if several did).
+    """
+    width, height = size
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    # Most boxes reach the floor under no prompt: only the others are looked at label by label.
+    rows = np.flatnonzero(inside & (scores.max(axis=1) >= floor))
+    owners = np.asarray(prompt_labels)
+    best = np.zeros((len(rows), int(owners.max()) + 1), np.float32)
+    winners = np.zeros(best.shape, np.int64)
+    for owner in range(best.shape[1]):
+        prompts = np.flatnonzero(owners == owner)
+        of_label = scores[np.ix_(rows, prompts)]
+        choice = of_label.argmax(axis=1)
+        best[:, owner] = of_label[np.arange(len(rows)), choice]
+        winners[:, owner] = prompts[choice]
+    at, labels = np.nonzero(best >= floor)
+    return Detections(
+        boxes=clipped[rows[at]],
+        scores=best[at, labels],
+        labels=labels.astype(np.int64),
+        prompts=winners[at, labels],
+        queries=rows[at].astype(np.int64),
+    )

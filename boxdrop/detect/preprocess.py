@@ -1,0 +1,166 @@
+"""From an image to the model's input, equal to the processors of transformers 5.23, with Pillow and numpy
+alone.
+
+Three ways to the model's size (`Preprocess.resize`):
+
+``bicubic``, ``bilinear``
+    Stretched to the size without regard to the aspect, by Pillow on 8-bit values: OWL-ViT. The result is
+    bit for bit that of ``OwlViTImageProcessorPil``.
+``pad-square``
+    Black added below or right to make a square, Gaussian against aliasing, linear interpolation, on real
+    numbers: OWLv2. It follows ``Owlv2ImageProcessorPil``, which calls scipy as scikit-image's ``resize``
+    does, which is what OWLv2's authors use. transformers' other processor, on torchvision, differs from it
+    by up to 0.24 normalised units where images are enlarged; it is what transformers takes by itself when
+    torchvision is installed.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from boxdrop.detect.bundle import Preprocess
+
+Picture = NDArray[np.uint8]
+"""uint8 [height, width, 3], red green blue, upright."""
+
+_SMALL_PRODUCT = 4 * 65536  # multiplications up to which OpenBLAS stays in the calling thread
+_STRIP = 64  # columns of one product
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def prepare(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+    """Make the model's input of one image. Safe to call from several threads.
+
+    Args:
+        image: uint8 [height, width, 3], red green blue, upright.
+        settings: the bundle's.
+
+    Returns:
+        float32 [3, settings.height, settings.width], normalised.
+
+    Raises:
+        ValueError: the array is no such image.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
+    if settings.resize == "pad-square":
+        return _pad_square(image, settings)
+    return _stretch(image, settings)
+
+
+def _stretch(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+    size = (settings.width, settings.height)
+    resample = _FILTERS[settings.resize]
+    pixels = np.asarray(Image.fromarray(image).resize(size, resample))
+    tables = _normalised_levels(settings.mean, settings.std)
+    prepared = np.empty((3, settings.height, settings.width), np.float32)
+    for channel in range(3):
+        np.take(tables[channel], pixels[:, :, channel], out=prepared[channel], mode="clip")
+    return prepared
+
+
+@lru_cache(maxsize=8)
+def _normalised_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+    """float32 [3, 256]: each of the 256 levels, normalised with transformers' own roundings."""
+    levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+    return (levels - means[:, None]) / deviations[:, None]
+
+
+def _pad_square(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+    height, width = image.shape[:2]
+    side = max(height, width)
+    down, across = _sampling(side, settings.height), _sampling(side, settings.width)
+    means, deviations = np.array(settings.mean, np.float32), np.array(settings.std, np.float32)
+    scales = (1 / (255 * deviations)).astype(np.float32)
+    shifts = (means / deviations).astype(np.float32)
+    prepared = np.empty((3, settings.height, settings.width), np.float32)
+    prepared[:] = -shifts[:, None, None]  # black, which most of the padding stays
+    values = image.reshape(height, 3 * width)
+    for top, weights, first in down.blocks(height):
+        rows, taps = weights.shape
+        band = np.zeros((taps, -(-3 * width // _STRIP) * _STRIP), np.float32)
+        band[:, : 3 * width] = values[first : first + taps]
+        strips = band.reshape(taps, -1, _STRIP).transpose(1, 0, 2)
+        mixed = np.matmul(weights, strips).transpose(1, 0, 2).reshape(rows, -1)[:, : 3 * width]
+        mixed = mixed.reshape(rows, width, 3).transpose(2, 0, 1).reshape(3 * rows, width)
+        for left, column_weights, start in across.blocks(width):
+            columns = len(column_weights)
+            window = mixed[:, start : start + column_weights.shape[1]]
+            block = (window @ column_weights.T).reshape(3, rows, columns)
+            block *= scales[:, None, None]
+            block -= shifts[:, None, None]
+            prepared[:, top : top + rows, left : left + columns] = block
+    return prepared
+
+
+class _Sampling:
+    """Weights that make each pixel of a resized line from the pixels of the line: Gaussian, then linear.
+
+    Both are linear and separable, so their product is one matrix with a narrow band of weights that are not
+    zero. It is kept as dense blocks of a few results by the pixels that they need: small matrix products are
+    the fastest way to apply it (20 times scipy's speed on 12 megapixels), and only the rows of one block are
+    ever held as real numbers. Blocks are small enough for OpenBLAS not to share them among threads: decoding
+    workers run side by side, and waiting for each other took 350 ms where the work takes 15.
+    """
+
+    def __init__(self, length: int, target: int) -> None:
+        factor = length / target
+        sigma = max(0.0, (factor - 1) / 2)
+        radius = int(4 * sigma + 0.5)
+        offsets = np.arange(-radius, radius + 1)
+        bell = np.exp(-0.5 * (offsets / sigma) ** 2) if sigma > 0 and radius > 0 else np.ones(1)
+        bell /= bell.sum()
+        places = (np.arange(target) + 0.5) * factor - 0.5
+        below = np.floor(places).astype(np.int64)
+        fraction = places - below
+        # Beyond the ends, lines are mirrored about the centre of their last pixel: by the interpolation
+        # and, once more, by the Gaussian.
+        neighbours = _mirror(np.stack([below, below + 1], axis=1), length)  # [target, 2]
+        sources = _mirror(neighbours[:, :, None] + offsets, length).reshape(target, -1)
+        shares = np.stack([1 - fraction, fraction], axis=1)
+        weights = (shares[:, :, None] * bell).reshape(target, -1)
+        taps = 2 * radius + 2
+        height = next(
+            (rows for rows in (32, 24, 16, 8, 4) if rows * (rows * factor + taps) * _STRIP <= _SMALL_PRODUCT),
+            2,
+        )
+        self._blocks = [
+            (top, *_dense(weights[top : top + height], sources[top : top + height]))
+            for top in range(0, target, height)
+        ]
+
+    def blocks(self, present: int) -> Iterator[tuple[int, NDArray[np.float32], int]]:
+        """Blocks of the matrix for a line of which only the first `present` pixels are not padding.
+
+        Yields:
+            (first result, float32 [results, pixels], first pixel); without results that see only padding.
+        """
+        for top, weights, first in self._blocks:
+            if first < present:
+                yield top, weights[:, : present - first], first
+
+
+def _dense(weights: NDArray[np.float64], sources: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
+    """From weights and their pixels, both [results, taps], to (float32 [results, pixels], first pixel)."""
+    first = int(sources.min())
+    matrix = np.zeros((len(sources), int(sources.max()) - first + 1), np.float64)
+    np.add.at(matrix, (np.arange(len(sources))[:, None], sources - first), weights)
+    return matrix.astype(np.float32), first
+
+
+@lru_cache(maxsize=16)
+def _sampling(length: int, target: int) -> _Sampling:
+    return _Sampling(length, target)
+
+
+def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Fold indices into a line, mirrored about the centres of its end pixels (scipy's ``mirror``)."""
+    if length == 1:
+        return np.zeros_like(index)
+    period = 2 * (length - 1)
+    folded = np.mod(index, period)
+    return np.minimum(folded, period - folded)
