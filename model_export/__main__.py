@@ -1,0 +1,92 @@
+"""``python -m model_export SOURCE --out BUNDLE``"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from boxdrop.errors import BoxdropError
+
+
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make; the bundle.")
+@click.option("--name", help="The bundle's name, part of model_version. Default: the last part of SOURCE.")
+@click.option("--revision", help="Branch, tag or commit on the hub. The commit is written into the bundle.")
+@click.option(
+    "--template",
+    help='Sentence that every prompt is put into, unless it begins like it. Default: "a photo of a {}" '
+    "for OWL; "
+    '"{}" gives prompts as they are.',
+)
+@click.option(
+    "--threshold", type=float, help="Lowest score shown where a label sets none. Default: 0.1 for OWL."
+)
+@click.option(
+    "--floor",
+    type=float,
+    help="Lowest score stored; labels may set thresholds down to it. Default: 0.02, or the threshold if "
+    "lower.",
+)
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    help="A model card (Markdown) to put into the bundle as README.md.",
+)
+@click.option(
+    "--opset", type=click.IntRange(17, 20), default=17, show_default=True, help="Of the ONNX graphs."
+)
+@click.option("--threads", type=click.IntRange(1), help="Of the processor. Default: all cores.")
+@click.option("--force", is_flag=True, help="Replace the bundle at --out, once the new one is complete.")
+def main(
+    source: str,
+    out: Path,
+    name: str | None,
+    revision: str | None,
+    template: str | None,
+    threshold: float | None,
+    floor: float | None,
+    card: Path | None,
+    opset: int,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Make a bundle for boxdrop from an OWL-ViT or OWLv2 model of transformers.
+
+    SOURCE is an id on the Hugging Face hub, or a folder that save_pretrained() wrote.
+
+    The bundle holds two ONNX graphs (text encoder, and image encoder with the heads), the tokenizer, and
+    bundle.json, which says how images and words are prepared. Before it is put at --out, drawn pictures go
+    through transformers and through the bundle, with 1 to 80 labels: every detection must be there in both,
+    scores within 0.0001, boxes within 0.1 pixel. Otherwise there is no bundle, and the table says where
+    they differ.
+
+    \b
+    Examples:
+      python -m model_export google/owlv2-base-patch16-ensemble --out bundles/owlv2
+      python -m model_export google/owlvit-base-patch32 --out bundles/owlvit --threshold 0.15
+      python -m model_export my-checkpoint/ --out bundles/mine --template "{}" --card CARD.md
+
+    OWL-ViT B/32 takes a minute and 1.2 GB of disk, OWLv2 B/16 several minutes.
+    """
+    # transformers' progress bars and advice are about its own use, not about an export.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        from model_export.exporter import Choices, export
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; the export needs torch and transformers: "
+            'pip install "boxdrop[export]"'
+        ) from None
+    try:
+        choices = Choices(name, revision, template, threshold, floor, card, opset, force, threads)
+        bundle = export(source, out, choices, say=lambda line: click.echo(line, err=True))
+    except BoxdropError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{bundle.path}: {bundle.name}, digest {bundle.digest[:8]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

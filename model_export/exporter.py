@@ -1,0 +1,188 @@
+"""The export: load, trace two graphs, compare, and only then put the bundle in its place."""
+
+import errno
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from boxdrop.detect.bundle import (
+    CARD,
+    IMAGE_GRAPH,
+    TEXT_GRAPH,
+    TOKENIZER,
+    Bundle,
+    Defaults,
+    Source,
+    digest_of,
+    is_valid_name,
+)
+from boxdrop.detect.detector import Detector
+from model_export.errors import ExportError
+from model_export.families import family_of
+from model_export.graphs import OPSET, write_graph
+from model_export.parity import compare
+from model_export.source import resolve
+
+FLOOR = 0.02
+"""Lowest score that bundles keep, a fifth of OWL's threshold: how far a user may lower a threshold later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose; None leaves it to the family or the source.
+
+    Attributes:
+        name: of the bundle.
+        revision: on the hub.
+        template: the sentence that prompts are put into.
+        threshold, floor: default scores.
+        card: a model card to put into the bundle as ``README.md``.
+        opset: of the graphs.
+        force: replace what is at the destination.
+        threads: of the processor, for tracing and for parity; None takes all cores.
+    """
+
+    name: str | None = None
+    revision: str | None = None
+    template: str | None = None
+    threshold: float | None = None
+    floor: float | None = None
+    card: Path | None = None
+    opset: int = OPSET
+    force: bool = False
+    threads: int | None = None
+
+
+def export(
+    source: str, out: Path, choices: Choices | None = None, say: Callable[[str], None] = lambda _: None
+) -> Bundle:
+    """Export a model into a new bundle.
+
+    The bundle is made in a folder beside `out` and renamed at the end: there is never half a bundle at `out`.
+
+    Args:
+        source: a folder that ``save_pretrained`` wrote, or a hub id.
+        out: the bundle's folder.
+        choices: see `Choices`.
+        say: told about each stage.
+
+    Raises:
+        ExportError: the model cannot be exported, or the bundle answers differently; then nothing is left
+        behind.
+    """
+    choices = choices or Choices()
+    _check(out, choices)
+    origin = resolve(source, choices.revision)
+    family = family_of(origin)
+    name = choices.name or _name_from(origin.id)
+    template = family.template if choices.template is None else choices.template
+    threshold = family.threshold if choices.threshold is None else choices.threshold
+    floor = min(FLOOR, threshold) if choices.floor is None else choices.floor
+    if not 0 < floor <= threshold <= 1:
+        raise ExportError(f"threshold {threshold:g} and floor {floor:g}: need 0 < floor <= threshold <= 1")
+    if template.count("{}") != 1:
+        raise ExportError(f"--template {template!r}: must hold {{}} once, where the prompt goes")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        if choices.threads is not None:
+            torch.set_num_threads(choices.threads)
+        say(f"loading {origin.id} ({family.name}, {origin.revision})")
+        loaded = family.load(origin)
+        text = loaded.text(template)
+        loaded.tokenizer().save(str(workshop / TOKENIZER))
+        written = [workshop / TOKENIZER]
+        # Scaled dot-product attention traces into more nodes than the plain formula, which ONNX Runtime
+        # fuses.
+        attention = loaded.model.config._attn_implementation
+        loaded.model.set_attn_implementation("eager")
+        say("tracing the text encoder")
+        written += write_graph(loaded.text_graph(), workshop / TEXT_GRAPH, choices.opset)
+        say("tracing the image encoder and the heads")
+        written += write_graph(loaded.image_graph(), workshop / IMAGE_GRAPH, choices.opset)
+        loaded.model.set_attn_implementation(attention)
+        bundle = Bundle(
+            path=workshop,
+            name=name,
+            family=family.name,
+            precision="fp32",
+            source=Source(
+                id=origin.id,
+                revision=origin.revision,
+                transformers=version("transformers"),
+                torch=version("torch"),
+                licence=origin.licence,
+            ),
+            preprocess=loaded.preprocess,
+            text=text,
+            defaults=Defaults(threshold, floor),
+            files={file.name: digest_of(file) for file in written},
+        )
+        report = compare(loaded, Detector.load(bundle, threads=choices.threads), say=say)
+        say(report.table())
+        if not report.passed:
+            raise ExportError(
+                f"{origin.id}: the bundle does not answer what transformers answers, so none was made:\n"
+                f"{report.table()}"
+            )
+        (workshop / CARD).write_text(replace(bundle, parity=report.to_json()).to_json(), encoding="utf-8")
+        if choices.card is not None:
+            shutil.copyfile(choices.card, workshop / "README.md")
+        Bundle.load(workshop, verify=True)
+        _put(workshop, out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ExportError(
+                f"{out.parent}: the disk is full; a bundle takes as much as the model, and as much again "
+                "while it is "
+                "made"
+            ) from None
+        raise
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    say(f"wrote {out}")
+    return Bundle.load(out)
+
+
+def _check(out: Path, choices: Choices) -> None:
+    """Refuse at once what would fail after minutes."""
+    if out.exists():
+        if not choices.force:
+            raise ExportError(f"{out}: exists; choose another --out, or replace it with --force")
+        if not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise ExportError(f"{out}: exists and is no bundle, so it is not replaced; choose another --out")
+    if choices.card is not None and not choices.card.is_file():
+        raise ExportError(f"--card {choices.card}: there is no such file")
+    if choices.name is not None and not is_valid_name(choices.name):
+        raise ExportError(
+            f"--name {choices.name!r}: use letters, digits, dots and dashes, beginning with a letter or digit"
+        )
+
+
+def _name_from(source: str) -> str:
+    """``google/owlv2-base-patch16-ensemble`` gives ``owlv2-base-patch16-ensemble``."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").split("/")[-1]).strip("-._")[:80]
+    return name or "detector"
+
+
+def _put(workshop: Path, out: Path) -> None:
+    """Rename the finished folder to its place; what was there goes only when the new one is in."""
+    workshop.chmod(0o755)  # mkdtemp makes it private
+    if not out.exists():
+        workshop.rename(out)
+        return
+    retired = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old.")) / out.name
+    out.rename(retired)
+    try:
+        workshop.rename(out)
+    except OSError:
+        retired.rename(out)
+        raise
+    finally:
+        shutil.rmtree(retired.parent, ignore_errors=True)

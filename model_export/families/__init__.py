@@ -1,0 +1,81 @@
+"""What differs between families of models on export, behind one table keyed by their ``model_type``."""
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from PIL import Image
+
+from boxdrop.detect.bundle import Preprocess, Text
+from model_export.errors import ExportError
+from model_export.families.owl import OwlFamily
+from model_export.reference import Reference
+from model_export.source import Origin
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from model_export.graphs import Graph
+
+
+class LoadedModel(Protocol):
+    """A model of transformers, with its processor, in memory."""
+
+    preprocess: Preprocess
+    model: Any
+
+    def text(self, template: str) -> Text:
+        """How prompts become tokens."""
+        ...
+
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer, without padding or truncation."""
+        ...
+
+    def image_graph(self) -> "Graph":
+        """pixel_values and query_embeds to logits and boxes."""
+        ...
+
+    def text_graph(self) -> "Graph":
+        """Tokens to query_embeds."""
+        ...
+
+    def reference(self, image: Image.Image, texts: list[str]) -> Reference:
+        """transformers' own processor, model and post-processing on one image."""
+        ...
+
+
+class ExportFamily(Protocol):
+    """How to load the models of one family.
+
+    Attributes:
+        name: the family's name in bundles, see ``boxdrop.detect.families``.
+        template, threshold: the defaults of its bundles.
+    """
+
+    name: str
+    template: str
+    threshold: float
+
+    def load(self, origin: Origin) -> LoadedModel:
+        """Load model and processor."""
+        ...
+
+
+FAMILIES: Final[dict[str, ExportFamily]] = {
+    "owlvit": OwlFamily("owlvit"),
+    "owlv2": OwlFamily("owlv2"),
+}
+
+
+def family_of(origin: Origin) -> ExportFamily:
+    """The family of a model.
+
+    Raises:
+        ExportError: it is of another kind.
+    """
+    family = FAMILIES.get(origin.model_type)
+    if family is None:
+        raise ExportError(
+            f"{origin.id}: its model_type is {origin.model_type!r}; what can be exported is "
+            f"{', '.join(FAMILIES)}"
+        )
+    return family

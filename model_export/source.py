@@ -1,0 +1,131 @@
+"""Where a model comes from: a folder on disk or an id on the Hugging Face hub, pinned to one revision."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxdrop.detect.bundle import digest_of
+from model_export.errors import ExportError
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A model's place, resolved.
+
+    Attributes:
+        location: what ``from_pretrained`` takes.
+        id: for people: the hub id, or the folder's name.
+        revision: the hub's commit, or ``sha256:…`` of a folder's weights.
+        commit: the hub's commit, None for a folder.
+        model_type: of its ``config.json``.
+        licence: of its model card's front matter, None where it has none.
+    """
+
+    location: str
+    id: str
+    revision: str
+    commit: str | None
+    model_type: str
+    licence: str | None
+
+
+def resolve(source: str, revision: str | None = None) -> Origin:
+    """Find a model and pin its revision, so that all its files are of one commit.
+
+    Args:
+        source: a folder that ``save_pretrained`` wrote, or an id on the hub.
+        revision: branch, tag or commit on the hub; None takes its main branch.
+
+    Raises:
+        ExportError: there is no such model, or no way to reach it.
+    """
+    folder = Path(source).expanduser()
+    if folder.exists() or source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+        return _folder(source, folder, revision)
+    return _hub(source, revision)
+
+
+def _folder(source: str, folder: Path, revision: str | None) -> Origin:
+    if not folder.is_dir():
+        what = "is a file" if folder.is_file() else "does not exist"
+        raise ExportError(
+            f"{source}: {what}; give a folder that save_pretrained wrote, or a hub id such as "
+            "google/owlv2-base-patch16-ensemble"
+        )
+    if revision is not None:
+        raise ExportError(f"--revision {revision}: a folder has no revisions; leave it out")
+    weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    if not (folder / "config.json").is_file() or not weights:
+        missing = "config.json" if not (folder / "config.json").is_file() else "weights (model.safetensors)"
+        raise ExportError(
+            f"{source}: holds no {missing}; write it with model.save_pretrained() and "
+            "processor.save_pretrained()"
+        )
+    joined = hashlib.sha256("".join(digest_of(file).sha256 for file in weights).encode()).hexdigest()
+    card = folder / "README.md"
+    return Origin(
+        location=str(folder),
+        id=folder.resolve().name,
+        revision=f"sha256:{joined[:16]}",
+        commit=None,
+        model_type=_config(str(folder), source, None).model_type,
+        licence=_licence(card) if card.is_file() else None,
+    )
+
+
+def _hub(source: str, revision: str | None) -> Origin:
+    config = _config(source, source, revision)
+    commit = getattr(config, "_commit_hash", None)
+    if not isinstance(commit, str):
+        raise ExportError(f"{source}: the hub did not say which commit it served; give one with --revision")
+    return Origin(source, source, commit, commit, config.model_type, _hub_licence(source, commit))
+
+
+def _config(location: str, source: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(location, revision=revision or "main")
+    except (OSError, ValueError, KeyError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+        if Path(location).is_dir():
+            raise ExportError(f"{source}: its config.json cannot be read: {_first_line(error)}") from None
+        reach = "HF_HUB_OFFLINE=1 forbids downloads" if offline else _first_line(error)
+        raise ExportError(
+            f"{source}: there is no such folder, and the hub gave no such model ({reach}); "
+            "check the spelling, the network and, for a gated model, HF_TOKEN"
+        ) from None
+
+
+def _hub_licence(source: str, commit: str) -> str | None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return _licence(Path(hf_hub_download(source, "README.md", revision=commit)))
+    except OSError:  # a model without a card is a model all the same
+        return None
+
+
+def _licence(card: Path) -> str | None:
+    """The ``license:`` of a model card's YAML front matter."""
+    text = card.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---"):
+        return None
+    try:
+        front = yaml.safe_load(text.split("---", 2)[1])
+    except yaml.YAMLError:
+        return None
+    licence = front.get("license") if isinstance(front, dict) else None
+    return str(licence) if licence else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
