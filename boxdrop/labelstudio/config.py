@@ -1,0 +1,133 @@
+"""Label Studio's labeling configuration: the XML that says which labels people can draw.
+
+Labels carry a frozen ``category``, which exports use as class id; without it they would be numbered in
+alphabetical order and shift whenever a label is added. Two attributes of our own sit on the outer ``<View>``:
+which project this is, and the ids of labels that were removed. Label Studio keeps attributes that it does not
+know.
+"""
+
+import json
+import xml.etree.ElementTree as ET
+from typing import Final
+
+from boxdrop.labels import LabelSet
+
+FROM_NAME: Final = "label"
+TO_NAME: Final = "image"
+DATA_KEY: Final = "image"
+
+_KEY = "boxdrop-project"
+_RETIRED = "boxdrop-retired"
+_MANY_LABELS = 12  # from here on, a field to search labels in is worth its height
+
+
+def labeling_config(label_set: LabelSet, key: str) -> str:
+    """Write the configuration of a new project.
+
+    Args:
+        label_set: its labels, in its order.
+        key: identity of the project, see `project_key`.
+    """
+    view = ET.Element("View", {_KEY: key})
+    if len(label_set) > _MANY_LABELS:
+        ET.SubElement(
+            view,
+            "Filter",
+            {"name": "filter", "toName": FROM_NAME, "minlength": "0", "placeholder": "Find a label"},
+        )
+    # Boxes are outlined, hardly filled: people judge the object's edge through them.
+    rectangles = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "3", "opacity": "0.12"}
+    _set_labels(ET.SubElement(view, "RectangleLabels", rectangles), label_set)
+    ET.SubElement(
+        view,
+        "Image",
+        {
+            "name": TO_NAME,
+            "value": f"${DATA_KEY}",
+            "zoom": "true",
+            "zoomControl": "true",
+            "crosshair": "true",
+        },
+    )
+    return _written(view)
+
+
+def project_key(config: str) -> str | None:
+    """Which boxdrop project a configuration belongs to; None for one that boxdrop did not make."""
+    view = _parsed(config)
+    return None if view is None else view.get(_KEY)
+
+
+def frozen_ids(config: str) -> dict[str, int]:
+    """Every label that the project ever had, with its id; those removed since are among them."""
+    view = _parsed(config)
+    if view is None:
+        return {}
+    try:
+        ids = {str(name): int(number) for name, number in json.loads(view.get(_RETIRED, "{}")).items()}
+    except (ValueError, AttributeError, TypeError):  # somebody edited it
+        ids = {}
+    for label in view.iterfind(f".//RectangleLabels[@name='{FROM_NAME}']/Label"):
+        category = label.get("category", "")
+        if category.isdigit():
+            ids[label.get("value", "")] = int(category)
+    return ids
+
+
+def updated_config(config: str, label_set: LabelSet) -> str:
+    """Bring the labels of an existing configuration up to date and leave everything else as people made it.
+
+    Args:
+        config: as read from Label Studio.
+        label_set: with frozen ids, see `boxdrop.labels.LabelSet.with_frozen_ids`.
+
+    Returns:
+        the same text where nothing has to change.
+
+    Raises:
+        ValueError: the tag that boxdrop's boxes need, ``<RectangleLabels name="label">``, is gone.
+    """
+    view = _parsed(config)
+    rectangles = None if view is None else view.find(f".//RectangleLabels[@name='{FROM_NAME}']")
+    if view is None or rectangles is None:
+        raise ValueError(f'the labeling configuration has no <RectangleLabels name="{FROM_NAME}">')
+    before = ET.tostring(view)
+    known = frozen_ids(config)
+    _set_labels(rectangles, label_set)
+    retired = {name: known[name] for name in sorted(known) if name not in label_set}
+    if retired:
+        view.set(_RETIRED, json.dumps(retired))
+    else:
+        view.attrib.pop(_RETIRED, None)
+    return config if ET.tostring(view) == before else _written(view)
+
+
+def _set_labels(rectangles: ET.Element, label_set: LabelSet) -> None:
+    """Make the ``<Label>`` children match; what people added to one (a hotkey, a hint) stays."""
+    existing = {child.get("value"): child for child in rectangles.iterfind("Label")}
+    indent = next((child.tail for child in rectangles if child.tail), None)
+    for child in existing.values():
+        rectangles.remove(child)
+    for i, label in enumerate(label_set):
+        element = existing.get(label.name)
+        if element is None:
+            element = ET.Element("Label", {"value": label.name})
+            element.tail = indent
+        element.set("background", label.color)
+        element.set("category", str(label.id))
+        rectangles.insert(i, element)
+
+
+def _parsed(config: str) -> ET.Element | None:
+    try:
+        # Comments of people are kept. The text comes from the server that we log in to; Python's parser
+        # limits entity expansion (expat ≥ 2.4.1).
+        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))  # noqa: S314
+        return ET.fromstring(config, parser=parser)  # noqa: S314
+    except ET.ParseError:
+        return None
+
+
+def _written(view: ET.Element) -> str:
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode")

@@ -1,0 +1,167 @@
+"""Images of this machine, copied into Label Studio so that it can show them.
+
+Uploading through the API works with any Label Studio, remote ones included, and needs no folder that both can
+see.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import PIL.Image
+
+from boxdrop.errors import ImageError, LabelStudioError
+from boxdrop.images import decode, probe, sniff
+from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
+from boxdrop.labelstudio.project import Project
+from boxdrop.predictions import Prediction
+
+_AS_THEY_ARE: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp"}
+"""Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser take, and the ending to give
+them.
+
+GIF is converted, for an animation would play while its first picture is what the boxes are on."""
+
+_FILES_AT_ONCE = 50  # Django refuses more than 100 files in a request
+_BYTES_AT_ONCE = 32 * 2**20  # Label Studio itself takes 250 MB; proxies before it take less
+_JPEG_QUALITY = 92
+
+
+class Uploads:
+    """Uploads images and remembers which are there. Pass `urls` to `boxdrop.labelstudio.tasks.publish`.
+
+    Each upload is named after image and version, so a later run finds it, even if the run that made it was
+    killed before there was a task.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: where the images go.
+        read: gives the bytes of a prediction's image; raises `ImageError` where it cannot.
+    """
+
+    def __init__(self, connection: Connection, project: Project, read: Callable[[Prediction], bytes]) -> None:
+        self._connection = connection
+        self._project = project
+        self._read = read
+        self._paths: dict[str, str] | None = None
+
+    def urls(self, predictions: Sequence[Prediction]) -> list[str | ImageError]:
+        """Upload what is not there yet.
+
+        Returns:
+            for each prediction the path for its task, ``/data/upload/…``, or why its image cannot be shown.
+
+        Raises:
+            LabelStudioError: the server does not take uploads, or is gone.
+        """
+        if self._paths is None:
+            self._paths = self._uploaded()
+        problems: dict[str, ImageError] = {}
+        for batch in self._batches(predictions, problems):
+            self._upload(batch)
+        return [problems.get(name) or self._paths[name] for name in (_identity(each) for each in predictions)]
+
+    def _batches(
+        self, predictions: Sequence[Prediction], problems: dict[str, ImageError]
+    ) -> Iterator[dict[str, tuple[str, bytes]]]:
+        """Missing images as {identity: (file name, content)}, few enough to be sent together."""
+        assert self._paths is not None
+        batch: dict[str, tuple[str, bytes]] = {}
+        size = 0
+        for prediction in predictions:
+            identity = _identity(prediction)
+            if identity in self._paths or identity in batch:
+                continue
+            try:
+                ending, content = _showable(self._read(prediction), prediction)
+            except ImageError as error:
+                problems[identity] = error
+                continue
+            if batch and (len(batch) == _FILES_AT_ONCE or size + len(content) > _BYTES_AT_ONCE):
+                yield batch
+                batch, size = {}, 0
+            batch[identity] = (f"{identity}-{_stem(prediction.image)}.{ending}", content)
+            size += len(content)
+        if batch:
+            yield batch
+
+    def _upload(self, batch: dict[str, tuple[str, bytes]]) -> None:
+        """Send files without making tasks of them. The SDK cannot send files."""
+        assert self._paths is not None
+        total = sum(len(content) for _, content in batch.values())
+        answer = self._connection.request(
+            f"upload {len(batch)} images ({total / 2**20:.1f} MB)",
+            "POST",
+            f"/api/projects/{self._project.id}/import",
+            timeout=IMPORT_TIMEOUT_S,
+            params={"commit_to_project": "false"},
+            files=batch,
+        )
+        listed = self._list({"ids": json.dumps(answer["file_upload_ids"])})
+        self._paths |= listed
+        missing = batch.keys() - listed.keys()
+        if missing:
+            raise LabelStudioError(
+                f"Label Studio kept {len(batch) - len(missing)} of {len(batch)} uploaded images; look at its "
+                "log, then run this again"
+            )
+
+    def _uploaded(self) -> dict[str, str]:
+        """What earlier runs of the same user uploaded."""
+        return self._list({"all": "true"})
+
+    def _list(self, parameters: dict[str, str]) -> dict[str, str]:
+        files: list[dict[str, Any]] = self._connection.request(
+            "list the uploaded images",
+            "GET",
+            f"/api/projects/{self._project.id}/file-uploads",
+            params=parameters,
+        )
+        paths: dict[str, str] = {}
+        for file in files:  # upload/PROJECT/RANDOM-IDENTITY-STEM.ENDING
+            named = re.match(r"[0-9a-f]+-([0-9a-f]{24})-", PurePosixPath(file["file"]).name)
+            if named:
+                paths.setdefault(named[1], f"/data/{file['file']}")
+        return paths
+
+
+def _identity(prediction: Prediction) -> str:
+    return hashlib.sha256(f"{prediction.image_id}\0{prediction.version}".encode()).hexdigest()[:24]
+
+
+def _stem(image: str) -> str:
+    """The file's name as far as it is harmless everywhere; people see the whole name in the task's data."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(image).stem).strip("-")[:40] or "image"
+
+
+def _showable(data: bytes, prediction: Prediction) -> tuple[str, bytes]:
+    """Ending and content that a browser shows in the prediction's upright size.
+
+    Browsers turn JPEGs by their EXIF orientation, other formats not all alike: those are sent upright.
+
+    Raises:
+        ImageError: the file is no image any more, or has another size than the one the boxes were found in.
+    """
+    found = sniff(data)
+    header = probe(data)
+    if (header.width, header.height) != (prediction.width, prediction.height):
+        raise ImageError(
+            "changed",
+            f"the file is {header.width}×{header.height} now, its boxes were found in "
+            f"{prediction.width}×{prediction.height}: annotate it again",
+        )
+    if found == "jpeg" or (found in _AS_THEY_ARE and not _needs_turning_or_stopping(data)):
+        return _AS_THEY_ARE[found], data
+    file = BytesIO()
+    PIL.Image.fromarray(decode(data).pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return "jpg", file.getvalue()
+
+
+def _needs_turning_or_stopping(data: bytes) -> bool:
+    """Whether a PNG, WebP or BMP carries EXIF, which may turn it, or is animated."""
+    with PIL.Image.open(BytesIO(data)) as image:
+        return bool(image.info.get("exif")) or getattr(image, "n_frames", 1) > 1
