@@ -1,0 +1,1 @@
+"""The system on one machine: real services, started and stopped by `boxdrop local`."""

@@ -1,0 +1,371 @@
+"""The real Label Studio server on this machine: installed, started, found again and stopped.
+
+It listens on 127.0.0.1 alone. Everything of it is below ``label-studio/`` in boxdrop's home: ``venv``,
+``data`` (which nothing here ever deletes), ``server.json`` with the log-in, ``server.log``.
+"""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from boxdrop.errors import LocalError
+from boxdrop.local import processes
+from boxdrop.local.environment import Environment, last_lines
+from boxdrop.local.home import home
+
+VERSION: Final = "1.23.0"
+HOST: Final = "127.0.0.1"
+PREFERRED_PORT: Final = 8080
+
+_PORTS_TRIED = 100
+_START_S = 900  # 28 s with migrations on two idle cores, 4 s later on; a busy machine took ten times as long
+_STOP_S = 10.0
+_ANSWER_S = 5.0
+_LINES_SHOWN = 12
+_DISK_BYTES = 1_500_000_000
+_LOG_BYTES = 20_000_000
+
+_KEPT_VARIABLES = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    )
+)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who boxdrop is in its Label Studio, and the port to prefer: what ``server.json`` keeps."""
+
+    email: str
+    password: str
+    token: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Label Studio server that answers.
+
+    Attributes:
+        url: for the browser and for `boxdrop.labelstudio.connection.connect`.
+        email, password: to log in with.
+        token: legacy access token of the same user.
+        pid: of the process.
+        data: the folder with its database and uploads.
+        log: what the server prints.
+    """
+
+    url: str
+    email: str
+    password: str
+    token: str
+    pid: int
+    data: Path
+    log: Path
+
+
+class LabelStudio:
+    """The Label Studio of one boxdrop home.
+
+    Args:
+        folder: everything of it; by default ``label-studio`` in `boxdrop.local.home.home`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or home() / "label-studio"
+        self.data = self.folder / "data"
+        self.log = self.folder / "server.log"
+        self.environment = Environment(
+            self.folder / "venv",
+            Path(__file__).with_name("label-studio-requirements.txt"),
+            f"Label Studio {VERSION}",
+            _DISK_BYTES,
+        )
+        self._login_file = self.folder / "server.json"
+        # The part of the command line by which the server is found again.
+        self._mark = ["--data-dir", str(self.data), "--enable-legacy-api-token"]
+
+    def up(self, port: int | None = None, say: Say = print) -> Server:
+        """Install, start and wait, as far as needed: a server that runs is returned at once.
+
+        Args:
+            port: insist on this one. By default the one used last, at first 8080; the next free one if it is
+                taken. say: told what takes time, in sentences.
+
+        Raises:
+            LocalError: the installation or the start failed, or the port is taken; with the way out.
+        """
+        with self._only_one(say):
+            pid = self._process()
+            if pid is not None:
+                return self._join(pid, port)
+            self.install(say)
+            first = not (self.data / "label_studio.sqlite3").exists()
+            login = self._login(first)
+            login = self._with_port(login, port, say)
+            self._save(login)
+            takes = "; the first time, it takes half a minute to set up its database" if first else ""
+            say(f"Starting Label Studio on port {login.port}{takes} …")
+            return self._server(self._start(login), login)
+
+    def install(self, say: Say = print) -> None:
+        """Install the server's venv, unless it is complete."""
+        if not self.environment.is_complete():
+            say(f"Installing Label Studio {VERSION}: once, about a minute, 1 GB in {self.environment.path} …")
+            self.environment.install(say)
+
+    def running(self) -> Server | None:
+        """The server, if its process runs and answers."""
+        pid = self._process()
+        login = self._read_login()
+        if pid is None or login is None:
+            return None
+        server = self._server(pid, login)
+        return server if _answers(server.url) else None
+
+    def down(self, say: Say = print) -> bool:
+        """Stop the server and keep its data.
+
+        Returns:
+            whether there was one.
+        """
+        with self._only_one(say):
+            pid = self._process()
+            if pid is None:
+                return False
+            try:
+                processes.stop(pid, _STOP_S)
+            except PermissionError:
+                raise LocalError(
+                    f"the server, process {pid}, belongs to another user; stop it as that user"
+                ) from None
+            if processes.is_alive(pid):
+                raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+            return True
+
+    def _process(self) -> int | None:
+        found = processes.find(self._mark)
+        return min(found, default=None)
+
+    def _join(self, pid: int, port: int | None) -> Server:
+        """Wait for a server that somebody started, perhaps just now."""
+        login = self._read_login()
+        if login is None:
+            raise LocalError(
+                f"a server runs (process {pid}), but {self._login_file} is gone; "
+                "run `boxdrop local down`, then `boxdrop local up`: it makes a new log-in"
+            )
+        server = self._server(pid, login)
+        taken = urlsplit(server.url).port
+        if port not in (None, taken):
+            raise LocalError(
+                f"Label Studio runs on port {taken} already; to move it, run `boxdrop local down` and then "
+                f"`boxdrop local up --port {port}`"
+            )
+        until = time.monotonic() + _START_S
+        while not _answers(server.url):
+            if not processes.is_alive(pid):
+                raise self._died()
+            if time.monotonic() > until:
+                raise LocalError(
+                    f"Label Studio runs (process {pid}) but does not answer at {server.url}; "
+                    f"see {self.log}, or run `boxdrop local down` and `boxdrop local up`"
+                )
+            time.sleep(0.2)
+        return server
+
+    def _server(self, pid: int, login: Login) -> Server:
+        port = processes.argument(pid, "--port") or str(login.port)
+        return Server(
+            f"http://{HOST}:{port}", login.email, login.password, login.token, pid, self.data, self.log
+        )
+
+    def _start(self, login: Login) -> int:
+        """Start the server detached, and return its process id once it answers."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
+            self.log.replace(self.log.with_name("server.log.1"))
+        command = [
+            str(self.environment.path / "bin" / "label-studio"),
+            *("start", "--no-browser", "--internal-host", HOST, "--port", str(login.port)),
+            "--debug",  # means: fail if the port is taken, instead of moving to the next one
+            *self._mark,
+        ]
+        with self.log.open("ab") as log:
+            begin = log.tell()
+            process = subprocess.Popen(
+                command,
+                cwd=self.data,
+                env=_environment(login),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._wait(process, login, begin)
+        except BaseException:  # Ctrl-C, too
+            processes.stop(process.pid, _STOP_S)
+            raise
+        return process.pid
+
+    def _wait(self, process: "subprocess.Popen[bytes]", login: Login, begin: int) -> None:
+        url = f"http://{HOST}:{login.port}"
+        announcement = f"server at {url}/".encode()
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                raise self._died()
+            with self.log.open("rb") as log:
+                log.seek(begin)
+                # Somebody else may answer on this port while our server still prepares to fail on it.
+                announced = announcement in log.read()
+            if announced and _answers(url) and process.poll() is None:
+                return
+            time.sleep(0.2)
+        raise LocalError(f"Label Studio did not start within {_START_S} s; see {self.log}")
+
+    def _died(self) -> LocalError:
+        lines = last_lines(self.log, _LINES_SHOWN)
+        if "port is already in use" in lines:
+            return LocalError("another program took the port meanwhile; run the same command again")
+        return LocalError(f"Label Studio ended while it started. The last lines of {self.log}:\n{lines}")
+
+    def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
+        if asked is not None:
+            if not _is_free(asked):
+                raise LocalError(
+                    f"port {asked} is taken by another program; give another --port, or none for a free one"
+                )
+            return _replace_port(login, asked)
+        for port in range(login.port, min(login.port + _PORTS_TRIED, 65536)):
+            if _is_free(port):
+                if port != login.port:
+                    say(f"Port {login.port} is taken by another program; using {port}.")
+                return _replace_port(login, port)
+        raise LocalError(f"no free port from {login.port} on; give one with --port")
+
+    def _login(self, first: bool) -> Login:
+        """The log-in kept from before, or a new one."""
+        login = self._read_login()
+        if login is not None:
+            return login
+        # Label Studio sets password and token only as it creates a user. Where the database has one whose
+        # log-in was lost, a new user is made: they see the same projects.
+        name = "boxdrop" if first else f"boxdrop-{secrets.token_hex(3)}"
+        return Login(
+            f"{name}@example.com", secrets.token_urlsafe(12), secrets.token_hex(20), PREFERRED_PORT
+        )
+
+    def _read_login(self) -> Login | None:
+        try:
+            return Login(**json.loads(self._login_file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _save(self, login: Login) -> None:
+        """Write ``server.json`` whole, readable by nobody else from the first byte on."""
+        partial = self._login_file.with_name("server.json.partial")
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(login), file, indent=1)
+        partial.replace(self._login_file)
+
+    @contextmanager
+    def _only_one(self, say: Say) -> Iterator[None]:
+        """Let one process at a time start or stop this server; the system drops the lock if it dies."""
+        try:
+            import fcntl
+        except ImportError:
+            raise LocalError("boxdrop local needs Linux or macOS; on Windows, use it inside WSL") from None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise LocalError(
+                f"{self.folder} cannot be written: {error.strerror}; set BOXDROP_HOME to another folder"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("Another boxdrop is starting or stopping Label Studio; waiting for it …")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def token_for(url: str) -> str | None:
+    """The token of the Label Studio of this machine, if that is what this address means."""
+    server = LabelStudio().running()
+    if server is None:
+        return None
+    try:
+        asked, own = urlsplit(url if "://" in url else f"http://{url}"), urlsplit(server.url)
+        same = asked.hostname in (HOST, "localhost") and asked.port == own.port
+    except ValueError:
+        return None
+    return server.token if same else None
+
+
+def _environment(login: Login) -> dict[str, str]:
+    """Variables of the server. Few are inherited: it would read a plain ``HOST``, ``PORT`` or ``DEBUG``."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_VARIABLES or name.startswith(("LC_", "AWS_"))
+    }
+    return inherited | {
+        # Not on the command line, where `ps` shows them to everybody.
+        "LABEL_STUDIO_USERNAME": login.email,
+        "LABEL_STUDIO_PASSWORD": login.password,
+        "LABEL_STUDIO_USER_TOKEN": login.token,
+        # What is on this machine stays on it, and who reaches the port cannot make themselves an account.
+        "COLLECT_ANALYTICS": "False",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "LATEST_VERSION_CHECK": "False",
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "True",
+        "ALLOWED_HOSTS": f"{HOST},localhost",
+        # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for a
+        # server that itself listens on loopback alone.
+        "SSRF_PROTECTION_ENABLED": "False",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _replace_port(login: Login, port: int) -> Login:
+    return Login(login.email, login.password, login.token, port)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+    try:
+        with opener.open(f"{url}/health", timeout=_ANSWER_S) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,80 @@
+"""Server processes of this machine, known by their command line.
+
+A process id in a file goes stale and is given to others; a command line that names our own data folder is
+not. So a server is looked for among the processes that run, never in a file.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_POLL_S = 0.1
+
+
+def find(arguments: Sequence[str]) -> list[int]:
+    """Ids of the processes whose command line holds these arguments, one after the other."""
+    wanted = " ".join(arguments).split(" ")
+    return [
+        pid
+        for pid, line in _command_lines()
+        if pid != os.getpid()
+        and any(line[i : i + len(wanted)] == wanted for i in range(len(line) - len(wanted) + 1))
+    ]
+
+
+def argument(pid: int, option: str) -> str | None:
+    """What follows an option on the command line of a process; None if either is not there."""
+    for each, line in _command_lines():
+        if each == pid and option in line[:-1]:
+            return line[line.index(option) + 1]
+    return None
+
+
+def stop(pid: int, patience_s: float) -> None:
+    """End a process that leads a group of its own, and the group with it: politely first, then by force."""
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, each)
+        except ProcessLookupError:
+            return
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            if not is_alive(pid):
+                return
+            time.sleep(_POLL_S)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    except ChildProcessError:  # not started by this process
+        pass
+    return any(each == pid for each, _ in _command_lines())
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    """(pid, words) of every process that can be seen; those that have ended have no command line left.
+
+    Words are separated by spaces, within arguments, too: that is all that macOS tells.
+    """
+    if sys.platform == "linux":
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    line = (folder / "cmdline").read_bytes()
+                except OSError:  # it ended meanwhile
+                    continue
+                if line:
+                    yield int(folder.name), os.fsdecode(line).rstrip("\0").replace("\0", " ").split(" ")
+        return
+    ps = ["ps", "-axww", "-o", "pid=,command="]
+    listing = subprocess.run(ps, capture_output=True, text=True, check=True)
+    for row in listing.stdout.splitlines():
+        pid, _, command = row.strip().partition(" ")
+        yield int(pid), command.split(" ")
