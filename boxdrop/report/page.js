@@ -203,6 +203,7 @@
     for (const i of visible.slice(0, tags).reverse()) {
       const label = labels[boxes[i]];
       const tag = element("span", "tag", `${label.name} ${percentless(boxes[i + 1])}`);
+      tag.dataset.box = i / STRIDE;
       tag.style.setProperty("--color", label.color);
       tag.style.setProperty("--ink", label.ink);
       const left = boxes[i + 2] / width;
@@ -229,6 +230,7 @@
 
   /* ---- the grid: rows of equal height; only those near the window are in the document ---- */
   const CAPTION = 30;
+  const MOST_PRINTED = 300;
   let rows = [];
   const drawn = new Map();
   const gapOf = () => (innerWidth <= 720 ? 8 : 12);
@@ -268,7 +270,9 @@
     render();
   }
 
-  function render(all = false) {
+  let printing = false;
+  function render() {
+    const all = printing;
     const box = $("grid").getBoundingClientRect();
     const from = all ? 0 : -box.top - 700;
     const to = all ? Infinity : innerHeight - box.top + 700;
@@ -280,7 +284,7 @@
       else high = middle;
     }
     let end = low;
-    while (end < rows.length && rows[end].top <= to && !(all && rows[end].first >= 300)) end++;
+    while (end < rows.length && rows[end].top <= to && !(all && rows[end].first >= MOST_PRINTED)) end++;
     for (const [number, row] of drawn) {
       if ((number < low || number >= end) && !row.contains(document.activeElement)) {
         row.remove();
@@ -522,10 +526,10 @@
         item.append(element("p", "", `also ${also.map(([name, score]) => `${name} ${percentless(score)}`).join(", ")}`));
       }
       const light = (on) => {
-        for (const group of viewer.querySelectorAll("g")) {
-          const mine = Number(group.dataset.box) === i / STRIDE;
-          group.classList.toggle("hot", on && mine);
-          group.classList.toggle("cold", on && !mine);
+        for (const drawn of viewer.querySelectorAll("[data-box]")) {
+          const mine = Number(drawn.dataset.box) === i / STRIDE;
+          drawn.classList.toggle("hot", on && mine);
+          drawn.classList.toggle("cold", on && !mine);
         }
       };
       item.addEventListener("pointerenter", () => light(true));
@@ -587,8 +591,9 @@
       }
     }).observe($("grid"));
     addEventListener("resize", () => { render(); fit(); });
-    addEventListener("beforeprint", () => render(true));
-    addEventListener("afterprint", () => render());
+    const print = (on) => () => { printing = on; render(); };
+    addEventListener("beforeprint", print(true));
+    addEventListener("afterprint", print(false));
     $("viewer-close").addEventListener("click", () => viewer.close());
     $("previous").addEventListener("click", () => step(-1));
     $("next").addEventListener("click", () => step(1));
