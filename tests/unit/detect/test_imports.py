@@ -1,0 +1,104 @@
+"""The detector runs where neither torch nor transformers nor boto3 is installed."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import boxdrop
+
+PACKAGE = Path(boxdrop.__file__).parent
+ALLOWED = {"numpy", "onnxruntime", "tokenizers", "PIL", "yaml"}
+"""yaml is read by boxdrop.labels."""
+
+
+def imported_by(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def file_of(module: str) -> Path | None:
+    path = PACKAGE.parent / module.replace(".", "/")
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def test_nothing_but_the_runtime_can_be_reached_by_imports() -> None:
+    waiting = [*(PACKAGE / "detect").rglob("*.py")]
+    seen: set[Path] = set()
+    outside: set[str] = set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for name in imported_by(file):
+            if name.split(".")[0] == "boxdrop":
+                parts = name.split(".")
+                for length in range(1, len(parts) + 1):  # importing a module imports its parents
+                    found = file_of(".".join(parts[:length]))
+                    if found:
+                        waiting.append(found)
+            elif name.split(".")[0] not in sys.stdlib_module_names:
+                outside.add(name.split(".")[0])
+    assert outside == ALLOWED
+    reached = {file.relative_to(PACKAGE).parts[0] for file in seen}
+    assert reached == {"__init__.py", "detect", "detections.py", "errors.py", "labels.py"}
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_a_detection_loads_no_torch_transformers_or_boto3(toy: Callable[..., Path]) -> None:
+    code = f"""
+import importlib, pkgutil
+import numpy as np
+import boxdrop.detect
+for module in pkgutil.walk_packages(boxdrop.detect.__path__, "boxdrop.detect."):
+    importlib.import_module(module.name)
+from boxdrop.labels import LabelSet
+detector = boxdrop.detect.Detector.load({str(toy())!r})
+image = np.full((20, 30, 3), (255, 0, 0), np.uint8)
+assert len(detector.detect([image], LabelSet.from_short_form("red"))[0])
+"""
+    loaded = modules_after(code)
+    assert "onnxruntime" in loaded
+    assert not loaded & {
+        "torch",
+        "transformers",
+        "boto3",
+        "botocore",
+        "onnx",
+        "scipy",
+        "model_export",
+        "pydantic",
+    }
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    loaded = modules_after("import boxdrop.detect")
+    assert not loaded & {"numpy", "onnxruntime", "tokenizers", "PIL", "yaml"}
+
+
+def test_the_package_says_what_it_has() -> None:
+    import pytest
+
+    import boxdrop.detect
+
+    assert boxdrop.detect.Detector.__name__ in boxdrop.detect.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'Detecter'"):
+        boxdrop.detect.Detecter  # noqa: B018
