@@ -1,0 +1,273 @@
+"""A project's row, its runs and its leases, and the rules by which they move; as pure as `states`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from boxdrop.ledger.states import Key, Outcome, Result, following, moment, padded
+
+PROJECTS: Final = "project"
+"""The index partition that lists the projects. They are few and seldom written."""
+
+LIVE_RUNS: Final = "run#live"
+"""The index partition of the runs that have not ended, by deadline: a handful of writes a minute."""
+
+RUN_LIFE: Final = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project.
+
+    Attributes:
+        name: the prefix in the image bucket, without the last slash.
+        stored_labels: digest of the newest label set that was stored (``labelsets/<digest>.yaml``).
+        labels_sequencer: order of that ``labels.yaml``, see `boxdrop.ledger.states.padded`.
+        labels: digest of the label set that is in force; None while images wait for one.
+        detection: the detection digest in force.
+        generation: raised each time that `detection` changes; 0 before the first labels.
+        label_ids: every label name that the project ever had, with its frozen id.
+        label_studio_id, storage_id, webhook_id: Label Studio's numbers of the project and its parts.
+        revision: how often the row was written; the condition of every write.
+    """
+
+    name: str
+    bucket: str
+    stored_labels: str | None = None
+    labels_sequencer: str = ""
+    labels: str | None = None
+    detection: str | None = None
+    generation: int = 0
+    label_ids: Mapping[str, int] = field(default_factory=dict)
+    label_studio_id: int | None = None
+    storage_id: int | None = None
+    webhook_id: int | None = None
+    revision: int = 0
+
+    @property
+    def row_key(self) -> Key:
+        """Where the row is in the table."""
+        return project_key(self.name)
+
+    @property
+    def index_key(self) -> Key:
+        """Where it is in the index."""
+        return PROJECTS, self.name
+
+
+class RunState(StrEnum):
+    """How far a run is."""
+
+    GATHERING = "gathering"  # claims images, writes its manifest
+    SUBMITTED = "submitted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run.
+
+    Attributes:
+        run_id: begins with its time, so that text order is time order; no ``#``.
+        generation: of the labels that it detects with.
+        deadline: when to take it for dead, should nobody have ended it.
+        attempt: how often its manifest was submitted.
+        manifest: key of the manifest in the data bucket.
+        images: how many it holds.
+        job_ids: of every job that got it; a submission may happen twice.
+        reason: why it failed.
+        revision: how often the row was written; the condition of every write.
+    """
+
+    project: str
+    run_id: str
+    state: RunState
+    generation: int
+    created_at: datetime
+    deadline: datetime
+    attempt: int = 0
+    manifest: str | None = None
+    images: int = 0
+    job_ids: tuple[str, ...] = ()
+    finished_at: datetime | None = None
+    reason: str | None = None
+    expires_at: int | None = None
+    revision: int = 0
+
+    @property
+    def row_key(self) -> Key:
+        """Where the row is in the table."""
+        return run_key(self.project, self.run_id)
+
+    @property
+    def index_key(self) -> Key | None:
+        """Where it is in the index: nowhere once it has ended."""
+        if self.is_live:
+            return LIVE_RUNS, f"{moment(self.deadline)}#{self.project}#{self.run_id}"
+        return None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its images may still come."""
+        return self.state in (RunState.GATHERING, RunState.SUBMITTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to do something for a project that only one may do at a time.
+
+    Attributes:
+        purpose: what for.
+        owner: who has it; empty once released.
+        token: the fencing token, larger for each new owner.
+        until: when others may take it, by the owner's clock: renew well before, clocks differ by seconds.
+        revision: how often the row was written; the condition of every write.
+    """
+
+    project: str
+    purpose: str
+    owner: str
+    token: int
+    until: datetime
+    revision: int = 0
+
+    @property
+    def row_key(self) -> Key:
+        """Where the row is in the table."""
+        return lease_key(self.project, self.purpose)
+
+    @property
+    def index_key(self) -> None:
+        """Leases are not listed."""
+        return
+
+
+def project_key(name: str) -> Key:
+    """Where a project's row is in the table; its runs and leases are beside it."""
+    return f"project#{name}", "project"
+
+
+def run_key(project: str, run_id: str) -> Key:
+    """Where a run's row is in the table."""
+    return f"project#{project}", f"run#{run_id}"
+
+
+def lease_key(project: str, purpose: str) -> Key:
+    """Where a lease is in the table."""
+    return f"project#{project}", f"lease#{purpose}"
+
+
+def store_labels(
+    row: Project | None, name: str, bucket: str, labels: str, sequencer: str, seen: Project | None
+) -> Result[Project]:
+    """A ``labels.yaml`` was stored; the newest counts. What tells the newest is as for images."""
+    if row is None:
+        row = Project(name, bucket)
+    order = padded(sequencer)
+    if row.stored_labels == labels:
+        return Result(Outcome.ALREADY, replace(row, labels_sequencer=max(order, row.labels_sequencer)))
+    if row.stored_labels is not None:
+        if seen is not None:
+            order = following(seen.labels_sequencer)
+        elif not order or order == row.labels_sequencer.partition(".")[0]:
+            return Result(Outcome.UNORDERED, row)
+        if order <= row.labels_sequencer or (seen and seen.labels_sequencer != row.labels_sequencer):
+            return Result(Outcome.SUPERSEDED, row)
+    return Result(Outcome.APPLIED, replace(row, stored_labels=labels, labels_sequencer=order))
+
+
+def apply_labels(row: Project | None, labels: str, detection: str) -> Result[Project]:
+    """Put the stored label set into force, unless a newer one was stored meanwhile."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.stored_labels != labels:
+        return Result(Outcome.SUPERSEDED, row)
+    if (row.labels, row.detection) == (labels, detection):
+        return Result(Outcome.ALREADY, row)
+    generation = row.generation + (row.detection != detection)
+    return Result(Outcome.APPLIED, replace(row, labels=labels, detection=detection, generation=generation))
+
+
+def freeze_labels(row: Project | None, label_ids: Mapping[str, int]) -> Result[Project]:
+    """Names get their ids for ever. Against another's choice, choose again from the row's."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    frozen = {**label_ids, **row.label_ids}
+    if any(frozen[name] != number for name, number in label_ids.items()):
+        return Result(Outcome.SUPERSEDED, row)
+    if len(set(frozen.values())) != len(frozen):
+        return Result(Outcome.SUPERSEDED, row)
+    return Result(
+        Outcome.ALREADY if frozen == row.label_ids else Outcome.APPLIED, replace(row, label_ids=frozen)
+    )
+
+
+def connect(
+    row: Project | None,
+    label_studio_id: int,
+    storage_id: int | None,
+    webhook_id: int | None,
+    replacing: int | None,
+) -> Result[Project]:
+    """The project in Label Studio: the first one wins, unless it is the one to be replaced."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.label_studio_id not in (None, label_studio_id, replacing):
+        return Result(Outcome.SUPERSEDED, row)
+    same = row if row.label_studio_id == label_studio_id else replace(row, storage_id=None, webhook_id=None)
+    connected = replace(
+        same,
+        label_studio_id=label_studio_id,
+        storage_id=same.storage_id if storage_id is None else storage_id,
+        webhook_id=same.webhook_id if webhook_id is None else webhook_id,
+    )
+    return Result(Outcome.ALREADY if connected == row else Outcome.APPLIED, connected)
+
+
+def submit(
+    row: Run | None, attempt: int, manifest: str, images: int, job_ids: tuple[str, ...], deadline: datetime
+) -> Result[Run]:
+    """The manifest was submitted. Twice for one attempt gives one more job, which must be known, too."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if not row.is_live or attempt < row.attempt:
+        return Result(Outcome.SUPERSEDED, row)
+    jobs = row.job_ids + tuple(job for job in job_ids if job not in row.job_ids)
+    submitted = replace(row, state=RunState.SUBMITTED, manifest=manifest, images=images, job_ids=jobs)
+    if attempt > row.attempt:
+        submitted = replace(submitted, attempt=attempt, deadline=deadline)
+    return Result(Outcome.ALREADY if submitted == row else Outcome.APPLIED, submitted)
+
+
+def finish(row: Run | None, state: RunState, reason: str | None, now: datetime) -> Result[Run]:
+    """The run ended; the first to say so is believed."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if not row.is_live:
+        return Result(Outcome.ALREADY if row.state == state else Outcome.SUPERSEDED, row)
+    expires_at = int((now + RUN_LIFE).timestamp())
+    ended = replace(row, state=state, reason=reason, finished_at=now, expires_at=expires_at)
+    return Result(Outcome.APPLIED, ended)
+
+
+def acquire(
+    row: Lease | None, project: str, purpose: str, owner: str, until: datetime, now: datetime
+) -> Result[Lease]:
+    """Somebody asks for the lease; its owner, too, gets a new token."""
+    if row is not None and (row.owner, row.until) == (owner, until):
+        return Result(Outcome.APPLIED, row)  # this very call, whose answer was lost
+    if row is not None and row.owner not in ("", owner) and row.until > now:
+        return Result(Outcome.SUPERSEDED, row)
+    token = row.token + 1 if row else 1
+    revision = row.revision if row else 0
+    return Result(Outcome.APPLIED, Lease(project, purpose, owner, token, until, revision))
+
+
+def extend(row: Lease | None, lease: Lease, owner: str, until: datetime) -> Result[Lease]:
+    """The owner stays, or (owner empty) leaves; right until another has taken it, even if it ran out."""
+    if row is None or (row.owner, row.token) != (lease.owner, lease.token):
+        return Result(Outcome.SUPERSEDED, row)
+    return Result(Outcome.APPLIED, replace(row, owner=owner, until=until))

@@ -1,0 +1,426 @@
+"""An image's row, and the rules by which it moves. Pure: no clock, no network, no database.
+
+A row holds facts, each of which only moves forward in an order of its own: what the object is (by sequencer),
+which labels it is wanted for (by generation), what its task shows (by fencing token), what a person said (by
+review time). The state follows from the facts, so events that come late, twice or in any order end in the
+same row.
+
+Each rule takes the row as it is, or None, and returns a `Result`: the row as it must become, the same row
+where nothing is to be written, and what that means for the caller. `boxdrop.ledger.table` applies a rule by
+one write that is conditional on the row being the one that the rule saw.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final, Generic, TypeVar
+
+R = TypeVar("R")
+Key = tuple[str, str]
+
+SHARDS: Final = "0123456789abcdef"
+"""Images of one project and state are spread over 16 index partitions by the first digit of their id, a hash.
+A partition takes 1,000 writes a second, so a state takes 16,000."""
+
+SEQUENCER_WIDTH: Final = 32
+"""S3's sequencers have 16 or 18 hexadecimal digits so far; AWS promises no length."""
+
+TOMBSTONE_LIFE: Final = timedelta(days=90)
+"""A deletion is remembered longer than any event about the image can be under way: EventBridge retries for 24
+hours, then a queue and its dead letter queue keep a message for at most 14 days each."""
+
+MAX_ATTEMPTS: Final = 5
+_MESSAGE_LENGTH: Final = 250  # a row stays below 1 KB, which is one write unit
+
+
+class State(StrEnum):
+    """Where an image is.
+
+    ``wanted`` and ``running`` are the design's *wanted*: without a live run, and with one.
+    """
+
+    WAITING = "waiting"  # its project has no labels yet
+    WANTED = "wanted"
+    RUNNING = "running"
+    TASKED = "tasked"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    STALE = "stale"  # overwritten after a person verified it
+    GONE = "gone"
+
+
+class Outcome(StrEnum):
+    """What became of a change. A lost race is an outcome, not an exception."""
+
+    APPLIED = "applied"
+    ALREADY = "already"  # the row said so before
+    SUPERSEDED = "superseded"  # something newer has won
+    UNORDERED = "unordered"  # nothing tells which is newer: look at the object, then `Ledger.observe`
+    UNKNOWN = "unknown"  # there is no such row
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[R]):
+    """An outcome, and the row as it is now."""
+
+    outcome: Outcome
+    row: R | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What an event or a listing says about an image.
+
+    Attributes:
+        image_id: hexadecimal, see `boxdrop.predictions.image_id`.
+        version: which content: S3's version-id, or etag and size. None: deleted.
+        sequencer: of the event, as it came; empty where there is none, as in listings.
+    """
+
+    image_id: str
+    project: str
+    bucket: str
+    key: str
+    version: str | None
+    sequencer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a task in Label Studio now shows.
+
+    Attributes:
+        version, generation: of the image and the labels that the prediction is about.
+        fence: token of the lease under which it was published.
+    """
+
+    image_id: str
+    version: str
+    generation: int
+    prediction_id: str
+    task_id: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """Why a run has no prediction for an image.
+
+    Attributes:
+        reason: a short stable word, see `boxdrop.errors.ImageError`.
+        message: a sentence for people; kept to 250 characters.
+    """
+
+    image_id: str
+    version: str
+    generation: int
+    run_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row.
+
+    Attributes:
+        since: when it entered its state.
+        sequencer: order of what was last seen of the object, see `padded`.
+        version: content of the object; None once it is deleted.
+        generation: of the labels that it is wanted for, or was tasked under; 0 where the project has none.
+        run_id: the run that has claimed it, or that tasked or failed it.
+        attempts: how many runs have claimed this version.
+        task_id: its one task in Label Studio, for ever.
+        task_version, prediction_id: what the task shows.
+        task_flag: what people read on the task: stale, gone, or nothing.
+        fence: token of the lease under which the task was last published.
+        reason, message: why it failed.
+        verified_version: the content that a person verified.
+        reviewed_at: time of the newest review, by Label Studio's clock.
+        expires_at: Unix time at which DynamoDB may remove the row.
+        revision: how often it was written; the condition of every write.
+    """
+
+    image_id: str
+    project: str
+    bucket: str
+    key: str
+    state: State
+    since: datetime
+    sequencer: str
+    version: str | None = None
+    generation: int = 0
+    run_id: str | None = None
+    attempts: int = 0
+    task_id: int | None = None
+    task_version: str | None = None
+    prediction_id: str | None = None
+    task_flag: State | None = None
+    fence: int = 0
+    reason: str | None = None
+    message: str | None = None
+    verified_version: str | None = None
+    reviewed_at: datetime | None = None
+    expires_at: int | None = None
+    revision: int = 0
+
+    @property
+    def row_key(self) -> Key:
+        """Where the row is in the table."""
+        return image_key(self.image_id)
+
+    @property
+    def index_key(self) -> Key:
+        """Where it is in the index. The sort key begins with what its state is asked for."""
+        partition = f"image#{self.project}#{self.state}#{self.image_id[0]}"
+        entered = f"{moment(self.since)}#{self.image_id}"
+        if self.state == State.RUNNING:
+            return partition, f"{self.run_id}#{entered}"
+        if self.state in (State.TASKED, State.FAILED):
+            return partition, f"{generation_mark(self.generation)}#{entered}"
+        if self.state in (State.VERIFIED, State.STALE, State.GONE):
+            return partition, f"{'due' if self.flag_is_due else 'told'}#{entered}"
+        return partition, entered
+
+    @property
+    def due_flag(self) -> State | None:
+        """What people should read on the task."""
+        return self.state if self.state in (State.STALE, State.GONE) else None
+
+    @property
+    def flag_is_due(self) -> bool:
+        """Whether the task has to be told. Other tasks are told by their next publication."""
+        told = self.state in (State.VERIFIED, State.STALE, State.GONE)
+        return told and self.task_id is not None and self.task_flag != self.due_flag
+
+
+def image_key(image_id: str) -> Key:
+    """Where an image's row is in the table."""
+    return f"image#{image_id}", "image"
+
+
+def image_partitions(project: str, state: State) -> list[str]:
+    """The index partitions that hold a project's images in a state."""
+    return [f"image#{project}#{state}#{shard}" for shard in SHARDS]
+
+
+def generation_mark(generation: int) -> str:
+    """A generation as text of fixed width: its order is that of numbers."""
+    return f"{generation:010}"
+
+
+def moment(time: datetime) -> str:
+    """A time as text of fixed width, UTC: its order is that of time."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def padded(sequencer: str) -> str:
+    """A sequencer in the form in which text order is time order within a key.
+
+    AWS: "right pad the shorter value with zeros, and then do a lexicographical comparison".
+    """
+    return sequencer.upper().ljust(SEQUENCER_WIDTH, "0") if sequencer else ""
+
+
+def following(sequencer: str) -> str:
+    """The order of a look at the object: after the event that the row knew, before any later event.
+
+    ``S`` → ``S.00000001`` → ``S.00000002``; ``.`` sorts before every digit.
+    """
+    event, _, looks = sequencer.partition(".")
+    return f"{event}.{int(looks or 0) + 1:08}"
+
+
+def sight(row: Image | None, sighting: Sighting, generation: int, now: datetime) -> Result[Image]:
+    """An event or a listing names an object; generation 0 means that its project has no labels yet.
+
+    A newer event of the same content (a copy onto itself) moves only the order: nothing has to be done again.
+    Without an order (listings, S3-compatible stores), a sighting makes rows but changes none.
+    """
+    sequencer = padded(sighting.sequencer)
+    if row is None:
+        blank = Image(
+            image_id=sighting.image_id,
+            project=sighting.project,
+            bucket=sighting.bucket,
+            key=sighting.key,
+            state=State.GONE,
+            since=now,
+            sequencer="",
+        )
+        return _applied(_with_content(blank, sequencer, sighting.version, generation, now))
+    if sighting.version == row.version:
+        if sequencer <= row.sequencer:
+            return Result(Outcome.ALREADY, row)
+        return Result(Outcome.ALREADY, replace(row, sequencer=sequencer))
+    if not sequencer or sequencer == row.sequencer.partition(".")[0]:
+        return Result(Outcome.UNORDERED, row)
+    if sequencer < row.sequencer:
+        return Result(Outcome.SUPERSEDED, row)
+    return _applied(_with_content(row, sequencer, sighting.version, generation, now))
+
+
+def observe(
+    row: Image | None, seen: Image, version: str | None, generation: int, now: datetime
+) -> Result[Image]:
+    """Somebody read the row (`seen`), then looked at the object: right if the row has not moved since."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.version == version:
+        return Result(Outcome.ALREADY, row)
+    if row.sequencer != seen.sequencer:
+        return Result(Outcome.SUPERSEDED, row)
+    return _applied(_with_content(row, following(row.sequencer), version, generation, now))
+
+
+def renew(row: Image | None, generation: int, now: datetime) -> Result[Image]:
+    """The labels changed: what is not verified is wanted again."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.generation >= generation or row.state in (State.VERIFIED, State.STALE, State.GONE):
+        return Result(Outcome.ALREADY, row)
+    return _applied(_wanted(replace(row, generation=generation, attempts=0), now))
+
+
+def retry(row: Image | None, now: datetime) -> Result[Image]:
+    """Somebody asks for a failed image to be tried again."""
+    if row is None or row.state != State.FAILED:
+        return Result(Outcome.UNKNOWN if row is None else Outcome.ALREADY, row)
+    return _applied(_wanted(replace(row, attempts=0), now))
+
+
+def claim(row: Image | None, run_id: str, generation: int, now: datetime) -> Result[Image]:
+    """A run takes a wanted image."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.state == State.RUNNING and row.run_id == run_id:
+        return Result(Outcome.ALREADY, row)
+    if row.state != State.WANTED or row.generation > generation:
+        return Result(Outcome.SUPERSEDED, row)
+    claimed = replace(row, run_id=run_id, generation=generation, attempts=row.attempts + 1)
+    return _applied(_entering(State.RUNNING, claimed, now))
+
+
+def release(row: Image | None, run_id: str, now: datetime, max_attempts: int = MAX_ATTEMPTS) -> Result[Image]:
+    """A dead run gives an image back; after too many dead runs it is the image that is suspected."""
+    if row is None or row.state != State.RUNNING or row.run_id != run_id:
+        return Result(Outcome.UNKNOWN if row is None else Outcome.SUPERSEDED, row)
+    if row.attempts >= max_attempts:
+        message = f"{row.attempts} runs died while they had this image"
+        return _applied(_entering(State.FAILED, replace(row, reason="run_died", message=message), now))
+    return _applied(_wanted(row, now))
+
+
+def publish(row: Image | None, publication: Publication, now: datetime) -> Result[Image]:
+    """A task was published. Which task it is gets kept whatever became of the image meanwhile."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if publication.fence < row.fence:
+        return Result(Outcome.SUPERSEDED, row)
+    published = replace(
+        row,
+        task_id=publication.task_id,
+        task_version=publication.version,
+        prediction_id=publication.prediction_id,
+        task_flag=None,
+        fence=publication.fence,
+        expires_at=None,
+    )
+    if publication.version != row.version or publication.generation < row.generation:
+        return Result(Outcome.SUPERSEDED, published if row.task_id is None else row)
+    published = replace(published, generation=publication.generation)
+    if row.verified_version is None:
+        published = replace(published, state=State.TASKED, reason=None, message=None)
+    if replace(published, fence=row.fence) == row:
+        return Result(Outcome.ALREADY, row)
+    return _applied(published if published.state == row.state else replace(published, since=now))
+
+
+def fail(row: Image | None, failure: FailedImage, now: datetime) -> Result[Image]:
+    """A run could not predict an image. If the run has lost it (by a retry, say), that is old news."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if failure.version != row.version or row.run_id != failure.run_id or failure.generation < row.generation:
+        return Result(Outcome.SUPERSEDED, row)
+    if row.state != State.RUNNING:
+        return Result(Outcome.ALREADY if row.state == State.FAILED else Outcome.SUPERSEDED, row)
+    failed = replace(row, reason=failure.reason, message=failure.message[:_MESSAGE_LENGTH])
+    return _applied(_entering(State.FAILED, failed, now))
+
+
+def review(row: Image | None, version: str | None, reviewed_at: datetime, now: datetime) -> Result[Image]:
+    """A person verified this content, or (None) took that back. The newest review counts, late or not.
+
+    Taken back, the image is tasked again if its task shows the present content; else it is wanted.
+    """
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.reviewed_at is not None:
+        known, told = (row.reviewed_at, row.verified_version or ""), (reviewed_at, version or "")
+        if told <= known:
+            return Result(Outcome.ALREADY if told == known else Outcome.SUPERSEDED, row)
+    reviewed = replace(row, verified_version=version, reviewed_at=reviewed_at, expires_at=None)
+    if version is not None:
+        return _applied(_settled(reviewed, now))
+    if row.state not in (State.VERIFIED, State.STALE):
+        return _applied(reviewed)
+    if row.task_version == row.version:
+        return _applied(_entering(State.TASKED, reviewed, now))
+    return _applied(_wanted(reviewed, now))
+
+
+def flag(row: Image | None, told: State | None) -> Result[Image]:
+    """People now read this on the task."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    outcome = Outcome.SUPERSEDED if told != row.due_flag else Outcome.APPLIED
+    if row.task_flag == told:
+        return Result(Outcome.ALREADY, row)
+    return Result(outcome, replace(row, task_flag=told))
+
+
+def lose_task(row: Image | None, task_id: int, now: datetime) -> Result[Image]:
+    """The task is no longer in Label Studio, and what a person said on it went with it."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.task_id != task_id:
+        return Result(Outcome.ALREADY if row.task_id is None else Outcome.SUPERSEDED, row)
+    lost = replace(
+        row, task_id=None, task_version=None, prediction_id=None, task_flag=None, verified_version=None
+    )
+    if row.state in (State.TASKED, State.VERIFIED, State.STALE):
+        return _applied(_wanted(lost, now))
+    return _applied(lost)
+
+
+def _applied(row: Image) -> Result[Image]:
+    return Result(Outcome.APPLIED, row)
+
+
+def _with_content(row: Image, sequencer: str, version: str | None, generation: int, now: datetime) -> Image:
+    """The object is another one now, or gone."""
+    generation = max(row.generation, generation)
+    seen = replace(
+        row, sequencer=sequencer, version=version, generation=generation, attempts=0, expires_at=None
+    )
+    if version is None and row.task_id is None and row.verified_version is None:
+        seen = replace(seen, expires_at=int((now + TOMBSTONE_LIFE).timestamp()))
+    return _settled(_wanted(seen, now), now)
+
+
+def _settled(row: Image, now: datetime) -> Image:
+    """The state that the object's and the person's facts dictate, if they do."""
+    if row.version is None:
+        return _entering(State.GONE, row, now)
+    if row.verified_version is None:
+        return row
+    return _entering(State.VERIFIED if row.verified_version == row.version else State.STALE, row, now)
+
+
+def _wanted(row: Image, now: datetime) -> Image:
+    state = State.WANTED if row.generation else State.WAITING
+    return _entering(state, replace(row, run_id=None, reason=None, message=None), now)
+
+
+def _entering(state: State, row: Image, now: datetime) -> Image:
+    return row if row.state == state else replace(row, state=state, since=now)
