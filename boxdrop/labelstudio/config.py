@@ -38,17 +38,17 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
     # Boxes are outlined, hardly filled: people judge the object's edge through them.
     rectangles = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "3", "opacity": "0.12"}
     _set_labels(ET.SubElement(view, "RectangleLabels", rectangles), label_set)
-    ET.SubElement(
-        view,
-        "Image",
-        {
-            "name": TO_NAME,
-            "value": f"${DATA_KEY}",
-            "zoom": "true",
-            "zoomControl": "true",
-            "crosshair": "true",
-        },
-    )
+    image = {
+        "name": TO_NAME,
+        "value": f"${DATA_KEY}",
+        "zoom": "true",
+        "zoomControl": "true",
+        "crosshair": "true",
+    }
+    # With "fit", the default, Label Studio 1.23 enlarges a small image for a wider place than it has: its
+    # edges, and the boxes there, are cut off.
+    image["defaultZoom"] = "auto"
+    ET.SubElement(view, "Image", image)
     return _written(view)
 
 

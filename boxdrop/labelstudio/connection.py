@@ -97,6 +97,11 @@ class Connection:
             raise InDoubtError(f"cannot {doing}: {self.url} broke off the connection ({error})") from None
 
 
+ONCE: Final = {"max_retries": 0}
+"""SDK options of calls that make something. The SDK would repeat them after a timeout or a 5xx answer, and
+both the first and the second may have been done."""
+
+
 class InDoubtError(LabelStudioError):
     """The connection broke after the call was sent: the server may have done it, or may still do it."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from boxdrop.errors import LabelStudioError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import FROM_NAME, frozen_ids, labeling_config, project_key, updated_config
-from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.connection import ONCE, Connection
 
 _TITLE_LENGTH = 3, 50  # Label Studio's limits
 _PRESIGN_MINUTES = 12 * 60
@@ -40,11 +40,11 @@ _HIDDEN: Final = (
     "tasks:draft_exists",
 )
 _WIDTHS: Final = {
-    "tasks:data.file_name": 220,
+    "tasks:data.file_name": 200,
     "tasks:data.labels_found": 260,
-    "tasks:data.boxes": 90,
-    "tasks:data.lowest_score": 110,
-    "tasks:data.model_version": 200,
+    "tasks:data.boxes": 100,
+    "tasks:data.lowest_score": 150,
+    "tasks:data.model_version": 180,
 }
 
 
@@ -57,14 +57,12 @@ class Project:
         title: as people see it; they may have changed it.
         url: of its Data Manager.
         label_set: the one asked for, with the ids that the project froze.
-        model_version: whose predictions annotators are shown; empty before the first ones.
     """
 
     id: int
     title: str
     url: str
     label_set: LabelSet
-    model_version: str
 
 
 def ensure_project(
@@ -131,7 +129,8 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> Non
         if existing:
             storages.update(existing[0].id, project=project.id, **settings)
         else:
-            storages.create(project=project.id, title=f"boxdrop: s3://{bucket}", **settings)
+            title = f"boxdrop: s3://{bucket}"
+            storages.create(project=project.id, title=title, request_options=ONCE, **settings)
 
 
 def _find(connection: Connection, identity: str) -> Any | None:
@@ -139,9 +138,7 @@ def _find(connection: Connection, identity: str) -> Any | None:
     with connection.explaining("list the projects"):
         marked = [
             each
-            for each in connection.sdk.projects.list(
-                include="id,title,label_config,model_version", page_size=100
-            )
+            for each in connection.sdk.projects.list(include="id,title,label_config", page_size=100)
             if project_key(each.label_config or "") == identity
         ]
     return min(marked, key=lambda each: int(each.id), default=None)
@@ -167,6 +164,7 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
             # uncertainty would ignore that order, and serve tasks at random while a model_version is
             # replaced.
             sampling="Sequential sampling",
+            request_options=ONCE,
         )
         found = _find(connection, identity)
         if found is not None and found.id != created.id:  # somebody was quicker
@@ -179,10 +177,10 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
                 "type": "list",
                 "target": "tasks",
                 "hiddenColumns": {"explore": list(_HIDDEN), "labeling": [*_HIDDEN, *_WIDTHS]},
-                "columnsWidth": _WIDTHS,
+                "columnsWidth": {"tasks:id": 80, "tasks:total_annotations": 80, **_WIDTHS},
                 "gridWidth": 4,
-                "semantic_search": [],
             },
+            request_options=ONCE,
         )
 
 
@@ -203,7 +201,6 @@ def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet) -
         title=found.title,
         url=f"{connection.url}/projects/{found.id}/data",
         label_set=frozen,
-        model_version=found.model_version or "",
     )
 
 

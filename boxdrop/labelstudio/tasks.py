@@ -11,16 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from boxdrop.errors import ImageError, LabelStudioError, PredictionError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, TO_NAME
+from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection, InDoubtError
+from boxdrop.labelstudio.project import Project
 from boxdrop.predictions import Box, Failure, Prediction, Record
-
-if TYPE_CHECKING:
-    from boxdrop.labelstudio.connection import Connection
-    from boxdrop.labelstudio.project import Project
 
 CHUNK: Final = 500
 """Tasks in one import. 500 take 0.7 s; one by one, they would take a minute."""
@@ -104,8 +102,8 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
 
 
 def publish(
-    connection: "Connection",
-    project: "Project",
+    connection: Connection,
+    project: Project,
     records: Iterable[Record],
     label_set: LabelSet,
     image_urls: ImageUrls,
@@ -242,7 +240,7 @@ class _Publication:
     """One call of `publish`: what is known of the project's tasks, and what was done."""
 
     def __init__(
-        self, connection: "Connection", project: "Project", label_set: LabelSet, image_urls: ImageUrls
+        self, connection: Connection, project: Project, label_set: LabelSet, image_urls: ImageUrls
     ) -> None:
         self.connection = connection
         self.project = project
@@ -252,7 +250,8 @@ class _Publication:
         self.refused: list[tuple[str, str]] = []
         self.known: dict[str, _Known] = {}
         self.newest_task = 0
-        self.shown_version = project.model_version
+        with connection.explaining(f"read project {project.id}"):
+            self.shown_version = connection.sdk.projects.get(project.id).model_version
         self._audit()
 
     def summary(self) -> PublishSummary:
@@ -260,7 +259,7 @@ class _Publication:
 
     def publish(self, predictions: list[Prediction]) -> None:
         """Bring one chunk into Label Studio."""
-        new, newer = [], []
+        new, newer, there = [], [], []
         for prediction in predictions:
             try:
                 task = to_task(prediction, self.label_set, "")
@@ -272,6 +271,7 @@ class _Publication:
                 new.append(prediction)
             elif known.shows == _fingerprint(task["data"]):
                 self.counts["unchanged"] += 1
+                there.append(prediction.model_version)
             elif known.verified:
                 self.counts["verified"] += 1
             else:
@@ -280,7 +280,9 @@ class _Publication:
         created = [task for image, task in tasks.items() if image not in self.known]
         if created:
             self._create(created)
-            self._show(created[-1]["data"]["model_version"])
+            there.append(created[-1]["data"]["model_version"])
+        if there:  # even if all of it was: an earlier run may have ended before it came here
+            self._show(there[-1])
         replacing = [(self.known[p.image_id].task, tasks[p.image_id]) for p in newer if p.image_id in tasks]
         for start in range(0, len(replacing), _REPLACED_AT_ONCE):
             self._replace(replacing[start : start + _REPLACED_AT_ONCE])
@@ -298,12 +300,7 @@ class _Publication:
         return tasks
 
     def _create(self, tasks: list[dict[str, Any]]) -> None:
-        """Import tasks, then count what is there.
-
-        The SDK would repeat a call that timed out, and the first one may still be committed: no retries here.
-        """
-        from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, InDoubtError
-
+        """Import tasks, then count what is there: that an answer is lost does not mean that the import is."""
         sent = {task["data"]["image_id"] for task in tasks}
         answer = None
         try:
@@ -312,7 +309,7 @@ class _Publication:
                     self.project.id,
                     request=tasks,
                     return_task_ids=True,
-                    request_options={"max_retries": 0, "timeout_in_seconds": int(IMPORT_TIMEOUT_S)},
+                    request_options={**ONCE, "timeout_in_seconds": int(IMPORT_TIMEOUT_S)},
                 )
         except InDoubtError:
             self._audit()
@@ -350,7 +347,7 @@ class _Publication:
             current = min((each.id for each in task.predictions or ()), default=None)
             with self.connection.explaining(f"replace the prediction of task {number}"):
                 if current is None:
-                    sdk.predictions.create(task=number, **prediction)
+                    sdk.predictions.create(task=number, request_options=ONCE, **prediction)
                 else:
                     sdk.predictions.update(current, task=number, **prediction)
             self._show(prediction["model_version"])

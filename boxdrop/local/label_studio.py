@@ -7,6 +7,7 @@ It listens on 127.0.0.1 alone. Everything of it is below ``label-studio/`` in bo
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import time
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ HOST: Final = "127.0.0.1"
 PREFERRED_PORT: Final = 8080
 
 _PORTS_TRIED = 100
+_PORT_S = 2.0
 _START_S = 900  # 28 s with migrations on two idle cores, 4 s later on; a busy machine took ten times as long
 _STOP_S = 10.0
 _ANSWER_S = 5.0
@@ -112,8 +114,8 @@ class LabelStudio:
         """
         with self._only_one(say):
             pid = self._process()
-            if pid is not None:
-                return self._join(pid, port)
+            if pid is not None and (server := self._join(pid, port)):
+                return server
             self.install(say)
             first = not (self.data / "label_studio.sqlite3").exists()
             login = self._login(first)
@@ -162,8 +164,8 @@ class LabelStudio:
         found = processes.find(self._mark)
         return min(found, default=None)
 
-    def _join(self, pid: int, port: int | None) -> Server:
-        """Wait for a server that somebody started, perhaps just now."""
+    def _join(self, pid: int, port: int | None) -> Server | None:
+        """Wait for a server that somebody started, perhaps just now; None if it ends meanwhile."""
         login = self._read_login()
         if login is None:
             raise LocalError(
@@ -180,7 +182,7 @@ class LabelStudio:
         until = time.monotonic() + _START_S
         while not _answers(server.url):
             if not processes.is_alive(pid):
-                raise self._died()
+                return None
             if time.monotonic() > until:
                 raise LocalError(
                     f"Label Studio runs (process {pid}) but does not answer at {server.url}; "
@@ -206,21 +208,28 @@ class LabelStudio:
             "--debug",  # means: fail if the port is taken, instead of moving to the next one
             *self._mark,
         ]
-        with self.log.open("ab") as log:
-            begin = log.tell()
-            process = subprocess.Popen(
-                command,
-                cwd=self.data,
-                env=_environment(login),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        process = None
         try:
+            # Ctrl-C must not come between the start of the process and our knowing of it.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                with self.log.open("ab") as log:
+                    begin = log.tell()
+                    process = subprocess.Popen(
+                        command,
+                        cwd=self.data,
+                        env=_environment(login),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._wait(process, login, begin)
-        except BaseException:  # Ctrl-C, too
-            processes.stop(process.pid, _STOP_S)
+        except BaseException:
+            if process is not None:
+                processes.stop(process.pid, _STOP_S)
             raise
         return process.pid
 
@@ -247,18 +256,21 @@ class LabelStudio:
         return LocalError(f"Label Studio ended while it started. The last lines of {self.log}:\n{lines}")
 
     def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
-        if asked is not None:
-            if not _is_free(asked):
-                raise LocalError(
-                    f"port {asked} is taken by another program; give another --port, or none for a free one"
-                )
-            return _replace_port(login, asked)
-        for port in range(login.port, min(login.port + _PORTS_TRIED, 65536)):
+        """Choose a port. The first choice gets a moment: a server that was just killed may still hold it."""
+        preferred = asked or login.port
+        until = time.monotonic() + _PORT_S
+        while not _is_free(preferred) and time.monotonic() < until:
+            time.sleep(0.1)
+        if asked is not None and not _is_free(asked):
+            raise LocalError(
+                f"port {asked} is taken by another program; give another --port, or none for a free one"
+            )
+        for port in range(preferred, min(preferred + _PORTS_TRIED, 65536)):
             if _is_free(port):
-                if port != login.port:
-                    say(f"Port {login.port} is taken by another program; using {port}.")
-                return _replace_port(login, port)
-        raise LocalError(f"no free port from {login.port} on; give one with --port")
+                if port != preferred:
+                    say(f"Port {preferred} is taken by another program; using {port}.")
+                return replace(login, port=port)
+        raise LocalError(f"no free port from {preferred} on; give one with --port")
 
     def _login(self, first: bool) -> Login:
         """The log-in kept from before, or a new one."""
@@ -268,14 +280,13 @@ class LabelStudio:
         # Label Studio sets password and token only as it creates a user. Where the database has one whose
         # log-in was lost, a new user is made: they see the same projects.
         name = "boxdrop" if first else f"boxdrop-{secrets.token_hex(3)}"
-        return Login(
-            f"{name}@example.com", secrets.token_urlsafe(12), secrets.token_hex(20), PREFERRED_PORT
-        )
+        return Login(f"{name}@example.com", secrets.token_urlsafe(12), secrets.token_hex(20), PREFERRED_PORT)
 
     def _read_login(self) -> Login | None:
         try:
-            return Login(**json.loads(self._login_file.read_text()))
-        except (OSError, ValueError, TypeError):
+            kept = json.loads(self._login_file.read_text())
+            return Login(**{each.name: kept[each.name] for each in fields(Login)})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def _save(self, login: Login) -> None:
@@ -346,10 +357,6 @@ def _environment(login: Login) -> dict[str, str]:
         "SSRF_PROTECTION_ENABLED": "False",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _replace_port(login: Login, port: int) -> Login:
-    return Login(login.email, login.password, login.token, port)
 
 
 def _is_free(port: int) -> bool:

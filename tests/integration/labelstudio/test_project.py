@@ -1,0 +1,111 @@
+"""Projects on a real server: one for each label set's project, brought up to date, nothing lost."""
+
+import pytest
+
+from boxdrop.errors import LabelStudioError
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.config import frozen_ids, labeling_config
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project, ensure_project
+from boxdrop.labelstudio.tasks import publish
+from boxdrop.predictions import Box
+
+from .conftest import FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
+
+ODD = LabelSet.from_yaml("""labels: ['a "quoted" one', 'salt & pepper', '<b>', "it's", 'Äpfel 苹果 🍎']""")
+
+
+def ids(project: Project) -> dict[str, int]:
+    return {label.name: label.id for label in project.label_set}
+
+
+def test_a_project_is_found_again_though_people_renamed_it(connection: Connection) -> None:
+    first = ensure_project(connection, FRUIT, "baskets", key="renamed")
+    connection.sdk.projects.update(first.id, title="Our baskets")
+    second = ensure_project(connection, FRUIT, "baskets", key="renamed")
+    assert (second.id, second.title) == (first.id, "Our baskets")
+
+
+def test_a_project_of_somebody_else_with_the_same_title_is_left_alone(connection: Connection) -> None:
+    config = '<View><Image name="image" value="$image"/></View>'
+    theirs = connection.sdk.projects.create(title="same title", label_config=config)
+    ours = ensure_project(connection, FRUIT, "same title")
+    assert ours.id != theirs.id
+    assert connection.sdk.projects.get(theirs.id).label_config == config
+
+
+def test_of_two_projects_made_at_the_same_time_the_older_is_everybodys(connection: Connection) -> None:
+    first = ensure_project(connection, FRUIT, "raced", key="raced")
+    twin = connection.sdk.projects.get(first.id).label_config
+    second = connection.sdk.projects.create(title="raced", label_config=twin)
+    assert second.id > first.id
+    assert ensure_project(connection, FRUIT, "raced", key="raced").id == first.id
+
+
+@pytest.mark.parametrize(
+    "title", ["x", "a title that is much longer than the fifty characters there is room for"]
+)
+def test_any_title_will_do(connection: Connection, title: str) -> None:
+    assert ensure_project(connection, FRUIT, title).title
+
+
+def test_annotators_see_the_boxes_of_odd_label_names(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = make_project(ODD)
+    boxes = [Box(name, 0.5, (10.0 * i, 10.0, 10.0 * i + 50, 90.0), name) for i, name in enumerate(ODD.names)]
+    assert publish(connection, project, [prediction(0, boxes)], ODD, somewhere).created == 1
+    shown = next_task(connection, project)["predictions"][0]["result"]
+    assert [region["value"]["rectanglelabels"] for region in shown] == [[name] for name in ODD.names]
+    assert frozen_ids(connection.sdk.projects.get(project.id).label_config) == {
+        name: i for i, name in enumerate(ODD.names)
+    }
+
+
+def test_a_grown_label_set_keeps_its_ids_and_a_removed_label_its_number(connection: Connection) -> None:
+    ensure_project(connection, FRUIT, "grows", key="grows")
+    fewer = LabelSet.from_short_form("apple, kiwi")
+    assert ids(ensure_project(connection, fewer, "grows", "grows")) == {"apple": 2, "kiwi": 3}
+    again = LabelSet.from_short_form("apple, kiwi, lime, banana")
+    grown = ensure_project(connection, again, "grows", "grows")
+    assert ids(grown) == {"apple": 2, "kiwi": 3, "lime": 4, "banana": 1}
+
+
+def test_a_label_that_annotations_use_is_not_removed(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = ensure_project(connection, FRUIT, "in use", key="in use")
+    publish(connection, project, [prediction()], FRUIT, somewhere)
+    annotate(connection, tasks_of(connection, project)[0], "banana")
+    with pytest.raises(LabelStudioError, match=r"'in use' .*'banana' \(1 boxes\); put them back"):
+        ensure_project(connection, LabelSet.from_short_form("apple, kiwi"), "in use", key="in use")
+    unchanged = connection.sdk.projects.get(project.id).label_config
+    assert frozen_ids(unchanged) == {"pineapple": 0, "banana": 1, "apple": 2}
+    fewer = LabelSet.from_short_form("banana")
+    assert ensure_project(connection, fewer, "in use", key="in use").id == project.id
+
+
+def test_a_configuration_that_people_broke_is_explained(connection: Connection) -> None:
+    project = ensure_project(connection, FRUIT, "broken", key="broken")
+    config = connection.sdk.projects.get(project.id).label_config
+    renamed = config.replace('name="label"', 'name="box"')
+    connection.sdk.projects.update(project.id, label_config=renamed)
+    with pytest.raises(LabelStudioError, match='no <RectangleLabels name="label">; put it back'):
+        ensure_project(connection, FRUIT, "broken", key="broken")
+
+
+def test_a_new_project_opens_with_columns_that_mean_something(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = make_project()
+    (view,) = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+    hidden = view["data"]["hiddenColumns"]["explore"]
+    assert "tasks:data.image_id" in hidden
+    assert "tasks:data.labels_found" not in hidden
+    assert connection.sdk.projects.get(project.id).show_collab_predictions
+
+
+def test_label_studio_keeps_our_marks(connection: Connection, make_project: MakeProject) -> None:
+    config = labeling_config(FRUIT, "0123456789abcdef")
+    kept = connection.sdk.projects.create(title="marks", label_config=config)
+    assert connection.sdk.projects.get(kept.id).label_config == config
