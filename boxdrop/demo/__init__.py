@@ -1,7 +1,7 @@
 """What ships with boxdrop, so that it can be tried offline: a small detector and scenes of fruit baskets.
 
-Both are made by `model_export.demo`. The detector's model card is ``bundle/README.md``; the art's licences are
-in ``scenes/ATTRIBUTION.md``.
+Both are made by `model_export.demo`. The detector's model card is ``bundle/README.md``; the licences of the
+art are in ``scenes/ATTRIBUTION.md``.
 """
 
 from pathlib import Path

@@ -12,12 +12,12 @@ from model_export.demo.scoring import Found, count_right, overlap, suppress
 _PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
-def _found(*rows: tuple[float, float, float, float, float, int]) -> Found:
+def _found(*rows: tuple[float, ...]) -> Found:
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Found(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
-def _scene(*rows: tuple[float, float, float, float, int]) -> Scene:
+def _scene(*rows: tuple[float, ...]) -> Scene:
     table = np.array(rows, np.float32).reshape(-1, 5)
     return Scene(_PIXEL, table[:, :4], table[:, 4].astype(np.int64))
 
