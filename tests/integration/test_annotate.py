@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 from boxdrop.annotate import Annotation, Summary
 from boxdrop.demo import SCENES
 from boxdrop.detect import Detector
+from boxdrop.detections import iou
 from boxdrop.errors import BoxdropError, LabelSetError
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Failure, Prediction, Record
@@ -61,13 +61,26 @@ def start_program(source: Path, out: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def test_the_sample_scenes_come_out_with_fruit_in_boxes(tmp_path: Path, demo_detector: Detector) -> None:
+def test_most_of_the_fruit_in_the_sample_scenes_is_found(tmp_path: Path, demo_detector: Detector) -> None:
     summary = run(SCENES, tmp_path, demo_detector)
     truth = json.loads((SCENES / "truth.json").read_text())
-    assert summary.images == len(truth["images"]) == len(records(tmp_path))
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    files = {image["id"]: image["file_name"] for image in truth["images"]}
+    fruit = [
+        (files[each["image_id"]], names[each["category_id"]], each["bbox"])
+        for each in truth["annotations"]
+        if names[each["category_id"]] in FRUIT
+    ]
+    boxes = {record.image: record.boxes for record in records(tmp_path) if isinstance(record, Prediction)}
+    right = 0
+    for image, name, (left, top, width, height) in fruit:
+        there = np.array([left, top, left + width, top + height], np.float32)
+        found = np.array([box.xyxy for box in boxes[image] if box.label == name], np.float32)
+        right += bool((iou(there, found.reshape(-1, 4)) >= 0.5).any())
+    assert summary.images == len(files)
     assert summary.failures == 0
-    wanted = Counter(annotation["category_id"] for annotation in truth["annotations"])
-    assert summary.boxes == pytest.approx(wanted.total(), rel=0.2)
+    assert right / len(fruit) >= 0.6
+    assert right / summary.boxes >= 0.5
     for name in ("predictions.jsonl", "label-studio.json", "coco.json", "failures.tsv", "index.html"):
         assert (tmp_path / name).stat().st_size > 0
 
