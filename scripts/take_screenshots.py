@@ -20,6 +20,11 @@ from boxdrop.local.label_studio import LabelStudio, Server
 
 SIZE = {"width": 1400, "height": 900}
 PATIENCE_MS = 120_000
+# Thumbnails and the task's image, not people's avatars.
+IMAGES_SHOWN = """(() => {
+    const images = [...document.images].filter(image => /upload|resolve/.test(image.src));
+    return images.length > 0 && images.every(image => image.complete && image.naturalWidth > 0);
+})()"""
 FLAGS = (
     "--no-sandbox",
     "--disable-background-networking",
@@ -70,13 +75,12 @@ def take_label_studio(page: Page, server: Server, arguments: argparse.Namespace)
     for name, kind in (("label-studio-list", "list"), ("label-studio-grid", "grid")):
         show_as(connection, project, kind)
         page.goto(f"{server.url}/projects/{project}/data")
-        page.wait_for_function("document.querySelectorAll('img').length > 5")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function(IMAGES_SHOWN)
         save(page, arguments.out / f"{name}.png")
     show_as(connection, project, "list")
     page.goto(f"{server.url}/projects/{project}/data?task={choose(connection, project, arguments.file)}")
     page.wait_for_function("window.Htx?.annotationStore?.selected?.regionStore?.regions?.length > 0")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function(IMAGES_SHOWN)
     save(page, arguments.out / "label-studio-task.png")
 
 
@@ -85,13 +89,13 @@ def log_in(page: Page, server: Server) -> None:
     page.fill("input[name=email]", server.email)
     page.fill("input[name=password]", server.password)
     page.click("button[type=submit]")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_url(lambda url: "/user/login" not in url)
 
 
 def show_as(connection: Connection, project: int, kind: str) -> None:
     """Switch the project's first tab between list and grid."""
     view = connection.sdk.views.list(project=project)[0]
-    data = {**view.data.dict(exclude_none=True), "type": kind}
+    data = {**view.data, "type": kind}
     connection.sdk.views.update(view.id, project=project, data=data)
 
 
@@ -104,8 +108,13 @@ def choose(connection: Connection, project: int, file_name: str | None) -> int:
 
 
 def save(page: Page, path: Path) -> None:
-    page.screenshot(path=path)
-    print(path)
+    """Take a picture once two in a row are the same."""
+    before, after = b"", page.screenshot()
+    while after != before:
+        page.wait_for_timeout(500)
+        before, after = after, page.screenshot()
+    path.write_bytes(after)
+    print(path, flush=True)
 
 
 if __name__ == "__main__":
