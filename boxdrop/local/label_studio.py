@@ -121,7 +121,7 @@ class LabelStudio:
             login = self._login(first)
             login = self._with_port(login, port, say)
             self._save(login)
-            takes = "; the first time, it takes half a minute to set up its database" if first else ""
+            takes = "; the first time, setting up its database takes up to a minute" if first else ""
             say(f"Starting Label Studio on port {login.port}{takes} …")
             return self._server(self._start(login), login)
 

@@ -126,8 +126,13 @@ def silence(answers: Answers, labels: int, threshold: float, present: Sequence[s
     }
 
 
-def _round(value: float | np.floating[Any]) -> float:
-    return round(float(value), 4)
+def _digits(value: float) -> float:
+    return round(value, 4)
+
+
+def _round(value: float | np.floating[Any]) -> float | None:
+    """Four digits; None where there was nothing to measure, since JSON has no NaN."""
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def _summary(answers: Answers, threshold: float, labels: LabelSet) -> dict[str, Any]:
@@ -141,9 +146,7 @@ def _summary(answers: Answers, threshold: float, labels: LabelSet) -> dict[str, 
         **{fruit: _round(precision[index_of(fruit)]) for fruit in THE_THREE},
         "precision": _round(tally.precision),
         "recall": _round(tally.recall),
-        "ap": {
-            name: None if np.isnan(p) else _round(p) for name, p in zip(labels.names, precision, strict=True)
-        },
+        "ap": {name: _round(p) for name, p in zip(labels.names, precision, strict=True)},
     }
 
 
@@ -164,15 +167,15 @@ def choose_threshold(
     everything = ask(detector, draw_set(art, EVALUATION, VALIDATION_SEED + 1, scenes), [named])[0]
     baskets_found, everything_found = baskets.found(), everything.found()
     truth = relabel(baskets.scenes, numbers)
-    table = []
+    table: list[dict[str, float]] = []
     for threshold in np.arange(0.1, 0.71, 0.05).round(2).tolist():
         fruit = count_right(truth, baskets_found, threshold, range(3))
         whole = count_right(everything.scenes, everything_found, threshold, range(len(named)))
         f1 = 2 * fruit.precision * fruit.recall / max(1e-9, fruit.precision + fruit.recall)
         table.append(
-            {"threshold": threshold, "basket_precision": _round(fruit.precision), "basket_recall":
-            _round(fruit.recall),
-             "precision": _round(whole.precision), "recall": _round(whole.recall), "f1": _round(f1)}
+            {"threshold": threshold, "basket_precision": _digits(fruit.precision), "basket_recall":
+            _digits(fruit.recall),
+             "precision": _digits(whole.precision), "recall": _digits(whole.recall), "f1": _digits(f1)}
         )  # fmt: skip
     good = [row for row in table if row["basket_precision"] >= least] or [
         max(table, key=lambda row: row["basket_precision"])
@@ -240,9 +243,9 @@ def evaluate(
     return results
 
 
-def _phrase_figures(answers: Answers) -> dict[str, float]:
+def _phrase_figures(answers: Answers) -> dict[str, float | None]:
     """AP at IoU 0.5 of each of `PHRASES`, each asked alone."""
-    figures = {}
+    figures: dict[str, float | None] = {}
     for place, (phrase, name) in enumerate(PHRASES.items()):
         truth = relabel(answers.scenes, {index_of(name): 0})
         found = []
