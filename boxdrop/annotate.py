@@ -31,7 +31,8 @@ from boxdrop.exports import (
 )
 from boxdrop.images import Limits, decode, read_file
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.tasks import ImageUrls, PublishSummary, publish, to_task
+from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
+from boxdrop.labelstudio.tasks import to_task
 from boxdrop.predictions import (
     Failure,
     Prediction,

@@ -201,6 +201,8 @@ def _refusal(doing: str, url: str, status: int | None, body: Any) -> LabelStudio
             f"cannot {doing}: {url} takes no upload of this size; raise the limit of the proxy before it "
             "(nginx: client_max_body_size)"
         )
+    if status is not None and status >= 500:  # a proxy's timeout, too: the server may have done it
+        return InDoubtError(f"cannot {doing}: {url} answered {status}: {said}")
     return LabelStudioError(f"cannot {doing}: {url} answered {status}: {said}")
 
 

@@ -1,62 +1,24 @@
-"""Tasks: an image with its prediction, published so that a second run changes nothing.
+"""Tasks: an image with its prediction, and how a project's tasks are read, made and changed.
 
-The identity of what a task shows is kept in its data: ``image_id``, ``version`` and ``prediction_id``.
-Whoever publishes looks there first: one image has one task, and a newer prediction replaces the older one in
-place.
+What a task shows is kept in its data: ``image_id``, ``version`` and ``prediction_id``. Whoever publishes
+looks there; see `boxdrop.labelstudio.publishing`.
 """
 
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from boxdrop.errors import ImageError, LabelStudioError, PredictionError
+from boxdrop.errors import LabelStudioError, PredictionError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, TO_NAME
-from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection, InDoubtError
-from boxdrop.labelstudio.project import Project
-from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection
+from boxdrop.predictions import Box, Prediction
 
-CHUNK: Final = 500
-"""Tasks in one import. 500 take 0.7 s; one by one, they would take a minute."""
-
-_PAGE = 1000
-_REPLACED_AT_ONCE = 50  # each after a look whether somebody verified it meanwhile; 50 take 5 s
-
-ImageUrls = Callable[[Sequence[Prediction]], Sequence[str | ImageError]]
-"""Gives the address that Label Studio shows each image from, or the reason why it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishSummary:
-    """What a publication did, an image each.
-
-    Attributes:
-        created: new tasks.
-        replaced: tasks whose prediction is now a newer one.
-        unchanged: tasks that showed this prediction already.
-        verified: tasks left alone, because a person's annotation is on them.
-        failures: records without a prediction; they get no task.
-        refused: (image, reason) of predictions that are not valid, and of images that could not be shown.
-        removed_twins: second tasks of one image that were found and deleted.
-    """
-
-    created: int = 0
-    replaced: int = 0
-    unchanged: int = 0
-    verified: int = 0
-    failures: int = 0
-    refused: tuple[tuple[str, str], ...] = ()
-    removed_twins: int = 0
-
-    @property
-    def images(self) -> int:
-        """Records seen."""
-        seen = self.created + self.replaced + self.unchanged + self.verified
-        return seen + self.failures + len(self.refused)
+_PAGE: Final = 1000
 
 
 def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict[str, Any]:
@@ -99,51 +61,6 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
             }
         ],
     }
-
-
-def publish(
-    connection: Connection,
-    project: Project,
-    records: Iterable[Record],
-    label_set: LabelSet,
-    image_urls: ImageUrls,
-    *,
-    on_progress: Callable[[PublishSummary], None] | None = None,
-) -> PublishSummary:
-    """Make sure that each image has one task that shows its newest prediction.
-
-    Records are taken as a stream. Each prediction is checked before anything is sent; one that is not valid
-    is reported and stops nothing. Tasks with a person's annotation are left alone. One publisher a project at
-    a time.
-
-    Args:
-        connection: see `boxdrop.labelstudio.connection.connect`.
-        project: see `boxdrop.labelstudio.project.ensure_project`.
-        records: predictions and failures, in the order in which people should see them.
-        label_set: the project's.
-        image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
-        on_progress: called after each chunk with what is done so far.
-
-    Raises:
-        LabelStudioError: the server cannot be reached, or did something else than it was asked for. Running
-            again is safe: what was published stays, and is not published twice.
-    """
-    publication = _Publication(connection, project, label_set, image_urls)
-    chunk: dict[str, Prediction] = {}
-    for record in records:
-        if isinstance(record, Failure):
-            publication.counts["failures"] += 1
-            continue
-        if record.image_id in chunk or len(chunk) == CHUNK:
-            publication.publish(list(chunk.values()))
-            chunk.clear()
-            if on_progress:
-                on_progress(publication.summary())
-        chunk[record.image_id] = record
-    publication.publish(list(chunk.values()))
-    if on_progress:
-        on_progress(publication.summary())
-    return publication.summary()
 
 
 def _check(prediction: Prediction, label_set: LabelSet) -> None:
@@ -211,22 +128,31 @@ def _percent(start: float, end: float, size: int) -> tuple[float, float]:
     return first, extent
 
 
-@dataclass(slots=True)
-class _Known:
-    """A task that exists.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of ours, as Label Studio lists it.
 
     Attributes:
-        task: its id.
-        shows: `_fingerprint` of its data.
+        number: Label Studio's id of it.
+        image_id, version, prediction_id: what it shows, by its data.
+        state: what people read on it: tasked, stale or gone.
+        shows: `fingerprint` of its data; empty where its prediction is missing, double, or of another
+            model_version than its data says, which broken connections can leave behind.
         verified: a person's annotation is on it; a skipped one is no annotation.
+        touched: somebody worked on it: annotated, skipped, or left a draft.
     """
 
-    task: int
+    number: int
+    image_id: str
+    version: str
+    prediction_id: str
+    state: str
     shows: str
     verified: bool
+    touched: bool
 
 
-def _fingerprint(data: dict[str, Any]) -> str:
+def fingerprint(data: Mapping[str, Any]) -> str:
     """Hash of what a task says it shows: the prediction, and its boxes under the thresholds of the time.
 
     The image's address and the state are not in it: the first may read back differently, the second moves by
@@ -236,175 +162,178 @@ def _fingerprint(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-class _Publication:
-    """One call of `publish`: what is known of the project's tasks, and what was done."""
+class ProjectTasks:
+    """The tasks of one project in Label Studio.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: its number.
+        before_write: called right before each call that changes something; it raises to stop it.
+    """
 
     def __init__(
-        self, connection: Connection, project: Project, label_set: LabelSet, image_urls: ImageUrls
+        self, connection: Connection, project: int, before_write: Callable[[], None] = lambda: None
     ) -> None:
-        self.connection = connection
         self.project = project
-        self.label_set = label_set
-        self.image_urls = image_urls
-        self.counts: Counter[str] = Counter()
-        self.refused: list[tuple[str, str]] = []
-        self.known: dict[str, _Known] = {}
-        self.newest_task = 0
-        with connection.explaining(f"read project {project.id}"):
-            self.shown_version = connection.sdk.projects.get(project.id).model_version
-        self._audit()
+        self._connection = connection
+        self._before_write = before_write
+        self._shown_version: str | None = None
 
-    def summary(self) -> PublishSummary:
-        return PublishSummary(**self.counts, refused=tuple(self.refused))
+    def after(self, newest: int) -> Iterator[Task]:
+        """Stream our tasks with a higher number than `newest`, lowest first; those of others are left out."""
+        higher = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": newest}
+        query = {"filters": {"conjunction": "and", "items": [higher]}, "ordering": ["tasks:id"]}
+        return filter(None, map(_known, self._list(query, fields="all", include=_KNOWN)))
 
-    def publish(self, predictions: list[Prediction]) -> None:
-        """Bring one chunk into Label Studio."""
-        new, newer, there = [], [], []
-        for prediction in predictions:
-            try:
-                task = to_task(prediction, self.label_set, "")
-            except PredictionError as error:
-                self.refused.append((prediction.image, str(error)))
-                continue
-            known = self.known.get(prediction.image_id)
-            if known is None:
-                new.append(prediction)
-            elif known.shows == _fingerprint(task["data"]):
-                self.counts["unchanged"] += 1
-                there.append(prediction.model_version)
-            elif known.verified:
-                self.counts["verified"] += 1
-            else:
-                newer.append(prediction)
-        tasks = self._with_images(new + newer)
-        created = [task for image, task in tasks.items() if image not in self.known]
-        if created:
-            self._create(created)
-            there.append(created[-1]["data"]["model_version"])
-        if there:  # even if all of it was: an earlier run may have ended before it came here
-            self._show(there[-1])
-        replacing = [(self.known[p.image_id].task, tasks[p.image_id]) for p in newer if p.image_id in tasks]
-        for start in range(0, len(replacing), _REPLACED_AT_ONCE):
-            self._replace(replacing[start : start + _REPLACED_AT_ONCE])
+    def read(self, numbers: Iterable[int]) -> dict[int, Task]:
+        """Our tasks by number; those that are no longer there are missing."""
+        found: dict[int, Task] = {}
+        listed = list(numbers)
+        for start in range(0, len(listed), _PAGE):
+            query = {"selectedItems": {"all": False, "included": listed[start : start + _PAGE]}}
+            for task in filter(None, map(_known, self._list(query, fields="all", include=_KNOWN))):
+                found[task.number] = task
+        return found
 
-    def _with_images(self, predictions: list[Prediction]) -> dict[str, dict[str, Any]]:
-        """Tasks by image_id, now with the addresses of their images; images without one are reported."""
-        if not predictions:
-            return {}
-        tasks = {}
-        for prediction, url in zip(predictions, self.image_urls(predictions), strict=True):
-            if isinstance(url, ImageError):
-                self.refused.append((prediction.image, str(url)))
-            else:
-                tasks[prediction.image_id] = to_task(prediction, self.label_set, url)
-        return tasks
+    def create(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Import tasks, all or none.
 
-    def _create(self, tasks: list[dict[str, Any]]) -> None:
-        """Import tasks, then count what is there: that an answer is lost does not mean that the import is."""
-        sent = {task["data"]["image_id"] for task in tasks}
-        answer = None
-        try:
-            with self.connection.explaining(f"import {len(tasks)} tasks into project {self.project.id}"):
-                answer = self.connection.sdk.projects.import_tasks(
-                    self.project.id,
-                    request=tasks,
-                    return_task_ids=True,
-                    request_options={**ONCE, "timeout_in_seconds": int(IMPORT_TIMEOUT_S)},
-                )
-        except InDoubtError:
-            self._audit()
-            if not sent <= self.known.keys():
-                raise
-        else:
-            self._audit()
-        missing = sent - self.known.keys()
-        if missing or (answer is not None and answer.prediction_count != len(tasks)):
-            made = None if answer is None else answer.prediction_count
-            raise LabelStudioError(
-                f"Label Studio made {len(sent) - len(missing)} tasks and {made} predictions of {len(tasks)} "
-                f"that were sent to project {self.project.id}; look at its log, then run this again"
+        Raises:
+            InDoubtError: the connection broke, so nobody knows; list them.
+            LabelStudioError: refused, or another number of tasks or predictions was made than sent.
+        """
+        doing = f"import {len(tasks)} tasks into project {self.project}"
+        self._before_write()
+        with self._connection.explaining(doing):
+            answer = self._connection.sdk.projects.import_tasks(
+                self.project,
+                request=list(tasks),
+                return_task_ids=True,
+                request_options={**ONCE, "timeout_in_seconds": int(IMPORT_TIMEOUT_S)},
             )
-        self.counts["created"] += len(tasks)
+        if (answer.task_count, answer.prediction_count) != (len(tasks), len(tasks)):
+            raise LabelStudioError(
+                f"Label Studio made {answer.task_count} tasks and {answer.prediction_count} predictions of "
+                f"{len(tasks)} that were sent to project {self.project}; look at its log, then run this again"
+            )
 
-    def _replace(self, newer: list[tuple[int, dict[str, Any]]]) -> None:
-        """Put newer predictions into the place of those that tasks have; `newer` holds (task id, content).
+    def replace(
+        self, contents: Mapping[int, Mapping[str, Any]], *, verified_too: bool = False
+    ) -> dict[int, Task]:
+        """Put newer predictions into the place of those that tasks have.
 
         In place: deleting a prediction makes the submit of an annotator who has the task open fail. The
         task's data comes last: it says that everything before it was done.
+
+        Args:
+            contents: what `to_task` wrote, by task number.
+            verified_too: also where a person's annotation is; the annotation stays as it is.
+
+        Returns:
+            The tasks as they are now. One that was deleted meanwhile is missing; one that somebody verified
+            meanwhile is as it was.
         """
-        sdk = self.connection.sdk
-        found = {task.id: task for task in self._tasks([number for number, _ in newer])}
-        for number, content in newer:
-            identity = content["data"]["image_id"]
-            task = found.get(number)
-            if task is None:
-                raise LabelStudioError(f"task {number} was deleted while publishing; run this again")
-            if task.total_annotations:  # verified since we first looked
-                self.known[identity].verified = True
-                self.counts["verified"] += 1
-                continue
-            prediction = content["predictions"][0]
-            current = min((each.id for each in task.predictions or ()), default=None)
-            with self.connection.explaining(f"replace the prediction of task {number}"):
-                if current is None:
-                    sdk.predictions.create(task=number, request_options=ONCE, **prediction)
-                else:
-                    sdk.predictions.update(current, task=number, **prediction)
-            self._show(prediction["model_version"])
-            with self.connection.explaining(f"update task {number}"):
-                sdk.tasks.update(str(number), data=content["data"])
-            self.known[identity].shows = _fingerprint(content["data"])
-            self.counts["replaced"] += 1
-
-    def _show(self, model_version: str) -> None:
-        """Make annotators see this version: they are shown predictions of the project's version alone."""
-        if model_version == self.shown_version:
-            return
-        with self.connection.explaining(f"show predictions of {model_version} in project {self.project.id}"):
-            self.connection.sdk.projects.update(self.project.id, model_version=model_version)
-        self.shown_version = model_version
-
-    def _audit(self) -> None:
-        """Read the identities of tasks that appeared since the last look, and remove twins.
-
-        A client may give up on an import that the server commits later. So after every import the tasks are
-        looked through by the identity in their data: the lowest id stays, a twin that nobody worked on goes.
-        """
-        twins = []
-        for task in self._tasks_after(self.newest_task):
-            self.newest_task = max(self.newest_task, task.id)
-            data = task.data or {}
-            identity = data.get("image_id")
-            if not isinstance(identity, str):
-                continue  # people imported it by other means
-            if identity not in self.known:
-                self.known[identity] = _Known(task.id, _fingerprint(data), bool(task.total_annotations))
-            elif not (task.total_annotations or task.cancelled_annotations or task.draft_exists):
-                twins.append(task.id)
-        for twin in twins:
-            with self.connection.explaining(f"delete task {twin}, the second one of its image"):
-                self.connection.sdk.tasks.delete(str(twin))
-            self.counts["removed_twins"] += 1
-
-    def _tasks_after(self, newest: int) -> Iterator[Any]:
-        """Tasks with a higher id than `newest`, lowest first."""
-        after = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": newest}
-        return self._list(
-            {"filters": {"conjunction": "and", "items": [after]}, "ordering": ["tasks:id"]},
-            fields="task_only",
-            include="id,data,total_annotations,cancelled_annotations,draft_exists",
-        )
-
-    def _tasks(self, numbers: list[int]) -> Iterator[Any]:
-        """These tasks with their predictions; deleted ones are missing."""
-        return self._list(
-            {"selectedItems": {"all": False, "included": numbers}},
+        done: dict[int, Task] = {}
+        for listed in self._list(
+            {"selectedItems": {"all": False, "included": list(contents)}},
             fields="all",
-            include="id,total_annotations,predictions",
-        )
+            include=f"{_KNOWN},predictions",
+        ):
+            task, content = _known(listed), contents.get(listed.id)
+            if task is None or content is None:
+                continue
+            if not task.verified or verified_too:
+                self._replace(listed, content)
+                data = content["data"]
+                task = replace(
+                    task,
+                    version=data["version"],
+                    prediction_id=data["prediction_id"],
+                    state=data["state"],
+                    shows=fingerprint(data),
+                )
+            done[task.number] = task
+        return done
+
+    def _replace(self, listed: Any, content: Mapping[str, Any]) -> None:
+        sdk, number, prediction = self._connection.sdk, listed.id, content["predictions"][0]
+        current, *twins = sorted(each.id for each in listed.predictions or ()) or [None]
+        self._before_write()
+        with self._connection.explaining(f"replace the prediction of task {number}"):
+            if current is None:
+                sdk.predictions.create(task=number, request_options=ONCE, **prediction)
+            else:
+                sdk.predictions.update(current, task=number, **prediction)
+            for twin in twins:  # of a call whose answer was lost
+                sdk.predictions.delete(twin)
+        self.show(prediction["model_version"])
+        with self._connection.explaining(f"update task {number}"):
+            sdk.tasks.update(str(number), data=content["data"])
+
+    def show(self, model_version: str) -> None:
+        """Make annotators see this version: they are shown predictions of the project's version alone."""
+        projects = self._connection.sdk.projects
+        if self._shown_version is None:
+            with self._connection.explaining(f"read project {self.project}"):
+                self._shown_version = projects.get(self.project).model_version or ""
+        if model_version == self._shown_version:
+            return
+        self._before_write()
+        with self._connection.explaining(f"show predictions of {model_version} in project {self.project}"):
+            projects.update(self.project, model_version=model_version)
+        self._shown_version = model_version
+
+    def mark(self, number: int, state: str) -> bool:
+        """Write into a task's data what became of its image; False if the task is not there."""
+        query = {"selectedItems": {"all": False, "included": [number]}}
+        task = next(iter(self._list(query, fields="task_only", include="id,data")), None)
+        if task is None:
+            return False
+        if (task.data or {}).get("state") != state:
+            self._before_write()
+            with self._connection.explaining(f"mark task {number} as {state}"):
+                self._connection.sdk.tasks.update(str(number), data={**task.data, "state": state})
+        return True
+
+    def delete_twin(self, number: int) -> bool:
+        """Delete the second task of an image, unless somebody has worked on it: looked at just before."""
+        task = self.read([number]).get(number)
+        if task is None or task.touched:
+            return False
+        self._before_write()
+        with self._connection.explaining(f"delete task {number}, the second one of its image"):
+            self._connection.sdk.tasks.delete(str(number))
+        return True
 
     def _list(self, query: dict[str, Any], **options: Any) -> Iterator[Any]:
-        with self.connection.explaining(f"list the tasks of project {self.project.id}"):
-            yield from self.connection.sdk.tasks.list(
-                project=self.project.id, query=json.dumps(query), page_size=_PAGE, **options
+        with self._connection.explaining(f"list the tasks of project {self.project}"):
+            yield from self._connection.sdk.tasks.list(
+                project=self.project, query=json.dumps(query), page_size=_PAGE, **options
             )
+
+
+_KNOWN: Final = (
+    "id,data,total_annotations,cancelled_annotations,draft_exists,"
+    "total_predictions,predictions_model_versions"
+)
+"""Read with ``fields="all"``, which is as quick: with ``task_only``, Label Studio 1.23 leaves out whether there
+is a draft, and of which versions the predictions are."""
+
+
+def _known(listed: Any) -> Task | None:
+    """A listed task, if it is one of ours."""
+    data = listed.data or {}
+    identity = data.get("image_id")
+    if not isinstance(identity, str):
+        return None
+    whole = (listed.total_predictions, listed.predictions_model_versions) == (1, data.get("model_version"))
+    return Task(
+        number=listed.id,
+        image_id=identity,
+        version=str(data.get("version", "")),
+        prediction_id=str(data.get("prediction_id", "")),
+        state=str(data.get("state", "")),
+        shows=fingerprint(data) if whole else "",
+        verified=bool(listed.total_annotations),
+        touched=bool(listed.total_annotations or listed.cancelled_annotations or listed.draft_exists),
+    )

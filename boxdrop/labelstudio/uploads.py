@@ -32,7 +32,7 @@ _JPEG_QUALITY = 92
 
 
 class Uploads:
-    """Uploads images and remembers which are there. Pass `urls` to `boxdrop.labelstudio.tasks.publish`.
+    """Uploads images and remembers which are there. Pass `urls` to `boxdrop.labelstudio.publishing.publish`.
 
     Each upload is named after image and version, so a later run finds it, even if the run that made it was
     killed before there was a task.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
+from boxdrop.iterables import chunked
 from boxdrop.ledger import projects, states
 from boxdrop.ledger.projects import Lease, Project, Run, RunState
 from boxdrop.ledger.states import (
@@ -154,7 +155,7 @@ class Ledger:
         wanted = 0
         for state, low, high in ranges:
             entries = self._table.entries(image_partitions(project, state), low, high)
-            for some in _chunks(itertools.islice(entries, limit), _CHUNK):
+            for some in chunked(itertools.islice(entries, limit), _CHUNK):
                 limit -= len(some)
                 results = self.renew([_image_id(entry.key) for entry in some], generation)
                 wanted += len(_rows(results, Outcome.APPLIED))
@@ -184,7 +185,7 @@ class Ledger:
     def images_of_run(self, project: str, run_id: str) -> Iterator[Image]:
         """Stream the images that a run has claimed and not brought to an end."""
         entries = self._table.entries(image_partitions(project, State.RUNNING), f"{run_id}#", f"{run_id}#~")
-        for some in _chunks(entries, _CHUNK):
+        for some in chunked(entries, _CHUNK):
             for image in self.images(_image_id(entry.key) for entry in some).values():
                 if image.state == State.RUNNING and image.run_id == run_id:
                     yield image
@@ -199,7 +200,7 @@ class Ledger:
             How many images it gave back.
         """
         released = 0
-        for some in _chunks(self.images_of_run(project, run_id), _CHUNK):
+        for some in chunked(self.images_of_run(project, run_id), _CHUNK):
             results = self._move(some, lambda row: states.release(row, run_id, self._now(), max_attempts))
             released += len(_rows(results, Outcome.APPLIED))
         return released
@@ -408,6 +409,10 @@ class Ledger:
             name, lambda row: projects.connect(row, label_studio_id, storage_id, webhook_id, replacing)
         )
 
+    def record_audit(self, name: str, label_studio_id: int, newest: int) -> Result[Project]:
+        """Record that the images' rows know all tasks of the Label Studio project up to this number."""
+        return self._change_project(name, lambda row: projects.audit(row, label_studio_id, newest))
+
     def _change_project(
         self, name: str, rule: Callable[[Project | None], Result[Project]]
     ) -> Result[Project]:
@@ -522,10 +527,3 @@ def _rows(results: Iterable[Result[Image]], *outcomes: Outcome) -> list[Image]:
 
 def _if_applied(result: Result[Lease]) -> Lease | None:
     return result.row if result.outcome == Outcome.APPLIED else None
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of at most `size`, as the items come."""
-    stream = iter(items)
-    while some := list(itertools.islice(stream, size)):
-        yield some

@@ -30,6 +30,7 @@ class Project:
         generation: raised each time that `detection` changes; 0 before the first labels.
         label_ids: every label name that the project ever had, with its frozen id.
         label_studio_id, storage_id, webhook_id: Label Studio's numbers of the project and its parts.
+        audited_task: up to this number, the project's tasks are known to the images' rows.
         revision: how often the row was written; the condition of every write.
     """
 
@@ -44,6 +45,7 @@ class Project:
     label_studio_id: int | None = None
     storage_id: int | None = None
     webhook_id: int | None = None
+    audited_task: int = 0
     revision: int = 0
 
     @property
@@ -217,7 +219,11 @@ def connect(
         return Result(Outcome.UNKNOWN, None)
     if row.label_studio_id not in (None, label_studio_id, replacing):
         return Result(Outcome.SUPERSEDED, row)
-    same = row if row.label_studio_id == label_studio_id else replace(row, storage_id=None, webhook_id=None)
+    same = (
+        row
+        if row.label_studio_id == label_studio_id
+        else replace(row, storage_id=None, webhook_id=None, audited_task=0)
+    )
     connected = replace(
         same,
         label_studio_id=label_studio_id,
@@ -225,6 +231,17 @@ def connect(
         webhook_id=same.webhook_id if webhook_id is None else webhook_id,
     )
     return Result(Outcome.ALREADY if connected == row else Outcome.APPLIED, connected)
+
+
+def audit(row: Project | None, label_studio_id: int, newest: int) -> Result[Project]:
+    """The tasks up to this one are in the images' rows."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.label_studio_id != label_studio_id:
+        return Result(Outcome.SUPERSEDED, row)
+    if row.audited_task >= newest:
+        return Result(Outcome.ALREADY, row)
+    return Result(Outcome.APPLIED, replace(row, audited_task=newest))
 
 
 def submit(

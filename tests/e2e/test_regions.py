@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import ensure_project
-from boxdrop.labelstudio.tasks import publish
+from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
 from boxdrop.predictions import Box, Prediction, image_id
 

@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import connect_bucket
-from boxdrop.labelstudio.tasks import publish
+from boxdrop.labelstudio.publishing import publish
 from boxdrop.local.label_studio import Server
 
 from .conftest import FRUIT, MakeProject, next_task, prediction, tasks_of

@@ -8,7 +8,7 @@ import requests
 from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.connection import TOKEN_VARIABLE, connect
 from boxdrop.labelstudio.project import ensure_project
-from boxdrop.labelstudio.tasks import publish
+from boxdrop.labelstudio.publishing import publish
 from boxdrop.local.label_studio import Server
 
 from .conftest import FRUIT, prediction, somewhere

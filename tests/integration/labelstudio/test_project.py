@@ -7,7 +7,7 @@ from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import frozen_ids, labeling_config
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
-from boxdrop.labelstudio.tasks import publish
+from boxdrop.labelstudio.publishing import publish
 from boxdrop.predictions import Box
 
 from .conftest import FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of

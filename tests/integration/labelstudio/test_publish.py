@@ -7,9 +7,10 @@ import pytest
 
 from boxdrop.errors import ImageError, LabelStudioError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio import tasks
+from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, InDoubtError
-from boxdrop.labelstudio.tasks import PublishSummary, publish, to_task
+from boxdrop.labelstudio.publishing import PublishSummary, publish
+from boxdrop.labelstudio.tasks import to_task
 from boxdrop.predictions import Box, Failure, Prediction, Record
 
 from .conftest import BOXES, FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
@@ -167,7 +168,7 @@ def test_the_same_image_twice_in_one_stream_is_one_task(
 def test_chunks_follow_one_another(
     connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "CHUNK", 4)
+    monkeypatch.setattr(publishing, "CHUNK", 4)
     monkeypatch.setattr(tasks, "_PAGE", 3)
     project = make_project()
     seen: list[int] = []
@@ -229,9 +230,28 @@ def test_an_import_that_never_arrived_is_an_error_and_running_again_mends_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(connection.sdk.projects), "import_tasks", lost)
+        patch.setattr(publishing, "_PAUSES_S", (0.0, 0.0))
         with pytest.raises(LabelStudioError, match="was lost"):
             publish(connection, project, [prediction()], FRUIT, somewhere)
     assert publish(connection, project, [prediction()], FRUIT, somewhere) == PublishSummary(created=1)
+
+
+def test_an_import_that_was_lost_once_is_sent_again(
+    connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    real, calls = type(connection.sdk.projects).import_tasks, []
+
+    def lost_once(*arguments: Any, **options: Any) -> Any:
+        calls.append(options)
+        if len(calls) == 1:
+            raise InDoubtError("the request was lost")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(type(connection.sdk.projects), "import_tasks", lost_once)
+    summary = publish(connection, project, [prediction(n) for n in range(2)], FRUIT, somewhere)
+    assert summary == PublishSummary(created=2)
+    assert len(tasks_of(connection, project)) == 2
 
 
 def test_tasks_that_people_imported_themselves_are_not_touched(
@@ -255,16 +275,28 @@ def test_label_studio_json_can_be_imported_by_hand_and_publish_recognises_it(
     assert summary == PublishSummary(created=1, unchanged=2)
 
 
-def test_a_deleted_prediction_is_made_again_with_the_next_version(
-    connection: Connection, make_project: MakeProject
+@pytest.mark.parametrize("again", [prediction(), prediction(0, REFRESHED, "demo@2")])
+def test_a_deleted_prediction_is_made_again(
+    connection: Connection, make_project: MakeProject, again: Prediction
 ) -> None:
     project = make_project()
     publish(connection, project, [prediction()], FRUIT, somewhere)
     (task,) = tasks_of(connection, project)
     connection.sdk.predictions.delete(task.predictions[0].id)
-    newer = [prediction(0, REFRESHED, "demo@2")]
-    assert publish(connection, project, newer, FRUIT, somewhere) == PublishSummary(replaced=1)
-    assert percent(next_task(connection, project)) == [(0.0, 0.0, 10.0, 10.0)]
+    assert publish(connection, project, [again], FRUIT, somewhere) == PublishSummary(replaced=1)
+    assert len(percent(next_task(connection, project))) == len(again.boxes)
+
+
+def test_a_second_prediction_that_a_lost_call_made_is_removed(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = make_project()
+    publish(connection, project, [prediction()], FRUIT, somewhere)
+    (task,) = tasks_of(connection, project)
+    content = to_task(prediction(), FRUIT, "")["predictions"][0]
+    connection.sdk.predictions.create(task=task.id, **content)
+    assert publish(connection, project, [prediction()], FRUIT, somewhere) == PublishSummary(replaced=1)
+    assert len(tasks_of(connection, project)[0].predictions) == 1
 
 
 def test_a_label_set_of_its_own_is_checked_against(connection: Connection, make_project: MakeProject) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from boxdrop.errors import ImageError
 from boxdrop.labelstudio import uploads as module
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.tasks import publish
+from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
 from boxdrop.predictions import Prediction
 

@@ -1,0 +1,304 @@
+"""Publishing: predictions become tasks so that a second run, or a broken connection, changes nothing.
+
+One image has one task, and a newer prediction takes the place of the older one. Which task shows which image
+is looked up before, and counted after: Label Studio takes everything, twice if it is sent twice.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from boxdrop.errors import ImageError, LabelStudioError, PredictionError
+from boxdrop.iterables import chunked
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection, InDoubtError
+from boxdrop.labelstudio.project import Project
+from boxdrop.labelstudio.tasks import ProjectTasks, Task, fingerprint, to_task
+from boxdrop.predictions import Failure, Prediction, Record
+
+CHUNK: Final = 500
+"""Tasks in one import. 500 take 0.7 s; one by one, they would take a minute."""
+
+_REPLACED_AT_ONCE: Final = 50  # each after a look whether somebody verified it meanwhile; 50 take 5 s
+_PAUSES_S: Final = (0.0, 1.0, 4.0)
+"""Before an import whose answer was lost is looked for again, and sent again if it is not there."""
+
+ImageUrls = Callable[[Sequence[Prediction]], Sequence[str | ImageError]]
+"""Gives the address that Label Studio shows each image from, or the reason why it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSummary:
+    """What a publication did, an image each.
+
+    Attributes:
+        created: new tasks.
+        replaced: tasks whose prediction is now a newer one.
+        unchanged: tasks that showed this prediction already.
+        verified: tasks left alone, because a person's annotation is on them.
+        failures: records without a prediction; they get no task.
+        superseded: records about an older content of an image, or older labels, than what is wanted now.
+        refused: (image, reason) of predictions that are not valid, and of images that could not be shown.
+        removed_twins: second tasks of one image that were found and deleted.
+    """
+
+    created: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    verified: int = 0
+    failures: int = 0
+    superseded: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    removed_twins: int = 0
+
+    @property
+    def images(self) -> int:
+        """Records seen."""
+        seen = self.created + self.replaced + self.unchanged + self.verified
+        return seen + self.failures + self.superseded + len(self.refused)
+
+
+class Register(Protocol):
+    """Knows which task each image has."""
+
+    newest: int
+    """The highest task number that it has been told of."""
+
+    def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
+        """The tasks of these images, as they are now; images without one are missing."""
+
+    def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
+        """Learn of tasks that appeared, lowest number first; return the task that each of their images has.
+
+        A known task stays the image's; else it is the first of those that were found.
+        """
+
+    def shown(self, shown: Sequence[tuple[Prediction, Task]]) -> None:
+        """Learn that these tasks now show these predictions."""
+
+
+class Publisher:
+    """Brings chunks of predictions into Label Studio, one after the other.
+
+    Args:
+        tasks: the project's.
+        label_set: the project's.
+        image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
+        register: what is known of the project's tasks.
+        verified_too: replace predictions also where a person's annotation is; the annotation stays.
+    """
+
+    def __init__(
+        self,
+        tasks: ProjectTasks,
+        label_set: LabelSet,
+        image_urls: ImageUrls,
+        register: Register,
+        *,
+        verified_too: bool = False,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refused: list[tuple[str, str]] = []
+        self.in_doubt = False
+        """Whether an answer was lost: what was asked for may still be done, by and by."""
+        self._tasks = tasks
+        self._label_set = label_set
+        self._image_urls = image_urls
+        self._register = register
+        self._verified_too = verified_too
+
+    def summary(self) -> PublishSummary:
+        """What was done so far."""
+        return PublishSummary(**self.counts, refused=tuple(self.refused))
+
+    def audit(self) -> dict[str, Task]:
+        """Learn of tasks that appeared since the last look, and delete twins that nobody worked on.
+
+        A client may give up on an import that the server commits later, so this is done after every import.
+
+        Returns:
+            For each image of a task that appeared, the task that it has.
+        """
+        owners: dict[str, Task] = {}
+        for found in chunked(self._tasks.after(self._register.newest), CHUNK):
+            settled = self._register.settle(found)
+            owners |= settled
+            for twin in (task for task in found if settled[task.image_id].number != task.number):
+                self.counts["removed_twins"] += self._tasks.delete_twin(twin.number)
+            self._register.newest = max(self._register.newest, *(task.number for task in found))
+        return owners
+
+    def publish(self, predictions: Sequence[Prediction]) -> None:
+        """Bring one chunk into Label Studio: at most `CHUNK` predictions, each of another image."""
+        known = self._register.look_up([prediction.image_id for prediction in predictions])
+        new: list[Prediction] = []
+        newer: list[tuple[Prediction, Task]] = []
+        there: list[tuple[Prediction, Task]] = []
+        for prediction in predictions:
+            try:
+                content = to_task(prediction, self._label_set, "")
+            except PredictionError as error:
+                self.refused.append((prediction.image, str(error)))
+                continue
+            task = known.get(prediction.image_id)
+            if task is None:
+                new.append(prediction)
+            elif task.shows == fingerprint(content["data"]):
+                there.append((prediction, task))
+            elif task.verified and not self._verified_too:
+                self.counts["verified"] += 1
+            else:
+                newer.append((prediction, task))
+        contents = self._with_images([*new, *(prediction for prediction, _ in newer)])
+        created = []
+        for prediction, task in self._create([p for p in new if p.image_id in contents], contents):
+            if task.shows == fingerprint(contents[prediction.image_id]["data"]):
+                created.append((prediction, task))
+            else:  # an older import, given up long ago, was committed only now, and came first
+                newer.append((prediction, task))
+        if shown := there + created:  # all of it there: an earlier run may have ended before it came here
+            self._tasks.show(shown[-1][0].model_version)
+            self._register.shown(shown)
+        self.counts["unchanged"] += len(there)
+        self.counts["created"] += len(created)
+        replacing = [(prediction, task) for prediction, task in newer if prediction.image_id in contents]
+        for some in chunked(replacing, _REPLACED_AT_ONCE):
+            self._replace(some, contents)
+
+    def _with_images(self, predictions: list[Prediction]) -> dict[str, dict[str, Any]]:
+        """Tasks by image_id, now with the addresses of their images; images without one are reported."""
+        if not predictions:
+            return {}
+        contents = {}
+        for prediction, url in zip(predictions, self._image_urls(predictions), strict=True):
+            if isinstance(url, ImageError):
+                self.refused.append((prediction.image, str(url)))
+            else:
+                contents[prediction.image_id] = to_task(prediction, self._label_set, url)
+        return contents
+
+    def _create(
+        self, predictions: list[Prediction], contents: Mapping[str, Mapping[str, Any]]
+    ) -> list[tuple[Prediction, Task]]:
+        """Import tasks, then count what is there: that an answer is lost does not mean that the import is."""
+        waiting = {prediction.image_id: prediction for prediction in predictions}
+        created = []
+        for pause in _PAUSES_S:
+            if not waiting:
+                break
+            lost: InDoubtError | None = None
+            try:
+                self._tasks.create([contents[image_id] for image_id in waiting])
+            except InDoubtError as error:
+                lost = error
+                self.in_doubt = True
+                time.sleep(pause)
+            owners = self.audit()
+            created += [
+                (waiting.pop(image_id), task) for image_id, task in owners.items() if image_id in waiting
+            ]
+            if lost is None and waiting:
+                raise LabelStudioError(
+                    f"Label Studio says that it made {len(created) + len(waiting)} tasks, and has only "
+                    f"{len(created)} of them; look at its log, then run this again"
+                )
+        if waiting:
+            assert lost is not None
+            raise lost
+        return created
+
+    def _replace(
+        self, replacing: list[tuple[Prediction, Task]], contents: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        by_number = {task.number: contents[prediction.image_id] for prediction, task in replacing}
+        now = self._tasks.replace(by_number, verified_too=self._verified_too)
+        done = []
+        for prediction, task in replacing:
+            if task.number not in now:
+                raise LabelStudioError(f"task {task.number} was deleted while publishing; run this again")
+            current = now[task.number]
+            if current.shows == fingerprint(by_number[task.number]["data"]):
+                done.append((prediction, current))
+        self._register.shown(done)
+        self.counts["replaced"] += len(done)
+        self.counts["verified"] += len(replacing) - len(done)
+
+
+class MemoryRegister:
+    """Reads all tasks of a project once and remembers them: for one publisher, on one machine."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self._known: dict[str, Task] = {}
+
+    def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
+        """See `Register`."""
+        return {image_id: self._known[image_id] for image_id in image_ids if image_id in self._known}
+
+    def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
+        """See `Register`."""
+        for task in found:
+            self._known.setdefault(task.image_id, task)
+        return {task.image_id: self._known[task.image_id] for task in found}
+
+    def shown(self, shown: Sequence[tuple[Prediction, Task]]) -> None:
+        """See `Register`."""
+        self._known.update((prediction.image_id, task) for prediction, task in shown)
+
+
+def publish(
+    connection: Connection,
+    project: Project,
+    records: Iterable[Record],
+    label_set: LabelSet,
+    image_urls: ImageUrls,
+    *,
+    on_progress: Callable[[PublishSummary], None] | None = None,
+) -> PublishSummary:
+    """Make sure that each image has one task that shows its newest prediction.
+
+    Records are taken as a stream. Each prediction is checked before anything is sent; one that is not valid
+    is reported and stops nothing. Tasks with a person's annotation are left alone. One publisher a project at
+    a time; for several, see `boxdrop.pipeline.publish`.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: see `boxdrop.labelstudio.project.ensure_project`.
+        records: predictions and failures, in the order in which people should see them.
+        label_set: the project's.
+        image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
+        on_progress: called after each chunk with what is done so far.
+
+    Raises:
+        LabelStudioError: the server cannot be reached, or did something else than it was asked for. Running
+            again is safe: what was published stays, and is not published twice.
+    """
+    publisher = Publisher(ProjectTasks(connection, project.id), label_set, image_urls, MemoryRegister())
+    publisher.audit()
+    for predictions, failures in chunks_of_images(records, CHUNK):
+        publisher.counts["failures"] += len(failures)
+        publisher.publish(predictions)
+        if on_progress:
+            on_progress(publisher.summary())
+    return publisher.summary()
+
+
+def chunks_of_images(
+    records: Iterable[Record], size: int
+) -> Iterator[tuple[list[Prediction], list[Failure]]]:
+    """Predictions and failures of at most `size` images at a time; an image that comes again begins anew."""
+    predictions: dict[str, Prediction] = {}
+    failures: dict[str, Failure] = {}
+    for record in records:
+        seen = record.image_id in predictions or record.image_id in failures
+        if seen or len(predictions) + len(failures) == size:
+            yield list(predictions.values()), list(failures.values())
+            predictions, failures = {}, {}
+        if isinstance(record, Failure):
+            failures[record.image_id] = record
+        else:
+            predictions[record.image_id] = record
+    if predictions or failures:
+        yield list(predictions.values()), list(failures.values())

@@ -1,0 +1,1 @@
+"""The product's logic, one module a verb."""

@@ -1,0 +1,288 @@
+"""publish: predictions of a run become tasks, and the ledger knows which.
+
+Any number of publishers may be told the same, in any order, and die anywhere: they take turns by the
+project's lease, look up in the ledger which task an image has, and look in Label Studio for tasks that
+somebody made and could not record.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
+from boxdrop.labelstudio.project import Project
+from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
+from boxdrop.labelstudio.tasks import ProjectTasks, Task
+from boxdrop.ledger import FailedImage, Image, Ledger, Outcome, Publication, State
+from boxdrop.ledger.projects import Lease
+from boxdrop.predictions import Failure, Prediction, Record
+
+LEASE_S: Final = IMPORT_TIMEOUT_S + 30
+"""How long others wait for a publisher that died: longer than its longest call, or it could not know that
+its import came too late."""
+
+_POLL_S: Final = 0.5
+
+
+class BusyError(BoxdropError):
+    """Somebody else publishes this project now; try again."""
+
+
+class LeaseLostError(BoxdropError):
+    """This publisher was too slow, and another one has taken over."""
+
+
+def publish(
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    records: Iterable[Record],
+    *,
+    name: str,
+    label_set: LabelSet,
+    generation: int,
+    run_id: str,
+    image_urls: ImageUrls | None = None,
+    verified_too: bool = False,
+    chunk: int = CHUNK,
+    lease_s: float = LEASE_S,
+    wait_s: float = 0,
+    on_progress: Callable[[PublishSummary], None] | None = None,
+) -> PublishSummary:
+    """Make sure that each image has one task that shows its newest prediction, and record which.
+
+    Args:
+        ledger: has a row for each image; records of others are counted as superseded.
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: see `boxdrop.labelstudio.project.ensure_project`.
+        records: of one run, or one part of it, as a stream.
+        name: the project's in the ledger.
+        label_set: the project's, with the thresholds that `records` were selected by.
+        generation: of the labels that the run detected with.
+        run_id: the run.
+        image_urls: where Label Studio shows images from. Default: ``s3://bucket/key``.
+        verified_too: replace predictions also where a person's annotation is; the annotation stays.
+        chunk: images at once.
+        lease_s: how long others wait should this process die.
+        wait_s: how long to wait for others.
+
+    Raises:
+        BusyError: somebody else publishes this project.
+        LeaseLostError: another publisher has taken over.
+        LabelStudioError, LedgerError: running again is safe, after any of them.
+    """
+    with hold_lease(ledger, name, lease_s, wait_s) as keep:
+        tasks = ProjectTasks(connection, project.id, keep)
+        register = LedgerRegister(ledger, tasks, name, keep.token, generation)
+        publisher = Publisher(
+            tasks, label_set, image_urls or register.addresses, register, verified_too=verified_too
+        )
+        publisher.audit()
+        for predictions, failures in chunks_of_images(records, chunk):
+            publisher.counts.update(_record_failures(ledger, tasks, failures, generation, run_id))
+            rows = register.remember([each.image_id for each in predictions])
+            current = [each for each in predictions if _is_wanted(rows.get(each.image_id), each, generation)]
+            publisher.counts["superseded"] += len(predictions) - len(current)
+            publisher.publish(current)
+            if on_progress:
+                on_progress(publisher.summary())
+        if not publisher.in_doubt:  # else what was lost may be committed yet, and the next one looks again
+            ledger.record_audit(name, project.id, register.newest)
+        mark_tasks(ledger, tasks, name)
+    return publisher.summary()
+
+
+def mark_tasks(ledger: Ledger, tasks: ProjectTasks, name: str) -> int:
+    """Let people read on their tasks which images were overwritten after verification, or deleted.
+
+    Call it under the project's lease.
+
+    Returns:
+        How many tasks were told.
+    """
+    told = 0
+    while due := ledger.images_to_flag(name):
+        before = told
+        for image in due:
+            assert image.task_id is not None
+            if tasks.mark(image.task_id, image.state):
+                result = ledger.record_flag(image.image_id, image.due_flag)
+            else:
+                result = ledger.record_lost_task(image.image_id, image.task_id)
+            told += result.outcome == Outcome.APPLIED
+        if told == before:  # the index lags, or somebody else was quicker
+            break
+    return told
+
+
+class KeptLease:
+    """A lease that is renewed whenever it is asked for; called before each write to Label Studio."""
+
+    def __init__(self, ledger: Ledger, lease: Lease, seconds: float) -> None:
+        self._ledger, self._lease, self._seconds = ledger, lease, seconds
+        self._renewed = time.monotonic()
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self._lease.token
+
+    def __call__(self) -> None:
+        """Renew the lease if a tenth of it has passed.
+
+        Raises:
+            LeaseLostError: another has it.
+        """
+        if time.monotonic() - self._renewed < self._seconds / 10:
+            return
+        renewed = self._ledger.renew_lease(self._lease, seconds=self._seconds)
+        if renewed is None:
+            raise LeaseLostError(
+                f"another publisher has taken over the project {self._lease.project}; what it did not do is "
+                "done by running this again"
+            )
+        self._lease, self._renewed = renewed, time.monotonic()
+
+    def release(self) -> None:
+        """Let others have it at once."""
+        self._ledger.release_lease(self._lease)
+
+
+@contextmanager
+def hold_lease(ledger: Ledger, name: str, seconds: float, wait_s: float = 0) -> Iterator[KeptLease]:
+    """Have a project's lease for the time of a block.
+
+    Raises:
+        BusyError: somebody else has it, and does not give it back within `wait_s`.
+    """
+    # Unique for each holder: two of one process are two.
+    owner = f"{socket.gethostname()}/{os.getpid()}/{threading.get_ident()}/{uuid.uuid4().hex[:8]}"
+    until = time.monotonic() + wait_s
+    while (lease := ledger.acquire_lease(name, owner, seconds=seconds)) is None:
+        if time.monotonic() >= until:
+            raise BusyError(f"somebody else publishes the project {name} now; try again in a minute")
+        time.sleep(_POLL_S)
+    kept = KeptLease(ledger, lease, seconds)
+    try:
+        yield kept
+    finally:
+        kept.release()
+
+
+class LedgerRegister:
+    """What the ledger knows of a project's tasks; see `boxdrop.labelstudio.publishing.Register`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tasks: ProjectTasks,
+        name: str,
+        label_studio_id: int,
+        fence: int,
+        generation: int,
+    ) -> None:
+        project = ledger.project(name)
+        known = project is not None and project.label_studio_id == tasks.project
+        self.newest = project.audited_task if project is not None and known else 0
+        self._ledger = ledger
+        self._tasks = tasks
+        self._fence = fence
+        self._generation = generation
+        self._rows: dict[str, Image] = {}
+
+    def remember(self, image_ids: Sequence[str]) -> Mapping[str, Image]:
+        """Read the rows of a chunk, which `look_up` and `addresses` then use."""
+        self._rows = self._ledger.images(image_ids)
+        return self._rows
+
+    def addresses(self, predictions: Sequence[Prediction]) -> list[str]:
+        """``s3://bucket/key`` of each image."""
+        rows = [self._rows[prediction.image_id] for prediction in predictions]
+        return [f"s3://{row.bucket}/{row.key}" for row in rows]
+
+    def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
+        """See `Register`. A task that somebody deleted is forgotten."""
+        numbers = {
+            row.task_id: image_id
+            for image_id in image_ids
+            if (row := self._rows.get(image_id)) is not None and row.task_id is not None
+        }
+        found = self._tasks.read(numbers)
+        for number, image_id in numbers.items():
+            if number not in found:
+                self._ledger.record_lost_task(image_id, number)
+        return {image_id: found[number] for number, image_id in numbers.items() if number in found}
+
+    def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
+        """See `Register`. Tasks that were made and not recorded are recorded now."""
+        rows = self._ledger.images(task.image_id for task in found)
+        owners: dict[str, Task] = {}
+        for task in found:
+            row = rows.get(task.image_id)
+            if row is None or row.task_id in (None, task.number):
+                owners.setdefault(task.image_id, task)
+        recorded = {row.task_id: row.image_id for row in rows.values() if row.task_id is not None}
+        elsewhere = [number for number, image_id in recorded.items() if image_id not in owners]
+        present = self._tasks.read(elsewhere)
+        for number in elsewhere:
+            image_id = recorded[number]
+            if number in present:
+                owners[image_id] = present[number]
+            else:  # deleted, and made again
+                self._ledger.record_lost_task(image_id, number)
+                owners[image_id] = next(task for task in found if task.image_id == image_id)
+        unrecorded = [
+            task for task in owners.values() if task.number not in recorded and task.image_id in rows
+        ]
+        # Of no generation: that the task exists is news, what it shows is not.
+        self._record((task, -1) for task in unrecorded)
+        return owners
+
+    def shown(self, shown: Sequence[tuple[Prediction, Task]]) -> None:
+        """See `Register`."""
+        self._record((task, self._generation) for _, task in shown)
+
+    def _record(self, tasks: Iterable[tuple[Task, int]]) -> None:
+        self._ledger.record_tasks(
+            Publication(
+                image_id=task.image_id,
+                version=task.version,
+                generation=generation,
+                prediction_id=task.prediction_id,
+                task_id=task.number,
+                fence=self._fence,
+            )
+            for task, generation in tasks
+        )
+
+
+def _is_wanted(row: Image | None, prediction: Prediction, generation: int) -> bool:
+    return row is not None and row.version == prediction.version and row.generation <= generation
+
+
+def _record_failures(
+    ledger: Ledger, tasks: ProjectTasks, failures: Sequence[Failure], generation: int, run_id: str
+) -> Mapping[str, int]:
+    results = ledger.record_failures(
+        FailedImage(
+            image_id=failure.image_id,
+            version=failure.version,
+            generation=generation,
+            run_id=run_id,
+            reason=failure.reason,
+            message=failure.message,
+        )
+        for failure in failures
+    )
+    recorded = [result.row for result in results if result.outcome in (Outcome.APPLIED, Outcome.ALREADY)]
+    for row in recorded:
+        if row is not None and row.task_id is not None:  # it shows what the image was before
+            tasks.mark(row.task_id, State.FAILED)
+    return {"failures": len(recorded), "superseded": len(failures) - len(recorded)}
