@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from boxdrop.errors import LabelStudioError, PredictionError
@@ -140,6 +141,7 @@ class Task:
             model_version than its data says, which broken connections can leave behind.
         verified: a person's annotation is on it; a skipped one is no annotation.
         touched: somebody worked on it: annotated, skipped, or left a draft.
+        updated_at: when it, its data or its annotations last changed, by Label Studio's clock.
     """
 
     number: int
@@ -150,6 +152,7 @@ class Task:
     shows: str
     verified: bool
     touched: bool
+    updated_at: datetime | None = None
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
@@ -314,10 +317,10 @@ class ProjectTasks:
 
 _KNOWN: Final = (
     "id,data,total_annotations,cancelled_annotations,draft_exists,"
-    "total_predictions,predictions_model_versions"
+    "total_predictions,predictions_model_versions,updated_at"
 )
-"""Read with ``fields="all"``, which is as quick: with ``task_only``, Label Studio 1.23 leaves out whether there
-is a draft, and of which versions the predictions are."""
+"""Read with ``fields="all"``, which is as quick: with ``task_only``, Label Studio 1.23 leaves out whether
+there is a draft, and of which versions the predictions are."""
 
 
 def _known(listed: Any) -> Task | None:
@@ -336,4 +339,5 @@ def _known(listed: Any) -> Task | None:
         shows=fingerprint(data) if whole else "",
         verified=bool(listed.total_annotations),
         touched=bool(listed.total_annotations or listed.cancelled_annotations or listed.draft_exists),
+        updated_at=listed.updated_at,
     )

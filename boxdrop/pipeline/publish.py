@@ -29,6 +29,7 @@ LEASE_S: Final = IMPORT_TIMEOUT_S + 30
 its import came too late."""
 
 _POLL_S: Final = 0.5
+_RENEWED_AFTER: Final = 0.1  # of the lease's time
 
 
 class BusyError(BoxdropError):
@@ -135,12 +136,12 @@ class KeptLease:
         return self._lease.token
 
     def __call__(self) -> None:
-        """Renew the lease if a tenth of it has passed.
+        """Renew the lease, if some of it has passed.
 
         Raises:
             LeaseLostError: another has it.
         """
-        if time.monotonic() - self._renewed < self._seconds / 10:
+        if time.monotonic() - self._renewed < self._seconds * _RENEWED_AFTER:
             return
         renewed = self._ledger.renew_lease(self._lease, seconds=self._seconds)
         if renewed is None:
@@ -184,7 +185,6 @@ class LedgerRegister:
         ledger: Ledger,
         tasks: ProjectTasks,
         name: str,
-        label_studio_id: int,
         fence: int,
         generation: int,
     ) -> None:

@@ -1,0 +1,163 @@
+"""reconcile: what events and webhooks lost is found by comparing Label Studio with the ledger.
+
+It relies on no watermark: every task is listed, and every row that has a task is looked up. Run it now and
+then, and whenever something looks odd; it changes nothing where both agree.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from boxdrop.iterables import chunked
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project
+from boxdrop.labelstudio.publishing import CHUNK
+from boxdrop.labelstudio.tasks import ProjectTasks, Task
+from boxdrop.ledger import Image, Ledger, Outcome, State
+from boxdrop.pipeline.publish import LEASE_S, LedgerRegister, hold_lease, mark_tasks
+
+_WITH_TASKS: Final = (
+    State.TASKED,
+    State.VERIFIED,
+    State.STALE,
+    State.FAILED,
+    State.WANTED,
+    State.RUNNING,
+    State.GONE,
+)
+_SLACK: Final = timedelta(seconds=2)
+"""Label Studio stamps a task a moment after its annotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileSummary:
+    """What was found, a task each.
+
+    Attributes:
+        tasks: of ours, in Label Studio.
+        unknown: of images that the ledger does not have.
+        recorded: made, but not recorded until now.
+        removed_twins: second tasks of one image that were deleted.
+        lost: recorded, but no longer in Label Studio; their images are wanted again.
+        collected: where a person's word was not yet, or no longer, what the ledger says.
+        told: marked as stale or gone, or no longer so.
+    """
+
+    tasks: int = 0
+    unknown: int = 0
+    recorded: int = 0
+    removed_twins: int = 0
+    lost: int = 0
+    collected: int = 0
+    told: int = 0
+
+
+def reconcile(
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    *,
+    name: str,
+    collect: Callable[[int], object],
+    lease_s: float = LEASE_S,
+    wait_s: float = 0,
+    on_progress: Callable[[ReconcileSummary], None] | None = None,
+) -> ReconcileSummary:
+    """Compare the tasks of a project with its rows, and set right what differs.
+
+    Args:
+        ledger: knows the images.
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: see `boxdrop.labelstudio.project.ensure_project`.
+        name: the project's in the ledger.
+        collect: takes the number of a task whose annotations are to be read, see `boxdrop.pipeline.collect`.
+        lease_s: how long publishers wait should this process die.
+        wait_s: how long to wait for publishers.
+        on_progress: called after each thousand tasks or so.
+
+    Raises:
+        BusyError, LeaseLostError, LabelStudioError, LedgerError: as `boxdrop.pipeline.publish.publish`.
+    """
+    counts = dict.fromkeys(ReconcileSummary.__slots__, 0)
+
+    def progress() -> None:
+        if on_progress:
+            on_progress(ReconcileSummary(**counts))
+
+    with hold_lease(ledger, name, lease_s, wait_s) as keep:
+        tasks = ProjectTasks(connection, project.id, keep)
+        register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
+        listed: set[int] = set()
+        for found in chunked(tasks.after(0), CHUNK):
+            keep()
+            listed.update(task.number for task in found)
+            _compare(ledger, tasks, register, found, collect, counts)
+            progress()
+        for state in _WITH_TASKS:
+            cursor: str | None = None
+            while True:
+                page = ledger.list_images(name, state, cursor=cursor)
+                keep()
+                _find_lost(
+                    ledger, tasks, [row for row in page.rows if row.task_id not in listed], collect, counts
+                )
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            progress()
+        ledger.record_audit(name, project.id, max(listed, default=0))
+        counts["told"] = mark_tasks(ledger, tasks, name)
+    progress()
+    return ReconcileSummary(**counts)
+
+
+def _compare(
+    ledger: Ledger,
+    tasks: ProjectTasks,
+    register: LedgerRegister,
+    found: Sequence[Task],
+    collect: Callable[[int], object],
+    counts: dict[str, int],
+) -> None:
+    before = ledger.images(task.image_id for task in found)
+    owners = register.settle(found)
+    for task in found:
+        row, owner = before.get(task.image_id), owners[task.image_id]
+        counts["tasks"] += 1
+        counts["unknown"] += row is None
+        counts["recorded"] += row is not None and row.task_id is None and owner.number == task.number
+        if owner.number != task.number and tasks.delete_twin(task.number):
+            counts["removed_twins"] += 1
+        elif row is not None and _review_is_missing(row, task):
+            collect(task.number)
+            counts["collected"] += 1
+
+
+def _review_is_missing(row: Image, task: Task) -> bool:
+    if task.verified != (row.verified_version is not None):
+        return True
+    if not task.verified or row.reviewed_at is None or task.updated_at is None:
+        return False
+    # Also after a mark or a replaced prediction; then nothing new is found.
+    return task.updated_at > row.reviewed_at + _SLACK
+
+
+def _find_lost(
+    ledger: Ledger,
+    tasks: ProjectTasks,
+    rows: Sequence[Image],
+    collect: Callable[[int], object],
+    counts: dict[str, int],
+) -> None:
+    """Of rows whose task was not listed, those whose task is not there."""
+    suspects = {row.task_id: row for row in rows if row.task_id is not None}
+    present = tasks.read(suspects)
+    for number, row in suspects.items():
+        if number in present:
+            continue
+        if row.verified_version is not None:
+            collect(number)
+            counts["collected"] += 1
+        lost = ledger.record_lost_task(row.image_id, number)
+        counts["lost"] += lost.outcome in (Outcome.APPLIED, Outcome.ALREADY)
