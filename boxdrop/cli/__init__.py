@@ -12,6 +12,8 @@ from boxdrop.errors import BoxdropError
 
 _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
+    "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
+    "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
 }
 

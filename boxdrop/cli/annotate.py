@@ -25,7 +25,6 @@ DEMO_NOTICE = (
     "Using the demo detector: small, and trained on drawings. For photographs, export OWLv2 "
     "(python -m model_export --help) and give it with --detector."
 )
-LOCAL = "local"
 _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a bar on
 
 
@@ -227,15 +226,11 @@ def _report(console: "Console", summary: "Summary", annotation: "Annotation") ->
 
 
 def _publish(console: "Console", annotation: "Annotation", url: str, title: str) -> None:
-    from boxdrop.labelstudio.connection import connect
-    from boxdrop.local.label_studio import LabelStudio, token_for
+    from boxdrop.cli.system import log_in
+    from boxdrop.local.label_studio import LabelStudio
 
+    connection = log_in(url)
     server = LabelStudio().running()
-    if url == LOCAL:
-        if server is None:
-            raise BoxdropError("Label Studio is not running on this machine; start it with: boxdrop local up")
-        url = server.url
-    connection = connect(url, token_for(url))
     with console.status("Publishing") as status:
         project, published = annotation.publish(
             connection, title, lambda so_far: status.update(f"Publishing: {so_far.images:,} images")
@@ -253,5 +248,5 @@ def _publish(console: "Console", annotation: "Annotation", url: str, title: str)
     if len(published.refused) > 10:
         console.print(f"  … and {len(published.refused) - 10:,} more", style="yellow")
     console.print(f"Verify the boxes at {project.url}", highlight=False)
-    if server is not None and url == server.url:
+    if server is not None and connection.url == server.url:
         console.print(f"  log in as  {server.email}\n  password   {server.password}", highlight=False)

@@ -17,7 +17,6 @@ from typing import Final
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
-from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, Outcome, Publication, State
@@ -36,6 +35,10 @@ class BusyError(BoxdropError):
     """Somebody else publishes this project now; try again."""
 
 
+class NotConnectedError(BoxdropError):
+    """The ledger knows no project in Label Studio by this name."""
+
+
 class LeaseLostError(BoxdropError):
     """This publisher was too slow, and another one has taken over."""
 
@@ -43,10 +46,9 @@ class LeaseLostError(BoxdropError):
 def publish(
     ledger: Ledger,
     connection: Connection,
-    project: Project,
+    name: str,
     records: Iterable[Record],
     *,
-    name: str,
     label_set: LabelSet,
     generation: int,
     run_id: str,
@@ -62,9 +64,8 @@ def publish(
     Args:
         ledger: has a row for each image; records of others are counted as superseded.
         connection: see `boxdrop.labelstudio.connection.connect`.
-        project: see `boxdrop.labelstudio.project.ensure_project`.
+        name: the project's in the ledger, which knows its number in Label Studio (`Ledger.connect_project`).
         records: of one run, or one part of it, as a stream.
-        name: the project's in the ledger.
         label_set: the project's, with the thresholds that `records` were selected by.
         generation: of the labels that the run detected with.
         run_id: the run.
@@ -77,10 +78,12 @@ def publish(
     Raises:
         BusyError: somebody else publishes this project.
         LeaseLostError: another publisher has taken over.
+        NotConnectedError: the project has no number in Label Studio.
         LabelStudioError, LedgerError: running again is safe, after any of them.
     """
+    label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, lease_s, wait_s) as keep:
-        tasks = ProjectTasks(connection, project.id, keep)
+        tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation)
         publisher = Publisher(
             tasks, label_set, image_urls or register.addresses, register, verified_too=verified_too
@@ -95,9 +98,23 @@ def publish(
             if on_progress:
                 on_progress(publisher.summary())
         if not publisher.in_doubt:  # else what was lost may be committed yet, and the next one looks again
-            ledger.record_audit(name, project.id, register.newest)
+            ledger.record_audit(name, label_studio_id, register.newest)
         mark_tasks(ledger, tasks, name)
     return publisher.summary()
+
+
+def number_of(ledger: Ledger, name: str) -> int:
+    """Label Studio's number of a project.
+
+    Raises:
+        NotConnectedError: it has none.
+    """
+    project = ledger.project(name)
+    if project is None:
+        raise NotConnectedError(f"there is no project {name}; `boxdrop status` lists them")
+    if project.label_studio_id is None:
+        raise NotConnectedError(f"the project {name} is not in Label Studio yet: nothing was published")
+    return project.label_studio_id
 
 
 def mark_tasks(ledger: Ledger, tasks: ProjectTasks, name: str) -> int:

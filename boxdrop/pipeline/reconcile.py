@@ -11,11 +11,10 @@ from typing import Final
 
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
-from boxdrop.pipeline.publish import LEASE_S, LedgerRegister, hold_lease, mark_tasks
+from boxdrop.pipeline.publish import LEASE_S, LedgerRegister, hold_lease, mark_tasks, number_of
 
 _WITH_TASKS: Final = (
     State.TASKED,
@@ -28,6 +27,9 @@ _WITH_TASKS: Final = (
 )
 _SLACK: Final = timedelta(seconds=2)
 """Label Studio stamps a task a moment after its annotation."""
+
+
+Collect = Callable[[int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,9 @@ class ReconcileSummary:
 def reconcile(
     ledger: Ledger,
     connection: Connection,
-    project: Project,
-    *,
     name: str,
-    collect: Callable[[int], object],
+    *,
+    collect: Collect,
     lease_s: float = LEASE_S,
     wait_s: float = 0,
     on_progress: Callable[[ReconcileSummary], None] | None = None,
@@ -69,9 +70,9 @@ def reconcile(
     Args:
         ledger: knows the images.
         connection: see `boxdrop.labelstudio.connection.connect`.
-        project: see `boxdrop.labelstudio.project.ensure_project`.
         name: the project's in the ledger.
-        collect: takes the number of a task whose annotations are to be read, see `boxdrop.pipeline.collect`.
+        collect: takes the number of a task whose annotations are to be read, and which image it shows; see
+            `boxdrop.pipeline.collect.collect`.
         lease_s: how long publishers wait should this process die.
         wait_s: how long to wait for publishers.
         on_progress: called after each thousand tasks or so.
@@ -85,8 +86,9 @@ def reconcile(
         if on_progress:
             on_progress(ReconcileSummary(**counts))
 
+    label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, lease_s, wait_s) as keep:
-        tasks = ProjectTasks(connection, project.id, keep)
+        tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
         listed: set[int] = set()
         for found in chunked(tasks.after(0), CHUNK):
@@ -106,7 +108,7 @@ def reconcile(
                 if cursor is None:
                     break
             progress()
-        ledger.record_audit(name, project.id, max(listed, default=0))
+        ledger.record_audit(name, label_studio_id, max(listed, default=0))
         counts["told"] = mark_tasks(ledger, tasks, name)
     progress()
     return ReconcileSummary(**counts)
@@ -117,7 +119,7 @@ def _compare(
     tasks: ProjectTasks,
     register: LedgerRegister,
     found: Sequence[Task],
-    collect: Callable[[int], object],
+    collect: Collect,
     counts: dict[str, int],
 ) -> None:
     before = ledger.images(task.image_id for task in found)
@@ -130,7 +132,7 @@ def _compare(
         if owner.number != task.number and tasks.delete_twin(task.number):
             counts["removed_twins"] += 1
         elif row is not None and _review_is_missing(row, task):
-            collect(task.number)
+            collect(task.number, task.image_id)
             counts["collected"] += 1
 
 
@@ -147,7 +149,7 @@ def _find_lost(
     ledger: Ledger,
     tasks: ProjectTasks,
     rows: Sequence[Image],
-    collect: Callable[[int], object],
+    collect: Collect,
     counts: dict[str, int],
 ) -> None:
     """Of rows whose task was not listed, those whose task is not there."""
@@ -157,7 +159,7 @@ def _find_lost(
         if number in present:
             continue
         if row.verified_version is not None:
-            collect(number)
+            collect(number, row.image_id)
             counts["collected"] += 1
         lost = ledger.record_lost_task(row.image_id, number)
         counts["lost"] += lost.outcome in (Outcome.APPLIED, Outcome.ALREADY)

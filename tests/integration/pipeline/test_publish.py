@@ -10,73 +10,19 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.ledger import Image, Ledger, Sighting, State
+from boxdrop.ledger import Ledger, Sighting, State
 from boxdrop.pipeline import publish as module
-from boxdrop.pipeline.publish import BusyError, LeaseLostError, LedgerRegister, hold_lease, publish
-from boxdrop.predictions import Box, Failure, Prediction, Record
-from tests.integration.labelstudio.conftest import (
-    FRUIT,
-    MakeProject,
-    annotate,
-    next_task,
-    prediction,
-    tasks_of,
-)
+from boxdrop.pipeline.publish import BusyError, LeaseLostError, LedgerRegister, hold_lease
+from boxdrop.predictions import Box, Failure, Prediction
+from tests.integration.labelstudio.conftest import FRUIT, annotate, next_task, prediction, tasks_of
 
-NAME = "fruit"
+from .published import NAME, assert_agreement, bring, claim, known, row
 
 
 @pytest.fixture
 def project(project: Project, ledger: Ledger) -> Project:
     """A project that the ledger knows."""
-    ledger.store_labels(NAME, "photos", "labels-1")
-    ledger.apply_labels(NAME, "labels-1", "detection-1")
-    ledger.connect_project(NAME, project.id)
-    return project
-
-
-def claim(
-    ledger: Ledger, records: Sequence[Record], version: str = "v1", run_id: str = "run-1", generation: int = 1
-) -> None:
-    """The images of these records are in the bucket, and a run has claimed them."""
-    ledger.want(
-        [
-            Sighting(r.image_id, NAME, "photos", f"fruit/{r.image}", version, f"{version[1:]:0>4}")
-            for r in records
-        ],
-        generation,
-    )
-    ledger.claim_wanted(NAME, run_id, generation, len(records))
-
-
-def bring(
-    ledger: Ledger, connection: Connection, project: Project, records: Sequence[Record], **options: Any
-) -> PublishSummary:
-    settings: dict[str, Any] = {"label_set": FRUIT, "generation": 1, "run_id": "run-1"} | options
-    return publish(ledger, connection, project, records, name=NAME, **settings)
-
-
-def row(ledger: Ledger, record: Record) -> Image:
-    found = ledger.image(record.image_id)
-    assert found is not None
-    return found
-
-
-def assert_agreement(
-    ledger: Ledger, connection: Connection, project: Project, records: Sequence[Prediction]
-) -> None:
-    """One task an image, one prediction each, and the ledger knows which."""
-    tasks = {task.data["image_id"]: task for task in tasks_of(connection, project)}
-    assert len(tasks_of(connection, project)) == len(tasks) == len(records)
-    for record in records:
-        task, image = tasks[record.image_id], row(ledger, record)
-        assert len(task.predictions) == 1
-        assert (image.state, image.task_id, image.prediction_id) == (
-            State.TASKED,
-            task.id,
-            record.prediction_id,
-        )
-        assert task.predictions[0].model_version == task.data["model_version"] == record.model_version
+    return known(ledger, project)
 
 
 def test_each_image_gets_one_task_and_the_ledger_knows_it(
@@ -84,8 +30,8 @@ def test_each_image_gets_one_task_and_the_ledger_knows_it(
 ) -> None:
     records = [prediction(number) for number in range(5)]
     claim(ledger, records)
-    assert bring(ledger, connection, project, records, chunk=2) == PublishSummary(created=5)
-    assert bring(ledger, connection, project, records, chunk=3) == PublishSummary(unchanged=5)
+    assert bring(ledger, connection, records, chunk=2) == PublishSummary(created=5)
+    assert bring(ledger, connection, records, chunk=3) == PublishSummary(unchanged=5)
     assert_agreement(ledger, connection, project, records)
     assert tasks_of(connection, project)[0].data["image"] == "s3://photos/fruit/basket 0.jpg"
 
@@ -99,9 +45,9 @@ def test_tasks_that_could_not_be_recorded_are_found_by_the_next_publisher(
         for step in ("settle", "shown"):
             patch.setattr(LedgerRegister, step, _dies)
         with pytest.raises(KeyboardInterrupt):
-            bring(ledger, connection, project, records)
+            bring(ledger, connection, records)
     assert row(ledger, records[0]).task_id is None
-    assert bring(ledger, connection, project, records) == PublishSummary(unchanged=4)
+    assert bring(ledger, connection, records) == PublishSummary(unchanged=4)
     assert_agreement(ledger, connection, project, records)
 
 
@@ -114,12 +60,12 @@ def test_a_newer_prediction_replaces_in_place_and_an_older_one_never_comes_back(
 ) -> None:
     old, new = prediction(0), prediction(0, model_version="demo@2")
     claim(ledger, [old])
-    bring(ledger, connection, project, [old])
+    bring(ledger, connection, [old])
     number = row(ledger, old).task_id
     ledger.renew([old.image_id], 2)
     ledger.claim_wanted(NAME, "run-2", 2, 1)
-    assert bring(ledger, connection, project, [new], generation=2) == PublishSummary(replaced=1)
-    assert bring(ledger, connection, project, [old], generation=1) == PublishSummary(superseded=1)
+    assert bring(ledger, connection, [new], generation=2) == PublishSummary(replaced=1)
+    assert bring(ledger, connection, [old], generation=1) == PublishSummary(superseded=1)
     assert_agreement(ledger, connection, project, [new])
     assert row(ledger, new).task_id == number
     assert [each["model_version"] for each in next_task(connection, project)["predictions"]] == ["demo@2"]
@@ -131,8 +77,8 @@ def test_a_result_for_an_overwritten_image_is_not_shown(
     old, new = prediction(0), prediction(0, version="v2")
     claim(ledger, [old])
     claim(ledger, [new], version="v2")
-    assert bring(ledger, connection, project, [old]) == PublishSummary(superseded=1)
-    assert bring(ledger, connection, project, [new]) == PublishSummary(created=1)
+    assert bring(ledger, connection, [old]) == PublishSummary(superseded=1)
+    assert bring(ledger, connection, [new]) == PublishSummary(created=1)
     assert_agreement(ledger, connection, project, [new])
 
 
@@ -142,9 +88,9 @@ def test_a_changed_threshold_is_published_from_the_same_prediction(
     loose = prediction(0)
     strict = replace(loose, boxes=loose.boxes[:1])
     claim(ledger, [loose])
-    bring(ledger, connection, project, [loose])
+    bring(ledger, connection, [loose])
     assert strict.prediction_id == loose.prediction_id
-    assert bring(ledger, connection, project, [strict]) == PublishSummary(replaced=1)
+    assert bring(ledger, connection, [strict]) == PublishSummary(replaced=1)
     (task,) = tasks_of(connection, project)
     assert len(task.predictions[0].result) == task.data["boxes"] == 1
 
@@ -154,10 +100,10 @@ def test_a_task_that_somebody_deleted_is_made_again(
 ) -> None:
     records = [prediction(number) for number in range(2)]
     claim(ledger, records)
-    bring(ledger, connection, project, records)
+    bring(ledger, connection, records)
     gone = row(ledger, records[0]).task_id
     connection.sdk.tasks.delete(str(gone))
-    assert bring(ledger, connection, project, records) == PublishSummary(created=1, unchanged=1)
+    assert bring(ledger, connection, records) == PublishSummary(created=1, unchanged=1)
     assert_agreement(ledger, connection, project, records)
     assert row(ledger, records[0]).task_id != gone
 
@@ -167,11 +113,11 @@ def test_failures_are_recorded_and_read_on_a_task_that_shows_what_was_before(
 ) -> None:
     good = prediction(0)
     claim(ledger, [good])
-    bring(ledger, connection, project, [good])
+    bring(ledger, connection, [good])
     bad = Failure(good.image, good.image_id, "v2", good.model_version, "broken", "not an image")
     claim(ledger, [bad], version="v2")
-    assert bring(ledger, connection, project, [bad]) == PublishSummary(failures=1)
-    assert bring(ledger, connection, project, [bad]) == PublishSummary(failures=1)
+    assert bring(ledger, connection, [bad]) == PublishSummary(failures=1)
+    assert bring(ledger, connection, [bad]) == PublishSummary(failures=1)
     assert (row(ledger, bad).state, row(ledger, bad).reason) == (State.FAILED, "broken")
     assert tasks_of(connection, project)[0].data["state"] == "failed"
 
@@ -181,13 +127,11 @@ def test_verified_tasks_are_left_alone_unless_asked(
 ) -> None:
     record = prediction(0)
     claim(ledger, [record])
-    bring(ledger, connection, project, [record])
+    bring(ledger, connection, [record])
     annotate(connection, tasks_of(connection, project)[0])
     newer = prediction(0, boxes=[Box("apple", 0.7, (0, 0, 10, 10), "apple")], model_version="demo@2")
-    assert bring(ledger, connection, project, [newer], generation=2) == PublishSummary(verified=1)
-    assert bring(ledger, connection, project, [newer], generation=2, verified_too=True) == PublishSummary(
-        replaced=1
-    )
+    assert bring(ledger, connection, [newer], generation=2) == PublishSummary(verified=1)
+    assert bring(ledger, connection, [newer], generation=2, verified_too=True) == PublishSummary(replaced=1)
     (task,) = tasks_of(connection, project)
     assert task.predictions[0].model_version == "demo@2"
     assert len(task.annotations) == 1
@@ -198,11 +142,11 @@ def test_deleted_and_overwritten_images_are_marked_on_their_tasks(
 ) -> None:
     records = [prediction(number) for number in range(3)]
     claim(ledger, records)
-    bring(ledger, connection, project, records)
+    bring(ledger, connection, records)
     ledger.mark_gone([Sighting(records[0].image_id, NAME, "photos", "fruit/x", None, "9999")])
     ledger.record_verified(records[1].image_id, "v1", row(ledger, records[1]).since)
     ledger.want([Sighting(records[1].image_id, NAME, "photos", "fruit/y", "v2", "9999")], 1)
-    bring(ledger, connection, project, [])
+    bring(ledger, connection, [])
     states = [task.data["state"] for task in tasks_of(connection, project)]
     assert states == ["gone", "stale", "tasked"]
     assert ledger.images_to_flag(NAME) == []
@@ -213,10 +157,10 @@ def test_a_twin_of_a_late_commit_is_removed_and_the_recorded_task_stays(
 ) -> None:
     record = prediction(0)
     claim(ledger, [record])
-    bring(ledger, connection, project, [record])
+    bring(ledger, connection, [record])
     late = to_task(record, FRUIT, "s3://photos/late.jpg")
     connection.sdk.projects.import_tasks(project.id, request=[late])
-    assert bring(ledger, connection, project, [record]) == PublishSummary(unchanged=1, removed_twins=1)
+    assert bring(ledger, connection, [record]) == PublishSummary(unchanged=1, removed_twins=1)
     assert_agreement(ledger, connection, project, [record])
 
 
@@ -226,7 +170,7 @@ def test_a_late_commit_of_older_boxes_gives_the_task_and_the_newer_boxes_are_put
     old, new = prediction(0), prediction(0, model_version="demo@2")
     claim(ledger, [new])
     connection.sdk.projects.import_tasks(project.id, request=[to_task(old, FRUIT, "s3://photos/x.jpg")])
-    assert bring(ledger, connection, project, [new]) == PublishSummary(replaced=1)
+    assert bring(ledger, connection, [new]) == PublishSummary(replaced=1)
     assert_agreement(ledger, connection, project, [new])
 
 
@@ -234,8 +178,8 @@ def test_publishers_take_turns(ledger: Ledger, connection: Connection, project: 
     record = prediction(0)
     claim(ledger, [record])
     with hold_lease(ledger, NAME, 60), pytest.raises(BusyError, match="somebody else publishes"):
-        bring(ledger, connection, project, [record])
-    assert bring(ledger, connection, project, [record]) == PublishSummary(created=1)
+        bring(ledger, connection, [record])
+    assert bring(ledger, connection, [record]) == PublishSummary(created=1)
 
 
 def test_a_publisher_that_was_overtaken_stops_before_it_writes(
@@ -250,5 +194,5 @@ def test_a_publisher_that_was_overtaken_stops_before_it_writes(
 
     monkeypatch.setattr(module, "_RENEWED_AFTER", 0.0)
     with pytest.raises(LeaseLostError, match="another publisher has taken over"):
-        bring(ledger, connection, project, [record], lease_s=0, image_urls=slow_addresses)
+        bring(ledger, connection, [record], lease_s=0, image_urls=slow_addresses)
     assert tasks_of(connection, project) == []

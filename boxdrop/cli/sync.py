@@ -1,0 +1,64 @@
+"""``boxdrop sync``: reconcile a project with Label Studio."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from boxdrop.cli.system import bucket_option, log_in, open_data_bucket, open_ledger, table_option
+
+if TYPE_CHECKING:
+    from boxdrop.pipeline.reconcile import ReconcileSummary
+
+_WAIT_S = 300
+
+
+@click.command(no_args_is_help=True)
+@click.argument("project")
+@table_option
+@bucket_option
+@click.option(
+    "--label-studio",
+    "url",
+    metavar="URL",
+    envvar="LABEL_STUDIO_URL",
+    help="Which Label Studio; 'local' is the one that `boxdrop local up` started. "
+    "Default: $LABEL_STUDIO_URL.",
+)
+def sync(project: str, table: str | None, data_bucket: str | None, url: str | None) -> None:
+    """Compare PROJECT with Label Studio, and set right what webhooks or broken connections lost.
+
+    Every task is looked at: what people verified, changed or took back is collected, second tasks of one
+    image are removed, deleted tasks are made again, and images that were overwritten or deleted are marked.
+    It is safe at any time, and changes nothing where both agree.
+    """
+    from rich.console import Console
+
+    from boxdrop.pipeline.collect import collect
+    from boxdrop.pipeline.reconcile import reconcile
+
+    console = Console(stderr=True, soft_wrap=True)
+    ledger, bucket, connection = open_ledger(table), open_data_bucket(data_bucket), log_in(url)
+    with console.status(f"Comparing {project}") as spinner:
+        summary = reconcile(
+            ledger,
+            connection,
+            project,
+            collect=lambda number, image_id: collect(
+                ledger, connection, bucket, project, number, image_id=image_id
+            ),
+            wait_s=_WAIT_S,
+            on_progress=lambda so_far: spinner.update(f"Comparing {project}: {so_far.tasks:,} tasks"),
+        )
+    console.print(f"{summary.tasks:,} tasks: {_said(summary)}", highlight=False)
+
+
+def _said(summary: "ReconcileSummary") -> str:
+    found = {
+        "with news of people's work": summary.collected,
+        "not recorded until now": summary.recorded,
+        "deleted in Label Studio, wanted again": summary.lost,
+        "second ones of an image, removed": summary.removed_twins,
+        "marked as stale or gone, or no longer so": summary.told,
+        "of images that the ledger does not know": summary.unknown,
+    }
+    return "; ".join(f"{count:,} {what}" for what, count in found.items() if count) or "all as recorded"

@@ -1,0 +1,124 @@
+"""Reconciling: whatever was lost on the way is found, against a real Label Studio."""
+
+from typing import Any
+
+import pytest
+
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project
+from boxdrop.labelstudio.publishing import PublishSummary
+from boxdrop.labelstudio.tasks import to_task
+from boxdrop.ledger import Ledger, Sighting, State
+from boxdrop.objects import Bucket
+from boxdrop.pipeline.collect import collect, document_key
+from boxdrop.pipeline.publish import NotConnectedError, number_of
+from boxdrop.pipeline.reconcile import ReconcileSummary, reconcile
+from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, tasks_of
+
+from .published import NAME, assert_agreement, bring, claim, known, row
+
+
+@pytest.fixture
+def project(project: Project, ledger: Ledger) -> Project:
+    """A project that the ledger knows."""
+    return known(ledger, project)
+
+
+def sync(ledger: Ledger, connection: Connection, bucket: Bucket) -> ReconcileSummary:
+    def read(number: int, image_id: str) -> Any:
+        return collect(ledger, connection, bucket, NAME, number, image_id=image_id)
+
+    return reconcile(ledger, connection, NAME, collect=read)
+
+
+def test_where_both_agree_nothing_is_done(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    records = [prediction(number) for number in range(3)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    annotate(connection, tasks_of(connection, project)[1])
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, collected=1)
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3)
+
+
+def test_a_task_that_nobody_recorded_is_found_and_then_published_into(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    record = prediction(0)
+    claim(ledger, [record])
+    late = to_task(record, FRUIT, "s3://photos/x.jpg")
+    connection.sdk.projects.import_tasks(project.id, request=[late])
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, recorded=1)
+    assert bring(ledger, connection, [record]) == PublishSummary(unchanged=1)
+    assert_agreement(ledger, connection, project, [record])
+
+
+def test_a_twin_below_the_newest_audited_task_is_removed(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    records = [prediction(number) for number in range(2)]
+    claim(ledger, records)
+    twin = to_task(records[1], FRUIT, "s3://photos/x.jpg")
+    bring(ledger, connection, records)
+    connection.sdk.projects.import_tasks(project.id, request=[twin])
+    ledger.record_audit(NAME, project.id, 1 << 40)  # as if others had been published since
+    assert bring(ledger, connection, records) == PublishSummary(unchanged=2)
+    assert len(tasks_of(connection, project)) == 3
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, removed_twins=1)
+    assert_agreement(ledger, connection, project, records)
+
+
+def test_deleted_tasks_are_wanted_again_and_what_was_verified_on_them_is_taken_back(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    records = [prediction(number) for number in range(2)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    for task in tasks_of(connection, project):
+        annotate(connection, task)
+    sync(ledger, connection, data_bucket)
+    connection.sdk.tasks.delete(str(row(ledger, records[0]).task_id))
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, lost=1, collected=1)
+    assert [row(ledger, record).state for record in records] == [State.WANTED, State.VERIFIED]
+    stored = data_bucket.get(document_key(NAME, records[0].image_id))
+    assert stored is not None
+    assert b'"verified": false' in stored.body or b'"verified":false' in stored.body
+
+
+def test_what_webhooks_lost_is_collected(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    records = [prediction(number) for number in range(3)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    first, second, third = tasks_of(connection, project)
+    annotate(connection, first)
+    annotate(connection, second)
+    annotate(connection, third, cancelled=True)
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, collected=2)
+    states = [row(ledger, record).state for record in records]
+    assert states == [State.VERIFIED, State.VERIFIED, State.TASKED]
+    (annotation,) = connection.sdk.annotations.list(first.id)
+    connection.sdk.annotations.delete(annotation.id)
+    assert sync(ledger, connection, data_bucket).collected == 1
+    assert row(ledger, records[0]).state == State.TASKED
+
+
+def test_images_deleted_meanwhile_are_marked(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    record = prediction(0)
+    claim(ledger, [record])
+    bring(ledger, connection, [record])
+    ledger.mark_gone([Sighting(record.image_id, NAME, "photos", "fruit/x", None, "9999")])
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, told=1)
+    assert tasks_of(connection, project)[0].data["state"] == "gone"
+
+
+def test_a_project_without_a_number_in_label_studio_is_one_sentence(ledger: Ledger) -> None:
+    with pytest.raises(NotConnectedError, match="there is no project nowhere"):
+        number_of(ledger, "nowhere")
+    ledger.store_labels("early", "photos", "labels-1")
+    with pytest.raises(NotConnectedError, match="not in Label Studio yet"):
+        number_of(ledger, "early")
