@@ -1,7 +1,7 @@
 """The icon sets that scenes are drawn from: fetched as npm packages, rendered once, cached, and credited.
 
 Nothing of theirs is in the repo; `fetch` runs `npm pack` with pinned versions (npm checks the sha512 of
-each) into the cache folder. Eight of the sets draw the training scenes; Twemoji is kept for evaluation, so
+each) into the cache folder. Six of the sets draw the training scenes; Twemoji is kept for evaluation, so
 that one figure says how the detector does on a hand it has never seen.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,10 @@ class IconSet:
     author: str
     licence: str
     homepage: str
-    trained: bool = True
-    """False: drawn in evaluation only."""
+    use: Literal["training", "evaluation", "samples"] = "training"
+    """Twemoji is for evaluation only; Fluent's colour icons differ from the 3D ones by their outline alone,
+    so they are drawn in the sample scenes only.
+    """
     ships: bool = False
     """True: the sample scenes in the repo may show it (MIT or Apache-2.0)."""
 
@@ -61,7 +64,7 @@ ICON_SETS: tuple[IconSet, ...] = (
     IconSet(
         "fluent-colour", "@iconify-json/fluent-emoji", "1.2.7",
         "Fluent Emoji, colour", "Microsoft Corporation", "MIT",
-        "https://github.com/microsoft/fluentui-emoji", ships=True,
+        "https://github.com/microsoft/fluentui-emoji", use="samples", ships=True,
     ),
     IconSet(
         "fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6",
@@ -85,18 +88,14 @@ ICON_SETS: tuple[IconSet, ...] = (
         "EmojiOne 2", "EmojiOne", "CC-BY-4.0", "https://github.com/EmojiTwo/emojitwo",
     ),
     IconSet(
-        "streamline", "@iconify-json/streamline-emojis", "1.2.4",
-        "Streamline Emojis", "Streamline", "CC-BY-4.0", "https://github.com/webalys-hq/streamline-vectors",
-    ),
-    IconSet(
         "twemoji", "@iconify-json/twemoji", "1.2.5",
-        "Twemoji", "Twitter", "CC-BY-4.0", "https://github.com/twitter/twemoji", trained=False,
+        "Twemoji", "Twitter", "CC-BY-4.0", "https://github.com/twitter/twemoji", use="evaluation",
     ),
 )  # fmt: skip
 
-TRAINED_STYLES = tuple(icons.style for icons in ICON_SETS if icons.trained)
+TRAINED_STYLES = tuple(icons.style for icons in ICON_SETS if icons.use == "training")
 SHIPPED_STYLES = tuple(icons.style for icons in ICON_SETS if icons.ships)
-UNSEEN_STYLES = tuple(icons.style for icons in ICON_SETS if not icons.trained)
+UNSEEN_STYLES = tuple(icons.style for icons in ICON_SETS if icons.use == "evaluation")
 
 
 def cache_folder() -> Path:

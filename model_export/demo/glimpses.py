@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import OwlViTForObjectDetection
 
-from model_export.demo.network import GRID, PATCH
+from model_export.demo.network import GRID, PATCH, predict_tokens
 from model_export.demo.pools import Pool
 
 WINDOW = 4
@@ -90,15 +90,5 @@ def predict_window(
     Returns:
         (logits float32 [B, WINDOW², Q]; boxes float32 [B, WINDOW², 4], cxcywh, shares of the whole image).
     """
-    vision = network.owlvit.vision_model
-    embeddings = vision.embeddings
-    tokens = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
-    token = embeddings.class_embedding.expand(len(pixels), 1, -1)
-    places = torch.cat([patches.new_zeros(1), patches + 1])
-    hidden = torch.cat([token, tokens], dim=1) + embeddings.position_embedding.weight[places]
-    encoded = vision.encoder(inputs_embeds=vision.pre_layernorm(hidden)).last_hidden_state
-    embedded = vision.post_layernorm(encoded)
-    features = network.layer_norm(embedded[:, 1:] * embedded[:, :1])
-    logits, _ = network.class_predictor(features, queries[None].expand(len(pixels), -1, -1), None)
-    bias = network.box_bias.to(features.device).view(-1, 4)[patches]
-    return logits.float(), (network.box_head(features) + bias).sigmoid().float()
+    tokens = network.owlvit.vision_model.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    return predict_tokens(network, tokens, patches, queries)

@@ -114,6 +114,41 @@ def predict(network: OwlViTForObjectDetection, pixels: Tensor, queries: Tensor) 
     return logits.float(), network.box_predictor(features, feature_map).float()
 
 
+def predict_tokens(
+    network: OwlViTForObjectDetection, tokens: Tensor, patches: Tensor, queries: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What `predict` answers, for a part of the grid.
+
+    Args:
+        network: an OWL-ViT.
+        tokens: float32 [B, K, D], embedded patches without their positions.
+        patches: int64 [K] or [B, K], their numbers in the grid.
+        queries: float32 [Q, 128].
+
+    Returns:
+        (logits float32 [B, K, Q]; boxes float32 [B, K, 4], cxcywh, shares of the whole image).
+    """
+    vision = network.owlvit.vision_model
+    positions = vision.embeddings.position_embedding.weight
+    token = (vision.embeddings.class_embedding + positions[0]).expand(len(tokens), 1, -1)
+    hidden = torch.cat([token, tokens + positions[patches + 1]], dim=1)
+    encoded = vision.encoder(inputs_embeds=vision.pre_layernorm(hidden)).last_hidden_state
+    embedded = vision.post_layernorm(encoded)
+    features = network.layer_norm(embedded[:, 1:] * embedded[:, :1])
+    logits, _ = network.class_predictor(features, queries[None].expand(len(tokens), -1, -1), None)
+    bias = network.box_bias.to(features.device).view(-1, 4)[patches]
+    return logits.float(), (network.box_head(features) + bias).sigmoid().float()
+
+
+def predict_kept(
+    network: OwlViTForObjectDetection, pixels: Tensor, queries: Tensor, kept: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`predict_tokens` for the patches int64 [B, K] of whole pictures, float32 [B, 3, 224, 224]."""
+    tokens = network.owlvit.vision_model.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    some = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+    return predict_tokens(network, some, kept, queries)
+
+
 def corners(boxes: Tensor) -> Tensor:
     """cxcywh → xyxy, [..., 4]."""
     centre, extent = boxes[..., :2], boxes[..., 2:]

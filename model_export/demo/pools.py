@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model_export.demo.art import TRAINED_STYLES
 from model_export.demo.scenes import TRAINING, TRAINING_PHOTOS, draw_training_scene, load_art
 
-MOST_OBJECTS = 12
+MOST_OBJECTS = 16
 IMAGE_SIZE = 224
 SCENES_A_SHARD = 4500
 

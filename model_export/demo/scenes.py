@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +107,18 @@ class Recipe:
     empty: float = 0.06
     distractors: float = 0.55
     """Share of scenes with unlabelled company."""
+    crowds: float = 0.0
+    """Share of scenes with seven objects and more, smaller ones: more to learn from for the same pixels."""
     wear: float = 1.0
     """How much blur, noise, JPEG and colour shift; 0 draws clean."""
     held_out: bool = False
     """Draw the held-out names and nothing else."""
 
 
-TRAINING = Recipe()
+TRAINING = Recipe(
+    objects=(1, 6), size=(0.14, 0.58), distractors=0.45, crowds=0.5, empty=0.05, wear=0.8
+)
+_CROWD, _CROWD_SIZE = (7, 12), (0.17, 0.38)
 EVALUATION = Recipe(
     objects=(1, 7), size=(0.15, 0.55), overlap=0.3, heaps=0.1, fruit_only=0.15, empty=0.05, wear=0.6
 )
@@ -502,9 +507,11 @@ def add_distractor(rng: Generator, canvas: Canvas, art: Art, recipe: Recipe) -> 
 
 def add_objects(rng: Generator, canvas: Canvas, art: Art, recipe: Recipe) -> None:
     """Scatter named things."""
+    if recipe.crowds and rng.random() < recipe.crowds:
+        recipe = replace(recipe, objects=_CROWD, size=_CROWD_SIZE)
     count = int(rng.integers(recipe.objects[0], recipe.objects[1] + 1))
     fruit_only = rng.random() < recipe.fruit_only
-    share = 1.0 if count < 5 else 0.7
+    share = 1.0 if count < 5 or recipe.objects == _CROWD else 0.7
     for _ in range(count):
         if recipe.held_out:
             label = len(names()) + int(rng.integers(len(HELD_OUT)))
