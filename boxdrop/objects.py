@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from boxdrop.errors import BoxdropError, ImageError
@@ -23,14 +24,38 @@ class ListedObject:
     size: int
 
 
-class Bucket:
-    """One S3 bucket. Safe to use from several threads."""
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it was read; `etag` without its quotes."""
 
-    def __init__(self, name: str) -> None:
+    body: bytes
+    etag: str
+
+
+class Put(StrEnum):
+    """What became of a conditional write. A lost race is an outcome, not an exception.
+
+    botocore repeats a call whose answer was lost, and the second may then be refused because of the first:
+    read the object again to tell.
+    """
+
+    STORED = "stored"
+    REFUSED = "refused"  # the object is not what the condition says, or somebody writes it at this moment
+
+
+class Bucket:
+    """One S3 bucket. Safe to use from several threads.
+
+    Args:
+        name: the bucket's.
+        client: boto3's S3 client; by default one made from the environment.
+    """
+
+    def __init__(self, name: str, *, client: Any = None) -> None:
         self.name = name
         config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
         try:
-            self._s3: Any = boto3.client("s3", config=config)
+            self._s3: Any = client or boto3.client("s3", config=config)
         except BotoCoreError as error:
             raise BoxdropError(f"s3://{name}: {error}") from None
 
@@ -66,6 +91,56 @@ class Bucket:
         except BotoCoreError as error:
             raise ImageError("unreadable", f"S3 could not be read: {_sentence(error)}; run again") from None
         return body
+
+    def get(self, key: str) -> StoredObject | None:
+        """Read an object as it is now; None if there is none.
+
+        Raises:
+            BoxdropError: the bucket is not there, or the object may not be read.
+        """
+        try:
+            answer = self._s3.get_object(Bucket=self.name, Key=key)
+            return StoredObject(answer["Body"].read(), answer["ETag"].strip('"'))
+        except ClientError as error:
+            if _code(error) == "NoSuchKey":
+                return None
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
+        except BotoCoreError as error:
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
+
+    def create(self, key: str, body: bytes, content_type: str = "application/json") -> Put:
+        """Write an object if there is none of this key (``If-None-Match: *``).
+
+        Raises:
+            BoxdropError: it may not be written.
+        """
+        return self._put(key, body, content_type, IfNoneMatch="*")
+
+    def replace(self, key: str, body: bytes, etag: str, content_type: str = "application/json") -> Put:
+        """Write an object if it is still the one that was read (``If-Match``); also refused if it is gone.
+
+        Raises:
+            BoxdropError: it may not be written.
+        """
+        return self._put(key, body, content_type, IfMatch=etag)
+
+    def _put(self, key: str, body: bytes, content_type: str, **condition: str) -> Put:
+        try:
+            self._s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition)
+        except ClientError as error:
+            # 412: the condition fails. 409 (ConditionalRequestConflict): another write of the key is under
+            # way. 404 NoSuchKey: If-Match on an object that was deleted.
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status in (409, 412) or _code(error) == "NoSuchKey":
+                return Put.REFUSED
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be written: {_sentence(error)}") from None
+        except BotoCoreError as error:
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be written: {_sentence(error)}") from None
+        return Put.STORED
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _sentence(error: Exception) -> str:

@@ -20,7 +20,6 @@ _HIDDEN: Final = (
     "tasks:data.version",
     "tasks:data.prediction_id",
     "tasks:data.caption",
-    "tasks:data.state",
     "tasks:inner_id",
     "tasks:completed_at",
     "tasks:cancelled_annotations",
@@ -45,6 +44,7 @@ _WIDTHS: Final = {
     "tasks:data.boxes": 100,
     "tasks:data.lowest_score": 150,
     "tasks:data.model_version": 180,
+    "tasks:data.state": 90,
 }
 
 
@@ -94,7 +94,7 @@ def ensure_project(
     return _bring_up_to_date(connection, found, label_set)
 
 
-def connect_bucket(connection: Connection, project: Project, bucket: str) -> None:
+def connect_bucket(connection: Connection, project: Project, bucket: str) -> int:
     """Let Label Studio show ``s3://bucket/…`` of tasks: it signs an address for each image that a browser
     asks for.
 
@@ -102,6 +102,9 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> Non
     with the credentials of its own environment, or with ``BOXDROP_PRESIGN_ACCESS_KEY_ID`` and
     ``…_SECRET_ACCESS_KEY``, which it stores: give it a user who can only read. The storage is never synced: a
     sync would make a task of each object.
+
+    Returns:
+        Label Studio's number of the storage.
 
     Raises:
         LabelStudioError: Label Studio cannot reach the bucket with these credentials.
@@ -128,9 +131,10 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> Non
         existing = [each for each in storages.list(project=project.id) if each.bucket == bucket]
         if existing:
             storages.update(existing[0].id, project=project.id, **settings)
-        else:
-            title = f"boxdrop: s3://{bucket}"
-            storages.create(project=project.id, title=title, request_options=ONCE, **settings)
+            return int(existing[0].id)
+        title = f"boxdrop: s3://{bucket}"
+        created = storages.create(project=project.id, title=title, request_options=ONCE, **settings)
+        return int(created.id)
 
 
 def _find(connection: Connection, identity: str) -> Any | None:

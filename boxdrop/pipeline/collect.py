@@ -1,0 +1,297 @@
+"""collect: what people verified becomes a document in the data bucket, and the ledger knows.
+
+A webhook only says where to look. So events may come twice, late, in any order, or to several collectors at
+once; and the newest state wins without a clock, for a document is replaced only by one whose task was read
+*after* that document was:
+
+1. read the stored document, then read the task from Label Studio;
+2. if the document says what the task says, record that in the ledger, and be done;
+3. else write the new document, on condition that the stored one is still there; and begin again, whether
+   that was refused or not: while this one wrote, the task may have changed *back*, and whoever heard of it
+   has found the older document right.
+
+The ledger learns only of what is stored. `order` rises with each document of an image, and is what the ledger
+compares, so a collector that was stopped between 2 and the ledger cannot undo what came later.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labelstudio.annotations import (
+    Annotation,
+    Document,
+    ReviewedTask,
+    document_of,
+    from_json,
+    read_reviews,
+    to_json,
+)
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.webhook import ReviewEvent
+from boxdrop.ledger import Image, Ledger, Result
+from boxdrop.objects import Bucket, Put
+
+_ROUNDS: Final = 20
+"""Each lost race means that another collector has won, so progress is made; more are a fault."""
+
+
+class Found(StrEnum):
+    """What there was to collect."""
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"  # skipped, or taken back
+    NOTHING = "nothing"  # nobody has done anything yet
+    LOST = "lost"  # the task is no longer in Label Studio
+    FOREIGN = "foreign"  # not a task that boxdrop made
+    TWIN = "twin"  # the image has another task, which counts
+    UNKNOWN = "unknown"  # the task is gone, and nothing tells of which image it was
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was found, and what is now known.
+
+    Attributes:
+        document: what is stored; None if nothing is.
+        written: whether this call wrote it.
+        result: of the ledger; None if it was not told anything.
+    """
+
+    found: Found
+    document: Document | None = None
+    written: bool = False
+    result: Result[Image] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectSummary:
+    """What became of the tasks of an event.
+
+    Attributes:
+        counts: tasks by `Found`.
+        written: documents written.
+        look_everywhere: the event does not tell which tasks changed: reconcile the project.
+    """
+
+    counts: dict[Found, int]
+    written: int = 0
+    look_everywhere: bool = False
+
+
+class CollectError(BoxdropError):
+    """A task could not be collected; try again."""
+
+
+def collect_event(
+    ledger: Ledger, connection: Connection, bucket: Bucket, project_name: str, event: ReviewEvent
+) -> CollectSummary:
+    """Collect the tasks that a webhook named, once each.
+
+    Args:
+        project_name: the project's in the ledger, see `project_of`.
+        event: as `boxdrop.labelstudio.webhook.receive` made it.
+
+    Raises:
+        CollectError, LabelStudioError, LedgerError: repeat the event, which is safe.
+    """
+    tasks = dict.fromkeys(event.tasks)
+    unknown = 0
+    if not event.tasks:  # deleted annotations come without their tasks
+        for number in event.annotations:
+            pointer = _pointer(bucket, annotation_pointer(project_name, number))
+            if pointer is None:  # it never was a document's, so no document has to change
+                unknown += 1
+            else:
+                tasks[pointer[0]] = None
+    counts: Counter[Found] = Counter({Found.UNKNOWN: unknown} if unknown else {})
+    written = 0
+    for task_id in tasks:
+        collected = collect(ledger, connection, bucket, project_name, task_id)
+        counts[collected.found] += 1
+        written += collected.written
+    return CollectSummary(dict(counts), written, event.is_whole_project)
+
+
+def project_of(ledger: Ledger, label_studio_id: int) -> str | None:
+    """Name of the project that has this number in Label Studio; None if it is none of ours."""
+    names = (each.name for each in ledger.projects() if each.label_studio_id == label_studio_id)
+    return next(names, None)
+
+
+def collect(
+    ledger: Ledger,
+    connection: Connection,
+    bucket: Bucket,
+    project_name: str,
+    task_id: int,
+    *,
+    image_id: str | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Collected:
+    """Bring an image's document, and its row in the ledger, to what its task in Label Studio says.
+
+    Args:
+        bucket: the data bucket.
+        project_name: the project's in the ledger.
+        task_id: Label Studio's number.
+        image_id: of which image the task is or was, if the caller knows; else that is told by what was
+            stored when it was collected before, or by the task.
+        clock: the time; only documents of tasks and annotations that are gone take theirs from it.
+
+    Raises:
+        CollectError: others are at it without end, or the project has no number in Label Studio.
+        LabelStudioError, LedgerError, BoxdropError: repeat it, which is safe.
+    """
+    number = _label_studio_id(ledger, project_name)
+
+    def collect_image(identity: str) -> tuple[Collected, ReviewedTask | None]:
+        return _collect_image(ledger, connection, bucket, project_name, number, task_id, identity, clock)
+
+    if image_id is not None:
+        return collect_image(image_id)[0]
+    known = _image_of(bucket, project_name, task_id)
+    if known is not None:
+        collected, task = collect_image(known)
+        if task is None or task.image_id in (None, known):
+            return collected
+        # Its number is another's by now: on SQLite, Label Studio imports from the highest id + 1 on, and
+        # so gives that of a deleted task again.
+    else:
+        task = _read(connection, number, task_id)
+        if task is None:
+            return Collected(Found.UNKNOWN)
+        if task.image_id is None:
+            return Collected(Found.FOREIGN)
+    assert task.image_id is not None
+    return collect_image(task.image_id)[0]
+
+
+def _collect_image(
+    ledger: Ledger,
+    connection: Connection,
+    bucket: Bucket,
+    project_name: str,
+    label_studio_id: int,
+    task_id: int,
+    image_id: str,
+    clock: Callable[[], datetime],
+) -> tuple[Collected, ReviewedTask | None]:
+    """Collect an image, and return also what has the task's number now, whether it is the image's or not."""
+    if _is_twin(ledger, connection, label_studio_id, task_id, image_id):
+        return Collected(Found.TWIN), None
+    key = document_key(project_name, image_id)
+    written = False
+    for _ in range(_ROUNDS):
+        stored = bucket.get(key)
+        before = None if stored is None else from_json(stored.body, f"s3://{bucket.name}/{key}")
+        read = _read(connection, label_studio_id, task_id)
+        task = read if read is not None and read.image_id == image_id else None
+        document: Document | None = before
+        if task is not None or before is None or before.task_id == task_id:  # else it is about the next task
+            document = document_of(task, before, clock())
+        if document == before:
+            result = _record(ledger, before, image_id, task_id, task is None)
+            return Collected(_found(before, task), before, written, result), read
+        assert document is not None
+        _point(bucket, project_name, document)
+        body = to_json(document).encode()
+        put = bucket.create(key, body) if stored is None else bucket.replace(key, body, stored.etag)
+        written |= put == Put.STORED
+    raise CollectError(f"task {task_id} of {project_name} changes faster than it can be read; try again")
+
+
+def document_key(project_name: str, image_id: str) -> str:
+    """Where an image's document is in the data bucket."""
+    return f"annotations/{project_name}/{image_id}.json"
+
+
+def annotation_pointer(project_name: str, annotation_id: int) -> str:
+    """Where it is kept which task an annotation was on: its deletion does not tell.
+
+    Not below ``annotations/``, whose listing is the documents and nothing else.
+    """
+    return f"reviews/{project_name}/annotation-{annotation_id}.json"
+
+
+def task_pointer(project_name: str, task_id: int) -> str:
+    """Where it is kept which image a task showed: after its deletion, nobody else knows."""
+    return f"reviews/{project_name}/task-{task_id}.json"
+
+
+def _label_studio_id(ledger: Ledger, project_name: str) -> int:
+    project = ledger.project(project_name)
+    if project is None or project.label_studio_id is None:
+        raise CollectError(f"the project {project_name} has no project in Label Studio yet")
+    return project.label_studio_id
+
+
+def _read(connection: Connection, project: int, task_id: int) -> ReviewedTask | None:
+    return read_reviews(connection, project, [task_id]).get(task_id)
+
+
+def _is_twin(ledger: Ledger, connection: Connection, project: int, task_id: int, image_id: str) -> bool:
+    """Whether both this task and another are there, and the other is the image's."""
+    row = ledger.image(image_id)
+    if row is None or row.task_id is None or row.task_id == task_id:
+        return False
+    found = read_reviews(connection, project, [task_id, row.task_id])
+    return [found[each].image_id for each in (task_id, row.task_id) if each in found] == [image_id] * 2
+
+
+def _record(
+    ledger: Ledger, document: Document | None, image_id: str, task_id: int, is_lost: bool
+) -> Result[Image] | None:
+    """Tell the ledger what is stored, and then whether the task is lost: in this order, for a review that
+    was read before, and is recorded after, must be the older one.
+    """
+    result: Result[Image] | None = None
+    if isinstance(document, Annotation):
+        result = ledger.record_verified(image_id, document.version, document.order)
+    elif document is not None:
+        result = ledger.record_unverified(image_id, document.order)
+    return ledger.record_lost_task(image_id, task_id) if is_lost else result
+
+
+def _found(document: Document | None, task: ReviewedTask | None) -> Found:
+    if task is None:
+        return Found.LOST
+    if document is None:
+        return Found.NOTHING
+    return Found.VERIFIED if isinstance(document, Annotation) else Found.UNVERIFIED
+
+
+def _point(bucket: Bucket, project_name: str, document: Document) -> None:
+    """Keep which task and image a document is about. Before the document, so that none is without."""
+    body = json.dumps({"task_id": document.task_id, "image_id": document.image_id}).encode()
+    keys = [task_pointer(project_name, document.task_id)]
+    if document.annotation_id is not None:
+        keys.append(annotation_pointer(project_name, document.annotation_id))
+    for key in keys:
+        while bucket.create(key, body) == Put.REFUSED:
+            stored = bucket.get(key)
+            if stored is None:
+                continue
+            if stored.body == body or bucket.replace(key, body, stored.etag) == Put.STORED:
+                break
+
+
+def _image_of(bucket: Bucket, project_name: str, task_id: int) -> str | None:
+    pointer = _pointer(bucket, task_pointer(project_name, task_id))
+    return None if pointer is None else pointer[1]
+
+
+def _pointer(bucket: Bucket, key: str) -> tuple[int, str] | None:
+    stored = bucket.get(key)
+    if stored is None:
+        return None
+    try:
+        fields: Any = json.loads(stored.body)
+        return int(fields["task_id"]), str(fields["image_id"])
+    except (ValueError, KeyError, TypeError):
+        raise CollectError(f"s3://{bucket.name}/{key} is not boxdrop's; delete it") from None

@@ -1,0 +1,77 @@
+"""prepare: a project of the bucket gets its project in Label Studio: labels, images, webhook."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
+from boxdrop.labelstudio.webhook import ensure_webhook
+from boxdrop.ledger import Ledger, Outcome
+
+_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """Where Label Studio tells that people worked.
+
+    Attributes:
+        url: of the receiver.
+        secret: sent with each call.
+    """
+
+    url: str
+    secret: str
+
+
+def prepare(
+    ledger: Ledger,
+    connection: Connection,
+    name: str,
+    label_set: LabelSet,
+    *,
+    webhook: WebhookTarget | None = None,
+) -> Project:
+    """Find the project in Label Studio or create it, bring it up to date, and record its numbers.
+
+    Callers at the same time end with one project. If somebody deleted it there, a new one takes its place:
+    publishing finds its tasks missing, and makes them again.
+
+    Args:
+        name: the project's in the ledger, whose row says which bucket its images are in.
+        label_set: the one in force.
+        webhook: where to tell that people worked. Without it, only `boxdrop sync` collects what they did.
+
+    Returns:
+        The project, with the label set as people can draw it: its ids are frozen.
+
+    Raises:
+        BoxdropError: the ledger does not have the project.
+        LabelStudioError: Label Studio refused; for example, a label that annotations use would be lost.
+    """
+    for _ in range(_ROUNDS):
+        row = ledger.project(name)
+        if row is None:
+            raise BoxdropError(f"the ledger has no project {name}: nothing was dropped into it yet")
+        title = label_set.caption or name.rpartition("/")[2]
+        project = ensure_project(
+            connection, label_set.with_frozen_ids(row.label_ids), title, key=f"s3://{row.bucket}/{name}/"
+        )
+        ids = {label.name: label.id for label in project.label_set}
+        if ledger.freeze_labels(name, ids).outcome == Outcome.SUPERSEDED:
+            continue  # somebody added labels at the same time, and was first
+        storage_id = connect_bucket(connection, project, row.bucket)
+        webhook_id = ensure_webhook(connection, project.id, webhook.url, webhook.secret) if webhook else None
+        # `ensure_project` gives everybody the same one, so another number is that of one that is gone.
+        connected = ledger.connect_project(
+            name,
+            project.id,
+            storage_id=storage_id,
+            webhook_id=webhook_id,
+            replacing=row.label_studio_id,
+        )
+        if connected.outcome != Outcome.SUPERSEDED:
+            return project
+    raise BoxdropError(f"the project {name} is being changed by others all the time; try again")

@@ -1,0 +1,89 @@
+"""A project of the bucket in Label Studio: one, whoever asks for it, with labels, images and webhook."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.publishing import PublishSummary
+from boxdrop.ledger import Ledger
+from boxdrop.pipeline.prepare import WebhookTarget, prepare
+from boxdrop.pipeline.publish import number_of
+from tests.integration.labelstudio.conftest import FRUIT, prediction
+
+from .published import NAME, assert_agreement, bring, claim
+
+TARGET = WebhookTarget("http://127.0.0.1:9/reviews", "of the webhook")
+
+
+@pytest.fixture
+def photos(s3: Any, endpoint: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket with images' prefix, which Label Studio can reach, and its project in the ledger."""
+    name = ledger._table.name.replace("ledger", "photos")
+    s3.create_bucket(Bucket=name)
+    for variable, value in {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "BOXDROP_PRESIGN_ACCESS_KEY_ID": "test",
+        "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "test",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    ledger.store_labels(NAME, name, "labels-1")
+    ledger.apply_labels(NAME, "labels-1", "detection-1")
+    return name
+
+
+def test_a_project_gets_its_labels_its_images_and_its_webhook_once(
+    ledger: Ledger, connection: Connection, photos: str
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(prepare, ledger, connection, NAME, FRUIT, webhook=TARGET) for _ in range(2)]
+    numbers = {job.result().id for job in jobs}
+    assert len(numbers) == 1
+    assert prepare(ledger, connection, NAME, FRUIT, webhook=TARGET).id in numbers
+    row = ledger.project(NAME)
+    assert row is not None
+    assert row.label_studio_id in numbers
+    assert row.label_ids == {"pineapple": 0, "banana": 1, "apple": 2}
+    hooks = connection.sdk.webhooks.list(project=str(row.label_studio_id))
+    assert [hook.id for hook in hooks] == [row.webhook_id]
+    storages = connection.sdk.import_storage.s3.list(project=row.label_studio_id)
+    assert row.storage_id in [storage.id for storage in storages]
+    assert {storage.bucket for storage in storages} == {photos}
+
+
+def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(
+    ledger: Ledger, connection: Connection, photos: str
+) -> None:
+    prepare(ledger, connection, NAME, FRUIT)
+    changed = LabelSet.from_short_form("grape, apple, banana")
+    project = prepare(ledger, connection, NAME, changed)
+    assert {label.name: label.id for label in project.label_set} == {"grape": 3, "apple": 2, "banana": 1}
+    row = ledger.project(NAME)
+    assert row is not None
+    assert row.label_ids == {"pineapple": 0, "banana": 1, "apple": 2, "grape": 3}
+
+
+def test_a_project_deleted_in_label_studio_is_made_again_with_its_tasks(
+    ledger: Ledger, connection: Connection, photos: str
+) -> None:
+    first = prepare(ledger, connection, NAME, FRUIT)
+    records = [prediction(number) for number in range(2)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    connection.sdk.projects.delete(first.id)
+    second = prepare(ledger, connection, NAME, FRUIT)
+    assert second.id != first.id
+    assert number_of(ledger, NAME) == second.id
+    assert bring(ledger, connection, records) == PublishSummary(created=2)
+    assert_agreement(ledger, connection, second, records)
+
+
+def test_a_project_that_the_ledger_does_not_have_is_one_sentence(
+    ledger: Ledger, connection: Connection
+) -> None:
+    with pytest.raises(BoxdropError, match="the ledger has no project nowhere"):
+        prepare(ledger, connection, "nowhere", FRUIT)
