@@ -20,6 +20,8 @@ _HIDDEN: Final = (
     "tasks:data.version",
     "tasks:data.prediction_id",
     "tasks:data.caption",
+    "tasks:data.width",
+    "tasks:data.height",
     "tasks:inner_id",
     "tasks:completed_at",
     "tasks:cancelled_annotations",

@@ -64,7 +64,10 @@ class Register(Protocol):
     """Knows which task each image has."""
 
     newest: int
-    """The highest task number that it has been told of."""
+    """The highest task number that it has been told of; 0 before the first."""
+
+    def knows(self, task: Task) -> bool:
+        """Whether this is the task that its image has."""
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
         """The tasks of these images, as they are now; images without one are missing."""
@@ -117,17 +120,26 @@ class Publisher:
         """Learn of tasks that appeared since the last look, and delete twins that nobody worked on.
 
         A client may give up on an import that the server commits later, so this is done after every import.
+        The newest known task is listed again: if it is another one now, or gone, everything is. On SQLite,
+        Label Studio gives the numbers of deleted tasks to new ones.
 
         Returns:
             For each image of a task that appeared, the task that it has.
         """
+        register = self._register
+        appeared = self._tasks.after(register.newest - 1)
+        if register.newest:
+            first = next(appeared, None)
+            if first is None or first.number != register.newest or not register.knows(first):
+                register.newest = 0
+                appeared = self._tasks.after(0)
         owners: dict[str, Task] = {}
-        for found in chunked(self._tasks.after(self._register.newest), CHUNK):
-            settled = self._register.settle(found)
+        for found in chunked(appeared, CHUNK):
+            settled = register.settle(found)
             owners |= settled
             for twin in (task for task in found if settled[task.image_id].number != task.number):
                 self.counts["removed_twins"] += self._tasks.delete_twin(twin.number)
-            self._register.newest = max(self._register.newest, *(task.number for task in found))
+            register.newest = max(register.newest, *(task.number for task in settled.values()))
         return owners
 
     def publish(self, predictions: Sequence[Prediction]) -> None:
@@ -232,6 +244,11 @@ class MemoryRegister:
     def __init__(self) -> None:
         self.newest = 0
         self._known: dict[str, Task] = {}
+
+    def knows(self, task: Task) -> bool:
+        """See `Register`."""
+        known = self._known.get(task.image_id)
+        return known is not None and known.number == task.number
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
         """See `Register`."""

@@ -45,6 +45,8 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
         "labels_found": _labels_found(prediction.boxes, label_set),
         "boxes": len(prediction.boxes),
         "lowest_score": round(min(scores), 3) if scores else None,
+        "width": prediction.width,
+        "height": prediction.height,
         "caption": label_set.caption or "",
         "model_version": prediction.model_version,
         "state": "tasked",

@@ -239,7 +239,7 @@ def audit(row: Project | None, label_studio_id: int, newest: int) -> Result[Proj
         return Result(Outcome.UNKNOWN, None)
     if row.label_studio_id != label_studio_id:
         return Result(Outcome.SUPERSEDED, row)
-    if row.audited_task >= newest:
+    if row.audited_task == newest:
         return Result(Outcome.ALREADY, row)
     return Result(Outcome.APPLIED, replace(row, audited_task=newest))
 

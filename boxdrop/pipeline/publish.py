@@ -214,6 +214,11 @@ class LedgerRegister:
         self._generation = generation
         self._rows: dict[str, Image] = {}
 
+    def knows(self, task: Task) -> bool:
+        """See `Register`."""
+        row = self._ledger.image(task.image_id)
+        return row is not None and row.task_id == task.number
+
     def remember(self, image_ids: Sequence[str]) -> Mapping[str, Image]:
         """Read the rows of a chunk, which `look_up` and `addresses` then use."""
         self._rows = self._ledger.images(image_ids)
@@ -225,17 +230,18 @@ class LedgerRegister:
         return [f"s3://{row.bucket}/{row.key}" for row in rows]
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
-        """See `Register`. A task that somebody deleted is forgotten."""
+        """See `Register`. A task that somebody deleted is forgotten, also if another image has its number."""
         numbers = {
             row.task_id: image_id
             for image_id in image_ids
             if (row := self._rows.get(image_id)) is not None and row.task_id is not None
         }
-        found = self._tasks.read(numbers)
+        tasks = self._tasks.read(numbers)
+        found = {task.image_id: task for number, task in tasks.items() if task.image_id == numbers[number]}
         for number, image_id in numbers.items():
-            if number not in found:
+            if image_id not in found:
                 self._ledger.record_lost_task(image_id, number)
-        return {image_id: found[number] for number, image_id in numbers.items() if number in found}
+        return found
 
     def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
         """See `Register`. Tasks that were made and not recorded are recorded now."""
@@ -250,7 +256,7 @@ class LedgerRegister:
         present = self._tasks.read(elsewhere)
         for number in elsewhere:
             image_id = recorded[number]
-            if number in present:
+            if number in present and present[number].image_id == image_id:
                 owners[image_id] = present[number]
             else:  # deleted, and made again
                 self._ledger.record_lost_task(image_id, number)

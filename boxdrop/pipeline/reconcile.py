@@ -90,10 +90,12 @@ def reconcile(
     with hold_lease(ledger, name, lease_s, wait_s) as keep:
         tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
-        listed: set[int] = set()
+        listed: set[int] = set()  # hashes of number and image: a number may go to another image's task
+        newest = 0
         for found in chunked(tasks.after(0), CHUNK):
             keep()
-            listed.update(task.number for task in found)
+            listed.update(hash((task.number, task.image_id)) for task in found)
+            newest = found[-1].number
             _compare(ledger, tasks, register, found, collect, counts)
             progress()
         for state in _WITH_TASKS:
@@ -101,14 +103,13 @@ def reconcile(
             while True:
                 page = ledger.list_images(name, state, cursor=cursor)
                 keep()
-                _find_lost(
-                    ledger, tasks, [row for row in page.rows if row.task_id not in listed], collect, counts
-                )
+                unlisted = [row for row in page.rows if hash((row.task_id, row.image_id)) not in listed]
+                _find_lost(ledger, tasks, unlisted, collect, counts)
                 cursor = page.cursor
                 if cursor is None:
                     break
             progress()
-        ledger.record_audit(name, label_studio_id, max(listed, default=0))
+        ledger.record_audit(name, label_studio_id, newest)
         counts["told"] = mark_tasks(ledger, tasks, name)
     progress()
     return ReconcileSummary(**counts)
@@ -156,7 +157,7 @@ def _find_lost(
     suspects = {row.task_id: row for row in rows if row.task_id is not None}
     present = tasks.read(suspects)
     for number, row in suspects.items():
-        if number in present:
+        if number in present and present[number].image_id == row.image_id:
             continue
         if row.verified_version is not None:
             collect(number, row.image_id)

@@ -91,9 +91,20 @@ def draw(folder: Path | None, shards: int, processes: int, seed: int) -> None:
     "--check-minutes", default=10.0, show_default=True, help="Between checks; each saves the model."
 )
 @click.option("--first-names", default=0, help="Teach only so many names, fruit first. Default: all.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Go on from an earlier training, such as model_export/demo/weights, at half the learning rate.",
+)
 @click.option("--resume", is_flag=True, help="Go on from checkpoint.pt; --minutes is the sum of both runs.")
 def train(
-    folder: Path | None, minutes: float, seed: int, check_minutes: float, first_names: int, resume: bool
+    folder: Path | None,
+    minutes: float,
+    seed: int,
+    check_minutes: float,
+    first_names: int,
+    start: Path | None,
+    resume: bool,
 ) -> None:
     """Train against the clock. The model is in FOLDER/hf from the first check on.
 
@@ -103,8 +114,14 @@ def train(
     from model_export.demo.train import Settings
     from model_export.demo.train import train as run
 
-    settings = Settings(minutes=minutes, seed=seed, check_minutes=check_minutes, first_names=first_names)
-    click.echo(f"the model is in {run(_cache(folder), settings, resume)}")
+    settings = Settings(
+        minutes=minutes,
+        rate=0.5 if start else 1.0,
+        seed=seed,
+        check_minutes=check_minutes,
+        first_names=first_names,
+    )
+    click.echo(f"the model is in {run(_cache(folder), settings, resume, start)}")
 
 
 @main.command()

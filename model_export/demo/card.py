@@ -80,7 +80,9 @@ def write_card(results: dict[str, Any], curve: Sequence[dict[str, Any]]) -> str:
                 icons.author,
                 icons.licence,
                 icons.homepage,
-                "training" if icons.trained else "evaluation only",
+                {"training": "training", "evaluation": "evaluation only", "samples": "sample scenes"}[
+                    icons.use
+                ],
             ]
             for icons in ICON_SETS
         ],
@@ -127,11 +129,12 @@ The weakest names in known styles: {", ".join(f"{name} {_share(value)}" for valu
 
 {trained} on two CPU cores, shared with other work. The recipe and its reasons are in `model_export/demo/`:
 points for all phrases first (`vocabulary.py`), then single objects (`glimpses.py`), then whole scenes
-(`train.py`): icons of eight styles on photographs of scikit-image and scikit-learn and on computed grounds;
+(`train.py`): icons of six styles on photographs of scikit-image and scikit-learn and on computed grounds;
 unlabelled faces, hands, patches and blobs among them.
 
 To make it again: `python -m model_export.demo --help`. Seeds are fixed; how many steps fit into the minutes
-depends on the machine, so the weights will differ a little.
+depends on the machine, so the weights will differ a little. To teach it more:
+`python -m model_export.demo train --start model_export/demo/weights`.
 
 ## Names
 

@@ -115,9 +115,7 @@ class Recipe:
     """Draw the held-out names and nothing else."""
 
 
-TRAINING = Recipe(
-    objects=(1, 6), size=(0.14, 0.58), distractors=0.45, crowds=0.5, empty=0.05, wear=0.8
-)
+TRAINING = Recipe(objects=(1, 6), size=(0.14, 0.58), distractors=0.45, crowds=0.5, empty=0.05, wear=0.8)
 _CROWD, _CROWD_SIZE = (7, 12), (0.17, 0.38)
 EVALUATION = Recipe(
     objects=(1, 7), size=(0.15, 0.55), overlap=0.3, heaps=0.1, fruit_only=0.15, empty=0.05, wear=0.6

@@ -65,6 +65,8 @@ class Settings:
     """What a training run is told."""
 
     minutes: float = 75.0
+    rate: float = 1.0
+    """Of both learning rates; half for a model that has learnt already."""
     first_names: int = 0
     """Teach only so many names, in the order of `names.names()`, fruit first: a smaller detector in less
     time. 0: all."""
@@ -211,10 +213,9 @@ def choose_patches(
     reach = PATCH / 2
     touched = np.zeros(GRID * GRID, bool)
     for left, top, right, bottom in boxes:
-        touched |= (
-            (_CENTRE_X > left - reach) & (_CENTRE_X < right + reach)
-            & (_CENTRE_Y > top - reach) & (_CENTRE_Y < bottom + reach)
-        )  # fmt: skip
+        touched |= (np.abs(_CENTRE_X - (left + right) / 2) < (right - left) / 2 + reach) & (
+            np.abs(_CENTRE_Y - (top + bottom) / 2) < (bottom - top) / 2 + reach
+        )
     rank = np.where(owner >= 0, 0, np.where(touched, 1, 2)) + rng.random(GRID * GRID)
     return np.sort(np.argpartition(rank, count)[:count])
 
@@ -471,8 +472,11 @@ class Check:
         return figures
 
 
-def train(folder: Path, settings: Settings, resume: bool = False) -> Path:
+def train(folder: Path, settings: Settings, resume: bool = False, start: Path | None = None) -> Path:
     """Train for `settings.minutes` of wall clock, checks included; returns the Hugging Face folder.
+
+    `start` is a Hugging Face folder of an earlier training of the same names, to go on from with fresh
+    scenes: its words stand, and glimpses are left out.
 
     Every check writes `hf/` (averaged weights), `checkpoint.pt` (everything, for `resume`) and a line to
     `curve.jsonl`.
@@ -482,10 +486,14 @@ def train(folder: Path, settings: Settings, resume: bool = False) -> Path:
         torch.set_num_threads(settings.threads)
     taught = settings.first_names or len(names())
     pool = keep_first_names(open_pool(folder), taught)
-    tokenizer = load_tokenizer(folder / "hf") if resume else train_tokenizer()
+    earlier = folder / "hf" if resume else start
+    tokenizer = load_tokenizer(earlier) if earlier else train_tokenizer()
     network = build_network(configure(tokenizer), settings.seed).to(device)
     started = time.monotonic()
-    if not resume:
+    if start:
+        known = OwlViTForObjectDetection.from_pretrained(start, dtype=torch.float32)
+        network.load_state_dict(known.state_dict())
+    if not earlier:
         teach_vocabulary(network, tokenizer, settings.seed, settings.vocabulary_steps)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizers = make_optimizers(network, settings)
@@ -532,7 +540,7 @@ def train(folder: Path, settings: Settings, resume: bool = False) -> Path:
 
     def step_on(batch: Batch, share: float) -> None:
         nonlocal step
-        set_rates(optimizers, share)
+        set_rates(optimizers, share * settings.rate)
         parts = losses(network, batch.to(device))
         loss = 2 * parts["focal"] + parts["naming"] + parts["box"]
         for optimizer in optimizers:
@@ -557,7 +565,7 @@ def train(folder: Path, settings: Settings, resume: bool = False) -> Path:
             )
 
     network.train()
-    if not resume:
+    if not earlier:
         stop, until = threading.Event(), time.monotonic() - started + settings.glimpse_minutes * 60
         glimpses = stream_glimpses(settings, pool, book, stop)
         while time.monotonic() - started < until:

@@ -108,6 +108,34 @@ def test_a_task_that_somebody_deleted_is_made_again(
     assert row(ledger, records[0]).task_id != gone
 
 
+def test_a_number_that_went_to_another_image_is_not_taken_for_the_first_ones_task(
+    ledger: Ledger, connection: Connection, project: Project
+) -> None:
+    """On SQLite, Label Studio gives the number of the newest task, once deleted, to the next one."""
+    first, second = prediction(0), prediction(1)
+    claim(ledger, [first, second])
+    bring(ledger, connection, [first])
+    number = row(ledger, first).task_id
+    connection.sdk.tasks.delete(str(number))
+    connection.sdk.projects.import_tasks(project.id, request=[to_task(second, FRUIT, "s3://photos/x.jpg")])
+    (other,) = tasks_of(connection, project)
+    assert other.id == number
+    assert bring(ledger, connection, [first, second]) == PublishSummary(created=1, unchanged=1)
+    assert_agreement(ledger, connection, project, [first, second])
+
+
+def test_a_project_that_was_emptied_is_filled_again(
+    ledger: Ledger, connection: Connection, project: Project
+) -> None:
+    records = [prediction(number) for number in range(3)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    for task in tasks_of(connection, project):
+        connection.sdk.tasks.delete(str(task.id))
+    assert bring(ledger, connection, records) == PublishSummary(created=3)
+    assert_agreement(ledger, connection, project, records)
+
+
 def test_failures_are_recorded_and_read_on_a_task_that_shows_what_was_before(
     ledger: Ledger, connection: Connection, project: Project
 ) -> None:

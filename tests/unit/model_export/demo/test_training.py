@@ -6,13 +6,23 @@ import torch
 
 from model_export.demo.muon import StackedMuon, orthogonalise
 from model_export.demo.names import names
-from model_export.demo.network import GRID, PATCH, build_network, configure, corners, normalise_pixels
+from model_export.demo.network import (
+    GRID,
+    PATCH,
+    build_network,
+    configure,
+    corners,
+    normalise_pixels,
+    predict,
+    predict_kept,
+)
 from model_export.demo.pools import MOST_OBJECTS, Pool
 from model_export.demo.tokenizer import train_tokenizer
 from model_export.demo.train import (
     Settings,
     assign_patches,
     box_overlap,
+    choose_patches,
     losses,
     make_batch,
     make_optimizers,
@@ -43,6 +53,58 @@ def test_the_topmost_object_takes_the_patch() -> None:
     owner = assign_patches(boxes, core=0.7).reshape(GRID, GRID)
     assert owner[6, 6] == 1
     assert owner[3, 3] == 0
+
+
+def _squares(count: int) -> Pool:
+    """Scenes of one coloured square each, which has the scene's number as its class."""
+    rng = np.random.default_rng(0)
+    images = np.full((count, 224, 224, 3), 200, np.uint8)
+    boxes, labels = (
+        np.zeros((count, MOST_OBJECTS, 4), np.float32),
+        np.full((count, MOST_OBJECTS), -1, np.int16),
+    )
+    for scene in range(count):
+        left, top = rng.integers(10, 120, 2)
+        images[scene, top : top + 80, left : left + 80] = rng.integers(0, 256, 3)
+        boxes[scene, 0], labels[scene, 0] = (left, top, left + 80, top + 80), scene
+    return Pool([images], boxes, labels)
+
+
+def test_patches_of_objects_are_looked_at_before_others() -> None:
+    boxes = np.concatenate([_box(32, 32, 128, 128), _box(150, 150, 190, 200)])
+    owner = assign_patches(boxes, core=0.7)
+    kept = choose_patches(np.random.default_rng(0), owner, boxes, 60)
+    assert len(set(kept)) == 60
+    assert list(kept) == sorted(kept)
+    assert set(np.flatnonzero(owner >= 0)) <= set(kept)
+    assert 2 * GRID + 2 in kept  # a corner of the first box, which answers for nothing
+    few = choose_patches(np.random.default_rng(0), owner, boxes, 5)
+    assert (owner[few] >= 0).all()
+
+
+def test_a_part_of_the_patches_is_answered_as_the_whole_is() -> None:
+    network = build_network(configure(train_tokenizer()), seed=0).eval()
+    network.set_attn_implementation("eager")
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    queries = torch.nn.functional.normalize(torch.randn(5, 128), dim=-1)
+    everything = torch.arange(GRID * GRID).expand(2, -1)
+    with torch.no_grad():
+        for whole, part in zip(
+            predict(network, pixels, queries), predict_kept(network, pixels, queries, everything), strict=True
+        ):
+            assert torch.allclose(whole, part, atol=1e-5)
+
+
+def test_a_batch_of_kept_patches_asks_for_the_same_objects() -> None:
+    pool = _squares(count=4)
+    book = PhraseBook(torch.randn(len(names()), 2, 128), torch.randn(4, 128))
+    whole = make_batch(np.random.default_rng(1), pool, np.arange(4), book, 0.7)
+    part = make_batch(np.random.default_rng(1), pool, np.arange(4), book, 0.7, 90)
+    assert part.kept is not None
+    assert part.kept.shape == (4, 90)
+    assert torch.equal(part.labels, whole.labels)
+    assert torch.equal(part.boxes, whole.boxes)
+    assert torch.equal(part.kept[part.rows, part.patches], whole.patches)
 
 
 def test_overlap_of_equal_boxes_is_one() -> None:
@@ -95,23 +157,12 @@ def test_pixels_are_normalised_as_the_image_processor_does() -> None:
 
 
 def test_the_loss_falls_on_a_few_scenes() -> None:
-    rng = np.random.default_rng(0)
-    count = 4
-    images = np.full((count, 224, 224, 3), 200, np.uint8)
-    boxes, labels = (
-        np.zeros((count, MOST_OBJECTS, 4), np.float32),
-        np.full((count, MOST_OBJECTS), -1, np.int16),
-    )
-    for scene in range(count):
-        left, top = rng.integers(10, 120, 2)
-        images[scene, top : top + 80, left : left + 80] = rng.integers(0, 256, 3)
-        boxes[scene, 0], labels[scene, 0] = (left, top, left + 80, top + 80), scene
     network = build_network(configure(train_tokenizer()), seed=0)
     network.set_attn_implementation("eager")
     points = torch.nn.functional.normalize(torch.randn(len(names()), 2, 128), dim=-1)
     book = PhraseBook(points, torch.nn.functional.normalize(torch.randn(8, 128), dim=-1))
     optimizers = make_optimizers(network, Settings())
-    batch = make_batch(rng, Pool([images], boxes, labels), np.arange(count), book, 0.7)
+    batch = make_batch(np.random.default_rng(0), _squares(4), np.arange(4), book, 0.7)
     history = []
     for _ in range(8):
         parts = losses(network, batch, half=False)

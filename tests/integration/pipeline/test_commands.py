@@ -1,0 +1,113 @@
+"""`boxdrop status` and `boxdrop sync`, as a user calls them."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from boxdrop.cli import boxdrop
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project
+from boxdrop.ledger import Ledger, State
+from boxdrop.local.label_studio import Server
+from boxdrop.objects import Bucket
+from boxdrop.predictions import Failure
+from tests.integration.labelstudio.conftest import annotate, prediction, tasks_of
+
+from .published import NAME, bring, claim, known, row
+
+
+@pytest.fixture
+def environment(
+    endpoint: str, ledger: Ledger, data_bucket: Bucket, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user's shell has."""
+    for variable, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "BOXDROP_TABLE": ledger._table.name,
+        "BOXDROP_DATA_BUCKET": data_bucket.name,
+        "LABEL_STUDIO_URL": server.url,
+        "LABEL_STUDIO_API_KEY": server.token,
+    }.items():
+        monkeypatch.setenv(variable, value)
+
+
+def call(*arguments: str) -> Result:
+    result: Result = CliRunner().invoke(boxdrop, arguments, env={"COLUMNS": "160"})
+    return result
+
+
+@pytest.mark.usefixtures("environment")
+def test_status_counts_the_images_and_names_the_failures(
+    ledger: Ledger, connection: Connection, project: Project
+) -> None:
+    known(ledger, project)
+    good = [prediction(number) for number in range(3)]
+    bad = Failure("x.jpg", "f" * 32, "v1", "demo@1", "broken", "not an image: [red]x[/red]")
+    claim(ledger, [*good, bad])
+    bring(ledger, connection, [*good[:2], bad])
+    counts = call("status", NAME)
+    assert counts.exit_code == 0, counts.output
+    head, line = counts.output.splitlines()
+    numbers = dict(zip(head.split()[1:9], line.split()[1:9], strict=True))
+    assert {state: n for state, n in numbers.items() if n != "·"} == {
+        "running": "1",
+        "tasked": "2",
+        "failed": "1",
+    }
+    assert line.rstrip().endswith("s running")
+    failures = call("status", "--failures")
+    assert "s3://photos/fruit/x.jpg: broken: not an image: [red]x[/red]" in failures.output
+
+
+@pytest.mark.usefixtures("environment")
+def test_sync_collects_what_people_did(ledger: Ledger, connection: Connection, project: Project) -> None:
+    known(ledger, project)
+    record = prediction(0)
+    claim(ledger, [record])
+    bring(ledger, connection, [record])
+    annotate(connection, tasks_of(connection, project)[0])
+    first, second = call("sync", NAME), call("sync", NAME)
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert "1 tasks: 1 with news of people's work" in first.output
+    assert "1 tasks: all as recorded" in second.output
+    assert row(ledger, record).state == State.VERIFIED
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("status", "nowhere"), "there is no project nowhere; there are: none yet"),
+        (("sync", "nowhere"), "there is no project nowhere; `boxdrop status` lists them"),
+        (("status", "--table", "elsewhere"), "elsewhere"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(arguments: tuple[str, ...], said: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("command", "said"), [("status", "BOXDROP_TABLE"), ("sync", "BOXDROP_TABLE")])
+def test_without_a_system_the_way_out_is_named(
+    command: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BOXDROP_TABLE", raising=False)
+    result = call(command, "fruit")
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_empty_system_says_so(ledger: Ledger) -> None:
+    assert "No projects yet" in call("status").output
+
+
+def test_the_help_explains_the_states() -> None:
+    said: Any = call("status", "--help").output
+    assert all(state in said for state in State)
