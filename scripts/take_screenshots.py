@@ -1,14 +1,13 @@
 """Take the pictures of docs/images: Label Studio with boxes, and the page that `annotate` writes.
 
     make demo
-    .venv/bin/python scripts/take_screenshots.py --index boxdrop-out/fruit-baskets/index.html
+    .venv/bin/python -m scripts.take_screenshots --index boxdrop-out/fruit-baskets/index.html
 
 Looks at the Label Studio of this machine and at its newest project. Needs Chromium:
 scripts/install_chromium.sh.
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from boxdrop.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.local.label_studio import LabelStudio, Server
+from tests.chromium import FLAGS, find_chromium
 
 SIZE = {"width": 1400, "height": 900}
 PATIENCE_MS = 120_000
@@ -25,16 +25,6 @@ IMAGES_SHOWN = """(() => {
     const images = [...document.images].filter(image => /upload|resolve/.test(image.src));
     return images.length > 0 && images.every(image => image.complete && image.naturalWidth > 0);
 })()"""
-FLAGS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
 
 
 def main() -> None:
@@ -49,7 +39,7 @@ def main() -> None:
     parser.add_argument("--file", help="file name of the task to open; default: the one with the most boxes")
     parser.add_argument("--scale", type=float, default=1, help="2 for twice as many pixels")
     arguments = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = find_chromium()
     if chromium is None:
         sys.exit("there is no Chromium; run scripts/install_chromium.sh")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,33 +1,23 @@
 """End to end: a browser in front of the real server."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from boxdrop.local.label_studio import Server
+from tests.chromium import FLAGS, find_chromium
 from tests.label_studio_server import connection, server
 
 __all__ = ["connection", "server"]
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
 PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[Page]:
     """A browser that is logged in. Not longer than a module: playwright allows one at a time."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("needs Chromium: scripts/install_chromium.sh")
     with sync_playwright() as playwright:

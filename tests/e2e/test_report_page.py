@@ -1,7 +1,6 @@
 """The page in a real browser, opened from ``file://``."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,12 @@ from boxdrop.images import Image, decode
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
 from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
+from tests.chromium import FLAGS, find_chromium
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 
-FLAGS = (
-    *("--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage", "--disable-gpu"),
-    *("--no-first-run", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
 LABELS = LabelSet.from_yaml(
     "caption: fruit baskets\n"
     "labels:\n"
