@@ -1,0 +1,148 @@
+"""Publishing into Label Studio beside Label Studio's own bulk import of the same payload.
+
+    python benchmarks/publish_throughput.py [--tasks 10000] [--boxes 5] [--rounds 3]
+
+Starts a Label Studio of its own, and moto for the ledger. Each round fills three new projects, in turn, so
+that a busy machine is busy for all: a bare import in chunks of 500; boxdrop without a ledger (the same
+chunks, each checked before and looked for afterwards); boxdrop with the ledger. Medians are printed, and the
+peak of this process's memory.
+"""
+
+import logging
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import click
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from boxdrop.iterables import chunked
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection, connect
+from boxdrop.labelstudio.project import ensure_project
+from boxdrop.labelstudio.publishing import CHUNK
+from boxdrop.labelstudio.publishing import publish as publish_without_ledger
+from boxdrop.labelstudio.tasks import to_task
+from boxdrop.ledger import Ledger, Sighting, create_table
+from boxdrop.pipeline.publish import publish
+from boxdrop.predictions import Box, Prediction, image_id
+from tests.label_studio_server import free_port, quiet, with_empty_database
+
+LABELS = LabelSet.from_short_form("pineapple, banana, apple")
+NAME = "fruit"
+
+
+@click.command()
+@click.option("--tasks", default=10_000, show_default=True)
+@click.option("--boxes", default=5, show_default=True, help="In each task.")
+@click.option("--rounds", default=3, show_default=True)
+def main(tasks: int, boxes: int, rounds: int) -> None:
+    """Print one table of medians."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    Thread(target=moto.serve_forever, daemon=True).start()
+    client = boto3.client(
+        "dynamodb", endpoint_url=f"http://127.0.0.1:{moto.server_port}", region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )  # fmt: skip
+    jobs: dict[str, Callable[[Connection, int], float]] = {
+        "bare bulk import": lambda connection, turn: bare(connection, turn, tasks, boxes),
+        "boxdrop, no ledger": lambda connection, turn: without_ledger(connection, turn, tasks, boxes),
+        "boxdrop, with ledger": lambda connection, turn: with_ledger(connection, turn, tasks, boxes, client),
+    }
+    timings: dict[str, list[float]] = {name: [] for name in jobs}
+    with tempfile.TemporaryDirectory() as home:
+        studio = with_empty_database(Path(home) / "label-studio")
+        server = studio.up(free_port(), quiet)
+        try:
+            connection = connect(server.url, server.token)
+            for turn in range(rounds):
+                for name, job in jobs.items():
+                    timings[name].append(job(connection, turn))
+                    click.echo(f"round {turn + 1}: {name} {timings[name][-1]:.1f} s", err=True)
+        finally:
+            studio.down(quiet)
+    click.echo(
+        f"{tasks:,} tasks of {boxes} boxes, medians of {rounds}; {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    click.echo(f"{'':22s}{'seconds':>9s}{'tasks/s':>9s}{'of bare':>9s}")
+    first = statistics.median(timings["bare bulk import"])
+    for name, seconds in timings.items():
+        middle = statistics.median(seconds)
+        click.echo(f"{name:22s}{middle:9.1f}{tasks / middle:9.0f}{first / middle:9.2f}")
+    click.echo(
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB, moto's included"
+    )
+
+
+def predictions(tasks: int, boxes: int) -> Iterator[Prediction]:
+    """A stream of predictions, so that their number costs no memory."""
+    names = LABELS.names
+    found = tuple(
+        Box(names[i % 3], 0.9 - i / 100, (10.0 * i, 10.0 * i, 10.0 * i + 90, 10.0 * i + 60), names[i % 3])
+        for i in range(boxes)
+    )
+    for number in range(tasks):
+        image = f"image {number}.jpg"
+        yield Prediction(image, image_id("photos", image), "v1", "demo@1", 1280, 960, found)
+
+
+def project(connection: Connection, what: str, turn: int) -> Any:
+    """A new project."""
+    return ensure_project(connection, LABELS, f"{what} {turn}", key=f"{what} {turn}")
+
+
+def addresses(some: Any) -> list[str]:
+    """Where nobody will look."""
+    return [f"s3://photos/{each.image}" for each in some]
+
+
+def bare(connection: Connection, turn: int, tasks: int, boxes: int) -> float:
+    """What the SDK's user would write."""
+    number = project(connection, "bare", turn).id
+    start = time.perf_counter()
+    for some in chunked(predictions(tasks, boxes), CHUNK):
+        payload = [to_task(each, LABELS, f"s3://photos/{each.image}") for each in some]
+        connection.sdk.projects.import_tasks(number, request=payload)
+    return time.perf_counter() - start
+
+
+def without_ledger(connection: Connection, turn: int, tasks: int, boxes: int) -> float:
+    """Label Studio's part."""
+    made = project(connection, "without", turn)
+    start = time.perf_counter()
+    summary = publish_without_ledger(connection, made, predictions(tasks, boxes), LABELS, addresses)
+    assert summary.created == tasks, summary
+    return time.perf_counter() - start
+
+
+def with_ledger(connection: Connection, turn: int, tasks: int, boxes: int, client: Any) -> float:
+    """Both parts; rows and claims are there before, as dispatch and launch would leave them."""
+    table = f"ledger-{turn}"
+    create_table(client, table)
+    ledger = Ledger(table, client=client, workers=8)
+    ledger.store_labels(NAME, "photos", "labels")
+    ledger.apply_labels(NAME, "labels", "detection")
+    ledger.connect_project(NAME, project(connection, "with", turn).id)
+    for some in chunked(predictions(tasks, 0), 1000):
+        ledger.want((Sighting(p.image_id, NAME, "photos", p.image, "v1", "01") for p in some), 1)
+    start = time.perf_counter()
+    summary = publish(
+        ledger, connection, NAME, predictions(tasks, boxes),
+        label_set=LABELS, generation=1, run_id="run-1", image_urls=addresses,
+    )  # fmt: skip
+    assert summary.created == tasks, summary
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
