@@ -41,11 +41,11 @@ _HIDDEN: Final = (
     "tasks:draft_exists",
 )
 _WIDTHS: Final = {
-    "tasks:data.file_name": 200,
-    "tasks:data.labels_found": 260,
-    "tasks:data.boxes": 100,
-    "tasks:data.lowest_score": 150,
-    "tasks:data.model_version": 180,
+    "tasks:data.file_name": 170,
+    "tasks:data.labels_found": 230,
+    "tasks:data.boxes": 90,
+    "tasks:data.lowest_score": 130,
+    "tasks:data.model_version": 145,
     "tasks:data.state": 90,
 }
 
