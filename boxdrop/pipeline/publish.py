@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from boxdrop.errors import BoxdropError
@@ -19,7 +19,7 @@ from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
-from boxdrop.ledger import FailedImage, Image, Ledger, Outcome, Publication, State
+from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
 from boxdrop.predictions import Failure, Prediction, Record
 
@@ -169,8 +169,9 @@ class KeptLease:
         self._lease, self._renewed = renewed, time.monotonic()
 
     def release(self) -> None:
-        """Let others have it at once."""
-        self._ledger.release_lease(self._lease)
+        """Let others have it at once; where the ledger cannot be reached, they wait until it runs out."""
+        with suppress(LedgerError):
+            self._ledger.release_lease(self._lease)
 
 
 @contextmanager
