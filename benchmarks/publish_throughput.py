@@ -1,6 +1,6 @@
 """Publishing into Label Studio beside Label Studio's own bulk import of the same payload.
 
-    python benchmarks/publish_throughput.py [--tasks 10000] [--boxes 5] [--rounds 3]
+    python -m benchmarks.publish_throughput [--tasks 10000] [--boxes 5] [--rounds 3]
 
 Starts a Label Studio of its own, and moto for the ledger. Each round fills three new projects, in turn, so
 that a busy machine is busy for all: a bare import in chunks of 500; boxdrop without a ledger (the same
