@@ -39,6 +39,7 @@ class Connection:
         try:
             import requests
             from label_studio_sdk import LabelStudio
+            from requests.adapters import HTTPAdapter, Retry
         except ImportError:
             raise LabelStudioError(
                 "talking to Label Studio needs one more package: pip install 'boxdrop[labelstudio]'"
@@ -49,9 +50,16 @@ class Connection:
             self.sdk: Any = LabelStudio(base_url=url, api_key=token, timeout=TIMEOUT_S)
         self._session = requests.Session()
         self._session.auth = _token_auth(url, token)
+        patient = Retry(
+            2, allowed_methods={"GET"}, status_forcelist=(502, 503, 504), backoff_factor=0.5,
+            raise_on_status=False,
+        )  # fmt: skip
+        self._session.mount(url, HTTPAdapter(max_retries=patient))
 
     def request(self, doing: str, method: str, path: str, timeout: float = TIMEOUT_S, **options: Any) -> Any:
-        """Call what the SDK has no method for, and return the decoded JSON.
+        """Call what the SDK has no method for, or a slow one, and return the decoded JSON.
+
+        What only reads is tried again where the connection breaks, as the SDK does.
 
         Args:
             doing: completes the sentence "cannot …" of an error.

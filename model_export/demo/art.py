@@ -64,7 +64,7 @@ ICON_SETS: tuple[IconSet, ...] = (
     IconSet(
         "fluent-colour", "@iconify-json/fluent-emoji", "1.2.7",
         "Fluent Emoji, colour", "Microsoft Corporation", "MIT",
-        "https://github.com/microsoft/fluentui-emoji", use="samples", ships=True,
+        "https://github.com/microsoft/fluentui-emoji", ships=True,
     ),
     IconSet(
         "fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6",

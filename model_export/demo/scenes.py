@@ -111,11 +111,16 @@ class Recipe:
     """Share of scenes with seven objects and more, smaller ones: more to learn from for the same pixels."""
     wear: float = 1.0
     """How much blur, noise, JPEG and colour shift; 0 draws clean."""
+    redrawn: float = 0.0
+    """Share of icons that `redraw_icon` changes, as if by another hand: training only."""
     held_out: bool = False
     """Draw the held-out names and nothing else."""
 
 
-TRAINING = Recipe(objects=(1, 6), size=(0.14, 0.58), distractors=0.45, crowds=0.5, empty=0.05, wear=0.8)
+TRAINING = Recipe(
+    objects=(1, 6), size=(0.14, 0.58), heaps=0.22, fruit_only=0.25, distractors=0.45, crowds=0.5, empty=0.05,
+    wear=0.8, redrawn=0.5,
+)  # fmt: skip
 _CROWD, _CROWD_SIZE = (7, 12), (0.17, 0.38)
 EVALUATION = Recipe(
     objects=(1, 7), size=(0.15, 0.55), overlap=0.3, heaps=0.1, fruit_only=0.15, empty=0.05, wear=0.6
@@ -343,9 +348,45 @@ def shift_colours(rng: Generator, icon: Image.Image, amount: float) -> Image.Ima
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGBA")
 
 
-def pose_icon(rng: Generator, icon: Icon, size: float, wear: float, turn: float = 25.0) -> Image.Image:
+def redraw_icon(rng: Generator, icon: Image.Image) -> Image.Image:
+    """What another hand would do differently, each with some chance: lean, hue, flat areas, an outline."""
+    if rng.random() < 0.4:  # leaning and tapering; Fluent's margin-free icons get a border to lean into
+        width, height = icon.size
+        border = round(0.15 * max(width, height))
+        grown = Image.new("RGBA", (width + 2 * border, height + 2 * border), (128, 128, 128, 0))
+        grown.paste(icon, (border, border))
+        (a, b), (c, d) = rng.uniform(-0.18, 0.18, (2, 2))
+        lean = (1, a, -a * grown.height / 2, b, 1, -b * grown.width / 2)
+        taper = (c / grown.width * 0.5, d / grown.height * 0.5)
+        icon = grown.transform(grown.size, Image.Transform.PERSPECTIVE, (*lean, *taper), Bilinear)
+        icon = icon.crop(icon.getchannel("A").getbbox())
+    alpha = icon.getchannel("A")
+    if rng.random() < 0.35:  # hues: 256 for the circle
+        hue, saturation, value = icon.convert("RGB").convert("HSV").split()
+        turn = int(rng.integers(-14, 15))
+        hue = hue.point([(level + turn) % 256 for level in range(256)])
+        icon = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+        icon.putalpha(alpha)
+    if rng.random() < 0.3:  # flat areas, as flat styles have them
+        flat = icon.convert("RGB").quantize(int(rng.integers(3, 9)), dither=Image.Dither.NONE).convert("RGB")
+        icon = flat.filter(ImageFilter.ModeFilter(5)) if rng.random() < 0.5 else flat
+        icon.putalpha(alpha)
+    if rng.random() < 0.12:  # an outline, dark or white
+        rim = alpha.filter(ImageFilter.MaxFilter(2 * max(1, max(icon.size) // 50) + 1))
+        shade = 250 if rng.random() < 0.4 else int(rng.integers(10, 60))
+        outlined = Image.new("RGBA", icon.size, (shade, shade, shade, 0))
+        outlined.putalpha(rim)
+        icon = Image.alpha_composite(outlined, icon)
+    return icon
+
+
+def pose_icon(
+    rng: Generator, icon: Icon, size: float, wear: float, turn: float = 25.0, redrawn: float = 0.0
+) -> Image.Image:
     """Mirror, stretch, rotate, scale to about `size` px (longer side), shift colours, blur: RGBA."""
     image = Image.fromarray(icon, "RGBA")
+    if redrawn and rng.random() < redrawn:
+        image = redraw_icon(rng, image)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     width, height = image.size
@@ -517,7 +558,8 @@ def add_objects(rng: Generator, canvas: Canvas, art: Art, recipe: Recipe) -> Non
             label = _pick_fruit(rng) if fruit_only else int(rng.integers(len(names())))
         icon = _pick_icon(rng, art, class_codepoint(label))
         if icon is not None:
-            posed = pose_icon(rng, icon, _size(rng, canvas, recipe, share), recipe.wear)
+            side = _size(rng, canvas, recipe, share)
+            posed = pose_icon(rng, icon, side, recipe.wear, redrawn=recipe.redrawn)
             canvas.place(rng, posed, label, recipe.overlap, shadow=_shadow(rng))
 
 
@@ -574,7 +616,8 @@ def add_heap(rng: Generator, canvas: Canvas, art: Art, recipe: Recipe) -> None:
         label = _pick_fruit(rng)
         fruit = _pick_icon(rng, art, class_codepoint(label))
         if fruit is not None:
-            posed = pose_icon(rng, fruit, (right - left) * rng.uniform(0.22, 0.48), recipe.wear, turn=35)
+            side = (right - left) * rng.uniform(0.22, 0.48)
+            posed = pose_icon(rng, fruit, side, recipe.wear, turn=35, redrawn=recipe.redrawn)
             canvas.place(rng, posed, label, recipe.overlap + 0.1, inside_spot, shadow * 0.5)
     if basket is not None:
         canvas.image.paste(layers[1], corner, layers[1])
@@ -586,7 +629,9 @@ def add_heap(rng: Generator, canvas: Canvas, art: Art, recipe: Recipe) -> None:
             if fruit is not None:
                 canvas.place(
                     rng,
-                    pose_icon(rng, fruit, _size(rng, canvas, recipe, 0.6), recipe.wear),
+                    pose_icon(
+                        rng, fruit, _size(rng, canvas, recipe, 0.6), recipe.wear, redrawn=recipe.redrawn
+                    ),
                     label,
                     0.2,
                     shadow=_shadow(rng),

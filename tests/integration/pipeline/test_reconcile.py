@@ -8,7 +8,7 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.ledger import Ledger, Sighting, State
+from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.collect import collect, document_key
 from boxdrop.pipeline.publish import NotConnectedError, number_of
@@ -57,15 +57,19 @@ def test_a_task_that_nobody_recorded_is_found_and_then_published_into(
 def test_a_twin_below_the_newest_audited_task_is_removed(
     ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
 ) -> None:
-    records = [prediction(number) for number in range(2)]
+    records = [prediction(number) for number in range(3)]
     claim(ledger, records)
-    twin = to_task(records[1], FRUIT, "s3://photos/x.jpg")
-    bring(ledger, connection, records)
-    connection.sdk.projects.import_tasks(project.id, request=[twin])
-    ledger.record_audit(NAME, project.id, 1 << 40)  # as if others had been published since
-    assert bring(ledger, connection, records) == PublishSummary(unchanged=2)
-    assert len(tasks_of(connection, project)) == 3
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, removed_twins=1)
+    twin, newest = (to_task(records[number], FRUIT, "s3://photos/x.jpg") for number in (1, 2))
+    bring(ledger, connection, records[:2])
+    connection.sdk.projects.import_tasks(project.id, request=[twin])  # committed late, and overlooked
+    connection.sdk.projects.import_tasks(project.id, request=[newest])
+    number = tasks_of(connection, project)[-1].id
+    made = Publication(records[2].image_id, "v1", 1, records[2].prediction_id, number, fence=1)
+    assert [result.outcome for result in ledger.record_tasks([made])] == [Outcome.APPLIED]
+    ledger.record_audit(NAME, project.id, number)
+    assert bring(ledger, connection, records) == PublishSummary(unchanged=3)
+    assert len(tasks_of(connection, project)) == 4
+    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=4, removed_twins=1)
     assert_agreement(ledger, connection, project, records)
 
 
