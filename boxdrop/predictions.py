@@ -120,6 +120,19 @@ def image_id(bucket: str, key: str) -> str:
     return _hash(bucket, key)
 
 
+def object_version(version_id: str | None, etag: str | None, size: int | None) -> str | None:
+    """Name the content of an object: by version-id, or by etag and size where versioning is off.
+
+    Listings, answers and events of one object give the same name. S3 says ``null`` for what was written
+    before versioning was turned on.
+    """
+    if version_id and version_id != "null":
+        return version_id
+    if etag and size is not None:
+        return f"{etag.strip(chr(34))}-{size}"
+    return None
+
+
 def _hash(*parts: str) -> str:
     joined = "\0".join(parts).encode("utf-8", "surrogateescape")
     return hashlib.sha256(joined).hexdigest()[:32]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.images import Limits, is_image_name, read_file, sniff
-from boxdrop.predictions import image_id
+from boxdrop.predictions import image_id, object_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class S3Source:
                 yield SourceImage(
                     name=f"s3://{self.bucket.name}/{listed.key}",
                     image_id=image_id(self.bucket.name, listed.key),
-                    version=f"{listed.etag}-{listed.size}",
+                    version=object_version(None, listed.etag, listed.size) or "",
                     key=listed.key,
                 )
 

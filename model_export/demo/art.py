@@ -1,7 +1,7 @@
 """The icon sets that scenes are drawn from: fetched as npm packages, rendered once, cached, and credited.
 
 Nothing of theirs is in the repo; `fetch` runs `npm pack` with pinned versions (npm checks the sha512 of
-each) into the cache folder. Six of the sets draw the training scenes; Twemoji is kept for evaluation, so
+each) into the cache folder. Seven of the sets draw the training scenes; Twemoji is kept for evaluation, so
 that one figure says how the detector does on a hand it has never seen.
 """
 
@@ -47,10 +47,7 @@ class IconSet:
     author: str
     licence: str
     homepage: str
-    use: Literal["training", "evaluation", "samples"] = "training"
-    """Twemoji is for evaluation only; Fluent's colour icons differ from the 3D ones by their outline alone,
-    so they are drawn in the sample scenes only.
-    """
+    use: Literal["training", "evaluation"] = "training"
     ships: bool = False
     """True: the sample scenes in the repo may show it (MIT or Apache-2.0)."""
 

@@ -80,9 +80,7 @@ def write_card(results: dict[str, Any], curve: Sequence[dict[str, Any]]) -> str:
                 icons.author,
                 icons.licence,
                 icons.homepage,
-                {"training": "training", "evaluation": "evaluation only", "samples": "sample scenes"}[
-                    icons.use
-                ],
+                {"training": "training", "evaluation": "evaluation only"}[icons.use],
             ]
             for icons in ICON_SETS
         ],
@@ -129,7 +127,7 @@ The weakest names in known styles: {", ".join(f"{name} {_share(value)}" for valu
 
 {trained} on two CPU cores, shared with other work. The recipe and its reasons are in `model_export/demo/`:
 points for all phrases first (`vocabulary.py`), then single objects (`glimpses.py`), then whole scenes
-(`train.py`): icons of six styles on photographs of scikit-image and scikit-learn and on computed grounds;
+(`train.py`): icons of seven styles on photographs of scikit-image and scikit-learn and on computed grounds;
 unlabelled faces, hands, patches and blobs among them.
 
 To make it again: `python -m model_export.demo --help`. Seeds are fixed; how many steps fit into the minutes
