@@ -12,6 +12,7 @@ from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import connect_bucket
 from boxdrop.labelstudio.publishing import publish
+from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.local.label_studio import Server
 
 from .conftest import FRUIT, MakeProject, next_task, prediction, tasks_of
@@ -105,3 +106,17 @@ def test_a_second_publication_knows_its_tasks_though_addresses_read_back_differe
         summary = publish(connection, project, [prediction()], FRUIT, lambda _: [f"s3://{bucket}/{KEYS[0]}"])
         assert getattr(summary, expected) == 1
     assert next_task(connection, project)["data"]["file_name"] == "basket 0.jpg"
+
+
+def test_marking_a_task_keeps_its_address(
+    connection: Connection, make_project: MakeProject, bucket: str
+) -> None:
+    project = make_project()
+    connect_bucket(connection, project, bucket)
+    address = f"s3://{bucket}/{KEYS[0]}"
+    publish(connection, project, [prediction()], FRUIT, lambda _: [address])
+    (task,) = tasks_of(connection, project)
+    assert ProjectTasks(connection, project.id).mark(task.id, "gone")
+    stored = {"project": project.id, "resolve_uri": "false"}
+    (marked,) = connection.request("list", "GET", "/api/tasks/", params=stored)["tasks"]
+    assert (marked["data"]["state"], marked["data"]["image"]) == ("gone", address)

@@ -35,6 +35,20 @@ def test_publishing_twice_makes_no_second_task(connection: Connection, make_proj
     assert [len(task.predictions) for task in after] == [1] * 7
 
 
+def test_tasks_deleted_while_they_are_listed_hide_no_others(
+    connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    publish(connection, project, [prediction(number) for number in range(5)], FRUIT, somewhere)
+    numbers = [task.id for task in tasks_of(connection, project)]
+    monkeypatch.setattr(tasks, "_PAGE", 2)
+    stream = tasks.ProjectTasks(connection, project.id).after(0)
+    first = next(stream)
+    for number in numbers[:2]:
+        connection.sdk.tasks.delete(str(number))
+    assert [first.number, *(task.number for task in stream)] == numbers
+
+
 def test_an_annotator_gets_the_boxes_on_their_pixels(
     connection: Connection, make_project: MakeProject
 ) -> None:
