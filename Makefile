@@ -68,13 +68,14 @@ format: .venv/test
 chromium:
 	@scripts/install_chromium.sh
 
+# The larger set first: what it settles holds for the smaller one, too.
 requirements: | .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make requirements" \
-	  --extra heic --extra s3 --extra labelstudio pyproject.toml -o requirements/demo.txt
+	  --extra dev pyproject.toml -o requirements/test.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make requirements" \
-	  --extra dev -c requirements/demo.txt pyproject.toml -o requirements/test.txt
+	  --extra heic --extra functions -c requirements/test.txt pyproject.toml -o requirements/demo.txt
 
 clean:
 	-[ ! -x $(BIN)/boxdrop ] || $(BIN)/boxdrop local down
