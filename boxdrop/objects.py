@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.predictions import object_version
 
 try:
     import boto3
@@ -107,6 +108,38 @@ class Bucket:
             raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
         except BotoCoreError as error:
             raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
+
+    def version(self, key: str) -> str | None:
+        """Ask which content an object has now, as `boxdrop.predictions.object_version` names it; None: none.
+
+        Raises:
+            BoxdropError: the bucket is not there, or the object may not be read.
+        """
+        try:
+            answer = self._s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return None
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be looked at: {_sentence(error)}") from None
+        except BotoCoreError as error:
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be looked at: {_sentence(error)}") from None
+        return object_version(answer.get("VersionId"), answer.get("ETag"), answer.get("ContentLength"))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Stream the folders right below a prefix, each with its last slash, in order.
+
+        Raises:
+            BoxdropError: the bucket is not there, or may not be listed.
+        """
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                for entry in page.get("CommonPrefixes", []):
+                    yield entry["Prefix"]
+        except (BotoCoreError, ClientError) as error:
+            raise BoxdropError(f"s3://{self.name}/{prefix} cannot be listed: {_sentence(error)}") from None
 
     def create(self, key: str, body: bytes, content_type: str = "application/json") -> Put:
         """Write an object if there is none of this key (``If-None-Match: *``).
