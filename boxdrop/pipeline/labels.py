@@ -156,8 +156,13 @@ def _parse(body: bytes, where: str) -> LabelSet:
         raise LabelSetError(f"{where}: this is not UTF-8 text; save it as UTF-8") from None
 
 
-def look_at_change(ledger: Ledger, data: Bucket, project: Project) -> Change | None:
+def look_at_change(
+    ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False
+) -> Change | None:
     """What the newest label set of a project would do; None if the project has none.
+
+    Args:
+        recount: count the images also if that was done before for the same change.
 
     Raises:
         LabelSetError, BundleError: it cannot be used: a sentence for people.
@@ -177,8 +182,8 @@ def look_at_change(ledger: Ledger, data: Bucket, project: Project) -> Change | N
     detection = label_set.digest(bundle.digest)
     is_first = project.labels is None
     detects_again = not is_first and detection != project.detection
-    images = 0
-    if detects_again:
+    images = project.held_images if detects_again and project.held == detection else 0
+    if detects_again and (recount or not images):
         counts = ledger.count_images(project.name, (State.RUNNING, State.TASKED, State.FAILED))
         images = sum(counts.values())
     return Change(label_set, bundle, detection, is_first, detects_again, images)
