@@ -9,9 +9,10 @@ only while it waits for labels, it goes along when a folder further down becomes
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.events import EventError, Happened, ObjectEvent, parse_events
@@ -128,9 +129,11 @@ class Dispatcher:
         for number, body in messages.items():
             try:
                 for about in parse_events(body):
-                    if about.happened == Happened.OTHER or about.bucket != self._images.name:
-                        ignored += about.bucket != "" or about.happened != Happened.OTHER
-                    elif "/" not in about.key.lstrip("/") or not _is_ours(about.key):
+                    if about.happened == Happened.OTHER:  # tags, test events: about nothing of ours
+                        continue
+                    if about.bucket != self._images.name:
+                        ignored += 1
+                    elif not _is_ours(about.key):
                         ignored += 1
                     else:
                         events[_Event(number, about)] = None
@@ -283,26 +286,15 @@ def ask_for_launch(
 
 
 def _is_ours(key: str) -> bool:
-    return is_image_name(key) or key.rpartition("/")[2] == FILE
+    """Whether a key is that of an image or a ``labels.yaml`` in a folder."""
+    folder, _, name = key.rpartition("/")
+    return bool(folder.partition("/")[0]) and (name == FILE or is_image_name(key))
 
 
-class _failing:  # noqa: N801
+@contextmanager
+def _failing(failed: dict[str, str], message: str) -> Iterator[None]:
     """One message fails, and the others go on."""
-
-    def __init__(self, failed: dict[str, str], message: str) -> None:
-        self._failed, self._message = failed, message
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, BoxdropError):
-            self._failed[self._message] = str(error)
-            return True
-        return False
-
-
-def uploads(keys: Iterable[tuple[str, str, str]]) -> Iterator[ObjectEvent]:
-    """Events about objects that a listing shows: key and version of each. For what lay there before."""
-    for bucket, key, version in keys:
-        yield ObjectEvent(Happened.CREATED, bucket, key, version)
+    try:
+        yield
+    except BoxdropError as error:
+        failed[message] = str(error)
