@@ -61,6 +61,7 @@ from boxdrop.runs import (
     read_part,
     read_report,
     summarise,
+    summary_key,
     write_part,
     write_report,
     write_summary,
@@ -107,12 +108,14 @@ class Stop:
         nearer._asked = self._asked
         return nearer
 
-    def __bool__(self) -> bool:
+    @property
+    def is_due(self) -> bool:
+        """Whether the job has to end."""
         return self._asked.is_set() or (self._end is not None and time.monotonic() >= self._end)
 
     def check(self) -> None:
         """Raises StoppedError if it is time."""
-        if self:
+        if self.is_due:
             raise StoppedError("asked to stop; another job goes on from here")
 
 
@@ -242,7 +245,7 @@ class Job:
             UnavailableError: S3 does not answer.
             BoxdropError: the manifest, labels, detector or device is not there or not right.
         """
-        stop = stop or Stop()
+        stop = Stop() if stop is None else stop
         header = read_header(self.data, run_id)
         reports = []
         for number in range(header.shards) if shard is None else [shard]:
@@ -253,7 +256,7 @@ class Job:
             else:
                 self.log.event("shard was done before", run_id=run_id, shard=number)
             reports.append(report)
-        if len(list_reports(self.data, run_id)) == header.shards:
+        if not self.data.exists(summary_key(run_id)) and len(list_reports(self.data, run_id)) == header.shards:
             self._finish(header)
         return reports
 
@@ -455,7 +458,7 @@ class _Shard:
 
     def _feed(self, missing: Sequence[PartName]) -> Iterator[_Item]:
         for part in missing:
-            if self._stop:
+            if self._stop.is_due:
                 return
             if self._job.data.exists(part.key):  # another job of this run was here
                 self._others.add(part)
