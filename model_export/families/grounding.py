@@ -61,8 +61,8 @@ class GroundingFamily:
         config = model.config
         if config.backbone_config.model_type != "swin" or not config.two_stage:
             raise ExportError(
-                f"{origin.id}: its backbone is {config.backbone_config.model_type!r}; only two-stage models on "
-                "Swin are known, which all published ones are"
+                f"{origin.id}: its backbone is {config.backbone_config.model_type!r}; only two-stage models "
+                "on Swin are known, which all published ones are"
             )
         revision = origin.commit or "main"
         try:
