@@ -256,8 +256,8 @@ class Job:
             else:
                 self.log.event("shard was done before", run_id=run_id, shard=number)
             reports.append(report)
-        if not self.data.exists(summary_key(run_id)) and len(list_reports(self.data, run_id)) == header.shards:
-            self._finish(header)
+        if not self.data.exists(summary_key(run_id)):
+            self._finish_if_complete(header)
         return reports
 
     def _work_on(self, run_id: str, number: int, stop: Stop, started: datetime) -> ShardReport:
@@ -320,8 +320,13 @@ class Job:
             )
         return report
 
-    def _finish(self, header: ManifestHeader) -> None:
-        """Write the summary: every shard has a report, so every part is there."""
+    def _finish_if_complete(self, header: ManifestHeader) -> None:
+        """Write the summary if every shard has a report, for then every part is there.
+
+        Whoever writes the last report sees all of them, for S3 is consistent.
+        """
+        if len(list_reports(self.data, header.run_id)) < header.shards:
+            return
         summary = self._summary(header)
         if not write_summary(self.data, summary):
             return
