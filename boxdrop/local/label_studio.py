@@ -289,8 +289,8 @@ def _environment(login: Login) -> dict[str, str]:
             "LATEST_VERSION_CHECK": "False",
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "True",
             "ALLOWED_HOSTS": f"{HOST},localhost",
-            # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for a
-            # server that itself listens on loopback alone.
+            # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for
+            # a server that itself listens on loopback alone.
             "SSRF_PROTECTION_ENABLED": "False",
             "PYTHONUNBUFFERED": "1",
         }
