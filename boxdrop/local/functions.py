@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import IO, Any
 
@@ -148,8 +149,6 @@ class Function:
     def _close(self) -> None:
         for stream in (self._answers, self._process.stdin if self._process else None):
             if stream is not None:
-                try:
+                with suppress(OSError):  # what could not be written to a dead process
                     stream.close()
-                except OSError:  # what could not be written to a dead process
-                    pass
         self._process = self._answers = None
