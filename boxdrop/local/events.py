@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from boxdrop.local.servers import HOST
+
 
 def queue_event(messages: Sequence[Mapping[str, Any]], arn: str, region: str) -> dict[str, Any]:
     """Messages of SQS, as `ReceiveMessage` gave them."""

@@ -40,6 +40,7 @@ _PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
 _GRACE_S: Final = 2.0  # after a fault of SQS itself
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
 _WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
+_RECONCILE_TIME_S: Final = 600.0
 
 
 def log(service: str, text: str, **fields: object) -> None:
@@ -57,12 +58,16 @@ class Settings:
         reconcile_s: seconds between two calls of reconcile.
         port: of webhooks; 0 is any.
         environment: of the functions, beside what `function_environment` says.
+        package: has a folder for each function, with its ``handler``.
+        job: the module whose ``handler`` runs a shard.
     """
 
     runtime: Sequence[str] = RUNTIME
     reconcile_s: float = RECONCILE_S
     port: int = 0
     environment: Mapping[str, str] | None = None
+    package: str = "functions"
+    job: str = "boxdrop.local.job"
 
 
 class Pump:
@@ -75,16 +80,14 @@ class Pump:
         self._web = ThreadingHTTPServer((HOST, self.settings.port), _handler(self))
         variables = function_environment(system, self.webhook_url) | dict(self.settings.environment or {})
 
-        def function(name: str, module: str, timeout_s: float) -> Function:
-            return Function(name, module, variables, timeout_s, self.settings.runtime)
+        times = {each.function: each.timeout_s for each in DELIVERIES.values()}
+        times |= {"webhook": _WEBHOOK_S, "reconcile": _RECONCILE_TIME_S, JOB.function: JOB.timeout_s}
 
-        self.functions = {
-            each.function: function(each.function, f"functions.{each.function}.handler", each.timeout_s)
-            for each in DELIVERIES.values()
-        }
-        self.functions["webhook"] = function("webhook", "functions.webhook.handler", _WEBHOOK_S)
-        self.functions["reconcile"] = function("reconcile", "functions.reconcile.handler", 600)
-        self.functions["job"] = function("job", "boxdrop.local.job", JOB.timeout_s)
+        def function(name: str) -> Function:
+            own = self.settings.job if name == JOB.function else f"{self.settings.package}.{name}.handler"
+            return Function(name, own, variables, times[name], self.settings.runtime)
+
+        self.functions = {name: function(name) for name in times}
         self._threads = [
             *(self._thread(self._deliver, name, each) for name, each in DELIVERIES.items()),
             self._thread(self._work),
@@ -151,7 +154,7 @@ class Pump:
 
     def _work(self) -> None:
         source = _Source(self.system, JOBS, JOB)
-        function = self.functions["job"]
+        function = self.functions[JOB.function]
         while not self._stopping.is_set():
             try:
                 for message in source.gather(self._stopping):

@@ -99,21 +99,19 @@ class Stack:
             aws_server = self.aws.up(aws_port, say)
             studio = self.label_studio.up(port, say)
             before = self._remembered()
-            webhook = {
-                "port": urlsplit(before.get("webhook", "")).port or PREFERRED_PORT,
-                "secret": before.get("secret") or secrets.token_urlsafe(24),
-            }
-            system = self._describe(aws_server, studio, str(webhook["secret"]))
+            secret = before.get("secret") or secrets.token_urlsafe(24)
+            system = self._describe(aws_server, studio, secret)
             pump = min(processes.find(self._mark), default=None)
             if pump is not None and not self._serves(pump, system):
                 processes.stop(pump, _STOP_S)
                 pump = None
             self._write(self.description, system.to_json())
             if pump is None:
-                pump = self._start_pump(int(webhook["port"]), system, say)
+                last = urlsplit(before.get("webhook", "")).port
+                pump = self._start_pump(last or PREFERRED_PORT, say)
             now = {
                 "webhook": self._pump_url(pump),
-                "secret": webhook["secret"],
+                "secret": secret,
                 "endpoint": system.endpoint_url,
                 "label_studio": system.label_studio_url,
             }
@@ -177,7 +175,7 @@ class Stack:
             return False
         return known == system and answers(f"{self._pump_url(pump)}/health")
 
-    def _start_pump(self, preferred: int, system: System, say: Say) -> int:
+    def _start_pump(self, preferred: int, say: Say) -> int:
         port = choose_port(preferred, None, "--webhook-port", say)
         command = [sys.executable, "-m", self._pump_module, *self._mark, "--port", str(port)]
         kept = {
