@@ -14,6 +14,7 @@ _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
+    "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
     "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
 }
 
