@@ -165,7 +165,7 @@ class Pump:
                             function.invoke(job | {"try": attempt})
                             status, reason = "SUCCEEDED", "Essential container in task exited"
                         except FunctionError as error:
-                            log("pump", "a job failed", error=str(error), attempt=attempt, **job)
+                            log("pump", "a job failed", error=str(error), job=job, attempt=attempt)
                             status, reason = "FAILED", str(error)
                     if status == "FAILED" and attempt < JOB.receives:
                         continue  # the next attempt comes after the visibility timeout
