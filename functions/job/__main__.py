@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Stop()
     try:
         environment = Environment.read()
-        job = _make_job(environment, log, serves=options.serve)
+        job = make_job(environment, log, serves=options.serve)
     except BoxdropError as error:
         return _fail(log, error)
     shard = options.shard if options.shard is not None else environment.array_index
@@ -75,7 +75,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
+def make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
+    """The job of this machine; it keeps its detector for the next shard."""
     gpu = find_gpu()
     data = Bucket(environment.data_bucket)
     return Job(

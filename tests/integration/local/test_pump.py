@@ -118,12 +118,13 @@ def test_an_object_becomes_an_event_of_eventbridge_in_a_batch(bench: Bench) -> N
     eventually(lambda: bench.left("uploads") == 0)
 
 
-def test_only_predictions_are_told_to_publish(bench: Bench) -> None:
-    for key in ("runs/r/summary.json", "annotations/fruit/x.json", "predictions/fruit/r/part-0-1.jsonl"):
+def test_only_parts_and_summaries_are_told_to_publish(bench: Bench) -> None:
+    part, summary = "predictions/fruit/r/part-0-1.jsonl", "runs/r/summary.json"
+    for key in ("runs/r/shards/00000.json", "annotations/fruit/x.json", part, summary):
         bench.s3.put_object(Bucket=bench.system.data_bucket, Key=key, Body=b"x")
-    eventually(lambda: bool(bench.bodies("publish")))
-    keys = [json.loads(body)["detail"]["object"]["key"] for body in bench.bodies("publish")]
-    assert keys == ["predictions/fruit/r/part-0-1.jsonl"]
+    eventually(lambda: len(bench.bodies("publish")) == 2)
+    keys = {json.loads(body)["detail"]["object"]["key"] for body in bench.bodies("publish")}
+    assert keys == {part, summary}
 
 
 def test_messages_come_in_one_event_while_the_window_is_open(bench: Bench) -> None:
