@@ -45,8 +45,8 @@ class Delivery:
     batch: int
     window_s: float
     timeout_s: float = 300.0
-    visibility_s: int = 10
-    receives: int = 10
+    visibility_s: int = 5
+    receives: int = 60
 
 
 DELIVERIES: Final[Mapping[str, Delivery]] = {
@@ -56,10 +56,11 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     "reviews": Delivery("collect", batch=10, window_s=0.1),
 }
 """The queues that functions read. Few seconds of visibility, for the pump keeps messages hidden as long as a
-function works on them; on AWS it is six times the function's time."""
+function works on them; on AWS it is six times the function's time. In return, many receives: five minutes
+without Label Studio make no dead letters."""
 
 JOBS: Final = "jobs"
-JOB: Final = Delivery("job", batch=1, window_s=0.0, timeout_s=3600, visibility_s=10, receives=12)
+JOB: Final = Delivery("job", batch=1, window_s=0.0, timeout_s=3600, receives=12)
 """AWS Batch's part: a message is a shard of a run, a delivery an attempt."""
 
 _RULES: Final = {

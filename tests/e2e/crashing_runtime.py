@@ -35,19 +35,19 @@ def crash_at(point: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _before(model: Any, params: dict[str, Any], **_: Any) -> None:
-    path = str(params.get("url_path", ""))
-    if model.name == "PutObject" and path.endswith("/manifest.jsonl"):
+def _before(model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    context["what"] = f"{params.get('url_path', '')} {params.get('body', '')!r}"
+    if model.name == "PutObject" and "/manifest.jsonl " in context["what"]:
         crash_at("images claimed, no manifest")
 
 
 def _after(model: Any, context: dict[str, Any], **_: Any) -> None:
-    function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
-    if model.name == "PutItem" and function == "dispatch":
+    what = context.get("what", "")
+    if model.name == "PutItem" and os.environ["AWS_LAMBDA_FUNCTION_NAME"] == "dispatch":
         crash_at("first row marked, nothing asked for")
-    if model.name == "PutObject" and function == "launch":
+    if model.name == "PutObject" and "/manifest.jsonl " in what:
         crash_at("manifest written, nothing submitted")
-    if model.name == "SendMessageBatch" and function == "launch":
+    if model.name == "SendMessageBatch" and "/jobs" in what:
         crash_at("submitted, not recorded")
 
 
@@ -74,7 +74,7 @@ def main() -> None:
             crash_at("tasks recorded, message not deleted")
             return result
 
-        Ledger.record_audit = record_and_die  # type: ignore[method-assign]
+        Ledger.record_audit = record_and_die  # type: ignore[method-assign, assignment]
     serve(sys.argv[1], int(sys.argv[2]))
 
 
