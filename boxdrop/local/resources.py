@@ -13,6 +13,7 @@ from boxdrop.system import LOCAL, LOCAL_KEY, System
 
 try:
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 except ImportError:
@@ -83,7 +84,8 @@ _RULES: Final = {
 
 def client(service: str, endpoint: str, region: str) -> Any:
     """boto3's client of a service on this machine, whatever else the environment says."""
-    return boto3.client(
+    own = botocore.session.Session(session_vars={"profile": (None, None, None, None)})  # no AWS_PROFILE
+    return boto3.Session(botocore_session=own).client(
         service,
         endpoint_url=endpoint,
         region_name=region,
