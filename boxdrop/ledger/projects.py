@@ -81,7 +81,7 @@ class Project:
 
     @property
     def model_version(self) -> str | None:
-        """``bundle-name@detection-digest`` of predictions under the labels in force, as the detector says it."""
+        """``bundle-name@detection-digest`` of the labels in force, as the detector says it."""
         if self.bundle_name is None or self.detection is None:
             return None
         return f"{self.bundle_name}@{self.detection[:8]}"
@@ -231,7 +231,7 @@ def store_labels(
         if order <= row.labels_sequencer or (seen and seen.labels_sequencer != row.labels_sequencer):
             return Result(Outcome.SUPERSEDED, row)
     changed = replace(row, stored_labels=stored, labels_error=error, labels_sequencer=order, labels_at=now)
-    return Result(Outcome.APPLIED, changed)
+    return Result(Outcome.APPLIED, replace(changed, held=None, held_images=0))
 
 
 def apply_labels(

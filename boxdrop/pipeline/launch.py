@@ -15,8 +15,8 @@ from boxdrop.errors import BoxdropError
 from boxdrop.launchers import MAX_SHARDS, Launcher
 from boxdrop.ledger import Image, Ledger, Project, RunState, State
 from boxdrop.objects import Bucket
-from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.pipeline.dispatch import ask_for_launch
+from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.queues import Queue
 from boxdrop.runs import (
     PART_IMAGES,
@@ -46,6 +46,7 @@ class LaunchSettings:
         window_s: how long images gather, and ``labels.yaml`` is left alone, before a launch.
         run_images: most images of a run.
         shard_images: images of one job of an array; rounded up to whole parts.
+        part_images: images of a part.
         apply_limit: images that changed labels run again unasked.
         job_timeout_s: after which a run that nobody ended is looked at.
     """
@@ -55,12 +56,13 @@ class LaunchSettings:
     shard_images: int = 2_048
     apply_limit: int = 10_000
     job_timeout_s: int = 3 * 3600
+    part_images: int = PART_IMAGES
 
     @property
     def shard(self) -> int:
         """Images of a shard: whole parts, and few enough shards for one array."""
         fewest = -(-self.run_images // MAX_SHARDS)
-        return -(-max(self.shard_images, fewest) // PART_IMAGES) * PART_IMAGES
+        return -(-max(self.shard_images, fewest) // self.part_images) * self.part_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,7 @@ class Launching:
         run_id, images, shards, note = self._run(project, None if wanted else asked_at)
         return LaunchSummary(labels, wanted, parts, run_id, images, shards, note)
 
-    def _run(
-        self, project: Project, asked_at: datetime | None
-    ) -> tuple[str | None, int, int, str | None]:
+    def _run(self, project: Project, asked_at: datetime | None) -> tuple[str | None, int, int, str | None]:
         if project.labels is None:
             return None, 0, 0, "its labels are not there yet"
         run_id, note = self._begin(project, asked_at)
@@ -197,7 +197,11 @@ class Launching:
         return bool(newest) and newest[0].created_at >= asked_at + _LAG
 
     def _submit(self, project: Project, run_id: str, images: list[Image]) -> int:
-        assert project.labels and project.bundle_name and project.bundle_digest and project.model_version
+        name, digest, version = project.bundle_name, project.bundle_digest, project.model_version
+        assert project.labels is not None
+        assert name is not None
+        assert digest is not None
+        assert version is not None  # labels come into force together with their detector
         lines = [
             ManifestImage(image.image_id, image.key, image.version)
             for image in images
@@ -209,10 +213,11 @@ class Launching:
             bucket=project.bucket,
             generation=project.generation,
             labels=project.labels,
-            bundle=PinnedBundle(project.bundle_name, project.bundle_digest),
-            model_version=project.model_version,
+            bundle=PinnedBundle(name, digest),
+            model_version=version,
             images=len(lines),
             created_at=self._now(),
+            part_images=self._settings.part_images,
             shard_images=self._settings.shard,
         )
         write_manifest(self._data, header, lines)
