@@ -34,10 +34,13 @@ def serve(system: System, **environment: str) -> tuple[Process, str]:
     return process, f"http://127.0.0.1:{line['port']}"
 
 
-def call(url: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+def call(url: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -69,7 +72,8 @@ def test_the_same_entrypoint_run_three_ways_gives_identical_predictions(system: 
     server, address = serve(system)
     server.wait_until_said("server is ready")
     for shard in range(2):
-        status, report = call(f"{address}/invocations", {"run_id": served, "shard": shard})
+        name = {"X_Amzn_SageMaker_Inference_Id": f"request-{shard}"}
+        status, report = call(f"{address}/invocations", {"run_id": served, "shard": shard}, **name)
         assert (status, report["format"], report["work"]["index"]) == (200, "boxdrop-shard/1", shard)
     server.send(signal.SIGTERM)
     assert server.ended() == 0
@@ -81,7 +85,11 @@ def test_the_same_entrypoint_run_three_ways_gives_identical_predictions(system: 
 
     summaries = [summary_of(system, run_id) for run_id in (plain, array, served)]
     assert [summary.launcher for summary in summaries] == ["local", "batch", "sagemaker"]
-    assert [summary.job_ids for summary in summaries] == [(), ("job:0", "job:1"), ()]
+    assert [summary.job_ids for summary in summaries] == [
+        (),
+        ("job:0", "job:1"),
+        ("request-0", "request-1"),
+    ]
     for summary in summaries:
         assert (summary.images, summary.predicted, summary.failed) == (22, 18, 2)
         assert (summary.superseded, summary.gone) == (1, 1)
