@@ -16,6 +16,8 @@ _COMMANDS = {
     "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
     "backfill": ("boxdrop.cli.backfill", "Take up images that were in the bucket before."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
+    "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
+    "retry": ("boxdrop.cli.retry", "Try again what failed."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
