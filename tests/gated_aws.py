@@ -1,6 +1,5 @@
 """AWS on loopback that a test can hold up: moto behind a gate that stops, refuses and remembers calls."""
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -136,8 +135,3 @@ class GatedAws:
                 whole = b"".join(answer)
                 return [whole[: len(whole) // 2]]
         return answer
-
-
-def json_lines(text: str) -> list[dict[str, Any]]:
-    """Each line of a program's output, decoded."""
-    return [json.loads(line) for line in text.splitlines()]

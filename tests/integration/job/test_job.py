@@ -296,6 +296,7 @@ def test_every_line_is_json_and_metrics_are_in_the_embedded_format(system: Syste
     assert progress["run_id"] == run_id
 
 
+@pytest.mark.slow
 def test_hostile_files_are_records_and_the_job_ends_well(system: System, shared_data: Path) -> None:
     """Bombs, truncated and corrupt files, fuzzers' finds, formats of all kinds, among good images."""
     with (shared_data / "hostile" / "manifest.tsv").open(encoding="utf-8", newline="") as file:
