@@ -222,6 +222,31 @@ def test_a_ping_is_healthy_once_the_detector_is_loaded_and_while_it_works(
     assert [status for status, _ in answers] == [200]
 
 
+def test_the_server_works_on_one_shard_at_a_time(system: System) -> None:
+    run_id = system.plan(system.put_scenes(16), part_images=8, shard_images=8)
+    server, address = serve(system)
+    server.wait_until_said("server is ready")
+    system.gate.forget()
+    statuses: list[int] = []
+
+    def invoke(shard: int) -> threading.Thread:
+        body = {"run_id": run_id, "shard": shard}
+        thread = threading.Thread(target=lambda: statuses.append(call(f"{address}/invocations", body)[0]))
+        thread.start()
+        return thread
+
+    with system.gate.holding("/fruit/003.jpg"):
+        first = invoke(0)
+        system.gate.wait_for("/fruit/003.jpg")
+        second = invoke(1)
+        second.join(1)  # a server that did both at once would read its images now
+    first.join()
+    second.join()
+    assert statuses == [200, 200]
+    reads = [int(path[-7:-4]) for path in system.gate.paths("GET", "/fruit/")]
+    assert max(reads.index(n) for n in range(8)) < min(reads.index(n) for n in range(8, 16))
+
+
 def test_the_server_tells_requests_that_make_no_sense_from_runs_that_do_not_work(system: System) -> None:
     _, address = serve(system)
     url = f"{address}/invocations"
