@@ -52,7 +52,7 @@ def _publish_part(part: PartName) -> None:
         project=project,
         run_id=part.run_id,
         first=part.first,
-        created=summary.created,
+        tasks_created=summary.created,  # `created` is a name of logging's own
         replaced=summary.replaced,
         unchanged=summary.unchanged,
         verified=summary.verified,
