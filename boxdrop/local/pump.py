@@ -118,6 +118,8 @@ class Pump:
         self._stopping.set()
         self._web.shutdown()
         for function in self.functions.values():
+            function.ask_to_stop()
+        for function in self.functions.values():
             function.stop()
         log("pump", "stopped")
 
