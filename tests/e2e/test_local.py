@@ -92,7 +92,7 @@ def test_the_line_that_the_demo_prints_copies_one_more_image_and_its_task_has_bo
     aws_cli.run(line, tmp_path)
     row = system.tasked(f"{PROJECT}/one-more.jpg")
     task = system.label_studio.sdk.tasks.get(str(row.task_id))
-    assert task.predictions[0]["result"], "it has no boxes"
+    assert task.predictions[0].result, "it has no boxes"
 
 
 def test_the_browser_may_read_the_image(system: System) -> None:
