@@ -117,17 +117,22 @@ class Detector:
             self._embedded.move_to_end(prompts)
             return known
 
-    def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def preprocess(self, image: NDArray[np.uint8], reduction: int = 1) -> NDArray[np.float32]:
         """Make the model's input of one image.
 
         Args:
             image: uint8 [height, width, 3], red green blue, upright.
+            reduction: by how much it was decoded smaller, at most by what `reduction_for` allows.
 
         Returns:
             float32 [3, H, W] for `candidates`. H and W differ from image to image where the family keeps the
             aspect (``Preprocess.resize`` is ``short-edge``).
         """
-        return preprocess.prepare(image, self.bundle.preprocess)
+        return preprocess.prepare(image, self.bundle.preprocess, reduction)
+
+    def reduction_for(self, width: int, height: int) -> int:
+        """By how much, 1, 2, 4 or 8, an upright image may be decoded smaller for `preprocess`."""
+        return preprocess.reduction_for(width, height, self.bundle.preprocess)
 
     def candidates(
         self,

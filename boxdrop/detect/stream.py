@@ -367,14 +367,14 @@ class _Run(Generic[T]):
             data = fetched.result()
             del fetched
             with self.clock("decode"):
-                image = decode(data, self.stream.limits)
+                image = decode(data, self.stream.limits, self.stream.detector.reduction_for)
             del data
             work.size = (image.width, image.height)
             if self.stream.on_image is not None:
                 self.stream.on_image(work.item, image)
             self._room.take(work.number, 1)
             with self.clock("preprocess"):
-                pixels = self.stream.detector.preprocess(image.pixels)
+                pixels = self.stream.detector.preprocess(image.pixels, image.reduction)
             work.inputs.put(_Input(work, 0, pixels))
         except ImageError as error:
             work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))

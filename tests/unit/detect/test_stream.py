@@ -106,7 +106,7 @@ def test_an_answer_that_is_not_finite_is_the_fault_of_its_image_alone(toy: Calla
     assert (outcomes[2].reason, outcomes[2].width, outcomes[2].height) == ("detector", 8, 8)
 
 
-def shapes_by_height(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def shapes_by_height(image: NDArray[np.uint8], reduction: int) -> NDArray[np.float32]:
     return np.zeros((3, image.shape[0], 8), np.float32)
 
 
