@@ -36,7 +36,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 _LEAST_SIDE = 480
-"""Pixels that the longer side keeps for the people who look at thumbnails, however small the model's input."""
+"""Pixels that the longer side keeps for people who look at thumbnails, however small the model's input."""
 
 _SPARE = 1.5
 """Pixels in each direction, to one of the model's input, that an image keeps when it is decoded smaller."""

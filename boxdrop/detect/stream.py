@@ -27,6 +27,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from boxdrop.detect import tiles
 from boxdrop.detect.detector import Detector
 from boxdrop.detections import Detections
 from boxdrop.errors import BoxdropError, ImageError
@@ -179,11 +180,15 @@ class Stream(Generic[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Input(Generic[T]):
-    """One input of the model: an image, or a part of one."""
+    """One input of the model: view `number` of an image."""
 
     work: "_Work[T]"
     number: int
     pixels: NDArray[np.float32]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.work.views[self.number].size
 
 
 @dataclass(slots=True, eq=False)
@@ -194,14 +199,16 @@ class _Work(Generic[T]):
         number: place in the order of items.
         outcome: set once.
         inputs: its inputs as they are made, then None.
-        size: upright width and height in pixels, set before the first input is there.
+        views: what the model looks at, the whole image first; set before the first input is there.
+        found: what it saw in each, as far as there is an answer.
     """
 
     item: T
     number: int
     outcome: "Future[Outcome[T]]" = field(default_factory=Future)
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
-    size: tuple[int, int] = (0, 0)
+    views: tuple[tiles.View, ...] = ()
+    found: dict[int, Detections] = field(default_factory=dict)
 
     def finish(self, outcome: Outcome[T]) -> None:
         if not self.outcome.done():
@@ -210,6 +217,10 @@ class _Work(Generic[T]):
     def fail(self, error: BaseException) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+
+def _part(pixels: NDArray[np.uint8], view: tiles.View) -> NDArray[np.uint8]:
+    return pixels[view.top : view.bottom, view.left : view.right]
 
 
 _Answered = tuple[list[_Input[T]], list[NDArray[np.float32]]]
@@ -367,15 +378,17 @@ class _Run(Generic[T]):
             data = fetched.result()
             del fetched
             with self.clock("decode"):
-                image = decode(data, self.stream.limits, self.stream.detector.reduction_for)
+                image = decode(data, self.stream.limits, self._reduction_for)
             del data
-            work.size = (image.width, image.height)
+            work.views = self._views(image.width, image.height)
             if self.stream.on_image is not None:
                 self.stream.on_image(work.item, image)
-            self._room.take(work.number, 1)
-            with self.clock("preprocess"):
-                pixels = self.stream.detector.preprocess(image.pixels, image.reduction)
-            work.inputs.put(_Input(work, 0, pixels))
+            for number, view in enumerate(work.views):
+                self._room.take(work.number, 1)
+                with self.clock("preprocess"):
+                    part = image.pixels if number == 0 else _part(image.pixels, view)
+                    pixels = self.stream.detector.preprocess(part, image.reduction)
+                work.inputs.put(_Input(work, number, pixels))
         except ImageError as error:
             work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))
         except MemoryError:
@@ -388,6 +401,14 @@ class _Run(Generic[T]):
         finally:
             self._room.complete(work.number)
             work.inputs.put(None)
+
+    def _views(self, width: int, height: int) -> tuple[tiles.View, ...]:
+        return tiles.plan(width, height, self.stream.label_set.tiling, self.stream.detector.bundle.preprocess)
+
+    def _reduction_for(self, width: int, height: int) -> int:
+        if len(self._views(width, height)) > 1:  # tiles are there for the sake of every pixel
+            return 1
+        return self.stream.detector.reduction_for(width, height)
 
     def _detect(self) -> None:
         """In a thread of its own: gather batches of one shape and run the model."""
@@ -434,19 +455,23 @@ class _Run(Generic[T]):
                 self._fail(error)
 
     def _read(self, batch: Sequence[_Input[T]], answer: list[NDArray[np.float32]]) -> None:
-        sizes = [each.work.size for each in batch]
+        sizes = [each.size for each in batch]
         try:
             found = self.stream.detector.read(answer, sizes, self.stream.label_set)
         except BoxdropError as error:
             if len(batch) == 1:
                 work = batch[0].work
-                work.finish(Unusable(work.item, "detector", str(error), *work.size))
+                work.finish(Unusable(work.item, "detector", str(error), *work.views[0].size))
                 return
             for row, each in enumerate(batch):  # whose fault it is shows one by one
                 self._read([each], [output[row : row + 1] for output in answer])
             return
         for each, candidates in zip(batch, found, strict=True):
-            each.work.finish(Found(each.work.item, *each.work.size, candidates))
+            work = each.work
+            work.found[each.number] = candidates
+            if len(work.found) == len(work.views):
+                merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
+                work.finish(Found(work.item, *work.views[0].size, merged))
 
     def _fail(self, error: BaseException) -> None:
         """Everything that is not finished fails with this error."""

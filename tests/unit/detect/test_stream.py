@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from boxdrop.detect import Detector
 from boxdrop.detect.stream import Found, Outcome, Stream, Unusable
 from boxdrop.errors import ImageError
 from boxdrop.images import Image
-from boxdrop.labels import LabelSet
+from boxdrop.labels import LabelSet, Tiling
 
 LABELS = LabelSet.from_short_form("red, green, blue")
 
@@ -160,6 +161,40 @@ def test_the_same_items_make_the_same_batches_whoever_is_faster(
         list(Stream(toy_detector, LABELS, fetch, batch_size=3, workers=4, fetchers=4).outcomes(range(60)))
         histories.append(list(seen))
     assert all(history == histories[0] for history in histories)
+
+
+def test_tiles_and_the_whole_image_share_batches_and_their_boxes_one_image(
+    toy_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A red dot that fills a quarter of one tile: the toy sees nothing of it in the whole image."""
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[0:100, 400:500] = (255, 0, 0)
+    out = BytesIO()
+    Pillow.fromarray(pixels).save(out, "PNG")
+    batches: list[int] = []
+    infer = toy_detector.infer
+
+    def counted(batch: NDArray[np.float32], *rest: Any) -> list[NDArray[np.float32]]:
+        batches.append(len(batch))
+        return infer(batch, *rest)
+
+    monkeypatch.setattr(toy_detector, "infer", counted)
+    labels = replace(LABELS, tiling=Tiling("fixed", 200, 0.0))
+    stream: Stream[int] = Stream(toy_detector, labels, lambda _: out.getvalue(), batch_size=4)
+    first, second = stream.outcomes(range(2))
+    assert batches == [4, 4, 4, 2]  # of 2 × (1 + 6) views
+    for outcome in (first, second):
+        assert isinstance(outcome, Found)
+        shown = outcome.candidates.take(outcome.candidates.scores > 0.5)
+        assert shown.boxes.tolist() == [[400, 0, 500, 100]]
+
+
+def test_an_image_of_more_tiles_than_there_is_room_for_gets_through(toy_detector: Detector) -> None:
+    out = BytesIO()
+    Pillow.new("RGB", (64 * 12, 64 * 9), (255, 0, 0)).save(out, "PNG")
+    labels = replace(LABELS, tiling=Tiling("fixed", 64, 0.0))
+    stream: Stream[int] = Stream(toy_detector, labels, lambda _: out.getvalue(), batch_size=1, workers=3)
+    assert [outcome.item for outcome in stream.outcomes(range(5))] == list(range(5))
 
 
 def test_a_slow_reader_holds_back_the_fetching(toy_detector: Detector) -> None:
