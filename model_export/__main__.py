@@ -8,6 +8,8 @@ import click
 
 from boxdrop.errors import BoxdropError
 
+PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which imports what may not be installed
+
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.argument("source")
@@ -30,6 +32,13 @@ from boxdrop.errors import BoxdropError
     "lower.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the weights: fp32 answers as PyTorch does; int8 is for processors; fp16 for CUDA.",
+)
+@click.option(
     "--card",
     type=click.Path(path_type=Path),
     help="A model card (Markdown) to put into the bundle as README.md.",
@@ -47,6 +56,7 @@ def main(
     template: str | None,
     threshold: float | None,
     floor: float | None,
+    precision: str,
     card: Path | None,
     opset: int,
     threads: int | None,
@@ -81,7 +91,7 @@ def main(
             'pip install "boxdrop[export]"'
         ) from None
     try:
-        choices = Choices(name, revision, template, threshold, floor, card, opset, force, threads)
+        choices = Choices(name, revision, template, threshold, floor, card, precision, opset, force, threads)
         bundle = export(source, out, choices, say=lambda line: click.echo(line, err=True))
     except BoxdropError as error:
         raise click.ClickException(str(error)) from None

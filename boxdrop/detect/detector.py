@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from boxdrop.detect import postprocess, preprocess
-from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
+from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle, cpu_graph
 from boxdrop.detect.families import Family, Words, family_of
 from boxdrop.detections import (
     MAX_PER_LABEL,
@@ -75,6 +75,11 @@ class Detector:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         return cls(opened, provider, threads)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the image graph's outputs that `read` takes."""
+        return self._family.outputs
 
     def model_version(self, label_set: LabelSet) -> str:
         """``bundle-name@detection-digest``: changes exactly when the detector's answers may change."""
@@ -178,10 +183,20 @@ class Detector:
         Returns:
             the model's answer, for `read`; the first axis of each array counts the images.
         """
+        return self.ask(self._family.outputs, pixels, label_set, options)
+
+    def ask(
+        self,
+        outputs: Sequence[str],
+        pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        label_set: LabelSet,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Run the model for outputs of its image graph by name: all of them, pass after pass."""
         images = self._family.images(pixels)
         answer: list[NDArray[np.float32]] = []
         for words in self.embed(label_set):
-            answer += self._image_session.run(list(self._family.outputs), images | words.inputs, options)
+            answer += self._image_session.run(list(outputs), images | words.inputs, options)
         return answer
 
     def read(
@@ -302,6 +317,14 @@ class Detector:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         path = self.bundle.path / graph
+        rewritten = cpu_graph(graph)
+        if (
+            self._provider == "cpu"
+            and rewritten in self.bundle.files
+            and self.bundle.runtime == onnxruntime.__version__
+        ):
+            path = self.bundle.path / rewritten
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # its exception classes have no common base but this
