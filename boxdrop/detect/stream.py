@@ -149,6 +149,9 @@ class Stream(Generic[T]):
         self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.fetchers = fetchers or self.workers
+        # On a GPU, the next batch is copied there while this one is computed. On a processor one run takes
+        # all cores, and a second one would only take them away from it.
+        self.lanes = 2 if detector.provider == "cuda" else 1
         self.on_image = on_image
         self.clock = StageClock()
 
@@ -294,10 +297,10 @@ class _Run(Generic[T]):
         self.clock = stream.clock
         batch = stream.batch_size
         self._patience = _PATIENCE * batch
-        self._ahead = self._patience + batch + stream.workers + stream.fetchers
+        self._ahead = self._patience + (1 + stream.lanes) * batch + stream.workers + stream.fetchers
         # More than may lie in batches that are not full, so that the model always gets its next input.
         self._most_pending = _PATIENCE * batch
-        self._room = _Room(self._most_pending + batch + stream.workers)
+        self._room = _Room(self._most_pending + stream.lanes * batch + stream.workers)
         self._order: deque[_Work[T]] = deque()
         self._taken = 0
         self._lock = threading.Lock()  # of the order and the error
@@ -305,12 +308,13 @@ class _Run(Generic[T]):
         self._fetching = ThreadPoolExecutor(stream.fetchers, "boxdrop-fetch")
         self._preparing = ThreadPoolExecutor(stream.workers, "boxdrop-prepare")
         self._works: SimpleQueue[_Work[T] | None] = SimpleQueue()
+        self._gathered: Queue[list[_Input[T]] | None] = Queue(1)
         self._answers: Queue[_Answered[T] | None] = Queue(_BATCHES_WAITING)
         self._stopping = threading.Event()
         self._call_off = onnxruntime.RunOptions()
         self._threads = [
-            threading.Thread(target=self._detect, name="boxdrop-detect", daemon=True),
-            threading.Thread(target=self._postprocess, name="boxdrop-postprocess", daemon=True),
+            threading.Thread(target=work, name=f"boxdrop-{work.__name__.strip('_')}", daemon=True)
+            for work in (self._gather, *[self._detect] * stream.lanes, self._postprocess)
         ]
 
     def __enter__(self) -> "_Run[T]":
@@ -410,8 +414,8 @@ class _Run(Generic[T]):
             return 1
         return self.stream.detector.reduction_for(width, height)
 
-    def _detect(self) -> None:
-        """In a thread of its own: gather batches of one shape and run the model."""
+    def _gather(self) -> None:
+        """In a thread of its own: make batches of one shape, in an order that depends on the items alone."""
         batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # the one begun first comes first
         try:
             for work in iter(self._works.get, None):
@@ -419,40 +423,49 @@ class _Run(Generic[T]):
                     batch = batches.setdefault(ready.pixels.shape, [])
                     batch.append(ready)
                     if len(batch) == self.stream.batch_size:
-                        self._infer(batches.pop(ready.pixels.shape))
+                        self._gathered.put(batches.pop(ready.pixels.shape))
                     elif sum(map(len, batches.values())) > self._most_pending:
-                        self._infer(batches.pop(next(iter(batches))))
+                        self._gathered.put(batches.pop(next(iter(batches))))
                 while batches and self._begun(batches) <= work.number - self._patience:
-                    self._infer(batches.pop(next(iter(batches))))
+                    self._gathered.put(batches.pop(next(iter(batches))))
             for batch in batches.values():
-                self._infer(batch)
-        except BaseException as error:
-            self._fail(error)
+                self._gathered.put(batch)
         finally:
-            self._answers.put(None)
+            for _ in range(self.stream.lanes):
+                self._gathered.put(None)
 
     @staticmethod
     def _begun(batches: dict[tuple[int, ...], list[_Input[T]]]) -> int:
         return next(iter(batches.values()))[0].work.number
 
-    def _infer(self, batch: list[_Input[T]]) -> None:
-        if self._stopping.is_set():
-            return
-        with self.clock("detect"):
-            pixels = np.stack([each.pixels for each in batch])
-            answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
-        for each in batch:
-            self._room.give_back(each.work.number)
-        self._answers.put((batch, answer))
+    def _detect(self) -> None:
+        """In a thread of each lane: run the model."""
+        for batch in iter(self._gathered.get, None):
+            if self._stopping.is_set():
+                continue
+            try:
+                with self.clock("detect"):
+                    pixels = (
+                        np.stack([each.pixels for each in batch]) if len(batch) > 1 else batch[0].pixels[None]
+                    )
+                    answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
+            except BaseException as error:
+                self._fail(error)
+                continue
+            for each in batch:
+                self._room.give_back(each.work.number)
+            self._answers.put((batch, answer))
+        self._answers.put(None)
 
     def _postprocess(self) -> None:
         """In a thread of its own: from the model's answers to outcomes."""
-        for batch, answer in iter(self._answers.get, None):
-            try:
-                with self.clock("postprocess"):
-                    self._read(batch, answer)
-            except BaseException as error:
-                self._fail(error)
+        for _ in range(self.stream.lanes):
+            for batch, answer in iter(self._answers.get, None):
+                try:
+                    with self.clock("postprocess"):
+                        self._read(batch, answer)
+                except BaseException as error:
+                    self._fail(error)
 
     def _read(self, batch: Sequence[_Input[T]], answer: list[NDArray[np.float32]]) -> None:
         sizes = [each.size for each in batch]

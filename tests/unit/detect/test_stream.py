@@ -218,7 +218,7 @@ def test_a_slow_reader_holds_back_the_fetching(toy_detector: Detector) -> None:
     for _ in range(10):
         next(outcomes)
     outcomes.close()
-    assert len(taken) <= 10 + 2 * (2 * 2 + 2 + 2 + 3)
+    assert len(taken) <= 10 + 2 * (2 * 2 + 2 * 2 + 2 + 3)
     assert len(fetched) <= len(taken)
     assert no_threads_left()
 
@@ -339,6 +339,18 @@ def test_the_work_of_each_stage_is_counted(toy_detector: Detector) -> None:
         "fetch", "decode", "thumbnail", "preprocess", "detect", "postprocess",
     }  # fmt: skip
     assert all(seconds >= 0 for seconds in stream.clock.seconds.values())
+
+
+def test_two_lanes_answer_as_one_does(toy_detector: Detector) -> None:
+    """On a GPU two batches are under way at a time; the lanes know nothing of GPUs."""
+    one: Stream[int] = Stream(toy_detector, LABELS, png, batch_size=2)
+    two: Stream[int] = Stream(toy_detector, LABELS, png, batch_size=2)
+    assert one.lanes == 1
+    two.lanes = 2
+    assert [rows(outcome) for outcome in two.outcomes(range(41))] == [
+        rows(outcome) for outcome in one.outcomes(range(41))
+    ]
+    assert no_threads_left()
 
 
 def test_an_empty_stream_ends(toy_detector: Detector) -> None:
