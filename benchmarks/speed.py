@@ -81,7 +81,8 @@ def show(title: str, timings: dict[str, list[Stopwatch]], base: str) -> None:
     """Print medians, spreads, and ratios to `base`, the spread from each round's own."""
     click.echo(f"{title}: seconds an image; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     click.echo(
-        f"{'':16s}{'median':>9s}{'least':>9s}{'most':>9s}{'times faster':>16s}{'from':>8s}{'to':>8s}{'processor s':>13s}{'times less':>12s}"
+        f"{'':16s}{'median':>9s}{'least':>9s}{'most':>9s}{'times faster':>16s}{'from':>8s}{'to':>8s}"
+        f"{'processor s':>13s}{'times less':>12s}"
     )
     least = statistics.median(watch.wall for watch in timings[base])
     cheapest = statistics.median(watch.work for watch in timings[base])
