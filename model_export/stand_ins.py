@@ -46,7 +46,7 @@ TINY["grounding-dino"] = {
     "backbone_config": {
         "model_type": "swin",
         "embed_dim": 16,
-        "depths": [2, 2, 2],
+        "depths": [2, 1, 1],
         "num_heads": [1, 2, 4],
         "window_size": 7,
         "out_indices": [1, 2, 3],

@@ -39,7 +39,7 @@ def candidates_of(
     owners = np.asarray(prompt_labels)
     best = np.zeros((len(rows), int(owners.max()) + 1), np.float32)
     winners = np.zeros(best.shape, np.int64)
-    for owner in range(best.shape[1]):
+    for owner in np.unique(owners):  # the labels of one pass of several
         prompts = np.flatnonzero(owners == owner)
         of_label = scores[np.ix_(rows, prompts)]
         choice = of_label.argmax(axis=1)

@@ -33,7 +33,7 @@ from model_export.errors import ExportError
 from model_export.families.attention import attend, linear, sample
 from model_export.families.loading import colour, load_model
 from model_export.graphs import Graph
-from model_export.reference import Reference
+from model_export.reference import NOWHERE, Reference
 from model_export.source import Origin
 
 _MODELS: Final = {
@@ -202,6 +202,8 @@ class GroundingDino:
         best = by_prompt.max(dim=1)
         logits = outputs.enc_outputs_class[0].amax(dim=-1)
         places = self._places(*inputs["pixel_values"].shape[2:])
+        chosen = logits.topk(self.model.config.num_queries).indices
+        proper = outputs.enc_outputs_coord_logits[0].isfinite().all(dim=-1)
         return Reference(
             pixels=inputs["pixel_values"][0].numpy(),
             scores=by_prompt.numpy(),
@@ -210,7 +212,7 @@ class GroundingDino:
             boxes=found["boxes"].numpy(),
             places=places.numpy(),
             place_logits=logits.numpy(),
-            chosen=places[logits.topk(self.model.config.num_queries).indices].numpy(),
+            chosen=torch.where(proper, places, NOWHERE)[chosen].numpy(),
         )
 
     def _places(self, height: int, width: int) -> Tensor:
@@ -349,7 +351,7 @@ class _Queries:
     Attributes:
         logits: [B, N], of all places.
         places: int [B, N], their names.
-        chosen: int [B, Q], names of those taken.
+        chosen: int [B, Q], names of those taken; `NOWHERE` at the image's edge.
         states: [B, Q, D].
         references: [B, Q, 4], cxcywh, 0 to 1.
         real: [B, Q, 1], 1.0 unless taken from outside the image.
@@ -671,7 +673,8 @@ def _propose(
     states = core.query_position_embeddings.weight[None].expand(features.shape[0], -1, -1)
     places = torch.cat([_names(number, *level.size) for number, level in enumerate(levels)])
     places = places[None].expand(features.shape[0], -1)
-    return _Queries(logits, places, torch.gather(places, 1, chosen), states, references, gather(real))
+    names = torch.where(usable[..., 0] > 0, torch.gather(places, 1, chosen), NOWHERE)
+    return _Queries(logits, places, names, states, references, gather(real))
 
 
 def _decode(

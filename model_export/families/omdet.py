@@ -24,7 +24,7 @@ from model_export.errors import ExportError
 from model_export.families.attention import attend, sample
 from model_export.families.loading import colour, load_model
 from model_export.graphs import Graph
-from model_export.reference import Reference
+from model_export.reference import NOWHERE, Reference
 from model_export.source import Origin
 
 
@@ -204,7 +204,9 @@ class OmDet:
             decoder._get_decoder_input(features, tuple(sizes), embedded)
         finally:
             torch.topk = topk
-        return kept[0][0], topk(kept[0][0], decoder.num_queries).indices
+        chosen = topk(kept[0][0], decoder.num_queries).indices
+        _, proper = decoder.generate_anchors(tuple(sizes))
+        return kept[0][0], torch.where(proper[0, chosen, 0], chosen, NOWHERE)
 
 
 def _heads(model: Any) -> Iterator[Tensor]:
@@ -297,7 +299,8 @@ class _ImageSide(torch.nn.Module):
             from_here = torch.log(boxes.clamp(min=1e-5) / (1 - boxes).clamp(min=1e-5))
             boxes = (decoder.decoder_bbox_head[number](embedded) + from_here).sigmoid()
         places = torch.arange(features.shape[1])[None].expand(batch, -1)
-        return self._logits(embedded, scoring), boxes, logits, places, chosen
+        names = torch.where(proper[..., 0] > 0, chosen, NOWHERE)
+        return self._logits(embedded, scoring), boxes, logits, places, names
 
     def _logits(self, states: Tensor, words: Tensor) -> Tensor:
         if self.cosine:
