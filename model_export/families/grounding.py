@@ -233,15 +233,16 @@ class GroundingDino:
 
 
 def _heads(model: Any) -> Iterator[Tensor]:
-    """What chooses and writes boxes: the decoder but for what it reads of the image, and where points are
-    sampled."""
+    """What chooses and writes boxes, where points are sampled, and the words, of which there are few."""
     core = model.model
     modules = [core.enc_output, core.encoder_output_bbox_embed, *model.bbox_embed, core.decoder.bbox_embed]
     modules.append(core.decoder.reference_points_head)
     modules += [layer.deformable_layer.self_attn.sampling_offsets for layer in core.encoder.layers]
+    modules += [layer.text_enhancer_layer for layer in core.encoder.layers]
+    modules += [layer.fusion_layer for layer in core.encoder.layers]
     for module in modules:
         yield from module.parameters()
-    for layer in core.decoder.layers:
+    for layer in core.decoder.layers:  # but for what it reads of the image
         values = {id(weights) for weights in layer.encoder_attn.value_proj.parameters()}
         yield from (weights for weights in layer.parameters() if id(weights) not in values)
 
