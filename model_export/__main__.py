@@ -24,8 +24,8 @@ PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which import
 @click.option(
     "--threshold",
     type=float,
-    help="Lowest score shown where a label sets none. Default: transformers', 0.1 for OWL, 0.25 for Grounding "
-    "DINO, 0.3 for OmDet-Turbo.",
+    help="Lowest score shown where a label sets none. Default: transformers', 0.1 for OWL, 0.25 for "
+    "Grounding DINO, 0.3 for OmDet-Turbo.",
 )
 @click.option(
     "--floor",
