@@ -1,9 +1,13 @@
 """What transformers itself answers for one image: the truth that a bundle is compared with."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+NOWHERE: Final = -1
+"""Name of the places at the edge, see `Reference`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,9 @@ class Reference:
         places: int64 [places], of families that choose their N boxes among many places: names of all places,
             the same whatever else is in a batch. None for the others.
         place_logits: float32 [places], their scores before the choice.
-        chosen: int64 [N], names of the places chosen, in order.
+        chosen: int64 [N], names of the places chosen, in order; `NOWHERE` for those at the edge, where no
+            box can
+            start: they are all alike, and may be taken for one another.
     """
 
     pixels: NDArray[np.float32]

@@ -30,9 +30,10 @@ from transformers.models.grounding_dino.modeling_grounding_dino import build_lab
 from boxdrop.detect.bundle import Preprocess, Text
 from boxdrop.detect.families.grounding import blocks
 from model_export.errors import ExportError
+from model_export.families.attention import attend, linear, sample
 from model_export.families.loading import colour, load_model
 from model_export.graphs import Graph
-from model_export.reference import Reference
+from model_export.reference import NOWHERE, Reference
 from model_export.source import Origin
 
 _MODELS: Final = {
@@ -201,6 +202,8 @@ class GroundingDino:
         best = by_prompt.max(dim=1)
         logits = outputs.enc_outputs_class[0].amax(dim=-1)
         places = self._places(*inputs["pixel_values"].shape[2:])
+        chosen = logits.topk(self.model.config.num_queries).indices
+        proper = outputs.enc_outputs_coord_logits[0].isfinite().all(dim=-1)
         return Reference(
             pixels=inputs["pixel_values"][0].numpy(),
             scores=by_prompt.numpy(),
@@ -209,7 +212,7 @@ class GroundingDino:
             boxes=found["boxes"].numpy(),
             places=places.numpy(),
             place_logits=logits.numpy(),
-            chosen=places[logits.topk(self.model.config.num_queries).indices].numpy(),
+            chosen=torch.where(proper, places, NOWHERE)[chosen].numpy(),
         )
 
     def _places(self, height: int, width: int) -> Tensor:
@@ -230,15 +233,16 @@ class GroundingDino:
 
 
 def _heads(model: Any) -> Iterator[Tensor]:
-    """What chooses and writes boxes: the decoder but for what it reads of the image, and where points are
-    sampled."""
+    """What chooses and writes boxes, where points are sampled, and the words, of which there are few."""
     core = model.model
     modules = [core.enc_output, core.encoder_output_bbox_embed, *model.bbox_embed, core.decoder.bbox_embed]
     modules.append(core.decoder.reference_points_head)
     modules += [layer.deformable_layer.self_attn.sampling_offsets for layer in core.encoder.layers]
+    modules += [layer.text_enhancer_layer for layer in core.encoder.layers]
+    modules += [layer.fusion_layer for layer in core.encoder.layers]
     for module in modules:
         yield from module.parameters()
-    for layer in core.decoder.layers:
+    for layer in core.decoder.layers:  # but for what it reads of the image
         values = {id(weights) for weights in layer.encoder_attn.value_proj.parameters()}
         yield from (weights for weights in layer.parameters() if id(weights) not in values)
 
@@ -337,6 +341,10 @@ class _Level:
         return torch.stack([inside[:, 1] / width, inside[:, 0] / height], dim=-1)
 
 
+def _sizes(levels: list[_Level]) -> list[tuple[Any, Any]]:
+    return [level.size for level in levels]
+
+
 @dataclass(slots=True)
 class _Queries:
     """The best places, from which the decoder starts.
@@ -344,7 +352,7 @@ class _Queries:
     Attributes:
         logits: [B, N], of all places.
         places: int [B, N], their names.
-        chosen: int [B, Q], names of those taken.
+        chosen: int [B, Q], names of those taken; `NOWHERE` at the image's edge.
         states: [B, Q, D].
         references: [B, Q, 4], cxcywh, 0 to 1.
         real: [B, Q, 1], 1.0 unless taken from outside the image.
@@ -501,12 +509,12 @@ def _window_attention(attention: Any, windows: Tensor, mask: Tensor | None) -> T
     def split(projected: Tensor) -> Tensor:
         return projected.reshape(-1, area, heads, width).transpose(1, 2)
 
-    query = split(_linear(attention.q_proj, windows)) * attention.scaling
-    key, value = split(_linear(attention.k_proj, windows)), split(_linear(attention.v_proj, windows))
+    query = split(linear(attention.q_proj, windows)) * attention.scaling
+    key, value = split(linear(attention.k_proj, windows)), split(linear(attention.v_proj, windows))
     bias = attention.relative_position_bias()
     weights = query @ key.transpose(2, 3) + (bias if mask is None else bias + mask)
     attended = weights.softmax(dim=-1) @ value
-    return _linear(attention.o_proj, attended.transpose(1, 2).reshape(-1, area, heads * width))
+    return linear(attention.o_proj, attended.transpose(1, 2).reshape(-1, area, heads * width))
 
 
 def _sines(positions: Tensor, dimensions: int, temperature: float = 10000) -> Tensor:
@@ -606,26 +614,6 @@ def _fuse(layer: Any, features: Tensor, words: Tensor, hidden: Tensor) -> tuple[
     return features + changed, words + layer.text_param * reworded
 
 
-def _attend(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    heads, width = attention.num_attention_heads, attention.attention_head_size
-
-    def split(projected: Tensor) -> Tensor:
-        return projected.reshape(projected.shape[0], projected.shape[1], heads, width).transpose(1, 2)
-
-    query, key = split(attention.query(queries)), split(attention.key(keys))
-    weights = (query @ key.transpose(2, 3)) / math.sqrt(width)
-    if mask is not None:
-        weights = weights + mask
-    attended = weights.softmax(dim=-1) @ split(attention.value(values))
-    return attention.out_proj(attended.transpose(1, 2).flatten(2))
-
-
-def _linear(module: torch.nn.Linear, values: Tensor) -> Tensor:
-    """A linear layer over all rows at once: becomes one node, bias and all, where three axes become two."""
-    rows = functional.linear(values.reshape(-1, values.shape[-1]), module.weight, module.bias)
-    return rows.reshape(*values.shape[:-1], module.out_features)
-
-
 def _feed_forward(layer: Any, activation: Any, values: Tensor) -> Tensor:
     rows = values.reshape(-1, values.shape[-1])
     rows = functional.linear(rows, layer.fc1.weight, layer.fc1.bias)
@@ -635,55 +623,16 @@ def _feed_forward(layer: Any, activation: Any, values: Tensor) -> Tensor:
 
 def _enhance(layer: Any, words: Tensor, positions: Tensor, between: Tensor) -> Tensor:
     placed = words + positions
-    words = layer.layer_norm_before(words + _attend(layer.self_attn, placed, placed, words, between))
+    words = layer.layer_norm_before(words + attend(layer.self_attn, placed, placed, words, between))
     return layer.layer_norm_after(words + _feed_forward(layer, layer.activation, words))
 
 
 def _deformable_layer(
     layer: Any, features: Tensor, positions: Tensor, references: Tensor, levels: list[_Level], real: Tensor
 ) -> Tensor:
-    moved = _sample(layer.self_attn, features + positions, features, references, levels, real)
+    moved = sample(layer.self_attn, features + positions, features, references, _sizes(levels), real)
     features = layer.self_attn_layer_norm(features + moved)
     return layer.final_layer_norm(features + _feed_forward(layer, layer.activation_fn, features))
-
-
-def _sample(
-    attention: Any, queries: Tensor, features: Tensor, references: Tensor, levels: list[_Level], real: Tensor
-) -> Tensor:
-    """Deformable attention: every query looks at a few points of each level.
-
-    Args:
-        attention: transformers' module.
-        queries: [B, Q, D].
-        features: [B, N, D], all levels one after the other.
-        references: [B, Q, levels, 2] or [B, Q, levels, 4], 0 to 1 of the canvas.
-        levels: sizes.
-        real: [B, N, 1].
-    """
-    heads, points, count = attention.n_heads, attention.n_points, attention.n_levels
-    batch, width = queries.shape[0], attention.d_model // attention.n_heads
-    values = (_linear(attention.value_proj, features) * real).transpose(1, 2)  # [B, D, N]
-    offsets = _linear(attention.sampling_offsets, queries).reshape(batch, -1, heads, count, points, 2)
-    weights = _linear(attention.attention_weights, queries).reshape(batch, -1, heads, count * points)
-    weights = weights.softmax(dim=-1).transpose(1, 2).reshape(batch * heads, 1, -1, count, points)
-    mixed: Any = 0  # [B · heads, width, Q]; level by level, for all points at once are a third of a gigabyte
-    start: Any = 0
-    for number, level in enumerate(levels):
-        height, across = level.size
-        stop = start + height * across
-        picture = values[:, :, start:stop].reshape(batch * heads, width, height, across)
-        start = stop
-        near = references[:, :, None, number, None]  # [B, Q, 1, 1, 2 or 4]
-        offset = offsets[:, :, :, number]  # [B, Q, heads, points, 2]
-        if references.shape[-1] == 2:
-            scale = torch.stack([torch.as_tensor(across), torch.as_tensor(height)]).to(offset.dtype)
-            places = near + offset / scale
-        else:
-            places = near[..., :2] + offset / points * near[..., 2:] * 0.5
-        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # [B · heads, Q, points, 2]
-        sampled = functional.grid_sample(picture, grid, align_corners=False)
-        mixed = mixed + (sampled * weights[:, :, :, number]).sum(dim=-1)
-    return _linear(attention.output_proj, mixed.reshape(batch, heads * width, -1).transpose(1, 2))
 
 
 def _contrast(head: Any, states: Tensor, words: Tensor) -> Tensor:
@@ -725,7 +674,8 @@ def _propose(
     states = core.query_position_embeddings.weight[None].expand(features.shape[0], -1, -1)
     places = torch.cat([_names(number, *level.size) for number, level in enumerate(levels)])
     places = places[None].expand(features.shape[0], -1)
-    return _Queries(logits, places, torch.gather(places, 1, chosen), states, references, gather(real))
+    names = torch.where(usable[..., 0] > 0, torch.gather(places, 1, chosen), NOWHERE)
+    return _Queries(logits, places, names, states, references, gather(real))
 
 
 def _decode(
@@ -745,11 +695,11 @@ def _decode(
     for number, layer in enumerate(decoder.layers):
         place = decoder.reference_points_head(_sines(references, dimensions // 2))
         placed = states + place
-        states = layer.self_attn_layer_norm(states + _attend(layer.self_attn, placed, placed, states, None))
-        read = _attend(layer.encoder_attn_text, states + place, words, words, None)
+        states = layer.self_attn_layer_norm(states + attend(layer.self_attn, placed, placed, states, None))
+        read = attend(layer.encoder_attn_text, states + place, words, words, None)
         states = layer.encoder_attn_text_layer_norm(states + read)
         on_canvas = references[:, :, None] * quadrupled
-        seen = _sample(layer.encoder_attn, states + place, features, on_canvas, levels, real)
+        seen = sample(layer.encoder_attn, states + place, features, on_canvas, _sizes(levels), real)
         states = layer.encoder_attn_layer_norm(states + seen)
         states = layer.final_layer_norm(states + _feed_forward(layer, layer.activation_fn, states))
         bounded = torch.clamp(references, 1e-5, 1 - 1e-5)
