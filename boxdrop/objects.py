@@ -1,6 +1,6 @@
 """Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -108,13 +108,44 @@ class Bucket:
         except BotoCoreError as error:
             raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
 
-    def create(self, key: str, body: bytes, content_type: str = "application/json") -> Put:
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        """The metadata that an object was written with, as it is now; None if there is no such object.
+
+        Raises:
+            BoxdropError: the bucket is not there, or the object may not be read.
+        """
+        try:
+            answer = self._s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return None
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be looked up: {_sentence(error)}") from None
+        except BotoCoreError as error:
+            raise BoxdropError(f"s3://{self.name}/{key} cannot be looked up: {_sentence(error)}") from None
+        found: Mapping[str, str] = answer.get("Metadata", {})
+        return found
+
+    def create(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/json",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Put:
         """Write an object if there is none of this key (``If-None-Match: *``).
 
         Raises:
             BoxdropError: it may not be written.
         """
-        return self._put(key, body, content_type, IfNoneMatch="*")
+        return self._put(key, body, content_type, IfNoneMatch="*", Metadata=dict(metadata or {}))
+
+    def put(self, key: str, body: bytes, content_type: str = "application/json") -> None:
+        """Write an object, whatever is there.
+
+        Raises:
+            BoxdropError: it may not be written.
+        """
+        self._put(key, body, content_type)
 
     def replace(self, key: str, body: bytes, etag: str, content_type: str = "application/json") -> Put:
         """Write an object if it is still the one that was read (``If-Match``); also refused if it is gone.
@@ -124,7 +155,7 @@ class Bucket:
         """
         return self._put(key, body, content_type, IfMatch=etag)
 
-    def _put(self, key: str, body: bytes, content_type: str, **condition: str) -> Put:
+    def _put(self, key: str, body: bytes, content_type: str, **condition: Any) -> Put:
         try:
             self._s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition)
         except ClientError as error:
