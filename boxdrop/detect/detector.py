@@ -144,17 +144,55 @@ class Detector:
             raise ValueError(f"{len(pixels)} images but {len(sizes)} sizes")
         if not len(pixels):
             return []
+        return self.read(self.infer(pixels, label_set), sizes, label_set, nms_iou, limit, floor)
+
+    def infer(
+        self,
+        pixels: NDArray[np.float32],
+        label_set: LabelSet,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Run the model: the part of `candidates` that takes the time, all cores, or the GPU.
+
+        Args:
+            pixels: float32 [B, 3, H, W], of `preprocess`.
+            label_set: what to look for.
+            options: lets another thread call the run off, by ``options.terminate = True``.
+
+        Returns:
+            the model's answer, for `read`; the first axis of each array counts the images.
+        """
         feed = {"pixel_values": pixels, "query_embeds": self.embed(label_set)}
-        outputs = self._image_session.run(list(self._family.outputs), feed)
+        answer: list[NDArray[np.float32]] = self._image_session.run(list(self._family.outputs), feed, options)
+        return answer
+
+    def read(
+        self,
+        answer: list[NDArray[np.float32]],
+        sizes: Sequence[tuple[int, int]],
+        label_set: LabelSet,
+        nms_iou: float = NMS_IOU,
+        limit: int = MAX_PER_LABEL,
+        floor: float | None = None,
+    ) -> list[Detections]:
+        """Read the model's answer: the part of `candidates` that may run beside the model's next run.
+
+        Args:
+            answer: what `infer` returned.
+            sizes, label_set, nms_iou, limit, floor: see `candidates`.
+
+        Raises:
+            BoxdropError: the answer for an image is not finite; says which.
+        """
         for number in range(len(sizes)):
-            if not all(np.isfinite(output[number]).all() for output in outputs):
+            if not all(np.isfinite(output[number]).all() for output in answer):
                 raise BoxdropError(
                     f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
                     "are not "
                     "finite; its graph or this runtime is broken: export the bundle again, or use "
                     "another provider"
                 )
-        scores, boxes = self._family.decode(outputs, np.array(sizes, np.int64))
+        scores, boxes = self._family.decode(answer, np.array(sizes, np.int64))
         lowest = self.bundle.defaults.floor if floor is None else floor
         owners = label_set.prompt_labels
         found = []
