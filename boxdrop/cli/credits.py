@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import system_option
+from boxdrop.cli.system import open_system, system_option
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--format", type=click.Choice(["markdown", "html"]), help="Default: by --out's ending, else markdown.")
+@click.option(
+    "--format", type=click.Choice(["markdown", "html"]), help="Default: by --out's ending, else markdown."
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file. Default: print it.")
 @system_option
-def credits(project: str, format: str | None, out: Path | None, system: str | None) -> None:  # noqa: A001
+def credits(project: str, format: str | None, out: Path | None, system: str | None) -> None:
     """Make a page that credits the creators of PROJECT's images: a project, a folder, or s3://bucket/prefix.
 
     \b
@@ -56,11 +58,7 @@ def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":
     elif folder.is_dir():
         raise BoxdropError(f"{folder}: no {SOURCES} here: its images were not retrieved by boxdrop")
     else:
-        from boxdrop.system import find_system
-
-        found = find_system(system)
-        found.enter()
-        bucket, prefix = found.image_bucket, project
+        bucket, prefix = open_system(system).image_bucket, project
     key = f"{prefix.strip('/')}/{SOURCES}"
     stored = Bucket(bucket).get(key)
     if stored is None:

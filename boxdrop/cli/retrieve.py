@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from boxdrop.cli.system import system_option
+from boxdrop.cli.system import open_system, system_option
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -78,16 +78,16 @@ def source_options(command: F) -> F:
             default=OPENVERSE,
             show_default=True,
             metavar="SOURCE",
-            help="openverse; commons (Wikimedia Commons); a list of addresses: FILE.csv, .tsv or .txt; or your own archive, "
-            "ranked by the caption with the detector: a folder or s3://bucket/prefix.",
+            help="openverse; commons (Wikimedia Commons); a list of addresses: FILE.csv, .tsv or .txt; or "
+            "your own archive, ranked by the caption with the detector: a folder or s3://bucket/prefix.",
         ),
         click.option(
             "--license",
             "licenses",
             multiple=True,
             metavar="CODES",
-            help="Licences to take: open (the default: CC0, public domain, BY, BY-SA), non-commercial, no-derivatives, "
-            "unknown, any, or codes such as by-nc-sa; several with commas.",
+            help="Licences to take: open (the default: CC0, public domain, BY, BY-SA), non-commercial, "
+            "no-derivatives, unknown, any, or codes such as by-nc-sa; several with commas.",
         ),
         click.option("--collection", "collections", multiple=True, help="Openverse only: flickr, met, …"),
         click.option("--extension", "extensions", multiple=True, help="Openverse only: jpg, png, …"),
@@ -107,13 +107,16 @@ def source_options(command: F) -> F:
         ),
         click.option("--near-duplicates", is_flag=True, help="Keep the same picture in other sizes, too."),
         click.option(
-            "--noai", is_flag=True, help="Take also what its server marks as not for machine learning (X-Robots-Tag)."
+            "--noai",
+            is_flag=True,
+            help="Take also what its server marks as not for machine learning (X-Robots-Tag).",
         ),
         click.option(
             "--contact",
             envvar="BOXDROP_CONTACT",
             default="",
-            help="Your mail address or page, told to the servers; Wikimedia asks for it. Default: $BOXDROP_CONTACT.",
+            help="Your mail address or page, told to the servers; Wikimedia asks for it. "
+            "Default: $BOXDROP_CONTACT.",
         ),
         click.option(
             "--allow-network",
@@ -121,7 +124,8 @@ def source_options(command: F) -> F:
             multiple=True,
             envvar="BOXDROP_ALLOW_NETWORKS",
             metavar="NETWORK",
-            help="Allow addresses that are not of the public internet, for a collection of your own: 10.1.0.0/16.",
+            help="Allow addresses that are not of the public internet, for a collection of your own: "
+            "10.1.0.0/16. Default: $BOXDROP_ALLOW_NETWORKS.",
         ),
         click.option(
             "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at once."
@@ -135,7 +139,9 @@ def source_options(command: F) -> F:
             help="Seconds between two downloads from one server.",
         ),
         click.option(
-            "--detector", metavar="BUNDLE", help="Own archive only: the detector that ranks. Default: the demo one."
+            "--detector",
+            metavar="BUNDLE",
+            help="Own archive only: the detector that ranks. Default: the demo one.",
         ),
         click.option(
             "--threshold",
@@ -156,10 +162,14 @@ def source_options(command: F) -> F:
 @click.option(
     "--into",
     metavar="DIR|s3://…",
-    help="Where the images go: a folder, or a prefix of a bucket. Default: a folder named after the caption, here.",
+    help="Where the images go: a folder, or a prefix of a bucket. Default: a folder named after the caption.",
 )
-@click.option("--project", help="Instead of --into: this project of the system, whose pipeline takes the images up.")
-@click.option("-n", "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images wanted.")
+@click.option(
+    "--project", help="Instead of --into: this project of the system, whose pipeline takes the images up."
+)
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images wanted."
+)
 @system_option
 @source_options
 def retrieve(
@@ -224,7 +234,9 @@ def retrieve_into(
         )
         try:
             source = _source(web, caption, licenses, wishes, count, say)
-            say(f"Looking for “{caption}” in {source.name}" if caption else f"Taking what {source.name} lists")
+            say(
+                f"Looking for “{caption}” in {source.name}" if caption else f"Taking what {source.name} lists"
+            )
             return Retrieval(
                 source,
                 destination,
@@ -250,11 +262,10 @@ def project_destination(image_bucket: str, project: str) -> "Destination":
 
 def report(console: "Console", summary: "Summary", wanted: int) -> None:
     """Print what came of a retrieval, and what to do about what is missing."""
-    console.print(
-        f"{summary.kept:,} new images ({summary.bytes / 1e6:,.1f} MB in {summary.seconds:.1f} s), {summary.images:,} in all, "
-        f"in {summary.destination}",
-        highlight=False,
-        markup=False,
+    _say(
+        console,
+        f"{summary.kept:,} new images ({summary.bytes / 1e6:,.1f} MB in {summary.seconds:.1f} s), "
+        f"{summary.images:,} in all, in {summary.destination}",
     )
     left_out = {
         "settled by an earlier run": summary.settled_before,
@@ -264,21 +275,22 @@ def report(console: "Console", summary: "Summary", wanted: int) -> None:
     } | {f"not to be used: {reason}": count for reason, count in sorted(summary.failures.items())}
     for what, count in left_out.items():
         if count:
-            console.print(f"  {count:,} {what}", highlight=False, markup=False)
+            _say(console, f"  {count:,} {what}")
     if summary.other_licenses:
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.other_licenses.items()))
-        console.print(
-            f"  {sum(summary.other_licenses.values()):,} under other licences ({names}); --license takes them",
-            highlight=False,
-            markup=False,
-        )
+        total = sum(summary.other_licenses.values())
+        _say(console, f"  {total:,} under other licences ({names}); --license takes them")
     if summary.images < wanted and summary.exhausted:
-        console.print(
-            f"The collection has no more: {summary.images:,} of {wanted:,} wanted. Try other words, or --from another.",
+        _say(
+            console,
+            f"The collection has no more: {summary.images:,} of {wanted:,} wanted. Try other words, or "
+            "--from another.",
             style="yellow",
-            highlight=False,
-            markup=False,
         )
+
+
+def _say(console: "Console", text: str, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False)
 
 
 def _source(
@@ -289,6 +301,7 @@ def _source(
     count: int,
     say: Callable[[str], None],
 ) -> "CandidateSource":
+    """The collection that ``--from`` names."""
     if wishes.source == OPENVERSE:
         from boxdrop.retrieve import openverse
 
@@ -312,7 +325,34 @@ def _source(
         from boxdrop.retrieve.listing import Listing
 
         return Listing(web, Path(wishes.source))
-    raise BoxdropError(f"--from {wishes.source}: give openverse, commons, or the file of a list")
+    return _archive(caption, wishes, count, say)
+
+
+def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None]) -> "CandidateSource":
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect import Detector
+    from boxdrop.retrieve.archive import Archive, Ranking, rank
+    from boxdrop.sources import open_source
+
+    if not wishes.source.startswith("s3://") and not Path(wishes.source).exists():
+        raise BoxdropError(
+            f"--from {wishes.source}: give openverse, commons, the file of a list (.csv, .tsv, .txt), or "
+            "a folder or s3://bucket/prefix that exists"
+        )
+    source = open_source(wishes.source)
+    say(f"Ranking the images of {source.location} by “{caption}”")
+    said = time.monotonic()
+
+    def show(ranking: Ranking) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            say(f"{ranking.images:,} images looked at")
+
+    # Twice as many as are wanted, since some will be duplicates or too small.
+    detector = Detector.load(wishes.detector or BUNDLE)
+    ranked = rank(source, detector, caption, top=2 * count, threshold=wishes.threshold, on_progress=show)
+    return Archive(source, ranked)
 
 
 def _split(values: tuple[str, ...]) -> list[str]:
@@ -329,11 +369,7 @@ def _destination(into: str | None, project: str | None, system: str | None, name
     if project:
         if into:
             raise BoxdropError("give --into or --project, not both")
-        from boxdrop.system import find_system
-
-        found = find_system(system)
-        found.enter()
-        return project_destination(found.image_bucket, project)
+        return project_destination(open_system(system).image_bucket, project)
     if into and into.startswith("s3://"):
         bucket, _, prefix = into.removeprefix("s3://").partition("/")
         if not bucket or not prefix.strip("/"):
@@ -355,7 +391,7 @@ def _progress(
     """A bar of images kept; plain lines where there is no terminal. And a way to say something beside it."""
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        _say(console, text)
 
     started = time.monotonic()
     if not console.is_terminal:

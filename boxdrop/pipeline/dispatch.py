@@ -219,7 +219,9 @@ class Dispatcher:
                 if result.outcome != Outcome.SUPERSEDED:
                     return result
             row = result.row
-        raise BoxdropError(f"s3://{event.bucket}/{event.key} changes faster than it can be looked at; try again")
+        raise BoxdropError(
+            f"s3://{event.bucket}/{event.key} changes faster than it can be looked at; try again"
+        )
 
     def _catch_up(
         self,

@@ -111,9 +111,7 @@ def read_snapshot(data: Bucket, digest: str) -> LabelSet:
     return LabelSet.from_yaml(stored.body.decode(), where)
 
 
-def store_labels(
-    ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = ""
-) -> Stored:
+def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = "") -> Stored:
     """Read a project's ``labels.yaml`` as it is now, and record that it is the newest.
 
     Args:
@@ -156,9 +154,7 @@ def _parse(body: bytes, where: str) -> LabelSet:
         raise LabelSetError(f"{where}: this is not UTF-8 text; save it as UTF-8") from None
 
 
-def look_at_change(
-    ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False
-) -> Change | None:
+def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False) -> Change | None:
     """What the newest label set of a project would do; None if the project has none.
 
     Args:

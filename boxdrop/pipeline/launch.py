@@ -148,9 +148,7 @@ class Launching:
         run_id, images, shards, note = self._run(project, None if wanted else asked_at)
         return LaunchSummary(labels, wanted, parts, run_id, images, shards, note)
 
-    def _run(
-        self, project: Project, asked_at: datetime | None
-    ) -> tuple[str | None, int, int, str | None]:
+    def _run(self, project: Project, asked_at: datetime | None) -> tuple[str | None, int, int, str | None]:
         if project.labels is None:
             return None, 0, 0, "its labels are not there yet"
         run_id, note = self._begin(project, asked_at)

@@ -69,7 +69,9 @@ def fail_run(
     return released
 
 
-def fail_run_by_id(ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str) -> tuple[str, int]:
+def fail_run_by_id(
+    ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str
+) -> tuple[str, int]:
     """As `fail_run`, for whoever knows only the run; returns its project, too.
 
     Raises:

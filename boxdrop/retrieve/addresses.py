@@ -63,8 +63,8 @@ class AddressGuard:
         for text in found:
             if not self.allows(text):
                 raise ForbiddenAddressError(
-                    f"{host} is {text}, which is not an address of the public internet; if this collection is your "
-                    f"own, allow its network: --allow-network {_example(text)}"
+                    f"{host} is {text}, which is not an address of the public internet; if this collection "
+                    f"is your own, allow its network: --allow-network {_example(text)}"
                 )
         return found
 

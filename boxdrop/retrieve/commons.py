@@ -49,8 +49,8 @@ class WikimediaCommons:
     def __init__(self, web: Web, caption: str, *, contact: str, url: str = URL) -> None:
         if not contact:
             raise BoxdropError(
-                "Wikimedia asks programs to say whom to contact about them: give --contact with a mail address or the "
-                "address of a page, or put it into BOXDROP_CONTACT"
+                "Wikimedia asks programs to say whom to contact about them: give --contact with a mail address "
+                "or a page's, or put it into BOXDROP_CONTACT"
             )
         self._web = web
         self._url = url

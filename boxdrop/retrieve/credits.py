@@ -10,9 +10,9 @@ from boxdrop.retrieve.provenance import SourceRecord
 FORMATS: Final = ("markdown", "html")
 
 _STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}"
-    "li{margin:.4rem 0}small,code{color:#666}@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}"
-    "a{color:#8ab4f8}small,code{color:#999}}"
+    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;"
+    "background:#fff}li{margin:.4rem 0}small,code{color:#666}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8ab4f8}small,code{color:#999}}"
 )
 
 
@@ -72,7 +72,8 @@ def _html(title: str, records: Sequence[SourceRecord]) -> str:
     name = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Credits: {name}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style></head>\n"
         f"<body><h1>Credits: {name}</h1>\n<p>{html.escape(_summary(records))}</p>\n<ul>\n"
         + "\n".join(items)
         + "\n</ul></body></html>\n"

@@ -107,7 +107,7 @@ class Folder:
     def rejected(self) -> Iterator[str]:
         return self._memory.rejections()
 
-    def place(self, record: SourceRecord, data: bytes, format: str) -> None:  # noqa: ARG002
+    def place(self, record: SourceRecord, data: bytes, format: str) -> None:
         (self.path / _ARRIVING / record.file).write_bytes(data)
 
     def keep(self, record: SourceRecord) -> None:
@@ -163,7 +163,7 @@ class BucketPrefix:
     def place(self, record: SourceRecord, data: bytes, format: str) -> None:
         key = self.prefix + record.file
         made = self.bucket.create(key, data, CONTENT_TYPES[format], to_metadata(record.candidate))
-        if made is Put.REFUSED and self.bucket.metadata(key) is None:  # another writer, and it gave up
+        if made is Put.REFUSED and not self.bucket.exists(key):  # another writer, and it gave up
             raise BoxdropError(
                 f"s3://{self.bucket.name}/{key} cannot be written: somebody else writes it; run again"
             )

@@ -99,7 +99,8 @@ _PUBLIC_URL: Final = re.compile(
 _NAMES: Final = {
     re.compile(r"cc0(?:[ -](?P<version>1\.0))?|cc[ -]zero(?:[ -](?P<v>1\.0))?"): "cc0",
     re.compile(
-        r"pd|pdm(?:[ -]1\.0)?|public domain(?: mark)?(?: 1\.0)?|pd-\S+|no restrictions|no known copyright restrictions"
+        r"pd|pdm(?:[ -]1\.0)?|public domain(?: mark)?(?: 1\.0)?|pd-\S+"
+        r"|no restrictions|no known copyright restrictions"
     ): "pdm",
     re.compile(r"gfdl(?:[ -]\S+)?|gnu free documentation license.*"): "gfdl",
     re.compile(r"fal(?:[ -]1\.\d)?|free art licen[cs]e(?: 1\.\d)?"): "fal",
@@ -190,7 +191,8 @@ class LicenseFilter:
                 codes.add(word)
             elif word:
                 raise BoxdropError(
-                    f"--license {word}: no such licence; give {', '.join(GROUPS)}, or codes: {', '.join(sorted(_CODES))}"
+                    f"--license {word}: no such licence; give {', '.join(GROUPS)}, or codes: "
+                    f"{', '.join(sorted(_CODES))}"
                 )
         return cls(frozenset(codes) or OPEN)
 

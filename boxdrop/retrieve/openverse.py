@@ -127,8 +127,8 @@ class Openverse:
             token = answer.content.get("access_token") if isinstance(answer.content, dict) else None
             if answer.status != 200 or not isinstance(token, str) or not token:
                 raise BoxdropError(
-                    f"{self.name} refuses the log-in ({answer.status}): {_detail(answer)}; check {CLIENT_ID} and "
-                    f"{CLIENT_SECRET}, or unset both to ask anonymously"
+                    f"{self.name} refuses the log-in ({answer.status}): {_detail(answer)}; check {CLIENT_ID} "
+                    f"and {CLIENT_SECRET}, or unset both to ask anonymously"
                 )
             self._token = token
         return self._token

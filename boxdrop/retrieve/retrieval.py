@@ -168,11 +168,9 @@ class Retrieval:
 
     def _fetch(self, candidate: Candidate) -> _Outcome:
         """Fetch, decode and look whether it is new; in a thread."""
-        stated = (candidate.width, candidate.height)
-        if None not in stated and min(stated) < self._min_side:  # type: ignore[type-var]
-            return _Rejected(
-                candidate, "too_small", f"{stated[0]}×{stated[1]} pixels, as the collection says"
-            )
+        width, height = candidate.width, candidate.height
+        if width is not None and height is not None and min(width, height) < self._min_side:
+            return _Rejected(candidate, "too_small", f"{width}×{height} pixels, as the collection says")
         try:
             fetched = self.source.fetch(candidate)
             image = decode(fetched.data, self._limits)

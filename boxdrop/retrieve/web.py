@@ -385,7 +385,7 @@ def refuses(headers: Iterable[str]) -> bool:
         for rule in header.lower().split(","):
             name, colon, rest = rule.partition(":")
             if colon and name.strip() not in _RULES_WITH_VALUES:
-                robot, rule = name.strip(), rest  # noqa: PLW2901
+                robot, rule = name.strip(), rest
             if rule.strip() in _REFUSALS and robot in ("", "*", AGENT):
                 return True
     return False
