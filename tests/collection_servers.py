@@ -181,7 +181,7 @@ class Server:
 
 def picture(seed: int, size: tuple[int, int] = (320, 320), format: str = "JPEG", quality: int = 85) -> bytes:
     """A picture that no other seed gives: soft spots of colour."""
-    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    small = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     buffer = BytesIO()
     image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
     image.save(buffer, format, **({"quality": quality} if format in ("JPEG", "WEBP") else {}))

@@ -49,7 +49,7 @@ class WikimediaCommons:
     def __init__(self, web: Web, caption: str, *, contact: str, url: str = URL) -> None:
         if not contact:
             raise BoxdropError(
-                "Wikimedia asks programs to say whom to contact about them: give --contact with a mail address "
+                "Wikimedia asks programs to say whom to contact: give --contact with a mail address "
                 "or a page's, or put it into BOXDROP_CONTACT"
             )
         self._web = web

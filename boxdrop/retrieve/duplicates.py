@@ -1,7 +1,6 @@
 """Duplicates: the same file, or the same picture in another size or quality."""
 
 import threading
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from boxdrop.errors import BoxdropError
+from boxdrop.retrieve.provenance import Fingerprint
 
 try:
     import imagehash
@@ -28,19 +28,6 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     """
     bits = imagehash.phash(Image.fromarray(pixels)).hash
     return int.from_bytes(np.packbits(bits.flatten()).tobytes(), "big")
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What tells an image from others.
-
-    Attributes:
-        sha256: of the file, in hex.
-        phash: see `perceptual_hash`; None where near duplicates are not looked for.
-    """
-
-    sha256: str
-    phash: int | None
 
 
 class Seen:

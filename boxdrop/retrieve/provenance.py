@@ -13,7 +13,6 @@ from urllib.parse import quote, unquote
 
 from boxdrop.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate
-from boxdrop.retrieve.duplicates import Fingerprint
 from boxdrop.retrieve.licenses import License
 
 FORMAT: Final = "boxdrop-source/1"
@@ -23,6 +22,20 @@ _PREFIX: Final = "boxdrop-"
 _METADATA_BYTES: Final = 1900
 """S3 takes 2 KB of metadata, names and values together:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells an image from others.
+
+    Attributes:
+        sha256: of the file, in hex.
+        phash: see `boxdrop.retrieve.duplicates.perceptual_hash`; None where near duplicates are not looked
+            for.
+    """
+
+    sha256: str
+    phash: int | None
 
 
 @dataclass(frozen=True, slots=True)

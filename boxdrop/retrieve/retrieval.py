@@ -12,9 +12,9 @@ from boxdrop.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.retrieve.candidates import Candidate, CandidateSource
 from boxdrop.retrieve.destinations import Destination, digest_of, file_name
 from boxdrop.retrieve.downloads import Downloads, Manners
-from boxdrop.retrieve.duplicates import NEAR, Fingerprint, Seen, perceptual_hash
+from boxdrop.retrieve.duplicates import NEAR, Seen, perceptual_hash
 from boxdrop.retrieve.licenses import LicenseFilter
-from boxdrop.retrieve.provenance import SourceRecord
+from boxdrop.retrieve.provenance import Fingerprint, SourceRecord
 from boxdrop.retrieve.web import Busy, FetchError
 
 MIN_SIDE: Final = 256

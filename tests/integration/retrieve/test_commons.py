@@ -10,6 +10,10 @@ from boxdrop.retrieve.web import Web
 from tests.collection_servers import CommonsServer, file_page, served
 from tests.integration.retrieve.conftest import Clock
 
+CC0_URL = "http://creativecommons.org/publicdomain/zero/1.0/deed.en"
+GFDL_URL = "http://www.gnu.org/old-licenses/fdl-1.2.html"
+NOTHING = {"License": None, "LicenseShortName": None, "LicenseUrl": None}
+
 
 def _pages(count: int) -> list[dict[str, Any]]:
     return [file_page(f"https://upload.example/{number}.jpg", number) for number in range(count)]
@@ -81,13 +85,13 @@ def test_a_large_file_is_fetched_smaller(web: Web) -> None:
     ("fields", "code"),
     [
         ({"License": "pd", "LicenseShortName": "Public domain", "LicenseUrl": None}, "pdm"),
-        ({"License": "cc0", "LicenseShortName": "CC0", "LicenseUrl": "http://creativecommons.org/publicdomain/zero/1.0/deed.en"}, "cc0"),
-        ({"License": None, "LicenseShortName": "GFDL 1.2", "LicenseUrl": "http://www.gnu.org/old-licenses/fdl-1.2.html"}, "gfdl"),
+        ({"License": "cc0", "LicenseShortName": "CC0", "LicenseUrl": CC0_URL}, "cc0"),
+        ({"License": None, "LicenseShortName": "GFDL 1.2", "LicenseUrl": GFDL_URL}, "gfdl"),
         ({"License": "cc-by-sa-4.0", "LicenseShortName": "see below", "LicenseUrl": None}, "by-sa"),
         ({"License": "cc-by-4.0", "LicenseShortName": "CC BY-SA 4.0", "LicenseUrl": None}, "unknown"),
         ({"NonFree": "true"}, "unknown"),
-        ({"License": None, "LicenseShortName": None, "LicenseUrl": None, "UsageTerms": None}, "unknown"),
-        ({"License": None, "LicenseShortName": None, "LicenseUrl": None, "UsageTerms": "<p>ask me</p>"}, "unknown"),
+        ({**NOTHING, "UsageTerms": None}, "unknown"),
+        ({**NOTHING, "UsageTerms": "<p>ask me</p>"}, "unknown"),
     ],
 )  # fmt: skip
 def test_odd_licences_are_read_or_unknown(web: Web, fields: dict[str, Any], code: str) -> None:

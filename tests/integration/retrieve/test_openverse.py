@@ -187,7 +187,7 @@ def test_a_refused_log_in_names_the_variables(web: Web) -> None:
 
 def test_an_error_of_the_interface_is_told_in_its_words(web: Web) -> None:
     server = OpenverseServer([])
-    server.LICENSES = frozenset()  # type: ignore[misc]
+    server.LICENSES = frozenset()
     with served(server), pytest.raises(BoxdropError, match="License 'by' does not exist"):
         list(Openverse(web, "fruit", url=server.url).candidates())
 

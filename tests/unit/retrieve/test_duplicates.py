@@ -8,7 +8,8 @@ from PIL import Image
 
 from boxdrop.demo import SCENES
 from boxdrop.images import decode
-from boxdrop.retrieve.duplicates import NEAR, Fingerprint, Seen, perceptual_hash
+from boxdrop.retrieve.duplicates import NEAR, Seen, perceptual_hash
+from boxdrop.retrieve.provenance import Fingerprint
 
 BASKET = sorted(SCENES.glob("*.jpg"))[0]
 

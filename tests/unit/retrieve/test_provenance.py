@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from boxdrop.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate
 from boxdrop.retrieve.credits import credits_page
-from boxdrop.retrieve.duplicates import Fingerprint
 from boxdrop.retrieve.licenses import read_license
-from boxdrop.retrieve.provenance import Credit, SourceRecord, to_metadata
+from boxdrop.retrieve.provenance import Credit, Fingerprint, SourceRecord, to_metadata
 
 CANDIDATE = Candidate(
     url="https://images.example/1.jpg",
