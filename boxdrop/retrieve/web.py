@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 from boxdrop import __version__
@@ -233,6 +234,8 @@ class Web:
             headers=headers,
             timeout=_TIMEOUT,
             trust_env=False,
+            # None are kept: nobody is to recognise us, and memory stays what it is.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     def close(self) -> None:

@@ -248,6 +248,15 @@ def test_nothing_is_decompressed(web: Web, server: Server) -> None:
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
+def test_cookies_are_not_kept(web: Web, server: Server) -> None:
+    server.serve("/a.jpg", image(JPEG, Set_Cookie="who=you; Path=/"))
+
+    web.download(f"{server.url}/a.jpg")
+    web.download(f"{server.url}/a.jpg")
+
+    assert "cookie" not in server.requests[1].headers
+
+
 def test_many_threads_share_one_client(web: Web, server: Server) -> None:
     server.serve("/busy.jpg", first_then([image(JPEG)] * 40, image(JPEG)))
     failures: list[BaseException] = []

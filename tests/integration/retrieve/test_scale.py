@@ -119,7 +119,7 @@ print(json.dumps({"memory": memory, "kept": summary.kept, "duplicates": summary.
 def test_five_thousand_candidates_with_duplicates_are_counted_right_in_flat_memory(
     servers: list[Server], tmp_path: Path
 ) -> None:
-    """Of ten candidates, two are the same file at another address, one is the same picture in less quality."""
+    """Of ten candidates, two are the same file at another address, one is a picture in less quality."""
 
     def serve(request: Request) -> Reply:
         number = int(request.path[1:-4])
