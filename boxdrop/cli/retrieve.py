@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -33,7 +34,7 @@ _SECONDS_BETWEEN_LINES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the options that `retrieve` and `new --retrieve` share say.
+    """What the options say about where images are from; `new --retrieve` has some of them.
 
     Attributes:
         source: ``openverse``, ``commons``, a list's file, or the folder or ``s3://…`` of an own archive.
@@ -43,118 +44,130 @@ class Wishes:
         contact: how servers' people reach the user.
         networks: allowed beside the public internet.
         workers, pause_s: downloads at once; seconds between two from one server.
-        detector, threshold: of an own archive.
+        ranking: the bundle that ranks an own archive; None takes the demo one.
+        threshold: of an own archive.
     """
 
-    source: str
-    licenses: tuple[str, ...]
-    collections: tuple[str, ...]
-    extensions: tuple[str, ...]
-    sizes: tuple[str, ...]
-    min_side: int
-    near_duplicates: bool
-    noai: bool
-    contact: str
-    networks: tuple[str, ...]
-    workers: int
-    pause_s: float
-    detector: str | None
-    threshold: float
+    source: str = OPENVERSE
+    licenses: tuple[str, ...] = ()
+    contact: str = ""
+    networks: tuple[str, ...] = ()
+    min_side: int = 256
+    collections: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    near_duplicates: bool = False
+    noai: bool = False
+    workers: int = 8
+    pause_s: float = 0.1
+    ranking: str | None = None
+    threshold: float = 0.0
 
 
-def source_options(command: F) -> F:
-    """The options that make `Wishes`, given to the command as the argument `wishes`."""
+_WHERE = (
+    click.option(
+        "--from",
+        "source",
+        default=OPENVERSE,
+        show_default=True,
+        metavar="SOURCE",
+        help="openverse; commons (Wikimedia Commons); a list of addresses: FILE.csv, .tsv or .txt; or "
+        "your own archive, ranked by the caption with the detector: a folder or s3://bucket/prefix.",
+    ),
+    click.option(
+        "--license",
+        "licenses",
+        multiple=True,
+        metavar="CODES",
+        help="Licences to take: open (the default: CC0, public domain, BY, BY-SA), non-commercial, "
+        "no-derivatives, unknown, any, or codes such as by-nc-sa; several with commas.",
+    ),
+    click.option(
+        "--contact",
+        envvar="BOXDROP_CONTACT",
+        default="",
+        help="Your mail address or page, told to the servers; Wikimedia asks for it. "
+        "Default: $BOXDROP_CONTACT.",
+    ),
+    click.option(
+        "--allow-network",
+        "networks",
+        multiple=True,
+        envvar="BOXDROP_ALLOW_NETWORKS",
+        metavar="NETWORK",
+        help="Allow addresses that are not of the public internet, for a collection of your own: "
+        "10.1.0.0/16. Default: $BOXDROP_ALLOW_NETWORKS.",
+    ),
+)
+_MORE = (
+    click.option(
+        "--min-side",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        help="Pixels that the shorter side must have.",
+    ),
+    click.option("--collection", "collections", multiple=True, help="Openverse only: flickr, met, …"),
+    click.option("--extension", "extensions", multiple=True, help="Openverse only: jpg, png, …"),
+    click.option(
+        "--size",
+        "sizes",
+        multiple=True,
+        type=click.Choice(["small", "medium", "large"]),
+        help="Openverse only.",
+    ),
+    click.option("--near-duplicates", is_flag=True, help="Keep the same picture in other sizes, too."),
+    click.option(
+        "--noai",
+        is_flag=True,
+        help="Take also what its server marks as not for machine learning (X-Robots-Tag).",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at once."
+    ),
+    click.option(
+        "--pause",
+        "pause_s",
+        type=click.FloatRange(min=0),
+        default=0.1,
+        show_default=True,
+        help="Seconds between two downloads from one server.",
+    ),
+    click.option(
+        "--detector",
+        "ranking",
+        metavar="BUNDLE",
+        help="Own archive only: the detector that ranks. Default: the demo one.",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Own archive only: leave out images that fit the caption less.",
+    ),
+)
 
+
+def where_options(command: F) -> F:
+    """Where images are from and under which terms; given to the command as the argument `wishes`."""
+    return _with_wishes(command, _WHERE)
+
+
+def _with_wishes(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
+    @wraps(command)
     def with_wishes(**given: Any) -> Any:
-        wishes = Wishes(**{name: given.pop(name) for name in Wishes.__dataclass_fields__})
-        return command(wishes=wishes, **given)
+        wishes = {name: given.pop(name) for name in Wishes.__dataclass_fields__ if name in given}
+        return command(wishes=Wishes(**wishes), **given)
 
-    with_wishes.__doc__, with_wishes.__name__ = command.__doc__, command.__name__
-    with_wishes.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    options = (
-        click.option(
-            "--from",
-            "source",
-            default=OPENVERSE,
-            show_default=True,
-            metavar="SOURCE",
-            help="openverse; commons (Wikimedia Commons); a list of addresses: FILE.csv, .tsv or .txt; or "
-            "your own archive, ranked by the caption with the detector: a folder or s3://bucket/prefix.",
-        ),
-        click.option(
-            "--license",
-            "licenses",
-            multiple=True,
-            metavar="CODES",
-            help="Licences to take: open (the default: CC0, public domain, BY, BY-SA), non-commercial, "
-            "no-derivatives, unknown, any, or codes such as by-nc-sa; several with commas.",
-        ),
-        click.option("--collection", "collections", multiple=True, help="Openverse only: flickr, met, …"),
-        click.option("--extension", "extensions", multiple=True, help="Openverse only: jpg, png, …"),
-        click.option(
-            "--size",
-            "sizes",
-            multiple=True,
-            type=click.Choice(["small", "medium", "large"]),
-            help="Openverse only.",
-        ),
-        click.option(
-            "--min-side",
-            type=click.IntRange(min=1),
-            default=256,
-            show_default=True,
-            help="Pixels that the shorter side must have.",
-        ),
-        click.option("--near-duplicates", is_flag=True, help="Keep the same picture in other sizes, too."),
-        click.option(
-            "--noai",
-            is_flag=True,
-            help="Take also what its server marks as not for machine learning (X-Robots-Tag).",
-        ),
-        click.option(
-            "--contact",
-            envvar="BOXDROP_CONTACT",
-            default="",
-            help="Your mail address or page, told to the servers; Wikimedia asks for it. "
-            "Default: $BOXDROP_CONTACT.",
-        ),
-        click.option(
-            "--allow-network",
-            "networks",
-            multiple=True,
-            envvar="BOXDROP_ALLOW_NETWORKS",
-            metavar="NETWORK",
-            help="Allow addresses that are not of the public internet, for a collection of your own: "
-            "10.1.0.0/16. Default: $BOXDROP_ALLOW_NETWORKS.",
-        ),
-        click.option(
-            "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at once."
-        ),
-        click.option(
-            "--pause",
-            "pause_s",
-            type=click.FloatRange(min=0),
-            default=0.1,
-            show_default=True,
-            help="Seconds between two downloads from one server.",
-        ),
-        click.option(
-            "--detector",
-            metavar="BUNDLE",
-            help="Own archive only: the detector that ranks. Default: the demo one.",
-        ),
-        click.option(
-            "--threshold",
-            type=click.FloatRange(0, 1),
-            default=0.0,
-            help="Own archive only: leave out images that fit the caption less.",
-        ),
-    )
     wrapped: Any = with_wishes
     for option in reversed(options):
         wrapped = option(wrapped)
     decorated: F = wrapped
     return decorated
+
+
+def _all_options(command: F) -> F:
+    return _with_wishes(command, (*_WHERE, *_MORE))
 
 
 @click.command(no_args_is_help=True)
@@ -171,7 +184,7 @@ def source_options(command: F) -> F:
     "-n", "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images wanted."
 )
 @system_option
-@source_options
+@_all_options
 def retrieve(
     wishes: Wishes, caption: str | None, into: str | None, project: str | None, count: int, system: str | None
 ) -> None:
@@ -350,7 +363,7 @@ def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None
             say(f"{ranking.images:,} images looked at")
 
     # Twice as many as are wanted, since some will be duplicates or too small.
-    detector = Detector.load(wishes.detector or BUNDLE)
+    detector = Detector.load(wishes.ranking or BUNDLE)
     ranked = rank(source, detector, caption, top=2 * count, threshold=wishes.threshold, on_progress=show)
     return Archive(source, ranked)
 

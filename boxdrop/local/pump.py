@@ -322,7 +322,12 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_REVIEWS_QUEUE": system.queue("reviews"),
         "BOXDROP_JOB_QUEUE": system.queue(JOBS),
         "BOXDROP_WINDOW_S": str(system.window_s),
+        "BOXDROP_RUN_IMAGES": "20000",
+        "BOXDROP_SHARD_IMAGES": "2048",
+        "BOXDROP_APPLY_LIMIT": "10000",
         "BOXDROP_LAUNCHER": system.launcher,
+        # One process publishes here: a lease keeps nobody out, and a killed one is not waited for long.
+        "BOXDROP_LEASE_S": "20",
         "BOXDROP_JOB_TIMEOUT_S": str(int(JOB.timeout_s)),
         "BOXDROP_WEBHOOK_URL": webhook_url,
         "BOXDROP_WEBHOOK_SECRET_ID": "boxdrop/webhook",

@@ -17,7 +17,7 @@ from boxdrop.ledger import Ledger, Outcome, Project, RunState, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import ImageCredits, publish
+from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.runs import PartName, read_header, read_part
 
@@ -50,6 +50,7 @@ def publish_part(
     webhook: Callable[[], WebhookTarget | None] = lambda: None,
     credits: ImageCredits | None = None,
     wait_s: float = WAIT_S,
+    lease_s: float = LEASE_S,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Published:
     """Bring a part into Label Studio, and its images' rows up to it.
@@ -60,6 +61,7 @@ def publish_part(
         webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
         credits: whom to credit for images; None credits nobody.
         wait_s: how long to wait for another publisher.
+        lease_s: how long others wait should this process die.
 
     Raises:
         RunError: the part, or its manifest, is not there or not valid.
@@ -83,6 +85,7 @@ def publish_part(
         generation=project.generation if fits else header.generation,
         run_id=name.run_id,
         credits=credits,
+        lease_s=lease_s,
         wait_s=wait_s,
     )
     rows = ledger.images(record.image_id for record in part.records).values()
