@@ -1,4 +1,4 @@
-"""Openverse: openly licensed images of some fifty collections (Flickr, museums, Wikimedia Commons, …).
+"""Openverse: openly licensed images of many collections (Flickr, museums, Wikimedia Commons, …).
 
 The interface: https://api.openverse.org/v1/ · how it is used: https://docs.openverse.org/api/ · what it does:
 https://github.com/WordPress/openverse/tree/main/api (``serializers/media_serializers.py``,

@@ -107,5 +107,6 @@ def test_the_same_line_again_changes_nothing(
     about = ["--caption", "fruit baskets", "--labels", "pineapple, banana, apple"]
     said = call("new", PROJECT, *about, "--retrieve", str(WANTED), "--allow-network", LOOPBACK).output
 
-    assert f"0 new images (0.0 MB in 0.0 s), {WANTED} in all" in said or f"{WANTED} in all" in said
-    assert [request.path for request in openverse.requests[before:]] in ([], ["/v1/images/"])
+    assert "0 new images" in said
+    assert f"{WANTED} in all" in said
+    assert not any(request.path.endswith(".jpg") for request in openverse.requests[before:])
