@@ -18,6 +18,8 @@ _COMMANDS = {
     "retrieve": ("boxdrop.cli.retrieve", "Retrieve images by a caption, with their licences and credits."),
     "credits": ("boxdrop.cli.credits", "Make the page that credits the creators of retrieved images."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
+    "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
+    "retry": ("boxdrop.cli.retry", "Try again what failed."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
