@@ -227,6 +227,8 @@ def check_disk(folder: Path) -> None:
     Raises:
         LocalError: with how much there is.
     """
+    if not folder.exists():
+        return
     free = shutil.disk_usage(folder).free
     if free < _FREE_BYTES:
         raise LocalError(
