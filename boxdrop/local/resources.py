@@ -26,10 +26,10 @@ LABEL_STUDIO_SECRET: Final = "boxdrop/label-studio"  # noqa: S105
 WEBHOOK_SECRET: Final = "boxdrop/webhook"  # noqa: S105
 
 PRESIGN: Final = {
-    "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
-    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
+    "BOXDROP_PRESIGN_ACCESS_KEY_ID": LOCAL_KEY,
+    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": LOCAL_KEY,
 }
-"""What Label Studio signs the addresses of images with; here, any keys are as good."""
+"""What Label Studio signs the addresses of images with; MiniStack checks these signatures."""
 
 WINDOW_S: Final = 0.2
 """How long launch waits for more images. On AWS, minutes pay; here nobody waits for a GPU to come up."""
