@@ -34,6 +34,9 @@ VERSION: Final = "1.5.33"
 PREFERRED_PORT: Final = 4566
 REGION: Final = "us-east-1"
 
+SIGNER: Final = "label-studio"
+"""Access key id and secret by which Label Studio signs the addresses of images."""
+
 _START_S = 300  # half a second on an idle machine, and as long as reading what it kept takes
 _STOP_S = 120.0  # it writes its tables and queues down as it ends: it must have the time
 _DISK_BYTES = 100_000_000
@@ -191,6 +194,10 @@ class Aws:
             "AWS_ACCESS_KEY_ID": LOCAL_KEY,  # what presigned addresses are checked against
             "AWS_SECRET_ACCESS_KEY": LOCAL_KEY,
             "LAMBDA_EXECUTOR": "local",
+            # It takes any key for requests, but only this one for signed addresses: Label Studio's.
+            "AWS_ACCESS_KEY_ID": SIGNER,
+            "AWS_SECRET_ACCESS_KEY": SIGNER,
+            "AWS_SESSION_TOKEN": "",
             "LOG_LEVEL": "WARNING",
             "PYTHONUNBUFFERED": "1",
         }
