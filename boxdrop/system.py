@@ -19,8 +19,7 @@ from boxdrop.errors import BoxdropError
 LOCAL: Final = "local"
 VARIABLE: Final = "BOXDROP_SYSTEM"
 LOCAL_KEY: Final = "boxdrop"
-"""Access key id and secret of the local system, which listens on loopback alone. It checks them only where
-they sign an address."""
+"""Access key id and secret of the local system: it takes any, and listens on loopback alone."""
 
 _ANSWER_S = 2.0
 

@@ -28,7 +28,6 @@ from boxdrop.local.servers import (
     only_one,
     start_detached,
 )
-from boxdrop.system import LOCAL_KEY
 
 VERSION: Final = "1.5.33"
 PREFERRED_PORT: Final = 4566
@@ -191,8 +190,6 @@ class Aws:
             "STATE_DIR": str(self.data / "state"),
             "S3_PERSIST": "1",  # objects: each before its PUT is answered; not kept in memory then
             "S3_DATA_DIR": str(self.data / "s3"),
-            "AWS_ACCESS_KEY_ID": LOCAL_KEY,  # what presigned addresses are checked against
-            "AWS_SECRET_ACCESS_KEY": LOCAL_KEY,
             "LAMBDA_EXECUTOR": "local",
             # It takes any key for requests, but only this one for signed addresses: Label Studio's.
             "AWS_ACCESS_KEY_ID": SIGNER,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import LocalError
+from boxdrop.local.aws import SIGNER
 from boxdrop.system import LOCAL, LOCAL_KEY, System
 
 try:
@@ -26,8 +27,8 @@ LABEL_STUDIO_SECRET: Final = "boxdrop/label-studio"  # noqa: S105
 WEBHOOK_SECRET: Final = "boxdrop/webhook"  # noqa: S105
 
 PRESIGN: Final = {
-    "BOXDROP_PRESIGN_ACCESS_KEY_ID": LOCAL_KEY,
-    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": LOCAL_KEY,
+    "BOXDROP_PRESIGN_ACCESS_KEY_ID": SIGNER,
+    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": SIGNER,
 }
 """What Label Studio signs the addresses of images with; MiniStack checks these signatures."""
 
