@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import open_ledger, table_option
+from boxdrop.cli.system import open_ledger, system_option, table_option
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -18,10 +18,11 @@ _WATCH_S = 2.0
 
 @click.command()
 @click.argument("project", required=False)
+@system_option
 @table_option
 @click.option("--failures", is_flag=True, help="List the images that failed, each with its reason.")
 @click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
-def status(project: str | None, table: str | None, failures: bool, watch: bool) -> None:
+def status(project: str | None, system: str | None, table: str | None, failures: bool, watch: bool) -> None:
     """Show how far the images of PROJECT are; without PROJECT, of all projects.
 
     \b
@@ -34,7 +35,7 @@ def status(project: str | None, table: str | None, failures: bool, watch: bool) 
     from rich.live import Live
 
     console = Console()
-    ledger = open_ledger(table)
+    ledger = open_ledger(table, system)
     if not watch:
         console.print(_counts(ledger, project))
         if failures:
