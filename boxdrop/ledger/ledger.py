@@ -130,7 +130,7 @@ class Ledger:
         return self._move(image_ids, lambda row: states.renew(row, generation, self._now()))
 
     def adopt_waiting(self, project: str, heir: str, generation: int) -> int:
-        """Give the images that wait in a project, and lie in a folder of it, to the project that folder is now.
+        """Give the images that wait in a project, in a folder of it that is a project by now, to that one.
 
         Args:
             project: which has no labels.
