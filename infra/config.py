@@ -66,12 +66,14 @@ class Alarms(_Settings):
     gpu_idle_minutes: Annotated[
         int, Field(ge=10, le=240, description="GPU instances that run this long with nothing to do.")
     ] = 30
-    webhook_silence_hours: Annotated[
+    missed_reviews: Annotated[
         int,
         Field(
-            ge=1, le=24, description="People verify, but no webhook comes for this long: it may be broken."
+            ge=0,
+            description="Reviews within a day that no webhook told of, above which it may be broken. A few are "
+            "normal: Label Studio tells once, and waits a second.",
         ),
-    ] = 24
+    ] = 10
     image_age_minutes: Annotated[
         int, Field(ge=5, le=1440, description="95 of 100 images become tasks within this time.")
     ] = 60
@@ -214,7 +216,7 @@ class Environment(_Settings):
     ] = ()
 
     # Operation
-    alarms: Alarms = Alarms()
+    alarms: Annotated[Alarms, Field(description="When somebody should look, see below.")] = Alarms()
     monthly_budget_usd: Annotated[
         float | None, Field(gt=0, description="You are told at 80 % and 100 %. `null`: no budget.")
     ] = 50.0

@@ -45,7 +45,7 @@ FUNCTIONS: Final = {
         FunctionSpec("publish", "label-studio", "parts", 300, 1024, batch=10, window_s=1, concurrency=5),
         FunctionSpec("webhook", "small", None, 10, 256),
         FunctionSpec("collect", "label-studio", "reviews", 120, 512, batch=20, window_s=1, concurrency=5),
-        FunctionSpec("reconcile", "label-studio", None, 900, 1024),
+        FunctionSpec("reconcile", "small", None, 900, 1024),
         FunctionSpec("track", "tracking", "track", 300, 1024, batch=1, concurrency=2),
     )
 }

@@ -11,7 +11,6 @@ from constructs import Construct
 
 from infra.config import Environment
 from infra.constructs.network import make_place
-from infra.findings import acknowledge
 
 MEMORY_MIB: Final = 14_000
 """Of the 16,384 of an xlarge: the system and the ECS agent take their part, and a job that asks for more is
@@ -104,7 +103,7 @@ class GpuQueue(Construct):
             type="container",
             platform_capabilities=["EC2"],
             propagate_tags=True,
-            timeout=batch.CfnJobDefinition.JobTimeoutProperty(
+            timeout=batch.CfnJobDefinition.TimeoutProperty(
                 attempt_duration_seconds=environment.job_timeout_s
             ),
             retry_strategy=batch.CfnJobDefinition.RetryStrategyProperty(
@@ -148,8 +147,6 @@ class GpuQueue(Construct):
                 iam.ManagedPolicy.from_aws_managed_policy_name("service-role/AmazonEC2ContainerServiceforEC2Role")
             ],
         )
-        acknowledge(role, "IAM4", "AWS keeps this policy in step with what its ECS agent calls; a copy would "
-                    "break with a new agent. The job itself has another role.")
         return iam.CfnInstanceProfile(self, "InstanceProfile", roles=[role.role_name])
 
     def _launch_template(self, environment: Environment) -> ec2.CfnLaunchTemplate:

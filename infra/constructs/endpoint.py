@@ -7,6 +7,7 @@ from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.config import Environment
@@ -25,6 +26,10 @@ class AsyncEndpoint(Construct):
     ) -> None:
         super().__init__(scope, "Endpoint")
         name = environment.prefix
+        topic = sns.Topic(self, "FailedShards", topic_name=_topic(environment), enforce_ssl=True)
+        role.add_to_principal_policy(
+            iam.PolicyStatement(sid="Tell", actions=["sns:Publish"], resources=[topic.topic_arn])
+        )
         model = sagemaker.CfnModel(
             self,
             "Model",
@@ -57,6 +62,11 @@ class AsyncEndpoint(Construct):
                     s3_output_path=f"s3://{bucket}/sagemaker/answers/",
                     s3_failure_path=f"s3://{bucket}/sagemaker/failures/",
                     kms_key_id=key_arn,
+                    notification_config=(
+                        sagemaker.CfnEndpointConfig.AsyncInferenceNotificationConfigProperty(
+                            error_topic=topic.topic_arn
+                        )
+                    ),
                 ),
             ),
         )
@@ -137,3 +147,12 @@ class AsyncEndpoint(Construct):
 def endpoint_arn(stack: Stack, environment: Environment) -> str:
     """The endpoint's, by its name."""
     return stack.format_arn(service="sagemaker", resource="endpoint", resource_name=environment.prefix)
+
+
+def topic_arn(stack: Stack, environment: Environment) -> str:
+    """Where SageMaker tells what it could not do, by its name."""
+    return stack.format_arn(service="sns", resource=_topic(environment))
+
+
+def _topic(environment: Environment) -> str:
+    return f"{environment.prefix}-failed-shards"

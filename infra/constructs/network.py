@@ -6,7 +6,6 @@ from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from infra.config import Environment
-from infra.findings import acknowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,6 @@ def make_place(scope: Construct, environment: Environment) -> Place:
             "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3),
         },
     )
-    acknowledge(made, "VPC7", "Nothing can connect to these instances, and what they send is images to and "
-                "from S3. Whoever must keep flow logs brings a VPC that has them.")
-    for subnet in made.public_subnets:
-        acknowledge(subnet, "VPC3", "Public subnets are chosen over NAT gateways; security groups let nothing in.")
     group = _closed(scope, made, environment)
     if environment.private_network:
         _add_endpoints(made, group)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from aws_cdk import Stack
+from aws_cdk import Fn, Stack
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -12,7 +12,6 @@ from infra.config import Environment
 from infra.constructs.batch import GpuQueue
 from infra.constructs.endpoint import AsyncEndpoint
 from infra.constructs.function import log_group
-from infra.findings import acknowledge
 from infra.stacks.data import Data, use_keys
 
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -54,6 +53,11 @@ class Compute(Stack):
                 variables=variables,
             )
 
+    @property
+    def availability_zones(self) -> list[str]:
+        """The region's first two, as CloudFormation finds them: CDK would look them up, with credentials."""
+        return [Fn.select(number, Fn.get_azs()) for number in range(2)]
+
     def _image(self) -> str:
         if self._environment.image_uri:
             return self._environment.image_uri
@@ -90,12 +94,6 @@ class Compute(Stack):
         for sid, (actions, resources) in statements.items():
             role.add_to_principal_policy(iam.PolicyStatement(sid=sid, actions=actions, resources=resources))
         use_keys(role, data)
-        acknowledge(
-            role,
-            "IAM5",
-            "Objects are named after runs and images that do not exist yet: it reads images, and reads and "
-            "writes below the prefixes of runs and predictions.",
-        )
         return role
 
     def _let_sagemaker_work(self, data: Data) -> None:

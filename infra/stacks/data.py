@@ -16,7 +16,6 @@ from constructs import Construct
 from boxdrop.ledger import TABLE
 from infra.config import Environment
 from infra.constructs.function import RUNTIME, log_group
-from infra.findings import acknowledge
 
 _NOTIFICATIONS: Final = Path(__file__).parents[1] / "constructs" / "bucket_notifications.py"
 
@@ -84,9 +83,6 @@ class Data(Stack):
             server_access_logs_bucket=self._access_logs,
             server_access_logs_prefix=f"{id}/" if self._access_logs else None,
         )
-        if self._access_logs is None:
-            acknowledge(bucket, "S1", "Access logs cost storage for ever and would need a bucket of their own; "
-                        "whoever wants them names one as access_log_bucket.")
         return bucket
 
     def _image_bucket(self) -> s3.IBucket:
@@ -140,7 +136,6 @@ class Data(Stack):
         }
         for sid, (actions, resource) in statements.items():
             role.add_to_policy(iam.PolicyStatement(sid=sid, actions=actions, resources=[resource]))
-        acknowledge(role, "IAM5", "The streams of its own log group.")
         function = lambda_.Function(
             self,
             "Notifications",
@@ -153,7 +148,6 @@ class Data(Stack):
             timeout=Duration.seconds(60),
         )
         function.node.add_dependency(role)
-        acknowledge(function, "L1", "The newest Python that all packages of boxdrop have wheels for.")
         CustomResource(
             self,
             "ImageBucketEvents",
@@ -215,8 +209,6 @@ class Data(Stack):
         secret.cfn_options.deletion_policy = secret.cfn_options.update_replace_policy = (
             CfnDeletionPolicy.RETAIN if self._removal == RemovalPolicy.RETAIN else CfnDeletionPolicy.DELETE
         )
-        acknowledge(secret, "SMG4", "A token of Label Studio's or ZenML's, and a header that they send: nothing "
-                    "in AWS can make a new one. docs/operations.md tells how people rotate them.")
 
     def _let_label_studio_read(self) -> None:
         """Label Studio signs an address for each image that a browser asks for, with what may only read them."""
@@ -240,8 +232,6 @@ class Data(Stack):
             user = iam.User.from_user_name(self, "PresignUser", f"{environment.prefix}-presign")
             policy = iam.Policy(self, "LabelStudioReads", statements=statements, users=[user])
             policy.node.add_dependency(self.presign_user)
-        acknowledge(policy, "IAM5", "Every image of the image bucket, to be read: that is what Label Studio "
-                    "shows. No other bucket.")
 
     def _outputs(self) -> None:
         environment = self._environment

@@ -7,25 +7,32 @@ from typing import Any, Final
 from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from boxdrop.system import System, parameter_name
+from functions.environment import NEEDS
 from infra.config import Environment
 from infra.constructs.batch import definition_arns, queue_arn
-from infra.constructs.endpoint import endpoint_arn
+from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction, log_group
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
-from infra.findings import acknowledge
 from infra.functions import FUNCTIONS, QUEUES, FunctionSpec, Package
 from infra.stacks.data import Data, use_keys
 
 RECONCILE_MINUTES: Final = 15
 """How often the schedule looks for what was lost: a run that died without an event waits so long at most."""
 
+SYNC_HOURS: Final = 6
+"""How often every task is compared with the ledger: a review that no webhook told of waits so long at most."""
+
 _TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 _TABLE_WRITES: Final = ("dynamodb:PutItem",)
+
+_TRACK: Final = ("BOXDROP_DATA_BUCKET", "ZENML_STORE_URL", "BOXDROP_ZENML_SECRET")
 
 MakeCode = Callable[[Package], lambda_.Code]
 
@@ -82,12 +89,11 @@ class Pipeline(Stack):
 
     def _function(self, spec: FunctionSpec) -> PipelineFunction:
         variables = {
-            "POWERTOOLS_SERVICE_NAME": spec.name,
             "POWERTOOLS_METRICS_NAMESPACE": self._environment.prefix,
             "POWERTOOLS_LOG_LEVEL": "INFO",
         }
         known = self._variables()
-        variables |= {name: known[name] for name in VARIABLES[spec.name] if name in known}
+        variables |= {name: known[name] for name in NEEDS.get(spec.name, _TRACK) if name in known}
         if spec.package not in self._codes:
             self._codes[spec.package] = self._make_code(spec.package)
         made = PipelineFunction(
@@ -103,12 +109,6 @@ class Pipeline(Stack):
                 self.dead_letters[spec.name].queue_arn if spec.name in self.dead_letters else None
             ),
         )
-        acknowledge(
-            made.function, "L1",
-            "The newest Python that all packages of boxdrop have wheels for: numpy and pandas, as the SDK of "
-            "Label Studio pins them, have none for a newer one.",
-        )
-        acknowledge(made.role, "IAM5", WILDCARDS[spec.name])
         return made
 
     def _variables(self) -> Mapping[str, str]:
@@ -166,9 +166,10 @@ class Pipeline(Stack):
 
         launch = self.functions["launch"]
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "runs"))
+        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
         launch.allow("WriteData", ["s3:PutObject"], objects("runs"))
-        launch.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
+        launch.allow("Send", ["sqs:SendMessage"],
+                     [queues[name].queue.queue_arn for name in ("launches", "parts")])
         self._let_submit(launch)
 
         publish = self.functions["publish"]
@@ -188,11 +189,13 @@ class Pipeline(Stack):
         collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.ref])
 
         reconcile = self.functions["reconcile"]
-        reconcile.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        reconcile.allow("ReadData", ["s3:GetObject"], objects("annotations", "reviews", "runs"))
-        reconcile.allow("WriteData", ["s3:PutObject"], objects("annotations", "reviews"))
-        reconcile.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
-        reconcile.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.ref])
+        reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
+        reconcile.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
+        reconcile.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "predictions", "runs"))
+        reconcile.allow("Send", ["sqs:SendMessage"],
+                        [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")])
+        if self._environment.compute == "batch":
+            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])  # takes no resource
 
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
@@ -244,11 +247,6 @@ class Pipeline(Stack):
             authorization_type="NONE",
             target=f"integrations/{integration.ref}",
         )
-        acknowledge(
-            route, "APIG4",
-            "Label Studio can sign nothing: it sends a secret header, which the function compares in constant "
-            "time, and from what passes it takes ids alone.",
-        )
         gateway.CfnStage(
             self,
             "ApiStage",
@@ -293,9 +291,10 @@ class Pipeline(Stack):
         )
         self._queue_rule(
             "Parts", "parts",
-            "parts of predictions",
+            "parts of predictions, and the end of their run",
             {"source": ["aws.s3"], "detail-type": ["Object Created"],
-             "detail": {"bucket": {"name": [data]}, "object": {"key": [{"prefix": "predictions/"}]}}},
+             "detail": {"bucket": {"name": [data]},
+                        "object": {"key": [{"prefix": "predictions/"}, {"wildcard": "runs/*/summary.json"}]}}},
         )
         if "track" in self.mailboxes:
             self._queue_rule(
@@ -332,8 +331,12 @@ class Pipeline(Stack):
         environment = self._environment
         rules: dict[str, dict[str, Any]] = {
             "Schedule": {
-                "description": "boxdrop: look for what was lost",
+                "description": "boxdrop: look for runs and images that were lost",
                 "schedule_expression": f"rate({RECONCILE_MINUTES} minutes)",
+            },
+            "Sync": {
+                "description": "boxdrop: compare Label Studio with the ledger",
+                "schedule_expression": f"rate({SYNC_HOURS} hours)",
             },
         }
         if environment.compute == "batch":
@@ -353,16 +356,6 @@ class Pipeline(Stack):
                     "detail": {"jobQueue": [queue_arn(self, environment)]},
                 },
             }
-        else:
-            rules["FailedInvocations"] = {
-                "description": "boxdrop: shards that the endpoint could not do",
-                "event_pattern": {
-                    "source": ["aws.s3"],
-                    "detail-type": ["Object Created"],
-                    "detail": {"bucket": {"name": [self._data.data.bucket_name]},
-                               "object": {"key": [{"prefix": "sagemaker/failures/"}]}},
-                },
-            }
         reconcile, dead_letters = self.functions["reconcile"], self.dead_letters["reconcile"]
         self.blocked_rule: events.CfnRule | None = None
         arns = []
@@ -375,6 +368,7 @@ class Pipeline(Stack):
                     events.CfnRule.TargetProperty(
                         id="reconcile",
                         arn=reconcile.function.function_arn,
+                        input=json.dumps({"source": "aws.events", "sync": True}) if id == "Sync" else None,
                         dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead_letters.queue_arn),
                     )
                 ],
@@ -392,6 +386,37 @@ class Pipeline(Stack):
             if id == "BlockedQueue":
                 self.blocked_rule = rule
         admit(dead_letters, arns)
+        if environment.compute == "sagemaker":
+            self._hear_of_failed_shards()
+
+    def _hear_of_failed_shards(self) -> None:
+        """SageMaker tells a topic of the compute stack what it could not do."""
+        reconcile, dead_letters = self.functions["reconcile"], self.dead_letters["reconcile"]
+        topic = topic_arn(self, self._environment)
+        sns.CfnSubscription(
+            self,
+            "FailedShards",
+            topic_arn=topic,
+            protocol="lambda",
+            endpoint=reconcile.function.function_arn,
+            redrive_policy={"deadLetterTargetArn": dead_letters.queue_arn},
+        )
+        lambda_.CfnPermission(
+            self,
+            "FailedShardsMayCall",
+            action="lambda:InvokeFunction",
+            function_name=reconcile.function.function_arn,
+            principal="sns.amazonaws.com",
+            source_arn=topic,
+        )
+        dead_letters.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("sns.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[dead_letters.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": topic}},
+            )
+        )
 
     # -- the description ------------------------------------------------------------------------------
 
