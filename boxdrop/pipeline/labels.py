@@ -35,7 +35,8 @@ SETTLED: Final = timedelta(seconds=10)
 """How long the ledger's index may be behind: what it did not show before is looked for once more after it."""
 
 _MAX_BYTES: Final = 1 << 20
-_SWEPT_AT_ONCE: Final = 20_000  # images; DynamoDB takes about a thousand a second from one sweep
+_SWEPT_AT_ONCE: Final = 2_000
+_SWEPT_IN_A_CALL: Final = 20_000  # DynamoDB takes about a thousand a second from one sweep
 _ROUNDS: Final = 20
 
 
@@ -255,7 +256,7 @@ def spread_labels(
     parts_queue: Queue,
     name: str,
     *,
-    limit: int = _SWEPT_AT_ONCE,
+    limit: int = _SWEPT_IN_A_CALL,
     on_progress: Callable[[int], None] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Spread:
@@ -276,10 +277,9 @@ def spread_labels(
     if project.swept < project.generation:
         began = clock()
         wanted += _adopt(ledger, project)
-        while wanted < limit:
-            found = ledger.want_older(name, project.generation, min(limit, 2000))
-            if not found:
-                break
+        found = at_once = min(limit, _SWEPT_AT_ONCE)
+        while found == at_once and wanted < limit:
+            found = ledger.want_older(name, project.generation, at_once)
             wanted += found
             if on_progress:
                 on_progress(wanted)

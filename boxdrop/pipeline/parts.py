@@ -13,13 +13,13 @@ from boxdrop.errors import RunError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import PublishSummary
-from boxdrop.ledger import Ledger, Outcome, Project, RunState, State
+from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.publish import publish
 from boxdrop.predictions import Prediction, Record, reselect
-from boxdrop.runs import PartName, read_header, read_part
+from boxdrop.runs import Part, PartName, read_header, read_part
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""
@@ -82,6 +82,7 @@ def publish_part(
         run_id=name.run_id,
         wait_s=wait_s,
     )
+    _fail_refused(ledger, part, summary, header.generation)
     rows = ledger.images(record.image_id for record in part.records).values()
     waited = tuple(
         (row.since - row.wanted_at).total_seconds()
@@ -89,6 +90,23 @@ def publish_part(
         if row.state == State.TASKED and row.since >= began and row.wanted_at is not None
     )
     return Published(name.project, name.run_id, summary, waited)
+
+
+def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generation: int) -> None:
+    """A prediction that Label Studio must not get is a failure, or its image would be looked for for ever."""
+    reasons = dict(summary.refused)
+    ledger.record_failures(
+        FailedImage(
+            image_id=record.image_id,
+            version=record.version,
+            generation=generation,
+            run_id=part.name.run_id,
+            reason="refused",
+            message=reasons[record.image],
+        )
+        for record in part.records
+        if record.image in reasons
+    )
 
 
 def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:

@@ -1,6 +1,7 @@
 """publish: parts become tasks in Label Studio, a summary ends its run. See `boxdrop.pipeline.parts`.
 
-Messages of the queue `parts` are S3's events about the data bucket.
+Messages of the queue `parts` are S3's events about the data bucket: keys that begin with ``predictions/``,
+and ``runs/*/summary.json``.
 """
 
 from typing import Any
@@ -45,7 +46,18 @@ def _publish_part(part: PartName) -> None:
         raise
     summary, project = published.summary, part.project
     logger.info(
-        "published", run_id=part.run_id, first=part.first, last=part.last, summary=summary, project=project
+        "published",
+        project=project,
+        run_id=part.run_id,
+        first=part.first,
+        created=summary.created,
+        replaced=summary.replaced,
+        unchanged=summary.unchanged,
+        verified=summary.verified,
+        failures=summary.failures,
+        superseded=summary.superseded,
+        refused=len(summary.refused),
+        removed_twins=summary.removed_twins,
     )
     made = {
         metrics.TASKS_PUBLISHED: summary.created + summary.replaced,
