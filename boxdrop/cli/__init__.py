@@ -12,10 +12,13 @@ from boxdrop.errors import BoxdropError
 
 _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
+    "new": ("boxdrop.cli.new", "Make a project: what to look for."),
+    "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
+    "backfill": ("boxdrop.cli.backfill", "Take up images that were in the bucket before."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
-    "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
+    "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
 }
 
 

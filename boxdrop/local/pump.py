@@ -29,6 +29,7 @@ from typing import Any, Final
 
 from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
+from boxdrop.local.home import home
 from boxdrop.local.resources import DELIVERIES, JOB, JOBS, Delivery, client
 from boxdrop.local.servers import HOST
 from boxdrop.system import System, from_json
@@ -67,7 +68,7 @@ class Settings:
     port: int = 0
     environment: Mapping[str, str] | None = None
     package: str = "functions"
-    job: str = "boxdrop.local.job"
+    job: str = "functions.job.worker"
 
 
 class Pump:
@@ -165,7 +166,7 @@ class Pump:
                             function.invoke(job | {"try": attempt})
                             status, reason = "SUCCEEDED", "Essential container in task exited"
                         except FunctionError as error:
-                            log("pump", "a job failed", error=str(error), attempt=attempt, **job)
+                            log("pump", "a job failed", error=str(error), job=job, attempt=attempt)
                             status, reason = "FAILED", str(error)
                     if status == "FAILED" and attempt < JOB.receives:
                         continue  # the next attempt comes after the visibility timeout
@@ -317,10 +318,16 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_IMAGE_BUCKET": system.image_bucket,
         "BOXDROP_DATA_BUCKET": system.data_bucket,
         "BOXDROP_LAUNCHES_QUEUE": system.queue("launches"),
+        "BOXDROP_PARTS_QUEUE": system.queue("parts"),
         "BOXDROP_REVIEWS_QUEUE": system.queue("reviews"),
         "BOXDROP_JOB_QUEUE": system.queue(JOBS),
         "BOXDROP_WINDOW_S": str(system.window_s),
+        "BOXDROP_RUN_IMAGES": "20000",
+        "BOXDROP_SHARD_IMAGES": "2048",
+        "BOXDROP_APPLY_LIMIT": "10000",
         "BOXDROP_LAUNCHER": system.launcher,
+        # One process publishes here: a lease keeps nobody out, and a killed one is not waited for long.
+        "BOXDROP_LEASE_S": "20",
         "BOXDROP_JOB_TIMEOUT_S": str(int(JOB.timeout_s)),
         "BOXDROP_WEBHOOK_URL": webhook_url,
         "BOXDROP_WEBHOOK_SECRET_ID": "boxdrop/webhook",
@@ -330,6 +337,8 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
         "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
         "BOXDROP_PROVIDER": "cpu",
+        "BOXDROP_BUNDLE_CACHE": str(home() / "bundles"),
+        "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_METRICS_NAMESPACE": "boxdrop",
         "POWERTOOLS_LOG_LEVEL": os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO"),
     }

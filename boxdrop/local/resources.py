@@ -71,7 +71,10 @@ _RULES: Final = {
     "parts": {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [DATA]}, "object": {"key": [{"prefix": "predictions/"}]}},
+        "detail": {
+            "bucket": {"name": [DATA]},
+            "object": {"key": [{"prefix": "predictions/"}, {"suffix": "/summary.json"}]},
+        },
     },
 }
 """Which events go into which queue."""

@@ -31,6 +31,7 @@ from boxdrop.local.servers import (
     only_one,
     start_detached,
 )
+from boxdrop.pipeline.prepare import WebhookTarget
 from boxdrop.system import System, from_json
 
 PREFERRED_PORT: Final = 8090
@@ -101,6 +102,7 @@ class Stack:
             before = self._remembered()
             secret = before.get("secret") or secrets.token_urlsafe(24)
             system = self._describe(aws_server, studio, secret)
+            push_demo_detector(system)
             pump = min(processes.find(self._mark), default=None)
             if pump is not None and not self._serves(pump, system):
                 processes.stop(pump, _STOP_S)
@@ -110,7 +112,7 @@ class Stack:
                 last = urlsplit(before.get("webhook", "")).port
                 pump = self._start_pump(last or PREFERRED_PORT, say)
             now = {
-                "webhook": self._pump_url(pump),
+                "webhook": f"{self._pump_url(pump)}/reviews",
                 "secret": secret,
                 "endpoint": system.endpoint_url,
                 "label_studio": system.label_studio_url,
@@ -148,9 +150,14 @@ class Stack:
             self.description.unlink(missing_ok=True)
             return stopped
 
+    def webhook(self) -> WebhookTarget:
+        """Where Label Studio tells that people worked, and with which secret."""
+        kept = self._remembered()
+        return WebhookTarget(kept["webhook"], kept["secret"])
+
     def worker(self) -> int | None:
         """The process in which jobs run, with the detector loaded."""
-        jobs = processes.find(["boxdrop.local.job"])
+        jobs = processes.find(["functions.job.worker"])
         pump = min(processes.find(self._mark), default=None)
         return next((pid for pid in jobs if pump is not None and processes.parent(pid) == pump), None)
 
@@ -243,6 +250,24 @@ class Stack:
             if not before["aws"]:
                 self.aws.down(lambda _: None)
             raise
+
+
+def push_demo_detector(system: System) -> None:
+    """Have the detector in the data bucket that ships with boxdrop; one that somebody chose stays chosen."""
+    from boxdrop.bundles import describe, push
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect.bundle import Bundle
+    from boxdrop.errors import BundleError
+    from boxdrop.local.resources import client
+    from boxdrop.objects import Bucket
+
+    assert system.endpoint_url is not None
+    bucket = Bucket(system.data_bucket, client=client("s3", system.endpoint_url, system.region))
+    bundle = Bundle.load(BUNDLE)
+    try:
+        describe(bucket, bundle.name, bundle.digest)
+    except BundleError:
+        push(bucket, BUNDLE)
 
 
 def _source_folder() -> Path:
