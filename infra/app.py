@@ -15,15 +15,18 @@ from infra.functions import Package
 from infra.stacks.compute import Compute
 from infra.stacks.data import Data
 from infra.stacks.monitoring import Monitoring
-from infra.stacks.pipeline import Pipeline
+from infra.stacks.pipeline import MakeCode, Pipeline
 
 BUNDLING_STACKS: Final = "aws:cdk:bundling-stacks"
 """What the CDK command line tells: packages are made for these stacks only, for none when it lists or
 destroys."""
 
 
-def make_app(app: App, environment: Environment) -> dict[str, Stack]:
+def make_app(app: App, environment: Environment, make_code: MakeCode | None = None) -> dict[str, Stack]:
     """Put the stacks of one environment into an app.
+
+    Args:
+        make_code: gives the functions' packages; by default those that are deployed.
 
     Returns:
         The stacks by name: ``data``, ``compute``, ``pipeline``, ``monitoring``.
@@ -42,7 +45,7 @@ def make_app(app: App, environment: Environment) -> dict[str, Stack]:
         description="boxdrop: what runs the detector", **options,
     )  # fmt: skip
     pipeline = Pipeline(
-        app, f"{prefix}-pipeline", environment=environment, data=data, make_code=_code_maker(app, prefix),
+        app, f"{prefix}-pipeline", environment=environment, data=data, make_code=make_code or _code_maker(app, prefix),
         description="boxdrop: queues, functions and rules", **options,
     )  # fmt: skip
     if environment.compute == "sagemaker":
@@ -57,7 +60,7 @@ def make_app(app: App, environment: Environment) -> dict[str, Stack]:
     return {"data": data, "compute": compute, "pipeline": pipeline, "monitoring": monitoring}
 
 
-def _code_maker(app: App, prefix: str) -> Any:
+def _code_maker(app: App, prefix: str) -> MakeCode:
     """Packages, where the pipeline is deployed; the handlers alone where nothing is."""
     stacks = app.node.try_get_context(BUNDLING_STACKS)
     wanted = stacks is None or any(each in ("**", "*", f"{prefix}-pipeline") for each in stacks)

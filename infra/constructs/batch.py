@@ -109,9 +109,11 @@ class GpuQueue(Construct):
             retry_strategy=batch.CfnJobDefinition.RetryStrategyProperty(
                 attempts=5,
                 # The first rule that fits decides: a Spot instance that was taken away is no fault of the job;
-                # anything else is, and reconcile gives its images to another run.
+                # most else is, and reconcile gives its images to another run.
                 evaluate_on_exit=[
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_status_reason="Host EC2*"),
+                    # EX_TEMPFAIL: it was asked to stop, or S3 did not answer.
+                    batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_exit_code="75"),
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="EXIT", on_reason="*"),
                 ],
             ),

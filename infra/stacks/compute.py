@@ -67,7 +67,6 @@ class Compute(Stack):
             directory=str(_REPOSITORY),
             file="functions/job/Dockerfile",
             platform=ecr_assets.Platform.LINUX_AMD64,
-            exclude=IMAGE_CONTEXT,
         )
         return asset.image_uri
 
@@ -127,5 +126,3 @@ class Compute(Stack):
         for each in statements:
             self.role.add_to_principal_policy(each)
 
-
-IMAGE_CONTEXT: Final = ["**", "!boxdrop", "!boxdrop/**", "!functions", "!functions/**"]

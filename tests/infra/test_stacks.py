@@ -259,11 +259,12 @@ def test_batch_starts_from_nothing_with_spot_first(default: Synthesized) -> None
     assert queue["Properties"]["JobStateTimeLimitActions"]
 
 
-def test_a_job_is_tried_again_for_its_host_and_for_nothing_else(default: Synthesized) -> None:
+def test_a_job_is_tried_again_for_its_host_and_if_it_asks_for_it(default: Synthesized) -> None:
     (definition,) = default.resources("AWS::Batch::JobDefinition").values()
     options = definition["Properties"]
     assert options["RetryStrategy"]["EvaluateOnExit"] == [
         {"Action": "RETRY", "OnStatusReason": "Host EC2*"},
+        {"Action": "RETRY", "OnExitCode": "75"},
         {"Action": "EXIT", "OnReason": "*"},
     ]
     assert options["Timeout"]["AttemptDurationSeconds"] == default.environment.job_timeout_s
