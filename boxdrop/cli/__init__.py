@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
+    "doctor": ("boxdrop.cli.doctor", "Say what a deployment still needs, a line each."),
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
 }
 
