@@ -76,6 +76,9 @@ requirements: | .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make requirements" \
 	  --extra heic --extra functions -c requirements/test.txt pyproject.toml -o requirements/demo.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --generate-hashes --custom-compile-command "make requirements" --no-emit-package onnxruntime \
+	  --extra job -c requirements/test.txt pyproject.toml -o requirements/job.txt
 
 clean:
 	-[ ! -x $(BIN)/boxdrop ] || $(BIN)/boxdrop local down
