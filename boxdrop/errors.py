@@ -35,6 +35,14 @@ class PredictionError(BoxdropError):
     """A prediction record that is not valid: names the record and the field."""
 
 
+class RunError(BoxdropError):
+    """A run's manifest, part, report or summary that is missing or not valid, or does not fit the others."""
+
+
+class UnavailableError(BoxdropError):
+    """A service did not answer, or said that it has too much to do: nobody's fault, try again later."""
+
+
 class LabelStudioError(BoxdropError):
     """Label Studio is unreachable, refused the call, or answered something that cannot be right."""
 

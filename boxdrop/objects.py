@@ -1,14 +1,18 @@
 """Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.errors import BoxdropError, ImageError, UnavailableError
+from boxdrop.predictions import content_of
 
 try:
     import boto3
+    from boto3.exceptions import Boto3Error
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 except ImportError:
@@ -30,6 +34,7 @@ class StoredObject:
 
     body: bytes
     etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Put(StrEnum):
@@ -70,7 +75,7 @@ class Bucket:
                 for entry in page.get("Contents", []):
                     yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
         except (BotoCoreError, ClientError) as error:
-            raise BoxdropError(f"s3://{self.name}/{prefix} cannot be listed: {_sentence(error)}") from None
+            raise self._error(prefix, "listed", error) from None
 
     def read(self, key: str, etag: str) -> bytes:
         """Read an object, if it is still the one that was listed (``If-Match``).
@@ -82,7 +87,7 @@ class Bucket:
             answer = self._s3.get_object(Bucket=self.name, Key=key, IfMatch=etag)
             body: bytes = answer["Body"].read()
         except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            status = _status(error)
             if status == 404:
                 raise ImageError("gone", "deleted since it was listed") from None
             if status == 412:
@@ -100,21 +105,157 @@ class Bucket:
         """
         try:
             answer = self._s3.get_object(Bucket=self.name, Key=key)
-            return StoredObject(answer["Body"].read(), answer["ETag"].strip('"'))
+            return StoredObject(answer["Body"].read(), answer["ETag"].strip('"'), answer.get("Metadata", {}))
         except ClientError as error:
             if _code(error) == "NoSuchKey":
                 return None
-            raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
+            raise self._error(key, "read", error) from None
         except BotoCoreError as error:
-            raise BoxdropError(f"s3://{self.name}/{key} cannot be read: {_sentence(error)}") from None
+            raise self._error(key, "read", error) from None
 
-    def create(self, key: str, body: bytes, content_type: str = "application/json") -> Put:
+    def lines(self, key: str) -> Iterator[bytes] | None:
+        """Stream the lines of an object, without their ends; None if there is none.
+
+        Raises:
+            BoxdropError: the bucket is not there, or the object may not be read.
+        """
+        try:
+            answer = self._s3.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if _code(error) == "NoSuchKey":
+                return None
+            raise self._error(key, "read", error) from None
+        except BotoCoreError as error:
+            raise self._error(key, "read", error) from None
+        return self._stream_lines(key, answer["Body"])
+
+    def _stream_lines(self, key: str, body: Any) -> Iterator[bytes]:
+        try:
+            yield from body.iter_lines(chunk_size=1 << 16)
+        except BotoCoreError as error:
+            raise self._error(key, "read", error) from None
+        finally:
+            body.close()
+
+    def read_version(self, key: str, version: str, max_bytes: int) -> bytes:
+        """Read exactly this content of an object: by its version-id, or by its etag (``If-Match``).
+
+        Args:
+            key: the object's.
+            version: as `boxdrop.predictions.object_version` names it.
+            max_bytes: the largest that is read.
+
+        Raises:
+            ImageError: ``gone``, ``changed`` (overwritten), ``denied``, ``too_many_bytes`` or ``unreadable``.
+            UnavailableError: S3 does not answer, has too much to do, or does not know the credentials: the
+                next object will fare no better.
+        """
+        content = content_of(version)
+        which = {"VersionId": content.version_id} if content.version_id else {"IfMatch": content.etag}
+        try:
+            answer = self._s3.get_object(Bucket=self.name, Key=key, **which)
+            with contextlib.closing(answer["Body"]) as body:
+                size: int = answer["ContentLength"]
+                if size > max_bytes:
+                    raise ImageError(
+                        "too_many_bytes",
+                        f"{size:,} bytes, over the limit of {max_bytes:,}; store it smaller",
+                    )
+                data: bytes = body.read()
+        except ClientError as error:
+            raise self._image_error(key, error) from None
+        except BotoCoreError as error:
+            raise self._error(key, "read", error) from None
+        return data
+
+    def _image_error(self, key: str, error: ClientError) -> BoxdropError:
+        status, code = _status(error), _code(error)
+        if code == "NoSuchBucket":
+            return BoxdropError(f"s3://{self.name}: there is no such bucket")
+        if status in (404, 405):  # 405: the version-id is that of a delete marker
+            return ImageError("gone", "deleted since it was listed")
+        if status == 412:
+            return ImageError("changed", "overwritten since it was listed; run again")
+        if status == 403 and code not in _BAD_CREDENTIALS:
+            return ImageError("denied", f"S3 refused it: {_sentence(error)}; may boxdrop read it?")
+        if status == 400 and code not in _BAD_CREDENTIALS:
+            return ImageError("unreadable", f"S3 refused it: {_sentence(error)}")
+        return self._error(key, "read", error)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key now.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        try:
+            self._s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if _status(error) == 404:
+                return False
+            raise self._error(key, "looked up", error) from None
+        except BotoCoreError as error:
+            raise self._error(key, "looked up", error) from None
+        return True
+
+    def create(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/json",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Put:
         """Write an object if there is none of this key (``If-None-Match: *``).
 
         Raises:
             BoxdropError: it may not be written.
         """
-        return self._put(key, body, content_type, IfNoneMatch="*")
+        return self._put(key, body, content_type, IfNoneMatch="*", Metadata=dict(metadata or {}))
+
+    def put(self, key: str, body: bytes, content_type: str = "application/json") -> None:
+        """Write an object, whatever is there.
+
+        Raises:
+            BoxdropError: it may not be written.
+        """
+        self._put(key, body, content_type)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copy a file of any size into an object, whatever is there.
+
+        Raises:
+            BoxdropError: it may not be written.
+        """
+        try:
+            self._s3.upload_file(str(path), self.name, key)
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise self._error(key, "written", error) from None
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object of any size into a file.
+
+        Raises:
+            BoxdropError: there is none, or it may not be read.
+            OSError: the file cannot be written.
+        """
+        try:
+            self._s3.download_file(self.name, key, str(path))
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise self._error(key, "read", error) from None
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Stream what comes between a prefix that ends in a slash and the next slash, in key order.
+
+        Raises:
+            BoxdropError: the bucket is not there, or may not be listed.
+        """
+        try:
+            pages = self._s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
+                for entry in page.get("CommonPrefixes", []):
+                    yield entry["Prefix"].removeprefix(prefix).removesuffix("/")
+        except (BotoCoreError, ClientError) as error:
+            raise self._error(prefix, "listed", error) from None
 
     def replace(self, key: str, body: bytes, etag: str, content_type: str = "application/json") -> Put:
         """Write an object if it is still the one that was read (``If-Match``); also refused if it is gone.
@@ -124,19 +265,34 @@ class Bucket:
         """
         return self._put(key, body, content_type, IfMatch=etag)
 
-    def _put(self, key: str, body: bytes, content_type: str, **condition: str) -> Put:
+    def _put(self, key: str, body: bytes, content_type: str, **condition: Any) -> Put:
         try:
             self._s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition)
         except ClientError as error:
             # 412: the condition fails. 409 (ConditionalRequestConflict): another write of the key is under
             # way. 404 NoSuchKey: If-Match on an object that was deleted.
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status in (409, 412) or _code(error) == "NoSuchKey":
+            if _status(error) in (409, 412) or _code(error) == "NoSuchKey":
                 return Put.REFUSED
-            raise BoxdropError(f"s3://{self.name}/{key} cannot be written: {_sentence(error)}") from None
+            raise self._error(key, "written", error) from None
         except BotoCoreError as error:
-            raise BoxdropError(f"s3://{self.name}/{key} cannot be written: {_sentence(error)}") from None
+            raise self._error(key, "written", error) from None
         return Put.STORED
+
+    def _error(self, key: str, done: str, error: Exception) -> BoxdropError:
+        """What to raise where nothing about the object itself is wrong."""
+        message = f"s3://{self.name}/{key} cannot be {done}: {_sentence(error)}"
+        if isinstance(error, ClientError) and _status(error) < 500 and _code(error) not in _LATER:
+            return BoxdropError(message)
+        return UnavailableError(message)
+
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_BAD_CREDENTIALS: Final = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
+_LATER: Final = ("ExpiredToken", "RequestTimeTooSkewed", "RequestTimeout", "SlowDown", "Throttling")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _code(error: ClientError) -> str:

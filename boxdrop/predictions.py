@@ -7,6 +7,7 @@ describes the fields for readers of the files.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,6 +132,26 @@ def object_version(version_id: str | None, etag: str | None, size: int | None) -
     if etag and size is not None:
         return f"{etag.strip(chr(34))}-{size}"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContent:
+    """What `object_version` was made of: either `version_id`, or `etag` and `size` in bytes."""
+
+    version_id: str | None = None
+    etag: str | None = None
+    size: int | None = None
+
+
+# An MD5 or something that looks like one, the number of parts where it was uploaded in several, and the size.
+# S3's version-ids are no hexadecimal digits; those of emulators are UUIDs, whose first dash comes earlier.
+_ETAG_AND_SIZE = re.compile(r"([0-9a-f]{32}(?:-\d+)?)-(\d+)")
+
+
+def content_of(version: str) -> ObjectContent:
+    """The inverse of `object_version`: tells how to ask S3 for exactly this content."""
+    found = _ETAG_AND_SIZE.fullmatch(version)
+    return ObjectContent(etag=found[1], size=int(found[2])) if found else ObjectContent(version_id=version)
 
 
 def _hash(*parts: str) -> str:
