@@ -145,7 +145,11 @@ class Secrets:
             return key or None
         secret_id = self._variable(ZENML_SECRET_ID)
         value = self._read(secret_id, ZENML_SECRET_ID)
-        return _text(_object(value, secret_id, '{"key": …}'), "key", secret_id) if value.startswith("{") else value
+        return (
+            _text(_object(value, secret_id, '{"key": …}'), "key", secret_id)
+            if value.startswith("{")
+            else value
+        )
 
     def refresh(self) -> bool:
         """Forget what Secrets Manager said: somebody came with a secret that is not known, or was refused.

@@ -14,6 +14,8 @@ _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
+    "runs": ("boxdrop.cli.runs", "List the runs, look at one, compare two."),
+    "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and look at them there."),
     "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
 }
 

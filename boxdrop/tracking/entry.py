@@ -1,13 +1,15 @@
 """What ZenML is told of a run: plain data, made from the summary and from what belongs to it."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from boxdrop.documents import to_json
 from boxdrop.labels import LabelSet
-from boxdrop.runs import RunSummary
+from boxdrop.runs import SUMMARY_FORMAT, RunSummary
 from boxdrop.tracking.pages import sample_sheet, score_page
 
 DIGEST_SHOWN: Final = 16
@@ -20,13 +22,13 @@ class Published:
 
     Attributes:
         project_id: Label Studio's number of the project; None while it has none.
-        tasks: images of the run that have their task.
+        tasks: images of the run that have their task; None where later runs have taken images over.
         waiting: images of the run that a detector is through with, and that no task shows yet.
         finished_at: when the last task was recorded; None if there is none.
     """
 
     project_id: int | None
-    tasks: int
+    tasks: int | None
     waiting: int
     finished_at: datetime | None
 
@@ -153,18 +155,9 @@ def make_entry(
     )
 
 
-def parse_time(text: str) -> datetime:
-    """Read a summary's time.
-
-    Returns:
-        The time in UTC, without a zone, as ZenML has it.
-    """
-    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
-
-
 def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any]:
-    began, ended = parse_time(summary.started_at), parse_time(summary.finished_at)
-    seconds = (ended - began).total_seconds()
+    seconds = (summary.finished_at - summary.started_at).total_seconds()
+    waited = (summary.started_at - summary.created_at).total_seconds()
     seen = summary.predicted + summary.failed
     return _known(
         project=summary.project,
@@ -186,7 +179,7 @@ def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any
         device=summary.device,
         images_per_s=round(seen / seconds, 2) if seconds > 0 else None,
         seconds=round(seconds, 1),
-        seconds_waiting_for_a_machine=round((began - parse_time(summary.created_at)).total_seconds(), 1),
+        seconds_waiting_for_a_machine=round(waited, 1),
         seconds_by_stage=stage_seconds(summary) or None,
         gpu_seconds=round(summary.gpu_seconds, 1),
         estimated_cost_usd=summary.estimated_cost_usd,
@@ -201,12 +194,11 @@ def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any
 
 
 def stage_seconds(summary: RunSummary) -> dict[str, float]:
-    """Seconds of work by stage, over all shards."""
-    total: dict[str, float] = {}
+    """Seconds of work by stage, over all shards; stages that took none are left out."""
+    total: Counter[str] = Counter()
     for shard in summary.shards:
-        for stage, seconds in shard.stages.items():
-            total[stage] = round(total.get(stage, 0.0) + seconds, 2)
-    return total
+        total.update(asdict(shard.stages))
+    return {stage: round(seconds, 2) for stage, seconds in total.items() if seconds}
 
 
 def _steps(
@@ -217,14 +209,14 @@ def _steps(
     thumbnails: Mapping[str, bytes],
     published: Published | None,
 ) -> tuple[Step, ...]:
-    created, began, ended = map(parse_time, (summary.created_at, summary.started_at, summary.finished_at))
-    gathered = min(_time_of(summary.run_id) or created, created)
-    text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
+    created, began, ended = summary.created_at, summary.started_at, summary.finished_at
+    # A run's id begins with when it began to gather; its manifest is there when that is done.
+    gathered = datetime.strptime(summary.run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     dataset = Step(
         name="dataset",
         function="get_or_create_dataset",
         description="Gathers the images that want boxes, and pins the labels.",
-        started_at=gathered,
+        started_at=min(gathered, created),
         finished_at=created,
         artifacts=(
             _file("manifest", manifest, _manifest_page(summary, manifest)),
@@ -241,9 +233,13 @@ def _steps(
         after=("dataset",),
         inputs={"manifest": "dataset", "labels": "dataset"},
         artifacts=(
-            _text("predictions", "JSONString", "output.json", text, "json"),
+            _text(
+                "predictions", "JSONString", "output.json", to_json(summary, format=SUMMARY_FORMAT), "json"
+            ),
             _text("scores", "HTMLString", "output.html", score_page(summary, label_set), "html"),
-            _text("samples", "HTMLString", "output.html", sample_sheet(summary, label_set, thumbnails), "html"),
+            _text(
+                "samples", "HTMLString", "output.html", sample_sheet(summary, label_set, thumbnails), "html"
+            ),
         ),
         metadata=_known(
             predicted=summary.predicted,
@@ -263,7 +259,10 @@ def _steps(
         finished_at=synced,
         after=("load_and_predict",),
         inputs={"predictions": "load_and_predict"},
-        metadata=_known(tasks=published.tasks, label_studio_project=published.project_id) if published else {},
+        metadata=_known(
+            tasks=published.tasks if published else None,
+            label_studio_project=published.project_id if published else None,
+        ),
     )
     return dataset, predict, sync
 
@@ -271,14 +270,6 @@ def _steps(
 def _known(**values: Any) -> dict[str, Any]:
     """ZenML's metadata know no nothing: leave out what is not known."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _time_of(run_id: str) -> datetime | None:
-    """When a run began to gather: its id begins with that."""
-    try:
-        return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ")
-    except ValueError:
-        return None
 
 
 def _file(name: str, body: bytes, shown: str) -> Artifact:

@@ -10,6 +10,7 @@ project; artifact versions are named by it, too; a step that is complete cannot 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from zenml.client import Client
     from zenml.models import PipelineRunResponse, StackResponse
 
-PIPELINE: Final = "boxdrop"
+PREFIX: Final = "boxdrop"
 STACK: Final = "boxdrop"
 _RACES: Final = 3
 
@@ -101,8 +102,8 @@ class Tracker:
                 name=entry.run_id,
                 snapshot=snapshot,
                 orchestrator_run_id=entry.run_id,
-                start_time=entry.started_at,
-                end_time=entry.finished_at,
+                start_time=_naive(entry.started_at),
+                end_time=_naive(entry.finished_at),
                 status=ExecutionStatus.RUNNING,
                 tags=list(entry.tags),
             )
@@ -113,7 +114,7 @@ class Tracker:
         raise TrackingError(f"ZenML says that the run {entry.run_id} exists, and does not show it; try again")
 
     def _find(self, run_id: str) -> "PipelineRunResponse | None":
-        found = self._client.list_pipeline_runs(name=run_id, size=1, hydrate=True)
+        found = self._client.list_pipeline_runs(name=f"equals:{run_id}", size=1, hydrate=True)
         return found.items[0] if found.items else None
 
     def _snapshot(self, entry: Entry) -> UUID:
@@ -126,15 +127,16 @@ class Tracker:
 
         stack, _ = self._artifacts()
         configurations = {
-            step.name: ZenStep.model_validate({"spec": _spec(step), "config": _config(step)}) for step in entry.steps
+            step.name: ZenStep.model_validate({"spec": _spec(step), "config": _config(step)})
+            for step in entry.steps
         }
         request = PipelineSnapshotRequest(
             project=self._project,
-            pipeline=self._pipeline(),
+            pipeline=self._pipeline(entry),
             stack=stack.id,
             run_name_template=entry.run_id,
             pipeline_configuration=PipelineConfiguration(
-                name=PIPELINE,
+                name=_pipeline_name(entry),
                 enable_cache=False,
                 enable_heartbeat=False,
                 parameters=dict(entry.parameters),
@@ -147,24 +149,25 @@ class Tracker:
         )
         return self._store.create_snapshot(request).id
 
-    def _pipeline(self) -> UUID:
+    def _pipeline(self, entry: Entry) -> UUID:
+        """One pipeline a project: the dashboard's lists show pipelines and filter by them, and no tags."""
         from zenml.exceptions import EntityExistsError
         from zenml.models import PipelineRequest
 
-        if PIPELINE not in self._pipelines:
-            found = self._client.list_pipelines(name=PIPELINE, size=1).items
+        name = _pipeline_name(entry)
+        if name not in self._pipelines:
+            found = self._client.list_pipelines(name=f"equals:{name}", size=1).items
             if found:
-                self._pipelines[PIPELINE] = found[0].id
+                self._pipelines[name] = found[0].id
             else:
+                about = f"Boxes for the images of {entry.project}, a run a batch."
                 request = PipelineRequest(
-                    project=self._project,
-                    name=PIPELINE,
-                    description="Batch runs of boxdrop: boxes for the images that came into the bucket.",
+                    project=self._project, name=name, description=about, tags=[entry.project]
                 )
                 with contextlib.suppress(EntityExistsError):
                     self._store.create_pipeline(request)
-                return self._pipeline()
-        return self._pipelines[PIPELINE]
+                return self._pipeline(entry)
+        return self._pipelines[name]
 
     def _complete(self, run: "PipelineRunResponse", entry: Entry) -> None:
         """Add what a run does not have yet; the last step ends it."""
@@ -187,8 +190,8 @@ class Tracker:
                 project=self._project,
                 name=step.name,
                 pipeline_run_id=run.id,
-                start_time=step.started_at,
-                end_time=step.finished_at,
+                start_time=_naive(step.started_at),
+                end_time=_naive(step.finished_at),
                 status=ExecutionStatus.COMPLETED,
                 docstring=step.description,
                 inputs={name: [outputs[name]] for name in step.inputs},
@@ -205,7 +208,7 @@ class Tracker:
         from zenml.models import ArtifactVersionRequest, ArtifactVisualizationRequest
 
         stack, files = self._artifacts()
-        name = f"{PIPELINE}-{artifact.name}"
+        name = f"{PREFIX}-{artifact.name}"
         # The same name for every attempt: a second one writes the same bytes.
         uri = f"{files.path.rstrip('/')}/boxdrop/{entry.project}/{entry.run_id}/{artifact.name}"
         files.makedirs(uri)
@@ -252,7 +255,9 @@ class Tracker:
         from zenml.artifacts.utils import load_artifact_store
 
         if self._stack is None:
-            stack = self._client.get_stack("default") if self._bucket is None else self._own_stack(self._bucket)
+            stack = (
+                self._client.get_stack("default") if self._bucket is None else self._own_stack(self._bucket)
+            )
             self._stack = stack, load_artifact_store(stack.components["artifact_store"][0].id)
         return self._stack
 
@@ -304,6 +309,10 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
         return Tracker(Client(), bucket if store.is_server else None)
 
 
+def _pipeline_name(entry: Entry) -> str:
+    return f"{PREFIX}/{entry.project}"
+
+
 def _spec(step: Step) -> dict[str, Any]:
     return {
         "source": f"boxdrop.tracking.pipeline.{step.function}",
@@ -321,6 +330,11 @@ def _config(step: Step) -> dict[str, Any]:
         "enable_cache": False,
         "outputs": {each.name: {"materializer_source": each.materializer} for each in step.artifacts},
     }
+
+
+def _naive(time: datetime) -> datetime:
+    """UTC without a zone, as ZenML stores times."""
+    return time.astimezone(UTC).replace(tzinfo=None)
 
 
 @contextlib.contextmanager

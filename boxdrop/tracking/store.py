@@ -60,7 +60,9 @@ def configured_store(secrets: Secrets | None = None) -> Store:
     if not url:
         return local_store()
     if not re.match(r"https?://[^/]", url):
-        raise TrackingError(f"{ZENML_STORE_URL} is {url}; it must be a ZenML server's http:// or https:// URL")
+        raise TrackingError(
+            f"{ZENML_STORE_URL} is {url}; it must be a ZenML server's http:// or https:// URL"
+        )
     return Store(url, (secrets or Secrets()).zenml_key())
 
 
@@ -78,7 +80,9 @@ def check_server(store: Store) -> None:
         info = answer.json() if answer.ok else None
         version = info.get("version") if isinstance(info, dict) else None
         if not isinstance(version, str):
-            raise TrackingError(f"{store.url} is no ZenML server: it answered {answer.status_code}; {WAITING}")
+            raise TrackingError(
+                f"{store.url} is no ZenML server: it answered {answer.status_code}; {WAITING}"
+            )
         _check_version(name, version)
         if store.key is not None:
             _log_in(name, store)
@@ -163,7 +167,12 @@ def _log_in(name: str, store: Store) -> None:
 def _cause(error: Exception) -> str:
     """The innermost reason, without urllib3's nesting."""
     text = str(error)
-    for known in ("Connection refused", "Name or service not known", "Connection reset", "Network is unreachable"):
+    for known in (
+        "Connection refused",
+        "Name or service not known",
+        "Connection reset",
+        "Network is unreachable",
+    ):
         if known in text:
             return known.lower()
     return type(error).__name__
