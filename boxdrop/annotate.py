@@ -1,25 +1,24 @@
 """Annotate a folder or a bucket on this machine: images in, predictions and a page to look at out.
 
-The output folder is also the run's memory. ``predictions.jsonl`` grows by a batch at a time; a run that was
+The output folder is also the run's memory. ``predictions.jsonl`` grows image by image; a run that was
 killed goes on behind the last whole line, so at most the images in flight are computed twice. When all images
 are through, the file is rewritten once, with each image exactly once, and the other files are made with it.
 """
 
-import collections
 import contextlib
 import errno
 import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from boxdrop import __version__
+from boxdrop.detect.stream import Outcome, Stream, Unusable
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.exports import (
     AtomicFile,
@@ -29,7 +28,7 @@ from boxdrop.exports import (
     PredictionWriter,
     RecordWriter,
 )
-from boxdrop.images import Limits, decode, read_file
+from boxdrop.images import Image, Limits, read_file
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
 from boxdrop.labelstudio.tasks import to_task
@@ -47,21 +46,13 @@ from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
 from boxdrop.sources import Source, SourceImage
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from boxdrop.detect import Detector
     from boxdrop.labelstudio.connection import Connection
     from boxdrop.labelstudio.project import Project
 
-PIXELS_PER_BATCH = 2_400_000
-"""Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU
-larger batches cost memory and save no time; for a GPU, give `batch_size`."""
-
 RUN_FORMAT = "boxdrop-run/1"
 
-T = TypeVar("T")
-R = TypeVar("R")
+_S3_FETCHERS = 16  # an answer of S3 takes 20 to 100 ms, most of it waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +93,7 @@ class Summary:
     Attributes:
         computed, resumed: done by this run, and found done by an earlier one.
         seconds: from the first listing to the last output file.
+        stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`: what the bottleneck is.
     """
 
     source: str
@@ -115,6 +107,7 @@ class Summary:
     seconds: float = 0.0
     boxes_by_label: dict[str, int] = field(default_factory=dict)
     failures_by_reason: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
 
     def count(self, record: Record) -> None:
         """Add one final record."""
@@ -131,15 +124,6 @@ class Summary:
 
 def _ignore(summary: Summary) -> None:
     """The progress of a run that nobody watches."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An image that is ready for the detector: its input tensor and its upright (width, height)."""
-
-    image: SourceImage
-    pixels: "NDArray[np.float32]"
-    size: tuple[int, int]
 
 
 class Annotation:
@@ -177,9 +161,16 @@ class Annotation:
             label_set
         )  # those that the detector cannot honour are an error now, not after hours
         self.threshold = detector.bundle.defaults.threshold
-        height, width = detector.bundle.preprocess.height, detector.bundle.preprocess.width
-        self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (height * width)))
-        self.workers = workers or min(8, os.cpu_count() or 1)
+        self.stream = Stream(
+            detector,
+            label_set,
+            self._fetch,
+            limits=self.limits,
+            batch_size=batch_size,
+            workers=workers,
+            fetchers=_S3_FETCHERS if source.folder is None else None,
+            on_image=self._write_thumbnail,
+        )
         self.notice = notice
         self.model_version = detector.model_version(label_set)
 
@@ -193,7 +184,7 @@ class Annotation:
         """Annotate every image that has no prediction yet, then write all output files.
 
         Args:
-            on_progress: called after every batch, with `computed` and `resumed` up to date.
+            on_progress: called after every image, with `computed` and `resumed` up to date.
             limit: look at the first so many images of the source only.
             retry_failures: try again what failed in an earlier run.
 
@@ -218,18 +209,23 @@ class Annotation:
                         yield image
 
             with self.outputs.predictions.open("ab") as log:
-                for records in self._records(unfinished()):
-                    log.write(b"".join(to_json(record).encode() + b"\n" for record in records))
-                    log.flush()
-                    summary.computed += len(records)
-                    on_progress(summary)
+                with contextlib.closing(self.stream.outcomes(unfinished())) as outcomes:
+                    for outcome in outcomes:
+                        record = self._record(outcome)
+                        with self.stream.clock("write"):
+                            log.write(to_json(record).encode() + b"\n")
+                            log.flush()
+                        summary.computed += 1
+                        on_progress(summary)
                 os.fsync(log.fileno())
             on_progress(summary)
             if not current:
                 raise BoxdropError(
                     f"{self.source.location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …"
                 )
-            self._write_outputs(summary, current, keep_others=limit is not None)
+            with self.stream.clock("write"):
+                self._write_outputs(summary, current, keep_others=limit is not None)
+            summary.stages = self.stream.clock.seconds
             summary.seconds = time.monotonic() - started
             self._write_run(summary)
         return summary
@@ -272,66 +268,30 @@ class Annotation:
     def _read(self, folder: Path, prediction: Prediction) -> bytes:
         return read_file(folder / prediction.image, self.limits)
 
-    def _records(self, images: Iterator[SourceImage]) -> Iterator[list[Record]]:
-        """Fetch, decode and resize ahead in threads, detect in batches; records come a batch at a time."""
-        batch: list[_Prepared] = []
-        for outcome in _map_ahead(
-            self._prepare, images, self.workers, ahead=2 * self.batch_size + self.workers
-        ):
-            if isinstance(outcome, Failure):
-                yield [outcome]
-                continue
-            batch.append(outcome)
-            if len(batch) == self.batch_size:
-                yield self._detect(batch)
-                batch = []
-        if batch:
-            yield self._detect(batch)
+    def _record(self, outcome: Outcome[SourceImage]) -> Record:
+        image = outcome.item
+        if isinstance(outcome, Unusable):
+            return self._failure(image, outcome.reason, outcome.message, outcome.width, outcome.height)
+        candidates = candidates_of(outcome.candidates, self.label_set)
+        return Prediction(
+            image=image.name,
+            image_id=image.image_id,
+            version=image.version,
+            model_version=self.model_version,
+            width=outcome.width,
+            height=outcome.height,
+            boxes=select_boxes(candidates, self.label_set, self.threshold),
+            candidates=candidates,
+        )
 
-    def _prepare(self, image: SourceImage) -> _Prepared | Failure:
-        try:
-            decoded = decode(self.source.fetch(image, self.limits), self.limits)
-            pixels = self.detector.preprocess(decoded.pixels)
+    def _fetch(self, image: SourceImage) -> bytes:
+        return self.source.fetch(image, self.limits)
+
+    def _write_thumbnail(self, image: SourceImage, decoded: Image) -> None:
+        with self.stream.clock("thumbnail"):
             thumbnail = self.outputs.folder / thumbnail_path(image.image_id)
             thumbnail.parent.mkdir(parents=True, exist_ok=True)
             thumbnail.write_bytes(make_thumbnail(decoded))
-        except ImageError as error:
-            return self._failure(image, error.reason, str(error), error.width, error.height)
-        except MemoryError:
-            return self._failure(image, "out_of_memory", "decoding it needs more memory than there is")
-        return _Prepared(image, pixels, (decoded.width, decoded.height))
-
-    def _detect(self, batch: list[_Prepared]) -> list[Record]:
-        import numpy as np
-
-        try:
-            found = self.detector.candidates(
-                np.stack([prepared.pixels for prepared in batch]),
-                [prepared.size for prepared in batch],
-                self.label_set,
-            )
-        except BoxdropError as error:
-            if (
-                len(batch) == 1
-            ):  # this image alone is at fault; the others of its batch were tried by themselves
-                return [self._failure(batch[0].image, "detector", str(error), *batch[0].size)]
-            return [record for prepared in batch for record in self._detect([prepared])]
-        records: list[Record] = []
-        for prepared, detections in zip(batch, found, strict=True):
-            candidates = candidates_of(detections, self.label_set)
-            records.append(
-                Prediction(
-                    image=prepared.image.name,
-                    image_id=prepared.image.image_id,
-                    version=prepared.image.version,
-                    model_version=self.model_version,
-                    width=prepared.size[0],
-                    height=prepared.size[1],
-                    boxes=select_boxes(candidates, self.label_set, self.threshold),
-                    candidates=candidates,
-                )
-            )
-        return records
 
     def _failure(
         self,
@@ -458,21 +418,6 @@ class Annotation:
 
 def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
     return [prediction.image for prediction in predictions]
-
-
-def _map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, *, ahead: int) -> Iterator[R]:
-    """Apply a function in threads and yield the results in order, with at most `ahead` of them waiting."""
-    waiting: collections.deque[Future[R]] = collections.deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _remove_torn_line(path: Path) -> None:

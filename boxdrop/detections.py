@@ -66,6 +66,19 @@ class Detections:
         )
 
 
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Several passes over one image as one, in the order given, without rivals."""
+    if len(parts) == 1:
+        return parts[0]
+    return Detections(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.prompts for part in parts]),
+        np.concatenate([part.queries for part in parts]),
+    )
+
+
 def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
     """Intersection over union of one box [4] with others [N, 4], xyxy; 0 where both are empty."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])

@@ -29,9 +29,6 @@ from model_export.graphs import OPSET, write_graph
 from model_export.parity import compare
 from model_export.source import resolve
 
-FLOOR = 0.02
-"""Lowest score that bundles keep, a fifth of OWL's threshold: how far a user may lower a threshold later."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -83,7 +80,7 @@ def export(
     name = choices.name or _name_from(origin.id)
     template = family.template if choices.template is None else choices.template
     threshold = family.threshold if choices.threshold is None else choices.threshold
-    floor = min(FLOOR, threshold) if choices.floor is None else choices.floor
+    floor = min(family.floor, threshold) if choices.floor is None else choices.floor
     if not 0 < floor <= threshold <= 1:
         raise ExportError(f"threshold {threshold:g} and floor {floor:g}: need 0 < floor <= threshold <= 1")
     if template.count("{}") != 1:

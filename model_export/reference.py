@@ -15,6 +15,9 @@ class Reference:
         scores: float32 [N, prompts], 0 to 1, every box of the model under every prompt.
         best_scores, best_prompts: float32 [N] and int64 [N], of the post-processing.
         boxes: float32 [N, 4], xyxy, pixels of the image, of the post-processing; not clipped.
+        proposal_logits: float32 [places], of families that choose their N boxes among many places: the score
+            of each place before the choice. None for the others.
+        proposals: int64 [N], the places chosen, in order.
     """
 
     pixels: NDArray[np.float32]
@@ -22,3 +25,5 @@ class Reference:
     best_scores: NDArray[np.float32]
     best_prompts: NDArray[np.int64]
     boxes: NDArray[np.float32]
+    proposal_logits: NDArray[np.float32] | None = None
+    proposals: NDArray[np.int64] | None = None

@@ -42,12 +42,48 @@ TINY: Final[dict[str, Settings]] = {
     },
 }
 TINY["owlv2"] = TINY["owlvit"]
+TINY["grounding-dino"] = {
+    "backbone_config": {
+        "model_type": "swin",
+        "embed_dim": 16,
+        "depths": [2, 2, 2],
+        "num_heads": [1, 2, 4],
+        "window_size": 7,
+        "out_indices": [1, 2, 3],
+    },
+    "text_config": {
+        "model_type": "bert",
+        "vocab_size": 1100,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    },
+    "d_model": 64,
+    "encoder_layers": 2,
+    "encoder_ffn_dim": 64,
+    "encoder_attention_heads": 4,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 64,
+    "decoder_attention_heads": 4,
+    "num_queries": 60,
+    "max_text_len": 256,
+}
+TINY["mm-grounding-dino"] = TINY["grounding-dino"]
 
 FULL_SIZE: Final[dict[str, Settings]] = {
     # The configurations of google/owlvit-base-patch32 and google/owlv2-base-patch16-ensemble.
     "owlvit": {"text_config": {}, "vision_config": {"image_size": 768, "patch_size": 32}},
     "owlv2": {"text_config": {}, "vision_config": {"image_size": 960, "patch_size": 16}},
+    # IDEA-Research/grounding-dino-tiny and openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg: Swin-T,
+    # BERT base.
+    "grounding-dino": {},
+    "mm-grounding-dino": {},
 }
+
+SHORT_EDGES: Final = {"tiny": (224, 373), "full": (800, 1333)}
+"""Of Grounding DINO's processor: short edge and the most for the long one. Tiny models see small pictures."""
 
 
 def make(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
@@ -55,13 +91,23 @@ def make(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
 
     Args:
         folder: to make.
-        family: ``owlvit`` or ``owlv2``.
+        family: a ``model_type`` of transformers, see `model_export.families.FAMILIES`.
         settings: for the family's configuration class; see `TINY` and `FULL_SIZE`.
         seed: of the weights.
 
     Returns:
         `folder`.
     """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if family.endswith("grounding-dino"):
+            _make_grounding(folder, family, settings, seed)
+        else:
+            _make_owl(folder, family, settings, seed)
+    return folder
+
+
+def _make_owl(folder: Path, family: str, settings: Settings, seed: int) -> None:
     config_class = {"owlvit": transformers.OwlViTConfig, "owlv2": transformers.Owlv2Config}[family]
     model_class = {
         "owlvit": transformers.OwlViTForObjectDetection,
@@ -82,8 +128,97 @@ def make(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
         "image_processor_type": {"owlvit": "OwlViTImageProcessor", "owlv2": "Owlv2ImageProcessor"}[family],
         "size": {"height": size, "width": size},
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
-    return folder
+    _write_processor(folder, processor)
+
+
+def _make_grounding(folder: Path, family: str, settings: Settings, seed: int) -> None:
+    mixed = family == "mm-grounding-dino"
+    config_class = transformers.MMGroundingDinoConfig if mixed else transformers.GroundingDinoConfig
+    model_class = (
+        transformers.MMGroundingDinoForObjectDetection
+        if mixed
+        else transformers.GroundingDinoForObjectDetection
+    )
+    config = config_class(**settings)
+    model = model_class(config).eval()
+    with torch.no_grad():
+        _scale_grounding(model, seed)
+    model.save_pretrained(folder)
+    _bert_tokenizer(config.text_config.vocab_size).save_pretrained(folder)
+    short, long = SHORT_EDGES["full" if config.num_queries == 900 else "tiny"]
+    size = {"shortest_edge": short, "longest_edge": long}
+    _write_processor(folder, {"image_processor_type": "GroundingDinoImageProcessor", "size": size})
+
+
+def _write_processor(folder: Path, settings: Settings) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _bert_tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:
+    """Word pieces with BERT's own ids for begin, end, full stop and question mark, which Grounding DINO
+    knows by heart.
+
+    COCO's words are whole; all else is spelt.
+    """
+    vocab = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
+    words = sorted({word for name in COCO_NAMES for word in name.split()})
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    free = iter(number for number in range(vocabulary) if number not in set(vocab.values()))
+    for piece in [*letters, *(f"##{letter}" for letter in letters), *words]:
+        if piece not in vocab:
+            vocab[piece] = next(free)
+    vocab |= {f"[filler-{number}]": number for number in free}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=512,
+    )
+
+
+def _scale_grounding(model: Any, seed: int) -> None:
+    """Weights in a trained model's range: transformers' own start gives every box the same place and hardly
+    a word.
+
+    Its layers' norms keep activations near 1, so only what starts at zero has to be spread.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def spread(tensor: torch.Tensor, deviation: float) -> None:
+        tensor.normal_(0, deviation, generator=generator)
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            spread(module.weight, 1 / math.sqrt(module.in_features))
+            if module.bias is not None and "sampling_offsets" not in name:
+                spread(module.bias, 0.02)
+        elif isinstance(module, torch.nn.Embedding):
+            spread(module.weight, 0.3)
+        elif isinstance(module, torch.nn.Conv2d):
+            spread(module.weight, 1 / math.sqrt(module.weight[0].numel()))
+        if name.endswith("sampling_offsets"):  # the bias is a star around the place, as it starts out
+            module.weight.mul_(0.3)
+        if name.endswith("fusion_layer"):  # starts at 1e-4, and would say nothing about the fusion
+            spread(module.vision_param, 0.3)
+            spread(module.text_param, 0.3)
+        if hasattr(module, "relative_position_bias_table"):
+            spread(module.relative_position_bias_table, 0.5)
+    spread(model.model.level_embed, 0.3)
+    for heads in (model.bbox_embed, [model.model.encoder_output_bbox_embed]):
+        for head in heads:
+            head.layers[-1].weight.mul_(0.5)
+    if hasattr(model.class_embed[0], "bias"):
+        for head in (*model.class_embed, model.model.encoder_output_class_embed):
+            head.bias.fill_(-2.5)
 
 
 def _tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:

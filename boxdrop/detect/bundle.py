@@ -32,7 +32,7 @@ IMAGE_GRAPH: Final = "image.onnx"
 TEXT_GRAPH: Final = "text.onnx"
 TOKENIZER: Final = "tokenizer.json"
 
-RESIZES: Final = ("bicubic", "bilinear", "pad-square")
+RESIZES: Final = ("bicubic", "bilinear", "pad-square", "short-edge")
 """Ways to reach the model's size, see `boxdrop.detect.preprocess`."""
 
 _HASHED_ON_LOAD = 32 * 2**20  # bytes; hashing 32 MiB takes 20 ms, hashing OWLv2's 600 MB half a second
@@ -62,7 +62,8 @@ class Preprocess:
     """How an image becomes the model's input.
 
     Attributes:
-        height, width: of the input in pixels.
+        height, width: of the input in pixels. For ``short-edge``, where the input keeps the image's aspect:
+            its shorter side, and the most that its longer side may have.
         resize: one of `RESIZES`.
         mean, std: by channel, red green blue, of values scaled to 0 to 1.
     """

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,8 +13,16 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import postprocess, preprocess
 from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
-from boxdrop.detect.families import Family, family_of
-from boxdrop.detections import MAX_PER_LABEL, NMS_IOU, RIVAL_IOU, Detections, select, suppress
+from boxdrop.detect.families import Family, Words, family_of
+from boxdrop.detections import (
+    MAX_PER_LABEL,
+    NMS_IOU,
+    RIVAL_IOU,
+    Detections,
+    concatenate,
+    select,
+    suppress,
+)
 from boxdrop.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.labels import LabelSet
 
@@ -21,7 +30,6 @@ Provider = Literal["cpu", "cuda"]
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LABEL_SETS_KEPT = 32  # of query embeddings: 80 prompts are 160 KB
-_PROMPTS_AT_ONCE = 64  # bounds the text encoder's memory
 
 
 class Detector:
@@ -47,7 +55,7 @@ class Detector:
         self._family: Family = family_of(bundle.family)
         self._image_session = self._open(IMAGE_GRAPH)
         self._text_session: onnxruntime.InferenceSession | None = None
-        self._embedded: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
+        self._embedded: OrderedDict[tuple[str, ...], tuple[Words, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -89,11 +97,12 @@ class Detector:
                 )
         return [default if label.threshold is None else label.threshold for label in label_set]
 
-    def embed(self, label_set: LabelSet) -> NDArray[np.float32]:
-        """Query embeddings of a label set's prompts, computed once and kept.
+    def embed(self, label_set: LabelSet) -> tuple[Words, ...]:
+        """A label set's prompts as the image graph takes them, computed once and kept.
 
         Returns:
-            float32 [prompts, D], in the order of `LabelSet.prompts`. Do not write to it.
+            One entry for each pass of the image graph that the label set needs, together in the order of
+            `LabelSet.prompts`. Do not write to its arrays.
 
         Raises:
             LabelSetError: a prompt is too long for the detector.
@@ -115,13 +124,14 @@ class Detector:
             image: uint8 [height, width, 3], red green blue, upright.
 
         Returns:
-            float32 [3, H, W], to be stacked for `candidates`.
+            float32 [3, H, W] for `candidates`. H and W differ from image to image where the family keeps the
+            aspect (``Preprocess.resize`` is ``short-edge``).
         """
         return preprocess.prepare(image, self.bundle.preprocess)
 
     def candidates(
         self,
-        pixels: NDArray[np.float32],
+        pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32],
         sizes: Sequence[tuple[int, int]],
         label_set: LabelSet,
         nms_iou: float = NMS_IOU,
@@ -131,7 +141,8 @@ class Detector:
         """Detect down to the floor: what thresholds and `boxdrop.detections.select` choose from.
 
         Args:
-            pixels: float32 [B, 3, H, W], of `preprocess`.
+            pixels: of each image float32 [3, H, W], of `preprocess`; a stacked [B, 3, H, W], too. What an
+                image gets does not depend on the others in its batch.
             sizes: upright (width, height) of each image in pixels.
             label_set: what to look for.
             nms_iou, limit: see `boxdrop.detections.suppress`.
@@ -144,24 +155,74 @@ class Detector:
             raise ValueError(f"{len(pixels)} images but {len(sizes)} sizes")
         if not len(pixels):
             return []
-        feed = {"pixel_values": pixels, "query_embeds": self.embed(label_set)}
-        outputs = self._image_session.run(list(self._family.outputs), feed)
+        return self.read(self.infer(pixels, label_set), sizes, label_set, nms_iou, limit, floor)
+
+    def infer(
+        self,
+        pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        label_set: LabelSet,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Run the model: the part of `candidates` that takes the time, all cores, or the GPU.
+
+        Args:
+            pixels: see `candidates`.
+            label_set: what to look for.
+            options: lets another thread call the run off, by ``options.terminate = True``.
+
+        Returns:
+            the model's answer, for `read`; the first axis of each array counts the images.
+        """
+        images = self._family.images(pixels)
+        answer: list[NDArray[np.float32]] = []
+        for words in self.embed(label_set):
+            answer += self._image_session.run(list(self._family.outputs), images | words.inputs, options)
+        return answer
+
+    def read(
+        self,
+        answer: list[NDArray[np.float32]],
+        sizes: Sequence[tuple[int, int]],
+        label_set: LabelSet,
+        nms_iou: float = NMS_IOU,
+        limit: int = MAX_PER_LABEL,
+        floor: float | None = None,
+    ) -> list[Detections]:
+        """Read the model's answer: the part of `candidates` that may run beside the model's next run.
+
+        Args:
+            answer: what `infer` returned.
+            sizes, label_set, nms_iou, limit, floor: see `candidates`.
+
+        Raises:
+            BoxdropError: the answer for an image is not finite; says which.
+        """
         for number in range(len(sizes)):
-            if not all(np.isfinite(output[number]).all() for output in outputs):
+            if not all(np.isfinite(output[number]).all() for output in answer):
                 raise BoxdropError(
                     f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
                     "are not "
                     "finite; its graph or this runtime is broken: export the bundle again, or use "
                     "another provider"
                 )
-        scores, boxes = self._family.decode(outputs, np.array(sizes, np.int64))
         lowest = self.bundle.defaults.floor if floor is None else floor
-        owners = label_set.prompt_labels
-        found = []
-        for number, size in enumerate(sizes):
-            merged = postprocess.candidates_of(scores[number], boxes[number], owners, lowest, size)
-            found.append(suppress(merged, nms_iou, limit))
-        return found
+        owners = np.asarray(label_set.prompt_labels)
+        upright = np.array(sizes, np.int64)
+        width = len(self._family.outputs)
+        found: list[list[Detections]] = [[] for _ in sizes]
+        first = 0  # the queries of a later pass are numbered on
+        for number, words in enumerate(self.embed(label_set)):
+            outputs = answer[number * width : (number + 1) * width]
+            scores, boxes = self._family.decode(outputs, upright, words)
+            for image, size in enumerate(sizes):
+                merged = postprocess.candidates_of(
+                    scores[image], boxes[image], owners[words.prompts], lowest, size
+                )
+                found[image].append(
+                    replace(merged, prompts=words.prompts[merged.prompts], queries=merged.queries + first)
+                )
+            first += boxes.shape[1]
+        return [suppress(concatenate(passes), nms_iou, limit) for passes in found]
 
     def detect(
         self,
@@ -188,23 +249,23 @@ class Detector:
         thresholds = self.thresholds(label_set)
         if not images:
             return []
-        pixels = np.stack([self.preprocess(image) for image in images])
+        pixels = [self.preprocess(image) for image in images]
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         found = self.candidates(pixels, sizes, label_set, nms_iou, limit)
         return [select(candidates, thresholds, rival_iou) for candidates in found]
 
-    def _encode(self, label_set: LabelSet) -> NDArray[np.float32]:
+    def _encode(self, label_set: LabelSet) -> tuple[Words, ...]:
         from tokenizers import Tokenizer
 
         bundle = self.bundle
-        if self._text_session is None:
-            self._text_session = self._open(TEXT_GRAPH)
+        session = self._text_session
+        if session is None:
+            session = self._text_session = self._open(TEXT_GRAPH)
         tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         texts = [bundle.text.fill(prompt) for prompt in label_set.prompts]
-        inputs, lengths = self._family.tokenize(texts, tokenizer, bundle.text)
-        for number, length in enumerate(lengths):
+        for number, length in enumerate(self._family.lengths(texts, tokenizer)):
             if length > bundle.text.max_length:
                 label = label_set.labels[label_set.prompt_labels[number]]
                 raise LabelSetError(
@@ -212,20 +273,17 @@ class Detector:
                     f"{bundle.name} reads "
                     f"{bundle.text.max_length}; say it in fewer words"
                 )
-        parts = []
-        for start in range(0, len(texts), _PROMPTS_AT_ONCE):
-            feed = {name: array[start : start + _PROMPTS_AT_ONCE] for name, array in inputs.items()}
-            parts.append(self._text_session.run(["query_embeds"], feed)[0])
-        embedded: NDArray[np.float32] = np.concatenate(parts)
-        for label_number, row in zip(label_set.prompt_labels, embedded, strict=True):
-            if not np.isfinite(row).all():
-                raise BoxdropError(
-                    f"label {label_set.labels[label_number].name!r}: detector {bundle.name} encodes it as "
-                    "numbers "
-                    "that are not finite; export the bundle again"
-                )
-        embedded.setflags(write=False)
-        return embedded
+        passes = self._family.encode(texts, tokenizer, bundle.text, session)
+        for words in passes:
+            for array in words.inputs.values():
+                array.setflags(write=False)
+                if not np.isfinite(array).all():
+                    names = {label_set.labels[label_set.prompt_labels[row]].name for row in words.prompts}
+                    raise BoxdropError(
+                        f"labels {', '.join(sorted(names))}: detector {bundle.name} encodes them as numbers "
+                        "that are not finite; export the bundle again"
+                    )
+        return passes
 
     def _open(self, graph: str) -> onnxruntime.InferenceSession:
         provider = _PROVIDERS[self._provider]

@@ -1,5 +1,7 @@
 """From the scores and boxes of one image to its candidates: every box and label that reach the floor."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from boxdrop.detections import Detections
 def candidates_of(
     scores: NDArray[np.float32],
     boxes: NDArray[np.float32],
-    prompt_labels: tuple[int, ...],
+    prompt_labels: Sequence[int] | NDArray[np.int64],
     floor: float,
     size: tuple[int, int],
 ) -> Detections:

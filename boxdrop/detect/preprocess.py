@@ -1,7 +1,7 @@
 """From an image to the model's input, equal to the processors of transformers 5.23, with Pillow and numpy
 alone.
 
-Three ways to the model's size (`Preprocess.resize`):
+Four ways to the model's size (`Preprocess.resize`):
 
 ``bicubic``, ``bilinear``
     Stretched to the size without regard to the aspect, by Pillow on 8-bit values: OWL-ViT. The result is
@@ -12,6 +12,10 @@ Three ways to the model's size (`Preprocess.resize`):
     does, which is what OWLv2's authors use. transformers' other processor, on torchvision, differs from it
     by up to 0.24 normalised units where images are enlarged; it is what transformers takes by itself when
     torchvision is installed.
+``short-edge``
+    The aspect is kept: the shorter side becomes `Preprocess.height`, unless the longer one would be over
+    `Preprocess.width`; by Pillow, linear, on 8-bit values: Grounding DINO. Bit for bit that of
+    ``GroundingDinoImageProcessorPil``. The result's size differs from image to image.
 """
 
 from collections.abc import Iterator
@@ -39,7 +43,7 @@ def prepare(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
         settings: the bundle's.
 
     Returns:
-        float32 [3, settings.height, settings.width], normalised.
+        float32 [3, settings.height, settings.width], normalised; for ``short-edge`` of the image's own size.
 
     Raises:
         ValueError: the array is no such image.
@@ -48,15 +52,38 @@ def prepare(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
         raise ValueError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
     if settings.resize == "pad-square":
         return _pad_square(image, settings)
-    return _stretch(image, settings)
+    if settings.resize == "short-edge":
+        size = fitted(image.shape[1], image.shape[0], settings.height, settings.width)
+        return _stretch(image, size, Image.Resampling.BILINEAR, settings)
+    return _stretch(image, (settings.width, settings.height), _FILTERS[settings.resize], settings)
 
 
-def _stretch(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
-    size = (settings.width, settings.height)
-    resample = _FILTERS[settings.resize]
-    pixels = np.asarray(Image.fromarray(image).resize(size, resample))
+def fitted(width: int, height: int, short: int, long: int) -> tuple[int, int]:
+    """Size (width, height) of an image whose shorter side becomes `short`, or whose longer one becomes
+    `long`.
+
+    transformers' roundings: the shorter side is rounded, the longer one cut off. Never 0.
+    """
+    smaller, larger = min(width, height), max(width, height)
+    exact = float(short)
+    if larger / smaller * short > long:
+        exact = long * smaller / larger
+    short = max(1, round(exact))
+    if smaller == short:
+        return width, height
+    other = max(1, int(exact * larger / smaller))
+    return (short, other) if width < height else (other, short)
+
+
+def _stretch(
+    image: Picture, size: tuple[int, int], resample: Image.Resampling, settings: Preprocess
+) -> NDArray[np.float32]:
+    resized = (
+        image if size == (image.shape[1], image.shape[0]) else Image.fromarray(image).resize(size, resample)
+    )
+    pixels = np.asarray(resized)
     tables = _normalised_levels(settings.mean, settings.std)
-    prepared = np.empty((3, settings.height, settings.width), np.float32)
+    prepared = np.empty((3, size[1], size[0]), np.float32)
     for channel in range(3):
         np.take(tables[channel], pixels[:, :, channel], out=prepared[channel], mode="clip")
     return prepared

@@ -99,7 +99,9 @@ class Connection:
             if "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error):
                 raise LabelStudioError(f"cannot {doing}: {_unreachable(self.url, error)}") from None
             # The adapter repeats reads, and says of the last time-out only that it has repeated enough.
-            how = "did not answer in time" if "ReadTimeoutError" in repr(error) else "broke off the connection"
+            how = (
+                "did not answer in time" if "ReadTimeoutError" in repr(error) else "broke off the connection"
+            )
             raise InDoubtError(f"cannot {doing}: {self.url} {how}; run it again") from None
         except (httpx.TimeoutException, requests.Timeout):
             raise InDoubtError(f"cannot {doing}: {self.url} did not answer in time; run it again") from None

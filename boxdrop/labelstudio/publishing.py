@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from boxdrop.errors import ImageError, LabelStudioError, PredictionError
 from boxdrop.iterables import chunked
 from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.config import DATA_KEY
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import ProjectTasks, Task, fingerprint, to_task
@@ -148,9 +149,10 @@ class Publisher:
         new: list[Prediction] = []
         newer: list[tuple[Prediction, Task]] = []
         there: list[tuple[Prediction, Task]] = []
+        drafts: dict[str, dict[str, Any]] = {}
         for prediction in predictions:
             try:
-                content = to_task(prediction, self._label_set, "")
+                content = drafts[prediction.image_id] = to_task(prediction, self._label_set, "")
             except PredictionError as error:
                 self.refused.append((prediction.image, str(error)))
                 continue
@@ -163,7 +165,7 @@ class Publisher:
                 self.counts["verified"] += 1
             else:
                 newer.append((prediction, task))
-        contents = self._with_images([*new, *(prediction for prediction, _ in newer)])
+        contents = self._with_images([*new, *(prediction for prediction, _ in newer)], drafts)
         created = []
         for prediction, task in self._create([p for p in new if p.image_id in contents], contents):
             if task.shows == fingerprint(contents[prediction.image_id]["data"]):
@@ -179,7 +181,9 @@ class Publisher:
         for some in chunked(replacing, _REPLACED_AT_ONCE):
             self._replace(some, contents)
 
-    def _with_images(self, predictions: list[Prediction]) -> dict[str, dict[str, Any]]:
+    def _with_images(
+        self, predictions: list[Prediction], drafts: Mapping[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
         """Tasks by image_id, now with the addresses of their images; images without one are reported."""
         if not predictions:
             return {}
@@ -188,7 +192,8 @@ class Publisher:
             if isinstance(url, ImageError):
                 self.refused.append((prediction.image, str(url)))
             else:
-                contents[prediction.image_id] = to_task(prediction, self._label_set, url)
+                draft = drafts[prediction.image_id]
+                contents[prediction.image_id] = {**draft, "data": {**draft["data"], DATA_KEY: url}}
         return contents
 
     def _create(

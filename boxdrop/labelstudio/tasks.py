@@ -216,19 +216,20 @@ class ProjectTasks:
             InDoubtError: the connection broke, so nobody knows; list them.
             LabelStudioError: refused, or another number of tasks or predictions was made than sent.
         """
-        doing = f"import {len(tasks)} tasks into project {self.project}"
         self._before_write()
-        with self._connection.explaining(doing):
-            answer = self._connection.sdk.projects.import_tasks(
-                self.project,
-                request=list(tasks),
-                return_task_ids=True,
-                request_options={**ONCE, "timeout_in_seconds": int(IMPORT_TIMEOUT_S)},
-            )
-        if (answer.task_count, answer.prediction_count) != (len(tasks), len(tasks)):
+        answer = self._connection.request(  # the SDK goes over every value first: a sixth of the time
+            f"import {len(tasks)} tasks into project {self.project}",
+            "POST",
+            f"/api/projects/{self.project}/import",
+            timeout=IMPORT_TIMEOUT_S,
+            params={"return_task_ids": "true"},
+            json=list(tasks),
+        )
+        made = answer.get("task_count"), answer.get("prediction_count")
+        if made != (len(tasks), len(tasks)):
             raise LabelStudioError(
-                f"Label Studio made {answer.task_count} tasks and {answer.prediction_count} predictions of "
-                f"{len(tasks)} that were sent to project {self.project}; look at its log, then run this again"
+                f"Label Studio made {made[0]} tasks and {made[1]} predictions of {len(tasks)} that were sent "
+                f"to project {self.project}; look at its log, then run this again"
             )
 
     def replace(

@@ -6,6 +6,7 @@ from PIL import Image
 
 from boxdrop.detect.bundle import Preprocess, Text
 from model_export.errors import ExportError
+from model_export.families.grounding import GroundingFamily
 from model_export.families.owl import OwlFamily
 from model_export.reference import Reference
 from model_export.source import Origin
@@ -48,12 +49,15 @@ class ExportFamily(Protocol):
 
     Attributes:
         name: the family's name in bundles, see ``boxdrop.detect.families``.
-        template, threshold: the defaults of its bundles.
+        template, threshold, floor: the defaults of its bundles; the floor, the lowest score kept, is a fifth
+            of the
+            threshold: how far a user may lower a threshold later.
     """
 
     name: str
     template: str
     threshold: float
+    floor: float
 
     def load(self, origin: Origin) -> LoadedModel:
         """Load model and processor."""
@@ -63,6 +67,8 @@ class ExportFamily(Protocol):
 FAMILIES: Final[dict[str, ExportFamily]] = {
     "owlvit": OwlFamily("owlvit"),
     "owlv2": OwlFamily("owlv2"),
+    "grounding-dino": GroundingFamily("grounding-dino"),
+    "mm-grounding-dino": GroundingFamily("mm-grounding-dino"),
 }
 
 

@@ -12,6 +12,7 @@ from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImagePr
 
 from boxdrop.detect.bundle import Preprocess, Text
 from model_export.errors import ExportError
+from model_export.families.loading import colour, load_model
 from model_export.graphs import Graph
 from model_export.reference import Reference
 from model_export.source import Origin
@@ -34,6 +35,7 @@ class OwlFamily:
     name: str
     template: str = "a photo of a {}"
     threshold: float = 0.1
+    floor: float = 0.02
 
     def load(self, origin: Origin) -> "Owl":
         """Load model, tokenizer and the processor that computes with Pillow.
@@ -42,24 +44,8 @@ class OwlFamily:
             ExportError: a part is missing, or they do not fit together.
         """
         model_class, image_processor_class, processor_class = _PARTS[self.name]
+        model, tokenizer = load_model(model_class, origin)
         revision = origin.commit or "main"
-        try:
-            model, info = model_class.from_pretrained(
-                origin.location, revision=revision, dtype=torch.float32, output_loading_info=True
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(origin.location, revision=revision)
-        except (OSError, ValueError, RuntimeError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(
-                f"{origin.id}: cannot be loaded by transformers {transformers.__version__}: {line}"
-            ) from None
-        if info["missing_keys"]:
-            # transformers would go on with random numbers in their place.
-            some = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ExportError(
-                f"{origin.id}: {len(info['missing_keys'])} weights are missing ({some}, …); "
-                f"this is no complete {model_class.__name__}"
-            )
         size = model.config.vision_config.image_size
         try:
             image_processor = image_processor_class.from_pretrained(origin.location, revision=revision)
@@ -67,7 +53,7 @@ class OwlFamily:
             OSError
         ):  # a folder without preprocessor_config.json: the family's own values, at the model's size
             image_processor = image_processor_class(size={"height": size, "width": size})
-        return Owl(self.name, origin, model.eval(), processor_class(image_processor, tokenizer))
+        return Owl(self.name, origin, model, processor_class(image_processor, tokenizer))
 
 
 class Owl:
@@ -109,8 +95,8 @@ class Owl:
             height=height,
             width=width,
             resize="pad-square" if padded else _FILTERS[resample],
-            mean=_colour(settings.image_mean),
-            std=_colour(settings.image_std),
+            mean=colour(settings.image_mean),
+            std=colour(settings.image_std),
         )
 
     def text(self, template: str) -> Text:
@@ -220,8 +206,3 @@ class _TextSide(torch.nn.Module):
 
 def _seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-def _colour(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

@@ -1,52 +1,72 @@
 """What differs between families of detectors, behind one table.
 
-A family knows how prompts become the text graph's inputs, and what the image graph's outputs mean. All else
-(pre-processing, merging of prompts, suppression, thresholds) is the same for all and lies elsewhere.
+A family knows how prompts become the graphs' inputs, how images of different sizes share a batch, and what
+the image graph's outputs mean. All else (merging of prompts, suppression, thresholds) is the same for all and
+lies elsewhere.
 """
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.detect.families.grounding import Grounding
 from boxdrop.detect.families.owl import Owl
+from boxdrop.detect.families.words import Words
 from boxdrop.errors import BundleError
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
     from boxdrop.detect.bundle import Text
 
+__all__ = ["FAMILIES", "Family", "Words", "family_of"]
+
 
 class Family(Protocol):
-    """How one family of detectors reads prompts and writes boxes."""
+    """How one family of detectors reads prompts and images, and writes boxes."""
 
     outputs: tuple[str, ...]
     """Names of the image graph's outputs that `decode` takes."""
 
-    def tokenize(
-        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text"
-    ) -> tuple[dict[str, NDArray[np.int64]], list[int]]:
-        """Make the text graph's inputs.
+    def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
+        """Tokens that each text needs, to be compared with ``Text.max_length``."""
+        ...
+
+    def encode(
+        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text", session: "InferenceSession"
+    ) -> tuple[Words, ...]:
+        """Tokenise and run the text graph.
+
+        Args:
+            texts: none longer than `settings` allows.
+            tokenizer: without padding or truncation.
+            settings: the bundle's.
+            session: the text graph's.
 
         Returns:
-            (inputs by name, tokens that each text has); a text over `settings.max_length` is cut off in the
-            inputs, and the caller refuses it.
+            What each pass of the image graph takes; every text is in exactly one of them.
         """
         ...
 
+    def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Make one batch of images: inputs of the image graph by name."""
+        ...
+
     def decode(
-        self, outputs: list[NDArray[np.float32]], sizes: NDArray[np.int64]
+        self, outputs: list[NDArray[np.float32]], sizes: NDArray[np.int64], words: Words
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read the image graph's outputs.
 
         Args:
             outputs: in the order of `outputs`.
             sizes: [B, 2], upright width and height of each image in pixels.
+            words: what the pass looked for.
 
         Returns:
-            (scores, float32 [B, N, prompts], 0 to 1; boxes, float32 [B, N, 4], xyxy, upright pixels, not
-            clipped).
+            (scores, float32 [B, N, P], 0 to 1; boxes, float32 [B, N, 4], xyxy, upright pixels, not clipped).
         """
         ...
 
@@ -54,6 +74,8 @@ class Family(Protocol):
 FAMILIES: Final[dict[str, Family]] = {
     "owlvit": Owl(padded_to_square=False),
     "owlv2": Owl(padded_to_square=True),
+    "grounding-dino": Grounding(),
+    "mm-grounding-dino": Grounding(),
 }
 
 

@@ -5,15 +5,22 @@ height; OWLv2 pads it below or to the right to a square, so to its longer side, 
 padding.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.detect.families.arrays import corners, sigmoid, stacked
+from boxdrop.detect.families.words import Words
+
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
     from boxdrop.detect.bundle import Text
+
+_PROMPTS_AT_ONCE = 64  # bounds the text encoder's memory
 
 
 class Owl:
@@ -24,29 +31,34 @@ class Owl:
     def __init__(self, padded_to_square: bool) -> None:
         self.padded_to_square = padded_to_square
 
-    def tokenize(
-        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text"
-    ) -> tuple[dict[str, NDArray[np.int64]], list[int]]:
-        """CLIP's tokens, padded to a fixed length as transformers' OWL processors do."""
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
+        """CLIP's tokens, begin and end among them."""
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+
+    def encode(
+        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text", session: "InferenceSession"
+    ) -> tuple[Words, ...]:
+        """CLIP's tokens, padded to a fixed length as transformers' OWL processors do; one pass for all."""
         ids = np.full((len(texts), settings.max_length), settings.pad_id, np.int64)
         mask = np.zeros_like(ids)
-        for row, tokens in enumerate(encoded):
-            length = min(len(tokens), settings.max_length)
-            ids[row, :length] = tokens[:length]
-            mask[row, :length] = 1
-        return {"input_ids": ids, "attention_mask": mask}, [len(tokens) for tokens in encoded]
+        for row, encoding in enumerate(tokenizer.encode_batch(texts)):
+            ids[row, : len(encoding.ids)] = encoding.ids
+            mask[row, : len(encoding.ids)] = 1
+        parts = []
+        for start in range(0, len(texts), _PROMPTS_AT_ONCE):
+            part = slice(start, start + _PROMPTS_AT_ONCE)
+            feed = {"input_ids": ids[part], "attention_mask": mask[part]}
+            parts.append(session.run(["query_embeds"], feed)[0])
+        return (Words(np.arange(len(texts)), {"query_embeds": np.concatenate(parts)}),)
+
+    def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """All images have the model's size."""
+        return {"pixel_values": stacked(pixels)}
 
     def decode(
-        self, outputs: list[NDArray[np.float32]], sizes: NDArray[np.int64]
+        self, outputs: list[NDArray[np.float32]], sizes: NDArray[np.int64], words: Words
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits [B, N, prompts] and boxes [B, N, 4], cxcywh from 0 to 1, to scores and pixels."""
+        """Logits [B, N, P] and boxes [B, N, 4], cxcywh from 0 to 1, to scores and pixels."""
         logits, boxes = outputs
-        scores = np.empty_like(logits)
-        # exp of a positive number could overflow: both signs use exp(-|x|).
-        small = np.exp(-np.abs(logits))
-        np.divide(np.where(logits >= 0, 1, small), 1 + small, out=scores)
         spans = np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1) if self.padded_to_square else sizes
-        centres, halves = boxes[:, :, :2], boxes[:, :, 2:] * np.float32(0.5)
-        corners = np.concatenate([centres - halves, centres + halves], axis=2)
-        return scores, (corners * np.tile(spans, 2)[:, None, :]).astype(np.float32)
+        return sigmoid(logits), (corners(boxes) * np.tile(spans, 2)[:, None, :]).astype(np.float32)

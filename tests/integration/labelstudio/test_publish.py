@@ -10,7 +10,7 @@ from boxdrop.labels import LabelSet
 from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.publishing import PublishSummary, publish
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.tasks import ProjectTasks, to_task
 from boxdrop.predictions import Box, Failure, Prediction, Record
 
 from .conftest import BOXES, FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
@@ -222,13 +222,13 @@ def test_an_import_whose_answer_is_lost_is_found_to_be_done(
     connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project()
-    real = type(connection.sdk.projects).import_tasks
+    real = ProjectTasks.create
 
     def losing(*arguments: Any, **options: Any) -> None:
         real(*arguments, **options)
         raise InDoubtError("the answer was lost")
 
-    monkeypatch.setattr(type(connection.sdk.projects), "import_tasks", losing)
+    monkeypatch.setattr(ProjectTasks, "create", losing)
     summary = publish(connection, project, [prediction(n) for n in range(3)], FRUIT, somewhere)
     assert summary == PublishSummary(created=3)
     assert len(tasks_of(connection, project)) == 3
@@ -243,7 +243,7 @@ def test_an_import_that_never_arrived_is_an_error_and_running_again_mends_it(
         raise InDoubtError("the request was lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(connection.sdk.projects), "import_tasks", lost)
+        patch.setattr(ProjectTasks, "create", lost)
         patch.setattr(publishing, "_PAUSES_S", (0.0, 0.0))
         with pytest.raises(LabelStudioError, match="was lost"):
             publish(connection, project, [prediction()], FRUIT, somewhere)
@@ -254,7 +254,7 @@ def test_an_import_that_was_lost_once_is_sent_again(
     connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project()
-    real, calls = type(connection.sdk.projects).import_tasks, []
+    real, calls = ProjectTasks.create, []
 
     def lost_once(*arguments: Any, **options: Any) -> Any:
         calls.append(options)
@@ -262,7 +262,7 @@ def test_an_import_that_was_lost_once_is_sent_again(
             raise InDoubtError("the request was lost")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(type(connection.sdk.projects), "import_tasks", lost_once)
+    monkeypatch.setattr(ProjectTasks, "create", lost_once)
     summary = publish(connection, project, [prediction(n) for n in range(2)], FRUIT, somewhere)
     assert summary == PublishSummary(created=2)
     assert len(tasks_of(connection, project)) == 2

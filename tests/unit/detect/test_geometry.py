@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from boxdrop.detect.families.owl import Owl
+from boxdrop.detect.families.words import Words
 from boxdrop.detect.postprocess import candidates_of
 from boxdrop.detections import select, suppress
 
@@ -122,7 +123,7 @@ def test_boxes_come_back_from_the_model_to_the_image(size: tuple[int, int], part
     )
     logits = np.zeros((1, len(parts), 1), np.float32)
     _, boxes = Owl(padded_to_square=padded).decode(
-        [logits, said[None].astype(np.float32)], np.array([size], np.int64)
+        [logits, said[None].astype(np.float32)], np.array([size], np.int64), Words(np.zeros(1, np.int64), {})
     )
     np.testing.assert_allclose(boxes[0], corners, atol=1e-6 * max(size) + 1e-4)
 
@@ -133,7 +134,9 @@ def test_scores_are_the_logistic_function_at_any_size(logits: list[float]) -> No
     array = np.array(logits, np.float32).reshape(1, -1, 1)
     with np.errstate(all="raise", under="ignore"):
         scores, _ = Owl(padded_to_square=False).decode(
-            [array, np.zeros((1, len(logits), 4), np.float32)], np.array([[1, 1]])
+            [array, np.zeros((1, len(logits), 4), np.float32)],
+            np.array([[1, 1]]),
+            Words(np.zeros(1, np.int64), {}),
         )
     exact = 1 / (1 + np.exp(-np.clip(array.astype(np.float64), -500, 500)))
     np.testing.assert_allclose(scores, exact, atol=1e-7)

@@ -1,0 +1,456 @@
+"""A stream of images through a detector: fetch, decode, resize, detect and post-process, all at once.
+
+    stream = Stream(detector, label_set, fetch)
+    for outcome in stream.outcomes(items):
+        …                                  # in the order of the items, one outcome for each
+
+Each stage has threads of its own, and what waits between two stages is bounded, so that memory does not grow
+with the number of images and the model never waits for a file while there is one that could be read. A bad
+image is an outcome (`Unusable`), not an error. Batches hold inputs of one shape and are a function of the
+items alone, never of who was faster: the same items give the same answers, to the last bit.
+
+This module knows neither S3 nor files: `fetch` is any function from an item to the bytes of its image.
+"""
+
+import os
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Queue, SimpleQueue
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from boxdrop.detect.detector import Detector
+from boxdrop.detections import Detections
+from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.images import DEFAULT_LIMITS, Image, Limits, decode
+from boxdrop.labels import LabelSet
+
+PIXELS_PER_BATCH: Final = 2_400_000
+"""Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU
+larger batches cost memory and save no time; for a GPU, give `batch_size`."""
+
+_BATCHES_WAITING = 2  # answers of the model that wait to be read
+_PATIENCE = 2  # batches that a started batch may be behind the newest image
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was found in one image.
+
+    Attributes:
+        item: what was fetched.
+        width, height: upright size in pixels.
+        candidates: all boxes down to the detector's floor, after suppression; see
+            `boxdrop.detections.select`.
+    """
+
+    item: T
+    width: int
+    height: int
+    candidates: Detections
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable(Generic[T]):
+    """Why there is nothing to say about one image.
+
+    Attributes:
+        reason, message: as in `boxdrop.errors.ImageError`; also ``detector``, where the model's answer for
+            this image made no sense.
+        width, height: upright size in pixels where the header told it, else None.
+    """
+
+    item: T
+    reason: str
+    message: str
+    width: int | None = None
+    height: int | None = None
+
+
+Outcome = Found[T] | Unusable[T]
+
+
+class StageClock:
+    """Seconds of work by stage, added up over all threads: together they may be more than passed on the wall.
+
+    The largest one is the bottleneck, if it is near the time that passed times the threads of its stage.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time spent in the ``with`` block for a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            with self._lock:
+                self._seconds[stage] += spent
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, rounded to a millisecond: ``fetch``, ``decode``, ``preprocess``, ``detect``,
+        ``postprocess``, and what callers add of their own."""
+        with self._lock:
+            return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
+
+
+class Stream(Generic[T]):
+    """A detector that looks for one label set in a stream of images.
+
+    Args:
+        detector: what looks.
+        label_set: what for.
+        fetch: reads the bytes of one item, in a thread; several run at once. An `ImageError` makes the item
+            `Unusable`; any other exception ends the stream, since the next item will fail the same way.
+        limits: bytes and pixels that an image may have.
+        batch_size: inputs in one run of the model; None fits it to the model's input.
+        workers: threads that decode and resize; None takes one a core, at most 8.
+        fetchers: threads that fetch; None takes as many as `workers`, which is right for files. Take more
+            where fetching means waiting, as for S3.
+        on_image: called in a worker with each decoded image (for a thumbnail, say); raises as `fetch` does.
+
+    Attributes:
+        clock: the work of each stage so far; add your own stages to it.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        label_set: LabelSet,
+        fetch: Callable[[T], bytes],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        fetchers: int | None = None,
+        on_image: Callable[[T, Image], None] | None = None,
+    ) -> None:
+        self.detector = detector
+        self.label_set = label_set
+        self.fetch = fetch
+        self.limits = limits
+        settings = detector.bundle.preprocess
+        self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
+        self.workers = workers or min(8, os.cpu_count() or 1)
+        self.fetchers = fetchers or self.workers
+        self.on_image = on_image
+        self.clock = StageClock()
+
+    def outcomes(self, items: Iterable[T]) -> Generator[Outcome[T], None, None]:
+        """Look at each item.
+
+        The items are taken in the caller's thread, only so many ahead. Closing this iterator, an exception in
+        the caller and Ctrl-C end all threads before they go on; a run of the model that is under way is
+        called off.
+
+        Yields:
+            one outcome an item, in their order.
+
+        Raises:
+            LabelSetError: a prompt is too long for the detector.
+            Exception: what `fetch`, `on_image` or the runtime raised, in the place of the item concerned;
+                outcomes before it were yielded.
+        """
+        self.detector.embed(self.label_set)  # a label set that cannot be used is an error before any image
+        with _Run(self) as run:
+            for item in items:
+                run.take(item)
+                while run.next_is_ready or run.is_full:
+                    yield run.next()
+            run.end()
+            while run.waiting:
+                yield run.next()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Input(Generic[T]):
+    """One input of the model: an image, or a part of one."""
+
+    work: "_Work[T]"
+    number: int
+    pixels: NDArray[np.float32]
+
+
+@dataclass(slots=True, eq=False)
+class _Work(Generic[T]):
+    """An item on its way.
+
+    Attributes:
+        number: place in the order of items.
+        outcome: set once.
+        inputs: its inputs as they are made, then None.
+        size: upright width and height in pixels, set before the first input is there.
+    """
+
+    item: T
+    number: int
+    outcome: "Future[Outcome[T]]" = field(default_factory=Future)
+    inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
+    size: tuple[int, int] = (0, 0)
+
+    def finish(self, outcome: Outcome[T]) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+_Answered = tuple[list[_Input[T]], list[NDArray[np.float32]]]
+
+
+class _StoppedError(Exception):
+    """The stream is being closed: whoever waits goes home."""
+
+
+class _Room:
+    """Places for inputs that are made and not yet detected.
+
+    Whoever makes inputs takes a place for each first. The earliest image that has not all of its places is
+    never made to wait by later ones, which may have taken the rest: the model waits for this one, and it
+    would wait for the model.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._held: dict[int, int] = {}  # by image
+        self._earliest = 0
+        self._complete: set[int] = set()
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def take(self, number: int, count: int) -> None:
+        """Wait for places for image `number`.
+
+        Raises:
+            _StoppedError: there will be none any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._fits(number, count))
+            if self._stopped:
+                raise _StoppedError
+            self._held[number] = self._held.get(number, 0) + count
+
+    def _fits(self, number: int, count: int) -> bool:
+        first = number == self._earliest
+        taken = sum(held for owner, held in self._held.items() if not (first and owner > number))
+        return taken + count <= self._places
+
+    def complete(self, number: int) -> None:
+        """Image `number` takes no more places."""
+        with self._changed:
+            self._complete.add(number)
+            while self._earliest in self._complete:
+                self._complete.remove(self._earliest)
+                self._earliest += 1
+            self._changed.notify_all()
+
+    def give_back(self, number: int) -> None:
+        """One input of image `number` was detected."""
+        with self._changed:
+            self._held[number] -= 1
+            if not self._held[number]:
+                del self._held[number]
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+class _Run(Generic[T]):
+    """The threads of one pass over some items. Entered and left in the thread of the caller."""
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self.stream = stream
+        self.clock = stream.clock
+        batch = stream.batch_size
+        self._patience = _PATIENCE * batch
+        self._ahead = self._patience + batch + stream.workers + stream.fetchers
+        # More than may lie in batches that are not full, so that the model always gets its next input.
+        self._most_pending = _PATIENCE * batch
+        self._room = _Room(self._most_pending + batch + stream.workers)
+        self._order: deque[_Work[T]] = deque()
+        self._taken = 0
+        self._lock = threading.Lock()  # of the order and the error
+        self._error: BaseException | None = None
+        self._fetching = ThreadPoolExecutor(stream.fetchers, "boxdrop-fetch")
+        self._preparing = ThreadPoolExecutor(stream.workers, "boxdrop-prepare")
+        self._works: SimpleQueue[_Work[T] | None] = SimpleQueue()
+        self._answers: Queue[_Answered[T] | None] = Queue(_BATCHES_WAITING)
+        self._stopping = threading.Event()
+        self._call_off = onnxruntime.RunOptions()
+        self._threads = [
+            threading.Thread(target=self._detect, name="boxdrop-detect", daemon=True),
+            threading.Thread(target=self._postprocess, name="boxdrop-postprocess", daemon=True),
+        ]
+
+    def __enter__(self) -> "_Run[T]":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._call_off.terminate = True
+        self._room.stop()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        for work in self._order:
+            work.inputs.put(None)
+        self._works.put(None)
+        self._fetching.shutdown(wait=True)
+        self._preparing.shutdown(wait=True)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an outcome is still to come."""
+        return bool(self._order)
+
+    @property
+    def next_is_ready(self) -> bool:
+        return bool(self._order) and self._order[0].outcome.done()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no item may be taken before an outcome was."""
+        return len(self._order) > self._ahead
+
+    def take(self, item: T) -> None:
+        """Start work on an item."""
+        work = _Work(item, self._taken)
+        self._taken += 1
+        with self._lock:
+            self._order.append(work)
+            if self._error is not None:
+                work.fail(self._error)
+        self._preparing.submit(self._prepare, work, self._fetching.submit(self._fetch, work))
+        self._works.put(work)
+
+    def end(self) -> None:
+        """There are no more items: batches need not wait to be full."""
+        self._works.put(None)
+
+    def next(self) -> Outcome[T]:
+        """Wait for the next outcome in order."""
+        outcome = self._order[0].outcome.result()
+        with self._lock:
+            self._order.popleft()
+        return outcome
+
+    def _fetch(self, work: _Work[T]) -> bytes:
+        with self.clock("fetch"):
+            return self.stream.fetch(work.item)
+
+    def _prepare(self, work: _Work[T], fetched: "Future[bytes]") -> None:
+        """In a worker: from bytes to the model's inputs."""
+        try:
+            data = fetched.result()
+            del fetched
+            with self.clock("decode"):
+                image = decode(data, self.stream.limits)
+            del data
+            work.size = (image.width, image.height)
+            if self.stream.on_image is not None:
+                self.stream.on_image(work.item, image)
+            self._room.take(work.number, 1)
+            with self.clock("preprocess"):
+                pixels = self.stream.detector.preprocess(image.pixels)
+            work.inputs.put(_Input(work, 0, pixels))
+        except ImageError as error:
+            work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))
+        except MemoryError:
+            message = "decoding it needs more memory than there is"
+            work.finish(Unusable(work.item, "out_of_memory", message))
+        except (_StoppedError, CancelledError):
+            pass
+        except BaseException as error:
+            work.fail(error)
+        finally:
+            self._room.complete(work.number)
+            work.inputs.put(None)
+
+    def _detect(self) -> None:
+        """In a thread of its own: gather batches of one shape and run the model."""
+        batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # the one begun first comes first
+        try:
+            for work in iter(self._works.get, None):
+                for ready in iter(work.inputs.get, None):
+                    batch = batches.setdefault(ready.pixels.shape, [])
+                    batch.append(ready)
+                    if len(batch) == self.stream.batch_size:
+                        self._infer(batches.pop(ready.pixels.shape))
+                    elif sum(map(len, batches.values())) > self._most_pending:
+                        self._infer(batches.pop(next(iter(batches))))
+                while batches and self._begun(batches) <= work.number - self._patience:
+                    self._infer(batches.pop(next(iter(batches))))
+            for batch in batches.values():
+                self._infer(batch)
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._answers.put(None)
+
+    @staticmethod
+    def _begun(batches: dict[tuple[int, ...], list[_Input[T]]]) -> int:
+        return next(iter(batches.values()))[0].work.number
+
+    def _infer(self, batch: list[_Input[T]]) -> None:
+        if self._stopping.is_set():
+            return
+        with self.clock("detect"):
+            pixels = np.stack([each.pixels for each in batch])
+            answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
+        for each in batch:
+            self._room.give_back(each.work.number)
+        self._answers.put((batch, answer))
+
+    def _postprocess(self) -> None:
+        """In a thread of its own: from the model's answers to outcomes."""
+        for batch, answer in iter(self._answers.get, None):
+            try:
+                with self.clock("postprocess"):
+                    self._read(batch, answer)
+            except BaseException as error:
+                self._fail(error)
+
+    def _read(self, batch: Sequence[_Input[T]], answer: list[NDArray[np.float32]]) -> None:
+        sizes = [each.work.size for each in batch]
+        try:
+            found = self.stream.detector.read(answer, sizes, self.stream.label_set)
+        except BoxdropError as error:
+            if len(batch) == 1:
+                work = batch[0].work
+                work.finish(Unusable(work.item, "detector", str(error), *work.size))
+                return
+            for row, each in enumerate(batch):  # whose fault it is shows one by one
+                self._read([each], [output[row : row + 1] for output in answer])
+            return
+        for each, candidates in zip(batch, found, strict=True):
+            each.work.finish(Found(each.work.item, *each.work.size, candidates))
+
+    def _fail(self, error: BaseException) -> None:
+        """Everything that is not finished fails with this error."""
+        with self._lock:
+            self._error = error
+            for work in self._order:
+                work.fail(error)

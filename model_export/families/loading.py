@@ -1,0 +1,42 @@
+"""Loading the parts of a model, with errors that say what is wrong with the source."""
+
+from typing import Any
+
+import torch
+import transformers
+
+from model_export.errors import ExportError
+from model_export.source import Origin
+
+
+def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
+    """Load a model in 32 bits, ready to answer, and its tokenizer.
+
+    Raises:
+        ExportError: transformers cannot, or weights are missing.
+    """
+    revision = origin.commit or "main"
+    try:
+        model, info = model_class.from_pretrained(
+            origin.location, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(origin.location, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"{origin.id}: cannot be loaded by transformers {transformers.__version__}: {line}"
+        ) from None
+    if info["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ExportError(
+            f"{origin.id}: {len(info['missing_keys'])} weights are missing ({some}, …); "
+            f"this is no complete {model_class.__name__}"
+        )
+    return model.eval(), tokenizer
+
+
+def colour(values: Any) -> tuple[float, float, float]:
+    """Mean or deviation of red, green and blue."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
