@@ -1,7 +1,7 @@
 """JSON documents as frozen dataclasses: written field by field, checked field by field when they are read.
 
-A document is read by the types of its dataclass: ``str``, ``int``, ``float``, ``bool``, ``datetime`` (ISO 8601,
-UTC, with a Z), ``Literal``, any of these or ``None``, tuples, dictionaries by text, and dataclasses of them.
+A document is read by the types of its dataclass: ``str``, ``int``, ``float``, ``bool``, ``datetime`` (ISO
+8601, UTC, with a Z), ``Literal``, any of these or ``None``, tuples, dictionaries by text, and dataclasses.
 Fields that the dataclass does not know are passed over, so that an older program reads a newer document.
 """
 
@@ -58,8 +58,9 @@ def from_json(kind: type[T], text: str | bytes, *, format: str | None = None) ->
 
 def from_fields(kind: type[T], fields: Mapping[str, Any], inside: str = "") -> T:
     """Read one object that is decoded already; see `from_json`."""
+    definition: Any = kind
     values: dict[str, Any] = {}
-    for name, expected, required in _fields_of(kind):
+    for name, expected, required in _fields_of(definition):
         where = f"{inside}.{name}" if inside else name
         if name in fields:
             values[name] = _read(expected, fields[name], where)

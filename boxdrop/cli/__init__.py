@@ -16,6 +16,7 @@ _COMMANDS = {
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "runs": ("boxdrop.cli.runs", "List the runs, look at one, compare two."),
     "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and look at them there."),
+    "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
     "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
 }
 

@@ -161,20 +161,37 @@ class Bundle:
         folder = Path(path)
         card = folder / CARD
         try:
-            fields = json.loads(card.read_text(encoding="utf-8"))
+            text = card.read_bytes()
         except FileNotFoundError:
             raise BundleError(_no_bundle(folder)) from None
         except NotADirectoryError:
             raise BundleError(f"{folder}: a bundle is a folder that holds {CARD}; this is a file") from None
         except OSError as error:
             raise BundleError(f"{card}: cannot be read: {error.strerror}") from None
+        bundle = cls.parse(text, folder)
+        bundle.verify(largest=None if verify else _HASHED_ON_LOAD)
+        return bundle
+
+    @classmethod
+    def parse(cls, text: bytes, folder: Path, where: str | None = None) -> "Bundle":
+        """Read the text of a ``bundle.json``; the files that it names need not be there.
+
+        Args:
+            text: UTF-8.
+            folder: where the files are, or will be.
+            where: names the text in messages.
+
+        Raises:
+            BundleError: another format, or a wrong field.
+        """
+        card = where or str(folder / CARD)
+        try:
+            fields = json.loads(text)
         except ValueError as error:
             raise BundleError(
                 f"{card}: this is not JSON ({error}); export or fetch the bundle again"
             ) from None
-        bundle = _Reader(card, folder).bundle(fields)
-        bundle.verify(largest=None if verify else _HASHED_ON_LOAD)
-        return bundle
+        return _Reader(card, folder).bundle(fields)
 
     @property
     def digest(self) -> str:
@@ -265,7 +282,7 @@ def _no_bundle(folder: Path) -> str:
 class _Reader:
     """Checks the decoded ``bundle.json`` field by field."""
 
-    def __init__(self, card: Path, folder: Path) -> None:
+    def __init__(self, card: str, folder: Path) -> None:
         self.card = card
         self.folder = folder
 

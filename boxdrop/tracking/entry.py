@@ -10,7 +10,7 @@ from typing import Any, Final
 from boxdrop.documents import to_json
 from boxdrop.labels import LabelSet
 from boxdrop.runs import SUMMARY_FORMAT, RunSummary
-from boxdrop.tracking.pages import sample_sheet, score_page
+from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 DIGEST_SHOWN: Final = 16
 _MANIFEST_ROWS: Final = 50
@@ -237,9 +237,7 @@ def _steps(
                 "predictions", "JSONString", "output.json", to_json(summary, format=SUMMARY_FORMAT), "json"
             ),
             _text("scores", "HTMLString", "output.html", score_page(summary, label_set), "html"),
-            _text(
-                "samples", "HTMLString", "output.html", sample_sheet(summary, label_set, thumbnails), "html"
-            ),
+            _text("samples", "HTMLString", "output.html", _sheet(summary, label_set, thumbnails), "html"),
         ),
         metadata=_known(
             predicted=summary.predicted,
@@ -265,6 +263,18 @@ def _steps(
         ),
     )
     return dataset, predict, sync
+
+
+def _sheet(summary: RunSummary, label_set: LabelSet, thumbnails: Mapping[str, bytes]) -> str:
+    counts = counts_line(summary.predicted, summary.boxes, summary.failed, len(summary.samples))
+    return sample_sheet(
+        f"{summary.project}: {summary.caption}" if summary.caption else summary.project,
+        f"Run {summary.run_id} · {summary.model_version} · {counts}",
+        label_set,
+        summary.boxes_by_label,
+        summary.samples,
+        thumbnails,
+    )
 
 
 def _known(**values: Any) -> dict[str, Any]:

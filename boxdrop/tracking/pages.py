@@ -16,9 +16,11 @@ _OTHER_COLOR: Final = "#808890"
 _BARS: Final = 20
 
 _STYLE: Final = """
-:root { color-scheme: light dark; --text: #1d242e; --soft: #66717f; --line: #e2e6eb; --page: #fff; --sunken: #f3f5f7; }
-@media (prefers-color-scheme: dark) { :root { --text: #e9edf2; --soft: #9aa5b4; --line: #2c343f; --page: #14181d;
-  --sunken: #1b2027; } }
+:root { color-scheme: light dark; --text: #1d242e; --soft: #66717f; --line: #e2e6eb; --page: #fff;
+  --sunken: #f3f5f7; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e9edf2; --soft: #9aa5b4; --line: #2c343f; --page: #14181d; --sunken: #1b2027; }
+}
 * { box-sizing: border-box; }
 body { margin: 0; padding: 20px 24px 28px; background: var(--page); color: var(--text);
   font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -43,35 +45,41 @@ figcaption span { color: var(--soft); white-space: nowrap; }
 """
 
 
-def sample_sheet(summary: RunSummary, label_set: LabelSet, thumbnails: Mapping[str, bytes]) -> str:
-    """Draw the sample images of a run with their boxes.
+def sample_sheet(
+    title: str,
+    line: str,
+    label_set: LabelSet,
+    boxes_by_label: Mapping[str, int],
+    samples: Sequence[Sample],
+    thumbnails: Mapping[str, bytes],
+) -> str:
+    """Draw sample images with their boxes.
 
     Args:
-        summary: of the run; its boxes are in upright pixels.
+        title, line: above them.
         label_set: gives colours and order.
+        boxes_by_label: counts of all boxes, not only of those in the samples.
+        samples: boxes in upright pixels.
         thumbnails: JPEGs by key. Where an image has none (deleted, or thumbnails are turned off), its boxes
             are drawn on an empty frame of its shape.
 
     Returns:
         One HTML text.
     """
-    counts = f"{summary.predicted:,} images with {summary.boxes:,} boxes"
-    if summary.failed:
-        counts += f", {summary.failed:,} failed"
     legend = "".join(
         f'<li><i style="background:{color}"></i>{html.escape(name)}'
-        f"<span>{summary.boxes_by_label.get(name, 0):,}</span></li>"
-        for name, color in _colors(label_set, summary.boxes_by_label).items()
+        f"<span>{boxes_by_label.get(name, 0):,}</span></li>"
+        for name, color in _colors(label_set, boxes_by_label).items()
     )
-    colors = _colors(label_set, [box.label for sample in summary.samples for box in sample.boxes])
-    figures = "".join(_figure(sample, colors, thumbnails.get(sample.key)) for sample in summary.samples)
-    shown = f"{len(summary.samples)} of them:" if summary.samples else "No image has boxes to show."
-    title = f"{summary.project}: {summary.caption}" if summary.caption else summary.project
-    return _page(
-        title,
-        f"Run {summary.run_id} · {summary.model_version} · {counts}. {shown}",
-        f'<ul class="labels">{legend}</ul><div class="grid">{figures}</div>',
-    )
+    colors = _colors(label_set, [box.label for sample in samples for box in sample.boxes])
+    figures = "".join(_figure(sample, colors, thumbnails.get(sample.key)) for sample in samples)
+    return _page(title, line, f'<ul class="labels">{legend}</ul><div class="grid">{figures}</div>')
+
+
+def counts_line(predicted: int, boxes: int, failed: int, shown: int) -> str:
+    """``497 images with 1,200 boxes, 3 failed; 12 of them:``."""
+    text = f"{predicted:,} images with {boxes:,} boxes" + (f", {failed:,} failed" if failed else "")
+    return f"{text}; {shown} of them:" if shown else text
 
 
 def score_page(summary: RunSummary, label_set: LabelSet) -> str:
@@ -85,7 +93,8 @@ def score_page(summary: RunSummary, label_set: LabelSet) -> str:
         counts = summary.score_histograms.get(name, [0] * _BARS)
         boxes = summary.boxes_by_label.get(name, sum(counts))
         rows.append(
-            f'<div class="score"><b>{html.escape(name)}</b>{_bars(counts, color)}<em>{boxes:,} boxes</em></div>'
+            f'<div class="score"><b>{html.escape(name)}</b>{_bars(counts, color)}'
+            f"<em>{boxes:,} boxes</em></div>"
         )
     return _page(
         f"Scores of {summary.project}",
@@ -130,7 +139,8 @@ def _figure(sample: Sample, colors: Mapping[str, str], thumbnail: bytes | None) 
         f'<figure><div class="frame"><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{name}"><rect width="{width}" height="{height}" fill="#8882"/>'
         f"{picture}{boxes}</svg></div>"
-        f'<figcaption><b title="{html.escape(sample.key)}">{name}</b><span>{several}</span></figcaption></figure>'
+        f'<figcaption><b title="{html.escape(sample.key)}">{name}</b><span>{several}</span></figcaption>'
+        "</figure>"
     )
 
 

@@ -1,0 +1,310 @@
+"""Detector bundles in the data bucket, where jobs fetch them from.
+
+    bundles/NAME/DIGEST16/FILE       a bundle's files; never changed, bundle.json comes last
+    bundles/NAME/latest.json         {"digest": …}: what NAME means
+    bundles/default.json             {"name": …}: what a project uses whose labels.yaml names no detector
+
+DIGEST16 is the beginning of `boxdrop.detect.Bundle.digest`, which covers all that makes a detector's answers.
+"""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
+from boxdrop.documents import DocumentError, from_json, to_json
+from boxdrop.errors import BoxdropError, BundleError
+from boxdrop.objects import Bucket, Put
+
+DEFAULT_KEY: Final = "bundles/default.json"
+_DIGEST_DIGITS: Final = 16
+_DIGEST = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{48})?")
+_AT_ONCE = 4  # files; boto3 copies each large one in several parts at once
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRef:
+    """A bundle that lies in the data bucket.
+
+    Attributes:
+        name, digest, family, precision: the bundle's own; `digest` has 64 hexadecimal digits.
+        floor, threshold: lowest score kept, and shown of labels that set none.
+        prefix: what the keys of its files begin with, ``bundles/NAME/DIGEST16/``.
+    """
+
+    name: str
+    digest: str
+    family: str
+    precision: str
+    floor: float
+    threshold: float
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A bundle as ``boxdrop bundle list`` shows it.
+
+    Attributes:
+        latest: whether its name means this one.
+        default: whether projects use it whose labels.yaml names no detector.
+    """
+
+    bundle: BundleRef
+    latest: bool
+    default: bool
+
+
+def _ignore(_: str) -> None:
+    """The progress of a copy that nobody watches."""
+
+
+def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore) -> BundleRef:
+    """Copy a bundle into the data bucket, and let its name mean this one from now on.
+
+    The first bundle of all becomes the default. A push that was interrupted is finished by pushing again.
+
+    Args:
+        bucket: the data bucket.
+        folder: the bundle; every file's sha256 is checked first.
+        on_file: called with the name of each file that is there.
+
+    Raises:
+        BundleError: no bundle there or not whole, or one with the same answers but another bundle.json (other
+            default threshold, other report) is in the bucket under this name.
+    """
+    bundle = Bundle.load(folder, verify=True)
+    ref = _reference(bundle)
+    card = (folder / CARD).read_bytes()
+    there = bucket.get(ref.prefix + CARD)
+    if there is None:
+        names = sorted({*bundle.files, *(file.name for file in folder.glob("*.md"))})
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            copies = pool.map(lambda name: bucket.upload(ref.prefix + name, folder / name), names)
+            for name, _ in zip(names, copies, strict=True):
+                on_file(name)
+        if bucket.create(ref.prefix + CARD, card) == Put.REFUSED:
+            there = bucket.get(ref.prefix + CARD)
+    if there is not None and there.body != card:
+        raise BundleError(
+            f"s3://{bucket.name}/{ref.prefix} holds the same detector with another {CARD} (its default "
+            "threshold, source or parity report differs); export it under another --name"
+        )
+    bucket.put(_latest_key(ref.name), to_json(_Latest(ref.digest)).encode())
+    bucket.create(DEFAULT_KEY, to_json(_Default(ref.name)).encode())
+    return ref
+
+
+def use(bucket: Bucket, detector: str) -> BundleRef:
+    """Make a bundle the one that projects use whose labels.yaml names none.
+
+    Args:
+        bucket: the data bucket.
+        detector: a name; with a digest (``NAME@DIGEST16``) the name means that one from now on.
+
+    Raises:
+        BundleError: it is not in the bucket.
+    """
+    ref = resolve(bucket, detector)
+    bucket.put(_latest_key(ref.name), to_json(_Latest(ref.digest)).encode())
+    bucket.put(DEFAULT_KEY, to_json(_Default(ref.name)).encode())
+    return ref
+
+
+def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
+    """Find the bundle that a label set asks for.
+
+    Args:
+        bucket: the data bucket.
+        detector: what labels.yaml says: a name, ``NAME@DIGEST16``, or None for the default.
+
+    Raises:
+        BundleError: it is not in the bucket.
+    """
+    if detector is None:
+        default = _pointer(bucket, DEFAULT_KEY, _Default)
+        if default is None:
+            raise BundleError(
+                f"s3://{bucket.name}: there is no detector yet; bring one with: boxdrop bundle push FOLDER"
+            )
+        detector = default.name
+    name, _, digest = detector.partition("@")
+    if not is_valid_name(name) or (digest and not _DIGEST.fullmatch(digest)):
+        raise BundleError(
+            f"detector {detector!r}: write the name of a bundle, or NAME@DIGEST with 16 hexadecimal digits; "
+            "boxdrop bundle list shows them"
+        )
+    if not digest:
+        latest = _pointer(bucket, _latest_key(name), _Latest)
+        if latest is None:
+            raise _unknown(bucket, detector)
+        digest = latest.digest
+    return describe(bucket, name, digest)
+
+
+def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
+    """Read what a bundle in the data bucket is.
+
+    Args:
+        bucket: the data bucket.
+        name: the bundle's.
+        digest: 64 hexadecimal digits, or the first 16.
+
+    Raises:
+        BundleError: it is not there, or its bundle.json is not valid or another's.
+    """
+    prefix = _prefix(name, digest)
+    stored = bucket.get(prefix + CARD)
+    if stored is None:
+        raise _unknown(bucket, f"{name}@{digest[:_DIGEST_DIGITS]}")
+    bundle = Bundle.parse(stored.body, Path(prefix), f"s3://{bucket.name}/{prefix}{CARD}")
+    if bundle.name != name or not bundle.digest.startswith(digest):
+        raise BundleError(
+            f"s3://{bucket.name}/{prefix}{CARD} was altered: it describes {bundle.name}@{bundle.digest}; "
+            "push the bundle again under another name"
+        )
+    return _reference(bundle)
+
+
+def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
+    """Have a bundle on this machine, every file's sha256 checked.
+
+    The folder appears whole or not at all, so that processes may share a cache and be killed at any moment.
+
+    Args:
+        bucket: the data bucket.
+        ref: which one.
+        cache: a folder; the bundle will be in NAME/DIGEST16 below it. A copy that is there already is used
+            after its checks, and fetched anew if it does not pass them.
+
+    Raises:
+        BundleError: it is not in the bucket, or what came is not what its digest says.
+        BoxdropError: the bucket cannot be read, or the folder not be written.
+    """
+    folder = cache / ref.name / ref.digest[:_DIGEST_DIGITS]
+    try:
+        if folder.exists():
+            try:
+                return _checked(folder, ref)
+            except BundleError:
+                _remove(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
+            arriving = Path(unfinished) / ref.digest[:_DIGEST_DIGITS]
+            arriving.mkdir()
+            _copy(bucket, ref, arriving)
+            _checked(arriving, ref)
+            try:
+                arriving.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process was first
+                    raise
+        return _checked(folder, ref)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BoxdropError(f"{cache}: the disk is full; the detector needs room there") from None
+        raise BoxdropError(f"{error.filename or cache}: cannot be written: {error.strerror}") from None
+
+
+def list_bundles(bucket: Bucket) -> Iterator[Listed]:
+    """All bundles in the data bucket, by name.
+
+    Raises:
+        BundleError: a bundle.json is not valid.
+        BoxdropError: the bucket cannot be read.
+    """
+    default = _pointer(bucket, DEFAULT_KEY, _Default)
+    for name in bucket.list_folders("bundles/"):
+        latest = _pointer(bucket, _latest_key(name), _Latest)
+        for digest in bucket.list_folders(f"bundles/{name}/"):
+            if not bucket.exists(_prefix(name, digest) + CARD):  # a push that was interrupted
+                continue
+            ref = describe(bucket, name, digest)
+            is_latest = latest is not None and latest.digest == ref.digest
+            yield Listed(ref, is_latest, is_latest and default is not None and default.name == name)
+
+
+def _copy(bucket: Bucket, ref: BundleRef, folder: Path) -> None:
+    stored = bucket.get(ref.prefix + CARD)
+    if stored is None:
+        raise _unknown(bucket, f"{ref.name}@{ref.digest[:_DIGEST_DIGITS]}")
+    (folder / CARD).write_bytes(stored.body)
+    names = list(Bundle.parse(stored.body, folder).files)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(lambda name: bucket.download(ref.prefix + name, folder / name), names))
+
+
+def _checked(folder: Path, ref: BundleRef) -> Bundle:
+    bundle = Bundle.load(folder, verify=True)
+    if bundle.digest != ref.digest:
+        raise BundleError(
+            f"{folder}: is bundle {bundle.name}@{bundle.digest}, not {ref.name}@{ref.digest}; push it again"
+        )
+    return bundle
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder out of the way at once, then delete it."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as gone:
+        os.replace(folder, Path(gone) / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _reference(bundle: Bundle) -> BundleRef:
+    return BundleRef(
+        name=bundle.name,
+        digest=bundle.digest,
+        family=bundle.family,
+        precision=bundle.precision,
+        floor=bundle.defaults.floor,
+        threshold=bundle.defaults.threshold,
+        prefix=_prefix(bundle.name, bundle.digest),
+    )
+
+
+def _prefix(name: str, digest: str) -> str:
+    return f"bundles/{name}/{digest[:_DIGEST_DIGITS]}/"
+
+
+def _latest_key(name: str) -> str:
+    return f"bundles/{name}/latest.json"
+
+
+def _pointer(bucket: Bucket, key: str, kind: type[T]) -> T | None:
+    stored = bucket.get(key)
+    if stored is None:
+        return None
+    try:
+        return from_json(kind, stored.body)
+    except DocumentError as error:
+        raise BundleError(
+            f"s3://{bucket.name}/{key}: {error}; mend it with: boxdrop bundle use NAME@DIGEST"
+        ) from None
+
+
+def _unknown(bucket: Bucket, detector: str) -> BundleError:
+    known = sorted(name for name in bucket.list_folders("bundles/"))
+    there = f"there are: {', '.join(known)}" if known else "there are none yet"
+    return BundleError(
+        f"s3://{bucket.name}: there is no detector {detector}; {there}. "
+        "Bring it with: boxdrop bundle push FOLDER"
+    )
