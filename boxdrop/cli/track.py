@@ -61,7 +61,7 @@ def sync(data_bucket: str | None, table: str | None, days: int | None, no_thumbn
 def dashboard(port: int | None, no_browser: bool) -> None:
     """Open ZenML's dashboard: the server's, or one for the store of this machine, until Ctrl-C.
 
-    The first time, the server is installed: half a minute, 300 MB.
+    The first time, the server is installed: half a minute, 170 MB.
     """
     import signal
 

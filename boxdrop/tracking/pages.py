@@ -145,15 +145,16 @@ def _figure(sample: Sample, colors: Mapping[str, str], thumbnail: bytes | None) 
 
 
 def _bars(counts: Sequence[int], color: str) -> str:
-    most = max([*counts, 1])
+    heights = [56 * count / max([*counts, 1]) for count in counts]
     bars = "".join(
-        f'<rect x="{10 * i + 0.7}" y="{58 - 56 * count / most:.1f}" width="8.6" height="{56 * count / most:.1f}" '
+        f'<rect x="{10 * i + 0.7:.1f}" y="{58 - heights[i]:.1f}" width="8.6" height="{heights[i]:.1f}" '
         f'rx="1" fill="{color}"><title>{i / _BARS:.2f} to {(i + 1) / _BARS:.2f}: {count:,}</title></rect>'
         for i, count in enumerate(counts)
         if count
     )
     ticks = "".join(
-        f'<text x="{x}" y="71" font-size="9" fill="currentColor" opacity=".6" text-anchor="{anchor}">{text}</text>'
+        f'<text x="{x}" y="71" font-size="9" fill="currentColor" opacity=".6" '
+        f'text-anchor="{anchor}">{text}</text>'
         for x, anchor, text in ((0, "start", "0"), (100, "middle", "0.5"), (200, "end", "1"))
     )
     line = '<path d="M0 58.5H200" stroke="currentColor" opacity=".25"/>'

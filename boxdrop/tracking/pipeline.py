@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from zenml import log_metadata, pipeline, step
 from zenml.types import HTMLString
@@ -33,6 +33,11 @@ from boxdrop.runs import SAMPLES, Sample, SampleBox
 from boxdrop.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.sources import Source, SourceImage, open_source
 from boxdrop.tracking.pages import counts_line, sample_sheet
+
+if TYPE_CHECKING:
+    from boxdrop.detect import Bundle
+
+Provider = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def load_images(
 ) -> Annotated[list[dict[str, str]], "images"]:
     """List the images: names, identities, versions. Not one is read."""
     source = open_source(dataset["images"])
-    listed = []
+    listed: list[dict[str, str]] = []
     for image in source.images():
         if limit is not None and len(listed) >= limit:
             break
@@ -113,7 +118,10 @@ def load_images(
 
 @step
 def predict(
-    dataset: dict[str, Any], images: list[dict[str, str]], detector: str | None = None, provider: str = "cpu"
+    dataset: dict[str, Any],
+    images: list[dict[str, str]],
+    detector: str | None = None,
+    provider: Provider = "cpu",
 ) -> tuple[Annotated[Path, "predictions"], Annotated[HTMLString, "samples"]]:
     """Fetch the images, find boxes. The records are those of docs/predictions.md, as a file."""
     from boxdrop.annotate import Annotation
@@ -121,7 +129,7 @@ def predict(
     from boxdrop.detect import Detector
 
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
-    model = Detector.load(_detector_folder(detector or label_set.detector) or BUNDLE, provider)
+    model = Detector.load(_bundle(detector or label_set.detector) or BUNDLE, provider)
     source = ListedSource(open_source(dataset["images"]), [SourceImage(**image) for image in images])
     out = Path(tempfile.mkdtemp(prefix="boxdrop-")) / "boxes"
     annotation = Annotation(source, label_set, model, out)
@@ -170,7 +178,7 @@ def boxes_for_images(
     labels: str,
     title: str | None = None,
     detector: str | None = None,
-    provider: str = "cpu",
+    provider: Provider = "cpu",
     limit: int | None = None,
 ) -> None:
     """Find boxes in images, and bring them to people.
@@ -210,8 +218,8 @@ def _own_addresses(predictions: Sequence[Prediction]) -> list[Any]:
     return [prediction.image for prediction in predictions]
 
 
-def _detector_folder(detector: str | None) -> Path | None:
-    """A bundle's folder on this machine; one in the data bucket is fetched, and checked."""
+def _bundle(detector: str | None) -> "Path | Bundle | None":
+    """A bundle of this machine; one in the data bucket is fetched, and checked."""
     if not detector or not detector.startswith("s3://"):
         return Path(detector) if detector else None
     from boxdrop.bundles import fetch, resolve

@@ -203,6 +203,7 @@ class Tracker:
 
     def _artifact(self, entry: Entry, artifact: Artifact) -> UUID:
         """Write an artifact and register it, as the version that is named by the run."""
+        from zenml.config.source import Source
         from zenml.enums import ArtifactSaveType, ArtifactType, VisualizationType
         from zenml.exceptions import EntityExistsError
         from zenml.models import ArtifactVersionRequest, ArtifactVisualizationRequest
@@ -222,10 +223,10 @@ class Tracker:
             version=entry.run_id,
             has_custom_name=True,
             type=ArtifactType(artifact.type),
-            artifact_store_id=stack.components["artifact_store"][0].id,
+            artifact_store_id=_artifact_store_of(stack),
             uri=uri,
-            materializer=artifact.materializer,
-            data_type=artifact.data_type,
+            materializer=Source.from_import_path(artifact.materializer),
+            data_type=Source.from_import_path(artifact.data_type),
             save_type=ArtifactSaveType.STEP_OUTPUT,
             tags=[entry.project],
             visualizations=[
@@ -258,26 +259,25 @@ class Tracker:
             stack = (
                 self._client.get_stack("default") if self._bucket is None else self._own_stack(self._bucket)
             )
-            self._stack = stack, load_artifact_store(stack.components["artifact_store"][0].id)
+            self._stack = stack, load_artifact_store(_artifact_store_of(stack))
         return self._stack
 
     def _own_stack(self, bucket: str) -> "StackResponse":
-        """The stack named boxdrop: the one that a user registered, or one with the data bucket as its store."""
+        """The stack named boxdrop: one that a user registered, or one with the data bucket as its store."""
         from zenml.enums import StackComponentType
-        from zenml.exceptions import EntityExistsError, StackComponentExistsError, StackExistsError
+        from zenml.exceptions import EntityExistsError
 
-        exists = (EntityExistsError, StackComponentExistsError, StackExistsError)
         with contextlib.suppress(KeyError):
             return self._client.get_stack(STACK, allow_name_prefix_match=False)
         name = f"boxdrop-{bucket}"
-        with contextlib.suppress(*exists):
+        with contextlib.suppress(EntityExistsError):
             self._client.create_stack_component(
                 name=name,
                 flavor="s3",
                 component_type=StackComponentType.ARTIFACT_STORE,
                 configuration={"path": f"s3://{bucket}/zenml"},
             )
-        with contextlib.suppress(*exists):
+        with contextlib.suppress(EntityExistsError):
             self._client.create_stack(
                 name=STACK,
                 components={
@@ -307,6 +307,12 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
 
     with _clear_errors():
         return Tracker(Client(), bucket if store.is_server else None)
+
+
+def _artifact_store_of(stack: "StackResponse") -> UUID:
+    from zenml.enums import StackComponentType
+
+    return stack.components[StackComponentType.ARTIFACT_STORE][0].id
 
 
 def _pipeline_name(entry: Entry) -> str:

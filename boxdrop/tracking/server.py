@@ -53,9 +53,7 @@ class ZenMLServer:
     def install(self, say: Say = print) -> None:
         """Install the server's venv, unless it is complete."""
         if not self.environment.is_complete():
-            say(
-                f"Installing ZenML's server {VERSION}: once, half a minute, 300 MB in {self.environment.path} …"
-            )
+            say(f"Installing ZenML's server {VERSION}: once, half a minute, 170 MB …")
             self.environment.install(say)
 
     @contextmanager

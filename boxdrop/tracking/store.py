@@ -137,9 +137,9 @@ def _check_version(name: str, version: str) -> None:
     ours = installed_version()
     if _minor(version) != _minor(ours):
         raise TrackingError(
-            f"{name} is version {version}, and the zenml installed here is {ours}: they understand each other "
-            f"only within one minor version. Install zenml {_minor(version)} here, or move the server to "
-            f"{_minor(ours)}; {WAITING}"
+            f"{name} is version {version}, and the zenml installed here is {ours}; they understand "
+            f"each other only within one minor version. Install zenml {_minor(version)} here, or move the "
+            f"server to {_minor(ours)}; {WAITING}"
         )
 
 

@@ -1,8 +1,8 @@
 """Summaries become runs in ZenML: one when it lands, and all that wait, when somebody asks.
 
-A mark in the data bucket, ``tracked/STORE/RUN.json``, says that a ZenML has a run. It saves asking ZenML about
-each, and keeps a run away that somebody deleted there. What makes it exactly one run is ZenML itself, see
-`boxdrop.tracking.register`: the mark is written afterwards.
+A mark in the data bucket, ``tracked/STORE/RUN.json``, says that a ZenML has a run. It saves asking ZenML
+about each, and keeps a run away that somebody deleted there. What makes it exactly one run is ZenML itself,
+see `boxdrop.tracking.register`: the mark is written afterwards.
 """
 
 import json
@@ -120,7 +120,9 @@ class Tracking:
         Raises:
             TrackingError: ZenML is gone, or refuses one run after the other.
         """
-        registered, present, unpublished = [], [], []
+        registered: list[str] = []
+        present: list[str] = []
+        unpublished: list[str] = []
         failed: dict[str, str] = {}
         unfinished = in_a_row = 0
         for run_id in self.untracked(since):
