@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from boxdrop.errors import BoxdropError, ImageError, UnavailableError
-from boxdrop.predictions import content_of
+from boxdrop.predictions import content_of, object_version
 
 try:
     import boto3
@@ -197,6 +197,38 @@ class Bucket:
         except BotoCoreError as error:
             raise self._error(key, "looked up", error) from None
         return True
+
+    def version(self, key: str) -> str | None:
+        """Ask which content an object has now, as `boxdrop.predictions.object_version` names it; None: none.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        try:
+            answer = self._s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if _status(error) == 404:
+                return None
+            raise self._error(key, "looked at", error) from None
+        except BotoCoreError as error:
+            raise self._error(key, "looked at", error) from None
+        return object_version(answer.get("VersionId"), answer.get("ETag"), answer.get("ContentLength"))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Stream the folders right below a prefix, each with its last slash, in order.
+
+        Raises:
+            BoxdropError: the bucket is not there, or may not be listed.
+        """
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                for entry in page.get("CommonPrefixes", []):
+                    yield entry["Prefix"]
+        except (BotoCoreError, ClientError) as error:
+            raise self._error(prefix, "listed", error) from None
 
     def create(
         self,

@@ -11,12 +11,13 @@ A part holds the records of `boxdrop.predictions`, one for each image that was s
 Images that were overwritten or deleted in the meantime have none; the part's metadata counts them.
 """
 
+import hashlib
 import heapq
 import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -358,13 +359,64 @@ class ShardWork:
     peak_memory_mb: float
     gpu_utilisation: float | None = None
 
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBox:
+    """A box of a sample, in upright pixels."""
+
+    label: str
+    score: float
+    xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image that shows what the run found: at most 50 boxes, best first."""
+
+    key: str
+    version: str
+    width: int
+    height: int
+    boxes: tuple[SampleBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What came of some images of a run.
+
+    Attributes:
+        superseded, gone: overwritten or deleted before the job read them.
+        boxes_by_label, score_histograms: of the boxes that passed the thresholds of the run's labels. A
+            histogram has `SCORE_BINS` counts.
+        samples: at most `SAMPLES`, see `Tally`.
+    """
+
+    predicted: int = 0
+    failed: int = 0
+    superseded: int = 0
+    gone: int = 0
+    boxes_by_label: Mapping[str, int] = field(default_factory=dict)
+    score_histograms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    failures_by_reason: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.predicted + self.failed + self.superseded + self.gone
+
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
     """What a job says after the last part of a shard is there.
 
     Attributes:
-        work: see there.
+        work, counts: see there. The counts are of the whole shard, whoever made its parts.
         provider: ONNX Runtime's execution provider that the detector ran on.
         device: the GPU's name, or the processor's.
         launcher, job_id: who started the job, and its id there.
@@ -375,6 +427,7 @@ class ShardReport:
 
     run_id: str
     work: ShardWork
+    counts: Counts
     provider: str
     device: str
     launcher: Launcher
@@ -415,26 +468,6 @@ class SummaryBundle:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleBox:
-    """A box of a sample, in upright pixels."""
-
-    label: str
-    score: float
-    xyxy: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An image that shows what the run found: at most 50 boxes, best first."""
-
-    key: str
-    version: str
-    width: int
-    height: int
-    boxes: tuple[SampleBox, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RunSummary:
     """A whole run, once all of its parts are there.
 
@@ -442,10 +475,8 @@ class RunSummary:
         labels: sha256 of the label set's snapshot; `caption` is the label set's.
         provider, device: as in `ShardReport`; where shards differ, all of them with commas between.
         images: lines of the manifest = predicted + failed + superseded + gone.
-        boxes, boxes_by_label, score_histograms: of the boxes that passed the thresholds of the run's labels.
-            A histogram has `SCORE_BINS` counts.
+        boxes and below: see `Counts`.
         parts: their keys, in order.
-        samples: at most `SAMPLES`, images with boxes if there are any, chosen by hash.
         started_at, finished_at: of the first shard to start and the last to finish; `seconds` lie between.
         gpu_seconds: sum over shards of the time that each took; attempts that were killed are not in it.
         estimated_cost_usd: `gpu_seconds` at the instances' price; None where a price is not known.
@@ -508,6 +539,13 @@ def read_summary(bucket: Bucket, run_id: str) -> RunSummary | None:
     return summary_from_json(stored.body, f"s3://{bucket.name}/{key}")
 
 
+def list_reports(bucket: Bucket, run_id: str) -> list[int]:
+    """Which shards of a run have a report, in order."""
+    prefix = f"runs/{check_run_id(run_id)}/shards/"
+    names = (listed.key.removeprefix(prefix).removesuffix(".json") for listed in bucket.list(prefix))
+    return [int(name) for name in names if name.isdecimal()]
+
+
 def summary_from_json(text: str | bytes, where: str = "summary") -> RunSummary:
     """Read and check the text of a summary.
 
@@ -517,58 +555,155 @@ def summary_from_json(text: str | bytes, where: str = "summary") -> RunSummary:
     return _read(RunSummary, text, where, SUMMARY_FORMAT)
 
 
-@dataclass(slots=True)
 class Tally:
-    """Counts, histograms and samples of parts, in memory that does not grow with the number of images."""
+    """Counts parts as they come, in memory that does not grow with the number of images.
 
-    predicted: int = 0
-    failed: int = 0
-    superseded: int = 0
-    gone: int = 0
-    boxes_by_label: Counter[str] = field(default_factory=Counter)
-    score_histograms: dict[str, list[int]] = field(default_factory=dict)
-    failures_by_reason: Counter[str] = field(default_factory=Counter)
-    _samples: list[tuple[tuple[bool, int], Sample]] = field(default_factory=list)
+    Samples are images with boxes, if there are any, and the first ones by a hash of their keys: the same
+    choice, however a run is split and in whichever order its parts are counted.
+    """
+
+    def __init__(self) -> None:
+        self._images: Counter[str] = Counter()  # by outcome
+        self._boxes: Counter[str] = Counter()
+        self._histograms: dict[str, list[int]] = {}
+        self._failures: Counter[str] = Counter()
+        self._samples: list[Sample] = []
 
     def add(self, part: Part) -> None:
         """Count one part."""
-        self.superseded += part.superseded
-        self.gone += part.gone
+        self._images.update(superseded=part.superseded, gone=part.gone)
+        predictions = []
         for record in part.records:
             if isinstance(record, Failure):
-                self.failed += 1
-                self.failures_by_reason[record.reason] += 1
+                self._images["failed"] += 1
+                self._failures[record.reason] += 1
             else:
-                self._add_prediction(record)
+                predictions.append(record)
+                self._add_boxes(record)
+        self._images["predicted"] += len(predictions)
+        best = heapq.nsmallest(SAMPLES, predictions, key=lambda each: (not each.boxes, _hash(_key(each))))
+        self._choose(_sample(prediction) for prediction in best)
+
+    def merge(self, counts: Counts) -> None:
+        """Add what was counted elsewhere."""
+        self._images.update(
+            predicted=counts.predicted, failed=counts.failed, superseded=counts.superseded, gone=counts.gone
+        )
+        self._boxes.update(counts.boxes_by_label)
+        self._failures.update(counts.failures_by_reason)
+        for label, histogram in counts.score_histograms.items():
+            known = self._histograms.setdefault(label, [0] * SCORE_BINS)
+            self._histograms[label] = [a + b for a, b in zip(known, histogram, strict=True)]
+        self._choose(counts.samples)
 
     @property
-    def images(self) -> int:
-        """Lines of the manifest that were counted."""
-        return self.predicted + self.failed + self.superseded + self.gone
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return Counts(
+            predicted=self._images["predicted"],
+            failed=self._images["failed"],
+            superseded=self._images["superseded"],
+            gone=self._images["gone"],
+            boxes_by_label=dict(sorted(self._boxes.items())),
+            score_histograms={label: tuple(self._histograms[label]) for label in sorted(self._histograms)},
+            failures_by_reason=dict(sorted(self._failures.items())),
+            samples=tuple(self._samples),
+        )
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """The samples so far, best choice first."""
-        return tuple(sample for _, sample in sorted(self._samples, key=lambda each: each[0], reverse=True))
-
-    def _add_prediction(self, prediction: Prediction) -> None:
-        self.predicted += 1
+    def _add_boxes(self, prediction: Prediction) -> None:
         for box in prediction.boxes:
-            self.boxes_by_label[box.label] += 1
-            histogram = self.score_histograms.setdefault(box.label, [0] * SCORE_BINS)
+            self._boxes[box.label] += 1
+            histogram = self._histograms.setdefault(box.label, [0] * SCORE_BINS)
             histogram[min(SCORE_BINS - 1, int(box.score * SCORE_BINS))] += 1
-        # By hash: the same choice, however the images are split into parts and whichever shard counts them.
-        rank = (bool(prediction.boxes), -int(prediction.image_id, 16))
-        if len(self._samples) < SAMPLES:
-            heapq.heappush(self._samples, (rank, _sample(prediction)))
-        elif rank > self._samples[0][0]:
-            heapq.heapreplace(self._samples, (rank, _sample(prediction)))
+
+    def _choose(self, more: Iterable[Sample]) -> None:
+        self._samples = heapq.nsmallest(
+            SAMPLES, [*self._samples, *more], key=lambda each: (not each.boxes, _hash(each.key))
+        )
+
+
+def summarise(
+    header: ManifestHeader, bundle: SummaryBundle, caption: str | None, reports: Iterable[ShardReport]
+) -> RunSummary:
+    """Make a run's summary of the reports of all its shards, in their order.
+
+    Raises:
+        RunError: there are not as many reports or images as the manifest says.
+    """
+    tally = Tally()
+    every = []
+    for report in reports:
+        tally.merge(report.counts)
+        every.append(report)
+    counts = tally.counts
+    if len(every) != header.shards or counts.images != header.images:
+        raise RunError(
+            f"run {header.run_id}: {len(every)} reports about {counts.images} images, but its manifest has "
+            f"{header.shards} shards and {header.images} images"
+        )
+    started = min(report.work.started_at for report in every)
+    finished = max(report.work.finished_at for report in every)
+    spots = {report.spot for report in every}
+    return RunSummary(
+        run_id=header.run_id,
+        project=header.project,
+        bucket=header.bucket,
+        generation=header.generation,
+        labels=header.labels,
+        caption=caption,
+        model_version=header.model_version,
+        bundle=bundle,
+        provider=_joined(report.provider for report in every) or "",
+        device=_joined(report.device for report in every) or "",
+        images=counts.images,
+        predicted=counts.predicted,
+        failed=counts.failed,
+        superseded=counts.superseded,
+        gone=counts.gone,
+        boxes=sum(counts.boxes_by_label.values()),
+        boxes_by_label=counts.boxes_by_label,
+        score_histograms=counts.score_histograms,
+        failures_by_reason=counts.failures_by_reason,
+        parts=tuple(part.key for part in header.parts()),
+        samples=counts.samples,
+        launcher=every[0].launcher,
+        job_ids=tuple(dict.fromkeys(report.job_id for report in every if report.job_id)),
+        instance_type=_joined(report.instance_type for report in every),
+        spot=True if True in spots else False if False in spots else None,
+        shards=tuple(report.work for report in every),
+        created_at=header.created_at,
+        started_at=started,
+        finished_at=finished,
+        seconds=round((finished - started).total_seconds(), 3),
+        gpu_seconds=round(sum(report.work.seconds for report in every), 3),
+        estimated_cost_usd=_cost(every),
+    )
+
+
+def _joined(names: Iterable[str | None]) -> str | None:
+    return ", ".join(dict.fromkeys(name for name in names if name)) or None
+
+
+def _cost(reports: Sequence[ShardReport]) -> float | None:
+    total = 0.0
+    for report in reports:
+        if report.usd_per_hour is None:
+            return None
+        total += report.usd_per_hour * report.work.seconds / 3600
+    return round(total, 6)
+
+
+def _key(prediction: Prediction) -> str:
+    return prediction.image.removeprefix("s3://").partition("/")[2]
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def _sample(prediction: Prediction) -> Sample:
     boxes = tuple(SampleBox(box.label, box.score, box.xyxy) for box in prediction.boxes[:_SAMPLE_BOXES])
-    key = prediction.image.removeprefix("s3://").partition("/")[2]
-    return Sample(key, prediction.version, prediction.width, prediction.height, boxes)
+    return Sample(_key(prediction), prediction.version, prediction.width, prediction.height, boxes)
 
 
 def _create(bucket: Bucket, key: str, body: bytes, content_type: str = "application/json") -> bytes:

@@ -129,6 +129,29 @@ class Ledger:
         """Want images again under newer labels, but those that are verified, stale or gone."""
         return self._move(image_ids, lambda row: states.renew(row, generation, self._now()))
 
+    def adopt_waiting(self, project: str, heir: str, generation: int) -> int:
+        """Give the images that wait in a project, and lie in a folder of it, to the project that folder is now.
+
+        Args:
+            project: which has no labels.
+            heir: the folder's, ``project/folder``.
+            generation: the heir's, 0 if its labels are not in force yet.
+
+        Returns:
+            How many images it got.
+        """
+        entries = self._table.entries(image_partitions(project, State.WAITING))
+        adopted = 0
+        for some in chunked(entries, _CHUNK):
+            rows = self.images(_image_id(entry.key) for entry in some).values()
+            mine = [row for row in rows if row.key.startswith(f"{heir}/")]
+            adopted += len(_rows(self.adopt(mine, heir, generation), Outcome.APPLIED))
+        return adopted
+
+    def adopt(self, images: Iterable[Image], project: str, generation: int) -> list[Result[Image]]:
+        """Move images that wait for labels to another project; others stay where they are."""
+        return self._move(images, lambda row: states.adopt(row, project, generation, self._now()))
+
     def retry(self, image_ids: Iterable[str]) -> list[Result[Image]]:
         """Want failed images again."""
         return self._move(image_ids, lambda row: states.retry(row, self._now()))
@@ -190,18 +213,32 @@ class Ledger:
                 if image.state == State.RUNNING and image.run_id == run_id:
                     yield image
 
-    def release_run(self, project: str, run_id: str, max_attempts: int = MAX_ATTEMPTS) -> int:
+    def release_run(
+        self,
+        project: str,
+        run_id: str,
+        max_attempts: int = MAX_ATTEMPTS,
+        *,
+        images: Iterable[Image] | None = None,
+        blameless: bool = False,
+    ) -> int:
         """Put back to wanted what a dead run has claimed; fail an image that `max_attempts` runs died with.
 
         `finish_run` goes before. Repeat it: the index may not yet show what was claimed a second ago;
         reconcile finds it by `runs_with_claims`.
 
+        Args:
+            images: those to give back, if the caller has them; default: all that the index shows.
+            blameless: no job has touched the images, so the attempt does not count against them.
+
         Returns:
             How many images it gave back.
         """
         released = 0
-        for some in chunked(self.images_of_run(project, run_id), _CHUNK):
-            results = self._move(some, lambda row: states.release(row, run_id, self._now(), max_attempts))
+        for some in chunked(self.images_of_run(project, run_id) if images is None else images, _CHUNK):
+            results = self._move(
+                some, lambda row: states.release(row, run_id, self._now(), max_attempts, blameless)
+            )
             released += len(_rows(results, Outcome.APPLIED))
         return released
 
@@ -367,25 +404,71 @@ class Ledger:
         found = self._table.get_many(Project, [entry.key for entry in entries]).values()
         return sorted(found, key=lambda project: project.name)
 
+    def projects_named(self, names: Iterable[str]) -> dict[str, Project]:
+        """Projects by name, read by key, so that what was written a moment ago is there; else missing."""
+        keys = {projects.project_key(name): name for name in names}
+        return {keys[key]: row for key, row in self._table.get_many(Project, keys).items()}
+
+    def make_project(self, name: str, bucket: str) -> Result[Project]:
+        """Record that a project is there, with or without labels."""
+        return self._change_project(name, lambda row: projects.make(row, name, bucket))
+
     def store_labels(
-        self, name: str, bucket: str, labels: str, sequencer: str = "", seen: Project | None = None
+        self,
+        name: str,
+        bucket: str,
+        labels: str | None,
+        sequencer: str = "",
+        seen: Project | None = None,
+        error: str | None = None,
     ) -> Result[Project]:
-        """Record which label set is the newest; makes the project if it is the first.
+        """Record what the newest ``labels.yaml`` says; makes the project if it is the first.
 
         Args:
-            labels: digest of the label set, whose snapshot is stored already.
+            labels: digest of the label set, whose snapshot is stored already; None if it cannot be used.
             sequencer: of the event about ``labels.yaml``, where there is one.
             seen: on `UNORDERED`: that result's row, if ``labels.yaml`` was read anew after it.
+            error: why it cannot be used, a sentence.
         """
+        now = self._now()
         return self._table.change(
             Project,
             projects.project_key(name),
-            lambda row: projects.store_labels(row, name, bucket, labels, sequencer, seen),
+            lambda row: projects.store_labels(row, name, bucket, labels, sequencer, seen, error, now),
         )
 
-    def apply_labels(self, name: str, labels: str, detection: str) -> Result[Project]:
-        """Bring the stored label set into force; then `want_older`. New detection, new generation."""
-        return self._change_project(name, lambda row: projects.apply_labels(row, labels, detection))
+    def apply_labels(
+        self, name: str, labels: str, detection: str, bundle: tuple[str, str, float] | None = None
+    ) -> Result[Project]:
+        """Bring the stored label set into force; then `want_older`. New detection, new generation.
+
+        Args:
+            bundle: name, digest and default threshold of the detector.
+        """
+        now = self._now()
+        return self._change_project(
+            name, lambda row: projects.apply_labels(row, labels, detection, bundle, now)
+        )
+
+    def hold_labels(self, name: str, labels: str, detection: str, images: int) -> Result[Project]:
+        """Let the stored label set wait until somebody says yes; `apply_labels` ends it."""
+        return self._change_project(name, lambda row: projects.hold_labels(row, labels, detection, images))
+
+    def refuse_labels(self, name: str, labels: str, error: str) -> Result[Project]:
+        """Record why the stored label set cannot come into force; the one before it stays."""
+        return self._change_project(name, lambda row: projects.refuse_labels(row, labels, error))
+
+    def record_swept(self, name: str, generation: int) -> Result[Project]:
+        """Record that all images have been wanted again for the labels of this generation."""
+        return self._change_project(name, lambda row: projects.spread(row, swept=generation))
+
+    def record_republished(self, name: str, labels: str) -> Result[Project]:
+        """Record that stored predictions were sent to be published under these labels' thresholds."""
+        return self._change_project(name, lambda row: projects.spread(row, republished=labels))
+
+    def record_prepared(self, name: str, labels: str) -> Result[Project]:
+        """Record that Label Studio's project has these labels."""
+        return self._change_project(name, lambda row: projects.spread(row, prepared=labels))
 
     def freeze_labels(self, name: str, label_ids: Mapping[str, int]) -> Result[Project]:
         """Fix label ids for ever. `SUPERSEDED`: others were given; choose anew with the row's `label_ids`."""
@@ -448,6 +531,10 @@ class Ledger:
             run_id,
             lambda row: projects.submit(row, attempt, manifest, images, tuple(job_ids), deadline),
         )
+
+    def prolong_run(self, project: str, run_id: str, deadline: datetime) -> Result[Run]:
+        """Let a run that is alive, but late, have more time."""
+        return self._change_run(project, run_id, lambda row: projects.prolong(row, deadline))
 
     def finish_run(
         self, project: str, run_id: str, state: RunState, reason: str | None = None

@@ -24,10 +24,20 @@ class Project:
     Attributes:
         name: the prefix in the image bucket, without the last slash.
         stored_labels: digest of the newest label set that was stored (``labelsets/<digest>.yaml``).
-        labels_sequencer: order of that ``labels.yaml``, see `boxdrop.ledger.states.padded`.
+        labels_sequencer: order of the newest ``labels.yaml``, see `boxdrop.ledger.states.padded`.
+        labels_error: why the newest ``labels.yaml`` is not in force, in a sentence; what was before it stays.
+        labels_at: when `stored_labels` or `labels_error` last changed.
         labels: digest of the label set that is in force; None while images wait for one.
         detection: the detection digest in force.
         generation: raised each time that `detection` changes; 0 before the first labels.
+        bundle_name, bundle_digest: of the detector in force.
+        default_threshold: that detector's, for labels that set none.
+        applied_at: when `labels` or `detection` last came into force.
+        held: detection digest of a change that waits until somebody says yes; empty if none does.
+        held_images: how many images it would run again.
+        swept: up to this generation, all images have been wanted again.
+        republished: digest of the label set under whose thresholds all stored predictions were sent for.
+        prepared: digest of the label set that Label Studio's project was last brought up to.
         label_ids: every label name that the project ever had, with its frozen id.
         label_studio_id, storage_id, webhook_id: Label Studio's numbers of the project and its parts.
         audited_task: up to this number, the project's tasks are known to the images' rows.
@@ -38,9 +48,20 @@ class Project:
     bucket: str
     stored_labels: str | None = None
     labels_sequencer: str = ""
+    labels_error: str | None = None
+    labels_at: datetime | None = None
     labels: str | None = None
     detection: str | None = None
     generation: int = 0
+    bundle_name: str | None = None
+    bundle_digest: str | None = None
+    default_threshold: float | None = None
+    applied_at: datetime | None = None
+    held: str | None = None
+    held_images: int = 0
+    swept: int = 0
+    republished: str | None = None
+    prepared: str | None = None
     label_ids: Mapping[str, int] = field(default_factory=dict)
     label_studio_id: int | None = None
     storage_id: int | None = None
@@ -57,6 +78,22 @@ class Project:
     def index_key(self) -> Key:
         """Where it is in the index."""
         return PROJECTS, self.name
+
+    @property
+    def model_version(self) -> str | None:
+        """``bundle-name@detection-digest`` of predictions under the labels in force, as the detector says it."""
+        if self.bundle_name is None or self.detection is None:
+            return None
+        return f"{self.bundle_name}@{self.detection[:8]}"
+
+    @property
+    def labels_are_due(self) -> bool:
+        """Whether the newest label set is not the one in force, or not everywhere."""
+        return self.stored_labels is not None and (
+            self.labels != self.stored_labels
+            or self.swept < self.generation
+            or self.republished != self.labels
+        )
 
 
 class RunState(StrEnum):
@@ -162,35 +199,101 @@ def lease_key(project: str, purpose: str) -> Key:
     return f"project#{project}", f"lease#{purpose}"
 
 
+def make(row: Project | None, name: str, bucket: str) -> Result[Project]:
+    """Images came to a project; it may have no labels yet."""
+    return Result(Outcome.APPLIED, Project(name, bucket)) if row is None else Result(Outcome.ALREADY, row)
+
+
 def store_labels(
-    row: Project | None, name: str, bucket: str, labels: str, sequencer: str, seen: Project | None
+    row: Project | None,
+    name: str,
+    bucket: str,
+    labels: str | None,
+    sequencer: str,
+    seen: Project | None,
+    error: str | None,
+    now: datetime,
 ) -> Result[Project]:
-    """A ``labels.yaml`` was stored; the newest counts. What tells the newest is as for images."""
-    if row is None:
-        row = Project(name, bucket)
+    """A ``labels.yaml`` was read: a label set was stored, or (None) it has an error. The newest counts.
+
+    What tells the newest is as for images. An error leaves the stored label set as it is.
+    """
+    row = row or Project(name, bucket)
     order = padded(sequencer)
-    if row.stored_labels == labels:
+    stored = row.stored_labels if labels is None else labels
+    if (row.stored_labels, row.labels_error) == (stored, error):
         return Result(Outcome.ALREADY, replace(row, labels_sequencer=max(order, row.labels_sequencer)))
-    if row.stored_labels is not None:
+    if row.stored_labels is not None or row.labels_error is not None:
         if seen is not None:
             order = following(seen.labels_sequencer)
         elif not order or order == row.labels_sequencer.partition(".")[0]:
             return Result(Outcome.UNORDERED, row)
         if order <= row.labels_sequencer or (seen and seen.labels_sequencer != row.labels_sequencer):
             return Result(Outcome.SUPERSEDED, row)
-    return Result(Outcome.APPLIED, replace(row, stored_labels=labels, labels_sequencer=order))
+    changed = replace(row, stored_labels=stored, labels_error=error, labels_sequencer=order, labels_at=now)
+    return Result(Outcome.APPLIED, changed)
 
 
-def apply_labels(row: Project | None, labels: str, detection: str) -> Result[Project]:
+def apply_labels(
+    row: Project | None, labels: str, detection: str, bundle: tuple[str, str, float] | None, now: datetime
+) -> Result[Project]:
     """Put the stored label set into force, unless a newer one was stored meanwhile."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
         return Result(Outcome.SUPERSEDED, row)
+    name, digest, threshold = bundle or (row.bundle_name, row.bundle_digest, row.default_threshold)
+    applied = replace(
+        row,
+        labels=labels,
+        detection=detection,
+        generation=row.generation + (row.detection != detection),
+        bundle_name=name,
+        bundle_digest=digest,
+        default_threshold=threshold,
+        held=None,
+        held_images=0,
+        labels_error=None,
+    )
     if (row.labels, row.detection) == (labels, detection):
-        return Result(Outcome.ALREADY, row)
-    generation = row.generation + (row.detection != detection)
-    return Result(Outcome.APPLIED, replace(row, labels=labels, detection=detection, generation=generation))
+        return Result(Outcome.ALREADY, applied)
+    return Result(Outcome.APPLIED, replace(applied, applied_at=now))
+
+
+def hold_labels(row: Project | None, labels: str, detection: str, images: int) -> Result[Project]:
+    """The stored label set would run so many images again: it waits until somebody says yes."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.stored_labels != labels:
+        return Result(Outcome.SUPERSEDED, row)
+    held = replace(row, held=detection, held_images=images, labels_error=None)
+    return Result(Outcome.ALREADY if held == row else Outcome.APPLIED, held)
+
+
+def refuse_labels(row: Project | None, labels: str, error: str) -> Result[Project]:
+    """The stored label set cannot come into force, for example because its detector is not there."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.stored_labels != labels:
+        return Result(Outcome.SUPERSEDED, row)
+    return Result(
+        Outcome.ALREADY if row.labels_error == error else Outcome.APPLIED, replace(row, labels_error=error)
+    )
+
+
+def spread(
+    row: Project | None, *, swept: int = 0, republished: str | None = None, prepared: str | None = None
+) -> Result[Project]:
+    """The labels in force have reached the images, the stored predictions, or Label Studio's project."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    further = replace(
+        row,
+        swept=max(row.swept, swept),
+        republished=republished or row.republished,
+        prepared=prepared or row.prepared,
+    )
+    return Result(Outcome.ALREADY if further == row else Outcome.APPLIED, further)
 
 
 def freeze_labels(row: Project | None, label_ids: Mapping[str, int]) -> Result[Project]:
@@ -257,6 +360,17 @@ def submit(
     if attempt > row.attempt:
         submitted = replace(submitted, attempt=attempt, deadline=deadline)
     return Result(Outcome.ALREADY if submitted == row else Outcome.APPLIED, submitted)
+
+
+def prolong(row: Run | None, deadline: datetime) -> Result[Run]:
+    """The run is late, and its job is seen to be alive."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if not row.is_live:
+        return Result(Outcome.SUPERSEDED, row)
+    if deadline <= row.deadline:
+        return Result(Outcome.ALREADY, row)
+    return Result(Outcome.APPLIED, replace(row, deadline=deadline))
 
 
 def finish(row: Run | None, state: RunState, reason: str | None, now: datetime) -> Result[Run]:

@@ -234,6 +234,7 @@ def following(sequencer: str) -> str:
 def sight(row: Image | None, sighting: Sighting, generation: int, now: datetime) -> Result[Image]:
     """An event or a listing names an object; generation 0 means that its project has no labels yet.
 
+    An image keeps the project in which it was first seen, and `generation` says nothing about another one's.
     A newer event of the same content (a copy onto itself) moves only the order: nothing has to be done again.
     Without an order (listings, S3-compatible stores), a sighting makes rows but changes none.
     """
@@ -257,6 +258,8 @@ def sight(row: Image | None, sighting: Sighting, generation: int, now: datetime)
         return Result(Outcome.UNORDERED, row)
     if sequencer < row.sequencer:
         return Result(Outcome.SUPERSEDED, row)
+    if sighting.project != row.project:
+        generation = row.generation
     return _applied(_with_content(row, sequencer, sighting.version, generation, now))
 
 
@@ -289,6 +292,15 @@ def retry(row: Image | None, now: datetime) -> Result[Image]:
     return _applied(_wanted(replace(row, attempts=0), now))
 
 
+def adopt(row: Image | None, project: str, generation: int, now: datetime) -> Result[Image]:
+    """A folder of the image's project became a project; the image goes along if it still waits for labels."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.state != State.WAITING or row.project == project:
+        return Result(Outcome.ALREADY, row)
+    return _applied(_wanted(replace(row, project=project, generation=generation), now))
+
+
 def claim(row: Image | None, run_id: str, generation: int, now: datetime) -> Result[Image]:
     """A run takes a wanted image."""
     if row is None:
@@ -301,10 +313,21 @@ def claim(row: Image | None, run_id: str, generation: int, now: datetime) -> Res
     return _applied(_entering(State.RUNNING, claimed, now))
 
 
-def release(row: Image | None, run_id: str, now: datetime, max_attempts: int = MAX_ATTEMPTS) -> Result[Image]:
-    """A dead run gives an image back; after too many dead runs it is the image that is suspected."""
+def release(
+    row: Image | None,
+    run_id: str,
+    now: datetime,
+    max_attempts: int = MAX_ATTEMPTS,
+    blameless: bool = False,
+) -> Result[Image]:
+    """A dead run gives an image back; after too many dead runs it is the image that is suspected.
+
+    A run that died before a job had the image (`blameless`) does not count.
+    """
     if row is None or row.state != State.RUNNING or row.run_id != run_id:
         return Result(Outcome.UNKNOWN if row is None else Outcome.SUPERSEDED, row)
+    if blameless:
+        return _applied(_wanted(replace(row, attempts=max(0, row.attempts - 1)), now))
     if row.attempts >= max_attempts:
         message = f"{row.attempts} runs died while they had this image"
         return _applied(_entering(State.FAILED, replace(row, reason="run_died", message=message), now))

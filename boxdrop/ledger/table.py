@@ -356,7 +356,7 @@ def _to_item(row: Row) -> _Item:
 def _to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"S": str(value)}
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return {"N": str(value)}
     if isinstance(value, datetime):
         return {"S": moment(value)}
@@ -375,7 +375,7 @@ def _from_item(kind: type[R], item: _Item) -> R:
 def _from_attribute(type_: Any, attribute: dict[str, Any]) -> Any:
     ((tag, value),) = attribute.items()
     if tag == "N":
-        return int(value)
+        return float(value) if type_ is float else int(value)
     if tag == "L":
         return tuple(_from_attribute(str, each) for each in value)
     if tag == "M":

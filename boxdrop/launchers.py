@@ -1,0 +1,256 @@
+"""Launchers: whoever gives a run's manifest to a job.
+
+All are asked the same: start the job for each shard of a run. A submission may happen twice, for AWS Batch has
+no client token and an answer may be lost. That is harmless, because a job writes on condition; names that
+follow from the run make it rare.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from boxdrop.errors import BoxdropError
+from boxdrop.objects import Bucket
+from boxdrop.queues import Queue
+
+try:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+except ImportError:
+    raise BoxdropError("launching jobs needs boto3: pip install 'boxdrop[s3]'") from None
+
+MAX_SHARDS: Final = 10_000
+"""AWS Batch's largest array."""
+
+_JOB_NAME = re.compile(r"boxdrop-(\d{8}T\d{6}Z-[0-9a-f]{8})-\d+(?:-\d{5})?")
+_TRIES: Final = 3
+_NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+_ONCE: Final = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=5, read_timeout=20)
+"""Repeated by us, who look first whether the lost call was done."""
+
+
+class LaunchError(BoxdropError):
+    """A job could not be submitted: says what to do about it."""
+
+
+class Launcher(Protocol):
+    """Starts jobs."""
+
+    def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
+        """Have a run's shards, 0 to `shards` - 1, worked on.
+
+        Args:
+            attempt: of this run, from 1.
+
+        Returns:
+            Ids of the jobs.
+
+        Raises:
+            LaunchError: it may or may not have been submitted; another run for the same images is harmless.
+        """
+
+    def is_alive(self, job_ids: Sequence[str]) -> bool | None:
+        """Whether any of these jobs may still work; None if nobody can tell.
+
+        Raises:
+            LaunchError: it could not be asked.
+        """
+
+
+def job_name(run_id: str, attempt: int) -> str:
+    """Name of a run's job, the same whenever it is submitted."""
+    return f"boxdrop-{run_id}-{attempt}"
+
+
+def run_of_job_name(name: str) -> str | None:
+    """The run that a job's or an invocation's name tells; None for those of others."""
+    found = _JOB_NAME.fullmatch(name)
+    return found[1] if found else None
+
+
+class BatchLauncher:
+    """AWS Batch: one job a run, an array job if it has several shards.
+
+    The job definition's container has ``python -m functions.job`` as its entry point.
+
+    Args:
+        job_queue, job_definition: names or ARNs.
+        timeout_s: for each attempt of a job, after which Batch ends it; at least 60.
+        client: boto3's Batch client.
+    """
+
+    def __init__(self, job_queue: str, job_definition: str, timeout_s: int, *, client: Any = None) -> None:
+        self._queue, self._definition, self._timeout = job_queue, job_definition, max(60, timeout_s)
+        self._batch: Any = client or boto3.client("batch", config=_ONCE)
+
+    def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
+        """See `Launcher`. If the answer is lost, the job is looked for by its name before it is sent again."""
+        name = job_name(run_id, attempt)
+        options: dict[str, Any] = {"arrayProperties": {"size": shards}} if shards > 1 else {}
+        for attempted in range(_TRIES):
+            if attempted and (found := self._find(name)):
+                return found
+            try:
+                answer = self._batch.submit_job(
+                    jobName=name,
+                    jobQueue=self._queue,
+                    jobDefinition=self._definition,
+                    containerOverrides={"command": ["--run", run_id]},
+                    timeout={"attemptDurationSeconds": self._timeout},
+                    tags={"boxdrop:run": run_id},
+                    propagateTags=True,
+                    **options,
+                )
+                return (str(answer["jobId"]),)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+                if status < 500 and not _is_throttled(error) or attempted == _TRIES - 1:
+                    raise LaunchError(f"AWS Batch did not take the job {name}: {_sentence(error)}") from None
+            except BotoCoreError as error:
+                if attempted == _TRIES - 1:
+                    raise LaunchError(f"AWS Batch cannot be reached: {error}") from None
+        raise AssertionError("unreachable")
+
+    def is_alive(self, job_ids: Sequence[str]) -> bool | None:
+        """See `Launcher`. A job that Batch has forgotten (after a day or more) has ended."""
+        if not job_ids:
+            return None
+        try:
+            answer = self._batch.describe_jobs(jobs=list(job_ids)[-100:])
+        except (BotoCoreError, ClientError) as error:
+            raise LaunchError(f"AWS Batch does not tell about jobs: {_sentence(error)}") from None
+        return any(job["status"] in _NOT_ENDED for job in answer["jobs"])
+
+    def _find(self, name: str) -> tuple[str, ...]:
+        try:
+            answer = self._batch.list_jobs(
+                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [name]}]
+            )
+        except (BotoCoreError, ClientError):
+            return ()
+        return tuple(str(job["jobId"]) for job in answer["jobSummaryList"] if job["jobName"] == name)
+
+
+class SageMakerLauncher:
+    """A SageMaker asynchronous endpoint: one invocation a shard, whose request lies in the data bucket.
+
+    Args:
+        endpoint: its name.
+        bucket: the data bucket.
+        timeout_s: for each invocation; SageMaker allows at most an hour.
+        client: boto3's SageMaker runtime client.
+    """
+
+    MAX_INVOCATION_S: Final = 3600
+    REQUEST_TTL_S: Final = 6 * 3600
+    """How long a request may wait for an instance, SageMaker's most."""
+
+    def __init__(self, endpoint: str, bucket: Bucket, timeout_s: int, *, client: Any = None) -> None:
+        self._endpoint, self._bucket = endpoint, bucket
+        self._timeout = min(timeout_s, self.MAX_INVOCATION_S)
+        self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
+
+    def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
+        """See `Launcher`. An invocation's id tells run, attempt and shard, in messages about failures, too."""
+        invocations = []
+        for shard in range(shards):
+            name = f"{job_name(run_id, attempt)}-{shard:05}"
+            key = f"runs/{run_id}/requests/{attempt}-{shard:05}.json"
+            self._bucket.create(key, json.dumps({"run_id": run_id, "shard": shard}).encode())
+            self._invoke(name, f"s3://{self._bucket.name}/{key}")
+            invocations.append(name)
+        return tuple(invocations)
+
+    def _invoke(self, name: str, location: str) -> None:
+        for attempted in range(_TRIES):
+            try:
+                self._runtime.invoke_endpoint_async(
+                    EndpointName=self._endpoint,
+                    InputLocation=location,
+                    ContentType="application/json",
+                    InferenceId=name,
+                    InvocationTimeoutSeconds=self._timeout,
+                    RequestTTLSeconds=self.REQUEST_TTL_S,
+                )
+                return
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+                if status < 500 and not _is_throttled(error) or attempted == _TRIES - 1:
+                    raise LaunchError(f"SageMaker did not take {name}: {_sentence(error)}") from None
+            except BotoCoreError as error:
+                if attempted == _TRIES - 1:
+                    raise LaunchError(f"SageMaker cannot be reached: {error}") from None
+
+    def is_alive(self, job_ids: Sequence[str]) -> bool | None:
+        """See `Launcher`. SageMaker does not tell about requests; they end with their time."""
+        return None
+
+
+class LocalLauncher:
+    """This machine: a worker process takes the shards from a queue, one message each.
+
+    Args:
+        queue: of messages ``{"run_id": …, "shard": …, "attempt": …}``.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
+        """See `Launcher`."""
+        self._queue.send_all(
+            {"run_id": run_id, "shard": shard, "attempt": attempt} for shard in range(shards)
+        )
+        return tuple(f"{job_name(run_id, attempt)}-{shard:05}" for shard in range(shards))
+
+    def is_alive(self, job_ids: Sequence[str]) -> bool | None:
+        """See `Launcher`. What is in the queue is not looked at."""
+        return None
+
+
+def make_launcher(
+    kind: str,
+    *,
+    job_queue: str | None,
+    job_definition: str | None,
+    endpoint: str | None,
+    bucket: Bucket,
+    timeout_s: int,
+    make_queue: Callable[[str], Queue] = Queue,
+) -> Launcher:
+    """The launcher that a system uses.
+
+    Args:
+        kind: ``batch``, ``sagemaker`` or ``local``.
+        job_queue: of Batch, or the URL of the local worker's.
+        job_definition: of Batch.
+        endpoint: of SageMaker.
+        bucket: the data bucket.
+        timeout_s: for each attempt of a job.
+
+    Raises:
+        LaunchError: there is no such launcher, or what it needs is not given.
+    """
+    if kind == "batch" and job_queue and job_definition:
+        return BatchLauncher(job_queue, job_definition, timeout_s)
+    if kind == "sagemaker" and endpoint:
+        return SageMakerLauncher(endpoint, bucket, timeout_s)
+    if kind == "local" and job_queue:
+        return LocalLauncher(make_queue(job_queue))
+    needs = {"batch": "a job queue and a job definition", "sagemaker": "an endpoint", "local": "a job queue"}
+    if kind not in needs:
+        raise LaunchError(f"there is no launcher {kind!r}; use one of {', '.join(needs)}")
+    raise LaunchError(f"the launcher {kind} needs {needs[kind]}")
+
+
+def _is_throttled(error: ClientError) -> bool:
+    return error.response.get("Error", {}).get("Code") in ("TooManyRequestsException", "ThrottlingException")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        details = error.response.get("Error", {})
+        return f"{details.get('Message') or details.get('Code')} ({details.get('Code')})"
+    return str(error)

@@ -1,0 +1,120 @@
+"""The metrics that boxdrop emits, each once: functions, the job, dashboard and alarms take them from here.
+
+They reach CloudWatch through the log, in the embedded metric format (EMF): a JSON line that is both.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+NAMESPACE: Final = "boxdrop"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: in CloudWatch.
+        unit: CloudWatch's.
+        dimensions: by which it is told apart, beside ``service``, which names the function or the job.
+        meaning: for people, a clause.
+    """
+
+    name: str
+    unit: str
+    dimensions: tuple[str, ...]
+    meaning: str
+
+
+_BY_PROJECT: Final = ("project",)
+
+IMAGES_IN: Final = Metric("ImagesIn", "Count", _BY_PROJECT, "images that became wanted, by uploads or overwrites")
+IMAGES_IGNORED: Final = Metric(
+    "ImagesIgnored", "Count", (), "uploaded objects that are no images, or lie in no project's folder"
+)
+IMAGES_PREDICTED: Final = Metric("ImagesPredicted", "Count", _BY_PROJECT, "images that a job found boxes in")
+IMAGES_FAILED: Final = Metric("ImagesFailed", "Count", _BY_PROJECT, "images that got a reason instead of boxes")
+TASKS_PUBLISHED: Final = Metric(
+    "TasksPublished", "Count", _BY_PROJECT, "tasks made in Label Studio, or given a newer prediction"
+)
+IMAGES_VERIFIED: Final = Metric("ImagesVerified", "Count", _BY_PROJECT, "images that people verified")
+END_TO_END: Final = Metric(
+    "EndToEndSeconds", "Seconds", _BY_PROJECT, "from an image's arrival to its task, each image"
+)
+RUN_IMAGES: Final = Metric("RunImages", "Count", _BY_PROJECT, "images of a run that was submitted")
+IMAGES_PER_SECOND: Final = Metric("ImagesPerSecond", "Count/Second", (), "of a shard, from first to last image")
+GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of a shard while it worked")
+CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the processor")
+WEBHOOK_REFUSED: Final = Metric("WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body")
+ANNOTATION_LAG: Final = Metric(
+    "AnnotationLagSeconds", "Seconds", _BY_PROJECT, "from a person's click to the document in the bucket"
+)
+LABEL_STUDIO_ERRORS: Final = Metric(
+    "LabelStudioErrors", "Count", (), "messages that wait because Label Studio did not do what it was asked"
+)
+RUNS_FAILED: Final = Metric("RunsFailed", "Count", _BY_PROJECT, "runs that died or could not be submitted")
+IMAGES_RELEASED: Final = Metric("ImagesReleased", "Count", _BY_PROJECT, "images that dead runs gave back")
+LABELS_REFUSED: Final = Metric(
+    "LabelsRefused", "Count", _BY_PROJECT, "labels.yaml files that could not come into force"
+)
+COST_PER_THOUSAND: Final = Metric("CostPerThousand", "None", _BY_PROJECT, "dollars a run spent on 1,000 images")
+
+METRICS: Final = (
+    IMAGES_IN,
+    IMAGES_IGNORED,
+    IMAGES_PREDICTED,
+    IMAGES_FAILED,
+    TASKS_PUBLISHED,
+    IMAGES_VERIFIED,
+    END_TO_END,
+    RUN_IMAGES,
+    IMAGES_PER_SECOND,
+    GPU_UTILISATION,
+    CPU_PROVIDER_USED,
+    WEBHOOK_REFUSED,
+    ANNOTATION_LAG,
+    LABEL_STUDIO_ERRORS,
+    RUNS_FAILED,
+    IMAGES_RELEASED,
+    LABELS_REFUSED,
+    COST_PER_THOUSAND,
+)
+
+
+def emf(
+    service: str,
+    values: Mapping[Metric, float],
+    *,
+    now: float | None = None,
+    **dimensions: str,
+) -> str:
+    """One line of the embedded metric format; print it, and CloudWatch Logs makes metrics of it.
+
+    Args:
+        service: who emits: ``job`` or a function's name.
+        values: of metrics that all have these dimensions, at most 100.
+        now: Unix time in seconds; by default, the present.
+        dimensions: a value for each of the metrics' dimensions.
+
+    Raises:
+        ValueError: a metric has other dimensions.
+    """
+    for metric in values:
+        if set(metric.dimensions) != set(dimensions):
+            raise ValueError(f"{metric.name} has the dimensions {metric.dimensions}, not {tuple(dimensions)}")
+    definition = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["service", *dimensions]],
+        "Metrics": [{"Name": metric.name, "Unit": metric.unit} for metric in values],
+    }
+    moment = time.time() if now is None else now
+    fields: dict[str, Any] = {
+        "_aws": {"Timestamp": round(moment * 1000), "CloudWatchMetrics": [definition]},
+        "service": service,
+        **dimensions,
+        **{metric.name: value for metric, value in values.items()},
+    }
+    return json.dumps(fields)

@@ -1,0 +1,115 @@
+"""parts: what a job wrote is published, whichever way the news of it comes, how often, and in which order.
+
+A part is about one run. Thresholds are those of the labels in force now; a prediction counts for these labels
+if their detector would make it again, whenever its run was. The end of a run is its summary.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from boxdrop.errors import RunError
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.publishing import PublishSummary
+from boxdrop.ledger import Ledger, Outcome, Project, RunState
+from boxdrop.objects import Bucket
+from boxdrop.pipeline.labels import read_snapshot
+from boxdrop.pipeline.prepare import WebhookTarget, prepare
+from boxdrop.pipeline.publish import publish
+from boxdrop.predictions import Prediction, Record, reselect
+from boxdrop.runs import PartName, read_header, read_part
+
+WAIT_S: Final = 20.0
+"""How long to wait for another publisher of the project: longer than one part takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a part.
+
+    Attributes:
+        project, run_id: whose it is.
+        summary: see `PublishSummary`.
+    """
+
+    project: str
+    run_id: str
+    summary: PublishSummary
+
+
+def publish_part(
+    ledger: Ledger,
+    connection: Connection,
+    data: Bucket,
+    name: PartName,
+    *,
+    webhook: Callable[[], WebhookTarget | None] = lambda: None,
+    wait_s: float = WAIT_S,
+) -> Published:
+    """Bring a part into Label Studio, and its images' rows up to it.
+
+    Args:
+        data: the data bucket.
+        name: of the part.
+        webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
+        wait_s: how long to wait for another publisher.
+
+    Raises:
+        RunError: the part, or its manifest, is not there or not valid.
+        BusyError, LeaseLostError, LabelStudioError, LedgerError: repeat it, which is safe.
+    """
+    part = read_part(data, name.key)
+    header = read_header(data, name.run_id)
+    project = ledger.project(name.project)
+    if project is None or project.labels is None:
+        raise RunError(f"{name.key}: the ledger knows no project {name.project} with labels")
+    label_set = read_snapshot(data, project.labels)
+    prepare_if_needed(ledger, connection, project, label_set, webhook)
+    fits = header.model_version == project.model_version
+    summary = publish(
+        ledger,
+        connection,
+        name.project,
+        _selected(part.records, label_set, project.default_threshold or 0.0),
+        label_set=label_set,
+        generation=project.generation if fits else header.generation,
+        run_id=name.run_id,
+        wait_s=wait_s,
+    )
+    return Published(name.project, name.run_id, summary)
+
+
+def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:
+    """The same records, their boxes chosen under the thresholds in force."""
+    for record in records:
+        yield reselect(record, label_set, threshold) if isinstance(record, Prediction) else record
+
+
+def prepare_if_needed(
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    label_set: LabelSet,
+    webhook: Callable[[], WebhookTarget | None],
+) -> None:
+    """Make the project in Label Studio on its first need, and bring it up to labels that are new."""
+    if project.label_studio_id is not None and project.prepared == project.labels:
+        return
+    prepare(ledger, connection, project.name, label_set, webhook=webhook())
+    assert project.labels is not None
+    ledger.record_prepared(project.name, project.labels)
+
+
+def finish_run(ledger: Ledger, data: Bucket, run_id: str) -> tuple[str, bool]:
+    """Record that a run has its summary.
+
+    Returns:
+        Its project, and whether this call was the first to say so.
+
+    Raises:
+        RunError: it has no manifest.
+    """
+    header = read_header(data, run_id)
+    result = ledger.finish_run(header.project, run_id, RunState.SUCCEEDED)
+    return header.project, result.outcome == Outcome.APPLIED

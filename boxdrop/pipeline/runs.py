@@ -1,0 +1,236 @@
+"""runs: runs that died give their images back, and what fell between two chairs is found.
+
+A run is ended by its summary. Where none comes, a failed job, or at last its deadline, ends it; the images it
+had are wanted again, and a launch is asked for. What a finished run still has in its hands is looked at: its
+record lies in a part whose message was lost, its object was overwritten or deleted, or it has to run again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from boxdrop.errors import BoxdropError, RunError
+from boxdrop.iterables import chunked
+from boxdrop.launchers import Launcher
+from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
+from boxdrop.objects import Bucket
+from boxdrop.pipeline.dispatch import ask_for_launch
+from boxdrop.pipeline.labels import apply_labels, part_event, spread_labels
+from boxdrop.queues import Queue
+from boxdrop.runs import list_parts, read_header, read_part, read_summary
+
+GRACE: Final = timedelta(minutes=15)
+"""How long a finished run's parts may be under way to their tasks before anybody worries."""
+
+_CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RunsSummary:
+    """What was found and set right.
+
+    Attributes:
+        failed: runs that were ended as failed, as ``project/run``.
+        finished: runs that had ended well, and nobody had heard of it.
+        released: images by project that are wanted again.
+        parts: parts that were sent for again.
+        launches: projects that a launch was asked for.
+        problems: what could not be looked at, a sentence each; the rest was.
+    """
+
+    failed: tuple[str, ...] = ()
+    finished: int = 0
+    released: dict[str, int] | None = None
+    parts: int = 0
+    launches: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def fail_run(
+    ledger: Ledger, launches: Queue, project: str, run_id: str, reason: str, *, blameless: bool = False
+) -> int:
+    """End a run as failed, give its images back, and ask for a launch.
+
+    Args:
+        reason: for people, a sentence.
+        blameless: no job has touched the images.
+
+    Returns:
+        How many images it gave back; 0 if the run had ended well.
+    """
+    result = ledger.finish_run(project, run_id, RunState.FAILED, reason)
+    if result.row is not None and result.row.state == RunState.SUCCEEDED:
+        return 0
+    released = ledger.release_run(project, run_id, blameless=blameless)
+    if released:
+        ask_for_launch(launches, [project])
+    return released
+
+
+def fail_run_by_id(ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str) -> tuple[str, int]:
+    """As `fail_run`, for whoever knows only the run; returns its project, too.
+
+    Raises:
+        RunError: it has no manifest.
+    """
+    project = read_header(data, run_id).project
+    return project, fail_run(ledger, launches, project, run_id, reason)
+
+
+class RunDoctor:
+    """Goes through all projects and runs, and sets right what was lost. Safe at any time.
+
+    Args:
+        ledger: of the system.
+        images: the image bucket.
+        data: the data bucket.
+        launches: queue of launch.
+        parts: queue of publish.
+        launcher: tells whether late jobs are alive.
+        apply_limit: see `boxdrop.pipeline.labels.apply_labels`.
+        window_s: how long launch lets images gather.
+        job_timeout_s: what a late run gets once more if its job is alive.
+        grace: see `GRACE`.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        images: Bucket,
+        data: Bucket,
+        launches: Queue,
+        parts: Queue,
+        launcher: Launcher,
+        *,
+        apply_limit: int,
+        window_s: float,
+        job_timeout_s: int,
+        grace: timedelta = GRACE,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ledger = ledger
+        self._images = images
+        self._data = data
+        self._launches = launches
+        self._parts = parts
+        self._launcher = launcher
+        self._apply_limit = apply_limit
+        self._window = timedelta(seconds=window_s)
+        self._job_timeout = timedelta(seconds=job_timeout_s)
+        self._grace = grace
+        self._now = clock
+
+    def look(self) -> RunsSummary:
+        """End runs that are overdue, then look at each project."""
+        self._failed: list[str] = []
+        self._finished = 0
+        self._sent = 0
+        self._released: Counter[str] = Counter()
+        self._asked: set[str] = set()
+        self._problems: list[str] = []
+        for run in self._ledger.overdue_runs():
+            self._guard(lambda run=run: self._end(run))  # type: ignore[misc]
+        for project in self._ledger.projects():
+            self._guard(lambda project=project: self._look_at(project))  # type: ignore[misc]
+        ask_for_launch(self._launches, sorted(self._asked))
+        return RunsSummary(
+            tuple(self._failed),
+            self._finished,
+            dict(self._released),
+            self._sent,
+            tuple(sorted(self._asked)),
+            tuple(self._problems),
+        )
+
+    def _guard(self, look: Callable[[], None]) -> None:
+        """One project's trouble is not that of the others."""
+        try:
+            look()
+        except BoxdropError as error:
+            self._problems.append(str(error))
+
+    def _end(self, run: Run) -> None:
+        if read_summary(self._data, run.run_id) is not None:
+            finished = self._ledger.finish_run(run.project, run.run_id, RunState.SUCCEEDED)
+            self._finished += finished.outcome == Outcome.APPLIED
+            return
+        if run.state == RunState.SUBMITTED and self._launcher.is_alive(run.job_ids):
+            self._ledger.prolong_run(run.project, run.run_id, self._now() + self._job_timeout)
+            return
+        gathering = run.state == RunState.GATHERING
+        reason = (
+            "the launch died before it submitted the run"
+            if gathering
+            else "its deadline passed, and no job works on it any more"
+        )
+        ended = self._ledger.finish_run(run.project, run.run_id, RunState.FAILED, reason)
+        if ended.outcome == Outcome.APPLIED:
+            self._failed.append(f"{run.project}/{run.run_id}")
+        self._release(run.project, run.run_id, None, blameless=gathering)
+
+    def _look_at(self, project: Project) -> None:
+        name = project.name
+        if project.stored_labels is not None:
+            apply_labels(self._ledger, self._data, name, limit=self._apply_limit, clock=self._now)
+            spread_labels(self._ledger, self._data, self._parts, name, clock=self._now)
+            project = self._ledger.project(name) or project
+        if project.generation:  # rows that the index did not show when the labels came
+            self._ledger.want_older(name, project.generation)
+        for run_id in sorted(self._ledger.runs_with_claims(name)):
+            run = self._ledger.run(name, run_id)
+            if run is None or run.state == RunState.FAILED:
+                self._release(name, run_id, None, blameless=False)
+            elif run.finished_at is not None and run.finished_at + self._grace <= self._now():
+                self._settle(run)
+        oldest = self._ledger.oldest_image(name, State.WANTED)
+        if oldest is not None and oldest.since + 2 * self._window <= self._now():
+            self._asked.add(name)
+
+    def _settle(self, run: Run) -> None:
+        """Images that a finished run has not brought to an end."""
+        recorded: dict[str, list[tuple[str, str]]] | None = None
+        for some in chunked(self._ledger.images_of_run(run.project, run.run_id), _CHUNK):
+            if recorded is None:
+                recorded = self._recorded(run)
+            left = []
+            keys: dict[str, None] = {}
+            for image in some:
+                found = [key for key, version in recorded.get(image.image_id, []) if version == image.version]
+                keys |= dict.fromkeys(found)
+                if not found:
+                    left.append(image)
+            self._sent += self._parts.send_all(part_event(self._data.name, key) for key in keys)
+            self._release(run.project, run.run_id, [image for image in left if not self._has_moved(image)])
+
+    def _recorded(self, run: Run) -> dict[str, list[tuple[str, str]]]:
+        """In which parts of a run images have a record, and of which version."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for part in list_parts(self._data, run.project, run.run_id):
+            try:
+                records = read_part(self._data, part.key).records
+            except RunError as error:
+                self._problems.append(str(error))
+                continue
+            for record in records:
+                found.setdefault(record.image_id, []).append((part.key, record.version))
+        return found
+
+    def _has_moved(self, image: Image) -> bool:
+        """Whether the object is another one by now, and the event of it was lost; then the row learns of it."""
+        version = self._images.version(image.key)
+        if version == image.version:
+            return False
+        self._ledger.observe(image, version, image.generation)
+        self._asked.add(image.project)
+        return True
+
+    def _release(
+        self, project: str, run_id: str, images: Iterable[Image] | None, *, blameless: bool = False
+    ) -> None:
+        released = self._ledger.release_run(project, run_id, images=images, blameless=blameless)
+        if released:
+            self._released[project] += released
+            self._asked.add(project)

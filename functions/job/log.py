@@ -1,0 +1,30 @@
+"""What the job says: one JSON object a line, to stdout, from where CloudWatch Logs takes it."""
+
+import json
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from boxdrop.documents import instant
+from boxdrop.metrics import Metric, emf
+from boxdrop.pipeline.detect import Log
+
+
+class LineLog(Log):
+    """Writes events as JSON, and metrics in the embedded metric format."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def event(self, name: str, **fields: Any) -> None:
+        moment = instant(datetime.now(UTC))
+        self._print(json.dumps({"time": moment, "service": "job", "message": name, **fields}))
+
+    def metrics(self, values: dict[Metric, float], **dimensions: str) -> None:
+        self._print(emf("job", values, now=None, **dimensions))
+
+    def _print(self, line: str) -> None:
+        with self._lock:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()

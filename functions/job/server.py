@@ -1,0 +1,165 @@
+"""The job as SageMaker's container: ``/ping``, and ``/invocations`` with ``{"run_id": …, "shard": n}``.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html: a ping is answered within
+2 seconds with 200 once the container is ready, also while it works. An invocation's answer is the shard's
+report. Shards are worked on one at a time, because there is one GPU; who comes meanwhile waits.
+
+    200  the shard's report            400  the request makes no sense
+    500  somebody has to mend something    503  the job was stopped, its time is over, or S3 did not answer
+"""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from boxdrop.bundles import resolve
+from boxdrop.demo import BUNDLE
+from boxdrop.detect import Detector
+from boxdrop.documents import to_json
+from boxdrop.errors import BoxdropError, BundleError, UnavailableError
+from boxdrop.pipeline.detect import Job, Stop, StoppedError
+from boxdrop.runs import SHARD_FORMAT, PinnedBundle, check_run_id
+
+MAX_BODY: Final = 1 << 16
+_MARGIN: Final = 0.9  # of an invocation's time: then the parts in flight are finished
+
+
+class RequestError(Exception):
+    """A request that makes no sense."""
+
+
+class Server:
+    """Answers on HTTP until it is asked to stop.
+
+    Args:
+        job: does the work.
+        address: host and port.
+        stop: ends the server, after the parts in flight.
+        timeout_s: how long one invocation may take before its caller gives up; None for ever.
+    """
+
+    def __init__(self, job: Job, address: tuple[str, int], stop: Stop, timeout_s: float | None) -> None:
+        self.job = job
+        self.stop = stop
+        self._timeout = None if timeout_s is None else timeout_s * _MARGIN
+        self._working = threading.Lock()
+        self.healthy = False
+        self._address = address
+        self._http = ThreadingHTTPServer(address, _handler(self))
+        self._http.daemon_threads = True
+
+    def run(self) -> None:
+        """Load the detector, and serve.
+
+        Raises:
+            BoxdropError: the detector cannot be loaded, or CUDA was asked for and cannot be had.
+        """
+        thread = threading.Thread(target=self._http.serve_forever, name="boxdrop-http", daemon=True)
+        thread.start()
+        self.job.log.event("server listens", host=self._address[0], port=self._http.server_port)
+        try:
+            self._warm_up()
+            self.healthy = True
+            self.job.log.event("server is ready")
+            self.stop.wait()
+            with self._working:  # whoever works finishes the parts in flight
+                pass
+        finally:
+            self.healthy = False
+            self._http.shutdown()
+            self._http.server_close()
+
+    def _warm_up(self) -> None:
+        """Have the default detector ready, so that the first run does not wait for it.
+
+        A new system has no detector yet, and must become healthy all the same: then the demo detector shows
+        that the device works.
+        """
+        try:
+            ref = resolve(self.job.data, None)
+        except BundleError:
+            Detector.load(BUNDLE, self.job.detectors.provider)
+            return
+        self.job.detectors.load(PinnedBundle(ref.name, ref.digest))
+
+    def invoke(self, body: bytes) -> tuple[int, str]:
+        """Do what a request says; returns status and JSON."""
+        try:
+            run_id, shard = _read(body)
+        except (RequestError, BoxdropError) as error:
+            return 400, _problem(error)
+        with self._working:
+            try:
+                reports = self.job.work(run_id, shard, self.stop.within(self._timeout))
+            except (StoppedError, UnavailableError) as error:
+                self.job.log.event("invocation stops", run_id=run_id, shard=shard, reason=str(error))
+                return 503, _problem(error)
+            except BoxdropError as error:
+                self.job.log.event("invocation fails", run_id=run_id, shard=shard, reason=str(error))
+                return 500, _problem(error)
+            except Exception as error:  # the device may be broken: let SageMaker replace this container
+                self.healthy = False
+                reason = f"{type(error).__name__}: {error}"
+                self.job.log.event("invocation fails", run_id=run_id, shard=shard, reason=reason)
+                return 500, _problem(reason)
+        return 200, to_json(reports[0], format=SHARD_FORMAT)
+
+
+def _read(body: bytes) -> tuple[str, int]:
+    try:
+        fields: Any = json.loads(body)
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON ({error})") from None
+    run_id, shard = (fields.get("run_id"), fields.get("shard")) if isinstance(fields, dict) else (None, None)
+    if not isinstance(run_id, str) or not isinstance(shard, int) or isinstance(shard, bool) or shard < 0:
+        raise RequestError('the body must be {"run_id": "…", "shard": 0}')
+    return check_run_id(run_id), shard
+
+
+def _problem(error: object) -> str:
+    return json.dumps({"error": str(error)})
+
+
+def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 60  # a connection that says nothing is closed
+
+        def do_GET(self) -> None:
+            if self.path != "/ping":
+                self._answer(404, _problem("GET /ping or POST /invocations"))
+            elif server.healthy:
+                self._answer(200, "{}")
+            else:
+                self._answer(503, _problem("not ready"))
+
+        def do_POST(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            if self.path != "/invocations":
+                self._refuse(404, "GET /ping or POST /invocations")
+            elif not length.isdecimal() or int(length) > MAX_BODY:
+                self._refuse(
+                    413 if length.isdecimal() else 411, f"at most {MAX_BODY} bytes, with their length"
+                )
+            else:
+                self._answer(*server.invoke(self.rfile.read(int(length))))
+
+        def _refuse(self, status: int, why: str) -> None:
+            self.close_connection = True  # the body was not read
+            self._answer(status, _problem(why))
+
+        def _answer(self, status: int, body: str) -> None:
+            data = body.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: SageMaker pings every few seconds."""
+
+    return Handler
