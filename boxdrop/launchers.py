@@ -1,7 +1,7 @@
 """Launchers: whoever gives a run's manifest to a job.
 
-All are asked the same: start the job for each shard of a run. A submission may happen twice, for AWS Batch has
-no client token and an answer may be lost. That is harmless, because a job writes on condition; names that
+All are asked the same: start the job for each shard of a run. A submission may happen twice, for AWS Batch
+has no client token and an answer may be lost. That is harmless, because a job writes on condition; names that
 follow from the run make it rare.
 """
 
@@ -86,7 +86,7 @@ class BatchLauncher:
         self._batch: Any = client or boto3.client("batch", config=_ONCE)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """See `Launcher`. If the answer is lost, the job is looked for by its name before it is sent again."""
+        """See `Launcher`. Where an answer is lost, the job is looked for by its name, then sent again."""
         name = job_name(run_id, attempt)
         options: dict[str, Any] = {"arrayProperties": {"size": shards}} if shards > 1 else {}
         for attempted in range(_TRIES):
@@ -106,7 +106,7 @@ class BatchLauncher:
                 return (str(answer["jobId"]),)
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-                if status < 500 and not _is_throttled(error) or attempted == _TRIES - 1:
+                if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
                     raise LaunchError(f"AWS Batch did not take the job {name}: {_sentence(error)}") from None
             except BotoCoreError as error:
                 if attempted == _TRIES - 1:
@@ -153,7 +153,7 @@ class SageMakerLauncher:
         self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """See `Launcher`. An invocation's id tells run, attempt and shard, in messages about failures, too."""
+        """See `Launcher`. An invocation's id tells run, attempt and shard, also when it fails."""
         invocations = []
         for shard in range(shards):
             name = f"{job_name(run_id, attempt)}-{shard:05}"
@@ -177,7 +177,7 @@ class SageMakerLauncher:
                 return
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-                if status < 500 and not _is_throttled(error) or attempted == _TRIES - 1:
+                if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
                     raise LaunchError(f"SageMaker did not take {name}: {_sentence(error)}") from None
             except BotoCoreError as error:
                 if attempted == _TRIES - 1:

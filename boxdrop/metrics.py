@@ -31,12 +31,16 @@ class Metric:
 
 _BY_PROJECT: Final = ("project",)
 
-IMAGES_IN: Final = Metric("ImagesIn", "Count", _BY_PROJECT, "images that became wanted, by uploads or overwrites")
+IMAGES_IN: Final = Metric(
+    "ImagesIn", "Count", _BY_PROJECT, "images that became wanted, by uploads or overwrites"
+)
 IMAGES_IGNORED: Final = Metric(
     "ImagesIgnored", "Count", (), "uploaded objects that are no images, or lie in no project's folder"
 )
 IMAGES_PREDICTED: Final = Metric("ImagesPredicted", "Count", _BY_PROJECT, "images that a job found boxes in")
-IMAGES_FAILED: Final = Metric("ImagesFailed", "Count", _BY_PROJECT, "images that got a reason instead of boxes")
+IMAGES_FAILED: Final = Metric(
+    "ImagesFailed", "Count", _BY_PROJECT, "images that got a reason instead of boxes"
+)
 TASKS_PUBLISHED: Final = Metric(
     "TasksPublished", "Count", _BY_PROJECT, "tasks made in Label Studio, or given a newer prediction"
 )
@@ -45,10 +49,14 @@ END_TO_END: Final = Metric(
     "EndToEndSeconds", "Seconds", _BY_PROJECT, "from an image's arrival to its task, each image"
 )
 RUN_IMAGES: Final = Metric("RunImages", "Count", _BY_PROJECT, "images of a run that was submitted")
-IMAGES_PER_SECOND: Final = Metric("ImagesPerSecond", "Count/Second", (), "of a shard, from first to last image")
+IMAGES_PER_SECOND: Final = Metric(
+    "ImagesPerSecond", "Count/Second", (), "of a shard, from first to last image"
+)
 GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of a shard while it worked")
 CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the processor")
-WEBHOOK_REFUSED: Final = Metric("WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body")
+WEBHOOK_REFUSED: Final = Metric(
+    "WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body"
+)
 ANNOTATION_LAG: Final = Metric(
     "AnnotationLagSeconds", "Seconds", _BY_PROJECT, "from a person's click to the document in the bucket"
 )
@@ -60,7 +68,9 @@ IMAGES_RELEASED: Final = Metric("ImagesReleased", "Count", _BY_PROJECT, "images 
 LABELS_REFUSED: Final = Metric(
     "LabelsRefused", "Count", _BY_PROJECT, "labels.yaml files that could not come into force"
 )
-COST_PER_THOUSAND: Final = Metric("CostPerThousand", "None", _BY_PROJECT, "dollars a run spent on 1,000 images")
+COST_PER_THOUSAND: Final = Metric(
+    "CostPerThousand", "None", _BY_PROJECT, "dollars a run spent on 1,000 images"
+)
 
 METRICS: Final = (
     IMAGES_IN,

@@ -75,6 +75,32 @@ class ReviewEvent:
         """Whether nothing tells what changed."""
         return not self.tasks and not self.annotations
 
+    def to_fields(self) -> dict[str, Any]:
+        """As JSON's types, for a queue."""
+        return {
+            "action": self.action,
+            "project": self.project,
+            "tasks": list(self.tasks),
+            "annotations": list(self.annotations),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "ReviewEvent":
+        """Read what `to_fields` wrote.
+
+        Raises:
+            WebhookError: 400.
+        """
+        try:
+            return cls(
+                str(fields["action"]),
+                int(fields["project"]),
+                tuple(int(number) for number in fields.get("tasks", ())),
+                tuple(int(number) for number in fields.get("annotations", ())),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise WebhookError(400, "a message about reviews lacks its ids") from None
+
 
 def ensure_webhook(connection: Connection, project: int, url: str, secret: str) -> int:
     """Find the project's webhook or create it, and bring address and secret up to date.

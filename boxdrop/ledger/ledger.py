@@ -130,7 +130,7 @@ class Ledger:
         return self._move(image_ids, lambda row: states.renew(row, generation, self._now()))
 
     def adopt_waiting(self, project: str, heir: str, generation: int) -> int:
-        """Give the images that wait in a project, and lie in a folder of it, to the project that folder is now.
+        """Give the images that wait in a project, in a folder of it that is a project by now, to that one.
 
         Args:
             project: which has no labels.
@@ -170,11 +170,12 @@ class Ledger:
         """
         tasked_or_failed = "0" * 10, states.generation_mark(generation)
         ranges = [(State.WAITING, " ", "~")]
-        for run_id in sorted(self.runs_with_claims(project)):
-            run = self.run(project, run_id)
-            if run is None or run.generation < generation:
-                ranges.append((State.RUNNING, f"{run_id}#", f"{run_id}#~"))
-        ranges += [(state, *tasked_or_failed) for state in (State.TASKED, State.FAILED)]
+        if generation > 1:  # before the first labels, images only wait
+            for run_id in sorted(self.runs_with_claims(project)):
+                run = self.run(project, run_id)
+                if run is None or run.generation < generation:
+                    ranges.append((State.RUNNING, f"{run_id}#", f"{run_id}#~"))
+            ranges += [(state, *tasked_or_failed) for state in (State.TASKED, State.FAILED)]
         wanted = 0
         for state, low, high in ranges:
             entries = self._table.entries(image_partitions(project, state), low, high)

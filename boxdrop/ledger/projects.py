@@ -81,7 +81,7 @@ class Project:
 
     @property
     def model_version(self) -> str | None:
-        """``bundle-name@detection-digest`` of predictions under the labels in force, as the detector says it."""
+        """``bundle-name@detection-digest`` of the labels in force, as the detector says it."""
         if self.bundle_name is None or self.detection is None:
             return None
         return f"{self.bundle_name}@{self.detection[:8]}"

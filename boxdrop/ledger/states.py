@@ -125,6 +125,7 @@ class Image:
 
     Attributes:
         since: when it entered its state.
+        wanted_at: when its boxes were first wanted: the content came, its labels changed, somebody retried.
         sequencer: order of what was last seen of the object, see `padded`.
         version: content of the object; None once it is deleted.
         generation: of the labels that it is wanted for, or was tasked under; 0 where the project has none.
@@ -150,6 +151,7 @@ class Image:
     sequencer: str
     version: str | None = None
     generation: int = 0
+    wanted_at: datetime | None = None
     run_id: str | None = None
     attempts: int = 0
     task_id: int | None = None
@@ -424,7 +426,13 @@ def _with_content(row: Image, sequencer: str, version: str | None, generation: i
     """The object is another one now, or gone."""
     generation = max(row.generation, generation)
     seen = replace(
-        row, sequencer=sequencer, version=version, generation=generation, attempts=0, expires_at=None
+        row,
+        sequencer=sequencer,
+        version=version,
+        generation=generation,
+        wanted_at=now,
+        attempts=0,
+        expires_at=None,
     )
     if version is None and row.task_id is None and row.verified_version is None:
         seen = replace(seen, expires_at=int((now + TOMBSTONE_LIFE).timestamp()))
@@ -442,7 +450,9 @@ def _settled(row: Image, now: datetime) -> Image:
 
 def _wanted(row: Image, now: datetime) -> Image:
     state = State.WANTED if row.generation else State.WAITING
-    return _entering(state, replace(row, run_id=None, reason=None, message=None), now)
+    undone = row.state in (State.WAITING, State.WANTED, State.RUNNING, State.GONE)
+    wanted_at = row.wanted_at if undone and row.wanted_at else now
+    return _entering(state, replace(row, wanted_at=wanted_at, run_id=None, reason=None, message=None), now)
 
 
 def _entering(state: State, row: Image, now: datetime) -> Image:

@@ -77,11 +77,13 @@ class CollectSummary:
         counts: tasks by `Found`.
         written: documents written.
         look_everywhere: the event does not tell which tasks changed: reconcile the project.
+        lags_s: for each document written of a verified image, seconds since the person saved it.
     """
 
     counts: dict[Found, int]
     written: int = 0
     look_everywhere: bool = False
+    lags_s: tuple[float, ...] = ()
 
 
 class CollectError(BoxdropError):
@@ -111,11 +113,14 @@ def collect_event(
                 tasks[pointer[0]] = None
     counts: Counter[Found] = Counter({Found.UNKNOWN: unknown} if unknown else {})
     written = 0
+    lags = []
     for task_id in tasks:
         collected = collect(ledger, connection, bucket, project_name, task_id)
         counts[collected.found] += 1
         written += collected.written
-    return CollectSummary(dict(counts), written, event.is_whole_project)
+        if collected.written and isinstance(collected.document, Annotation):
+            lags.append(max(0.0, (datetime.now(UTC) - collected.document.updated_at).total_seconds()))
+    return CollectSummary(dict(counts), written, event.is_whole_project, tuple(lags))
 
 
 def project_of(ledger: Ledger, label_studio_id: int) -> str | None:

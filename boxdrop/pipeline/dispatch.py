@@ -131,9 +131,7 @@ class Dispatcher:
                 for about in parse_events(body):
                     if about.happened == Happened.OTHER:  # tags, test events: about nothing of ours
                         continue
-                    if about.bucket != self._images.name:
-                        ignored += 1
-                    elif not _is_ours(about.key):
+                    if about.bucket != self._images.name or not _is_ours(about.key):
                         ignored += 1
                     else:
                         events[_Event(number, about)] = None
@@ -179,9 +177,9 @@ class Dispatcher:
                     marked.append((event, result))
         for event, row in looked:
             with _failing(failed, event.message):
-                result = self._look(event.about, row, projects[event.key.rpartition("/")[0]])
-                if result is not None:
-                    marked.append((event, result))
+                seen = self._look(event.about, row, projects[event.key.rpartition("/")[0]])
+                if seen is not None:
+                    marked.append((event, seen))
         self._catch_up(marked, folders, projects)
         for _, result in marked:
             if result.row is None:
@@ -219,7 +217,9 @@ class Dispatcher:
                 if result.outcome != Outcome.SUPERSEDED:
                     return result
             row = result.row
-        raise BoxdropError(f"s3://{event.bucket}/{event.key} changes faster than it can be looked at; try again")
+        raise BoxdropError(
+            f"s3://{event.bucket}/{event.key} changes faster than it can be looked at; try again"
+        )
 
     def _catch_up(
         self,

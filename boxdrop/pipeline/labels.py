@@ -2,8 +2,8 @@
 
 Three steps, each of which may be repeated or die anywhere:
 
-1. `store_labels` reads ``labels.yaml`` as it is now, keeps a snapshot, and records which is the newest. A file
-   with a mistake is recorded as one; what was before it stays.
+1. `store_labels` reads ``labels.yaml`` as it is now, keeps a snapshot, and records which is the newest. A
+   file with a mistake is recorded as one; what was before it stays.
 2. `apply_labels` brings the newest into force: at once if it is the project's first, else once it has been
    left alone for a while. Labels that need the detector again raise the generation; if that concerns very
    many images, somebody has to say yes.
@@ -35,7 +35,8 @@ SETTLED: Final = timedelta(seconds=10)
 """How long the ledger's index may be behind: what it did not show before is looked for once more after it."""
 
 _MAX_BYTES: Final = 1 << 20
-_SWEPT_AT_ONCE: Final = 20_000  # images; DynamoDB takes about a thousand a second from one sweep
+_SWEPT_AT_ONCE: Final = 2_000
+_SWEPT_IN_A_CALL: Final = 20_000  # DynamoDB takes about a thousand a second from one sweep
 _ROUNDS: Final = 20
 
 
@@ -111,9 +112,7 @@ def read_snapshot(data: Bucket, digest: str) -> LabelSet:
     return LabelSet.from_yaml(stored.body.decode(), where)
 
 
-def store_labels(
-    ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = ""
-) -> Stored:
+def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = "") -> Stored:
     """Read a project's ``labels.yaml`` as it is now, and record that it is the newest.
 
     Args:
@@ -136,10 +135,8 @@ def store_labels(
         except LabelSetError as mistake:
             error = str(mistake)
         result = ledger.store_labels(project, images.name, digest, sequencer, seen, error)
-        if result.outcome == Outcome.UNORDERED:  # read the file again, now that the row is known
-            seen = result.row
-        elif result.outcome == Outcome.SUPERSEDED and seen is not None:
-            seen = result.row
+        if result.outcome == Outcome.UNORDERED or (seen and result.outcome == Outcome.SUPERSEDED):
+            seen = result.row  # now that the row is known, read the file again
         elif error is not None:
             return Stored.REFUSED
         else:
@@ -156,9 +153,7 @@ def _parse(body: bytes, where: str) -> LabelSet:
         raise LabelSetError(f"{where}: this is not UTF-8 text; save it as UTF-8") from None
 
 
-def look_at_change(
-    ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False
-) -> Change | None:
+def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False) -> Change | None:
     """What the newest label set of a project would do; None if the project has none.
 
     Args:
@@ -175,8 +170,8 @@ def look_at_change(
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:
             raise LabelSetError(
-                f"label {label.name!r}: threshold {label.threshold:g} is below {bundle.floor:g}, the floor of "
-                f"detector {bundle.name}, under which it keeps nothing; raise the threshold to "
+                f"label {label.name!r}: threshold {label.threshold:g} is below {bundle.floor:g}, the floor "
+                f"of detector {bundle.name}, under which it keeps nothing; raise the threshold to "
                 f"{bundle.floor:g} or more"
             )
     detection = label_set.digest(bundle.digest)
@@ -215,7 +210,8 @@ def apply_labels(
             return Applied.NOTHING
         is_new = project.labels != project.stored_labels
         if is_new and project.labels is not None and project.labels_at is not None:
-            if (clock() - project.labels_at).total_seconds() < quiet_s / 2:  # half: clocks differ
+            quiet = (clock() - project.labels_at).total_seconds()
+            if quiet < quiet_s / 2:  # half: clocks differ, and whoever changed it last has asked, too
                 return Applied.EARLY
         stored = project.stored_labels
         try:
@@ -260,7 +256,7 @@ def spread_labels(
     parts_queue: Queue,
     name: str,
     *,
-    limit: int = _SWEPT_AT_ONCE,
+    limit: int = _SWEPT_IN_A_CALL,
     on_progress: Callable[[int], None] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Spread:
@@ -281,10 +277,9 @@ def spread_labels(
     if project.swept < project.generation:
         began = clock()
         wanted += _adopt(ledger, project)
-        while wanted < limit:
-            found = ledger.want_older(name, project.generation, min(limit, 2000))
-            if not found:
-                break
+        found = at_once = min(limit, _SWEPT_AT_ONCE)
+        while found == at_once and wanted < limit:
+            found = ledger.want_older(name, project.generation, at_once)
             wanted += found
             if on_progress:
                 on_progress(wanted)
@@ -320,7 +315,7 @@ def ancestors(project: str) -> Iterator[str]:
 
 
 def stored_parts(data: Bucket, project: str, model_version: str | None) -> Iterator[PartName]:
-    """The parts of a project whose predictions this detector with these prompts would make again, oldest first."""
+    """The parts of a project whose predictions this detector with these prompts would make again."""
     prefix = f"predictions/{project}/"
     for folder in data.folders(prefix):
         run_id = folder.removeprefix(prefix).rstrip("/")

@@ -15,8 +15,8 @@ from boxdrop.errors import BoxdropError
 from boxdrop.launchers import MAX_SHARDS, Launcher
 from boxdrop.ledger import Image, Ledger, Project, RunState, State
 from boxdrop.objects import Bucket
-from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.pipeline.dispatch import ask_for_launch
+from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.queues import Queue
 from boxdrop.runs import (
     PART_IMAGES,
@@ -148,9 +148,7 @@ class Launching:
         run_id, images, shards, note = self._run(project, None if wanted else asked_at)
         return LaunchSummary(labels, wanted, parts, run_id, images, shards, note)
 
-    def _run(
-        self, project: Project, asked_at: datetime | None
-    ) -> tuple[str | None, int, int, str | None]:
+    def _run(self, project: Project, asked_at: datetime | None) -> tuple[str | None, int, int, str | None]:
         if project.labels is None:
             return None, 0, 0, "its labels are not there yet"
         run_id, note = self._begin(project, asked_at)
@@ -197,7 +195,11 @@ class Launching:
         return bool(newest) and newest[0].created_at >= asked_at + _LAG
 
     def _submit(self, project: Project, run_id: str, images: list[Image]) -> int:
-        assert project.labels and project.bundle_name and project.bundle_digest and project.model_version
+        name, digest, version = project.bundle_name, project.bundle_digest, project.model_version
+        assert project.labels is not None
+        assert name is not None
+        assert digest is not None
+        assert version is not None  # labels come into force together with their detector
         lines = [
             ManifestImage(image.image_id, image.key, image.version)
             for image in images
@@ -209,8 +211,8 @@ class Launching:
             bucket=project.bucket,
             generation=project.generation,
             labels=project.labels,
-            bundle=PinnedBundle(project.bundle_name, project.bundle_digest),
-            model_version=project.model_version,
+            bundle=PinnedBundle(name, digest),
+            model_version=version,
             images=len(lines),
             created_at=self._now(),
             shard_images=self._settings.shard,

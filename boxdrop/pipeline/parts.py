@@ -6,19 +6,20 @@ if their detector would make it again, whenever its run was. The end of a run is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from boxdrop.errors import RunError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import PublishSummary
-from boxdrop.ledger import Ledger, Outcome, Project, RunState
+from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.publish import publish
 from boxdrop.predictions import Prediction, Record, reselect
-from boxdrop.runs import PartName, read_header, read_part
+from boxdrop.runs import Part, PartName, read_header, read_part
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""
@@ -31,11 +32,13 @@ class Published:
     Attributes:
         project, run_id: whose it is.
         summary: see `PublishSummary`.
+        waited_s: for each image that has its boxes by this, seconds since it was wanted.
     """
 
     project: str
     run_id: str
     summary: PublishSummary
+    waited_s: tuple[float, ...] = ()
 
 
 def publish_part(
@@ -46,6 +49,7 @@ def publish_part(
     *,
     webhook: Callable[[], WebhookTarget | None] = lambda: None,
     wait_s: float = WAIT_S,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Published:
     """Bring a part into Label Studio, and its images' rows up to it.
 
@@ -66,6 +70,7 @@ def publish_part(
         raise RunError(f"{name.key}: the ledger knows no project {name.project} with labels")
     label_set = read_snapshot(data, project.labels)
     prepare_if_needed(ledger, connection, project, label_set, webhook)
+    began = clock()
     fits = header.model_version == project.model_version
     summary = publish(
         ledger,
@@ -77,7 +82,31 @@ def publish_part(
         run_id=name.run_id,
         wait_s=wait_s,
     )
-    return Published(name.project, name.run_id, summary)
+    _fail_refused(ledger, part, summary, header.generation)
+    rows = ledger.images(record.image_id for record in part.records).values()
+    waited = tuple(
+        (row.since - row.wanted_at).total_seconds()
+        for row in rows
+        if row.state == State.TASKED and row.since >= began and row.wanted_at is not None
+    )
+    return Published(name.project, name.run_id, summary, waited)
+
+
+def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generation: int) -> None:
+    """A prediction that Label Studio must not get is a failure, or its image would be looked for for ever."""
+    reasons = dict(summary.refused)
+    ledger.record_failures(
+        FailedImage(
+            image_id=record.image_id,
+            version=record.version,
+            generation=generation,
+            run_id=part.name.run_id,
+            reason="refused",
+            message=reasons[record.image],
+        )
+        for record in part.records
+        if record.image in reasons
+    )
 
 
 def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:

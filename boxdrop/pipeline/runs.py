@@ -5,15 +5,16 @@ had are wanted again, and a launch is asked for. What a finished run still has i
 record lies in a part whose message was lost, its object was overwritten or deleted, or it has to run again.
 """
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from boxdrop.errors import BoxdropError, RunError
 from boxdrop.iterables import chunked
-from boxdrop.launchers import Launcher
+from boxdrop.launchers import Launcher, run_of_job_name
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import ask_for_launch
@@ -42,7 +43,7 @@ class RunsSummary:
 
     failed: tuple[str, ...] = ()
     finished: int = 0
-    released: dict[str, int] | None = None
+    released: Mapping[str, int] = field(default_factory=dict)
     parts: int = 0
     launches: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -69,7 +70,9 @@ def fail_run(
     return released
 
 
-def fail_run_by_id(ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str) -> tuple[str, int]:
+def fail_run_by_id(
+    ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str
+) -> tuple[str, int]:
     """As `fail_run`, for whoever knows only the run; returns its project, too.
 
     Raises:
@@ -77,6 +80,34 @@ def fail_run_by_id(ledger: Ledger, data: Bucket, launches: Queue, run_id: str, r
     """
     project = read_header(data, run_id).project
     return project, fail_run(ledger, launches, project, run_id, reason)
+
+
+def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The runs whose jobs an event says to have failed for good, each with the reason.
+
+    Args:
+        event: EventBridge's "Batch Job State Change"
+            (https://docs.aws.amazon.com/batch/latest/userguide/batch_job_events.html), or SNS's notification
+            that a SageMaker asynchronous invocation failed
+            (https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-check-predictions.html).
+    """
+    if event.get("source") == "aws.batch":
+        detail = event.get("detail", {})
+        run_id = run_of_job_name(str(detail.get("jobName", "")))
+        # An array job ends when all of its children have: theirs are told, too, as ID:INDEX.
+        is_child = "index" in (detail.get("arrayProperties") or {})
+        if run_id and detail.get("status") == "FAILED" and not is_child:
+            yield run_id, f"AWS Batch: {detail.get('statusReason') or 'the job failed'}"
+        return
+    for record in event.get("Records", ()):
+        try:
+            notice = json.loads(record["Sns"]["Message"])
+            run_id = run_of_job_name(str(notice.get("inferenceId", "")))
+            failed = notice.get("invocationStatus") == "Failed"
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        if run_id and failed:
+            yield run_id, f"SageMaker: {notice.get('failureReason') or 'the invocation failed'}"
 
 
 class RunDoctor:
@@ -219,7 +250,7 @@ class RunDoctor:
         return found
 
     def _has_moved(self, image: Image) -> bool:
-        """Whether the object is another one by now, and the event of it was lost; then the row learns of it."""
+        """Whether the object is another one by now, of which no event came; then the row learns of it."""
         version = self._images.version(image.key)
         if version == image.version:
             return False

@@ -17,6 +17,8 @@ from tests.label_studio_server import connection, server
 from tests.moto_server import MakeClient, aws, endpoint
 from tests.webhook_receiver import Receiver
 
+from .world import World
+
 __all__ = ["aws", "connection", "endpoint", "server"]
 
 _numbers = itertools.count()
@@ -66,3 +68,9 @@ def receiver() -> Iterator[Receiver]:
     """Takes what Label Studio sends."""
     with Receiver(SECRET_HEADER) as running:
         yield running
+
+
+@pytest.fixture
+def world(aws: MakeClient, ledger: Ledger, request: pytest.FixtureRequest) -> World:
+    """A system without a detector's work; a test may ask for options by ``@pytest.mark.parametrize``."""
+    return World(unique(request), aws, ledger, **getattr(request, "param", {}))

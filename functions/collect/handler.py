@@ -1,0 +1,56 @@
+"""collect: what people verified is read from Label Studio and kept. See `boxdrop.pipeline.collect`.
+
+Messages of the queue `reviews` are ids, as webhook sent them; one without any asks for the whole project.
+"""
+
+from typing import Any
+
+from boxdrop import metrics
+from boxdrop.errors import LabelStudioError
+from boxdrop.labelstudio.webhook import ReviewEvent
+from boxdrop.pipeline.collect import Found, collect, collect_event, project_of
+from boxdrop.pipeline.reconcile import reconcile
+from functions.messages import Response, each_message, fields_of
+from functions.observability import emit, logger_of
+from functions.resources import resources
+
+NAME = "collect"
+_WAIT_S = 60
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> Response:
+    """Collect what messages name, one after the other."""
+    return each_message(NAME, event, context, _collect)
+
+
+def _collect(body: str) -> None:
+    of = resources(NAME)
+    event = ReviewEvent.from_fields(fields_of(body, "action", "project"))
+    name = project_of(of.ledger, event.project)
+    if name is None:
+        logger.info("not a project of ours", label_studio_project=event.project)
+        return
+    try:
+        summary = collect_event(of.ledger, of.connection, of.data, name, event)
+        if summary.look_everywhere:
+            found = reconcile(
+                of.ledger,
+                of.connection,
+                name,
+                collect=lambda number, image_id: collect(
+                    of.ledger, of.connection, of.data, name, number, image_id=image_id
+                ),
+                wait_s=_WAIT_S,
+            )
+            logger.info("compared", project=name, found=found)
+    except LabelStudioError:
+        of.reconnect()
+        emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
+        raise
+    logger.info(
+        "collected", project=name, action=event.action, counts=summary.counts, written=summary.written
+    )
+    emit(NAME, {metrics.IMAGES_VERIFIED: summary.counts.get(Found.VERIFIED, 0)}, project=name)
+    for seconds in summary.lags_s:
+        emit(NAME, {metrics.ANNOTATION_LAG: seconds}, project=name)

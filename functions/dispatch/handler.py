@@ -1,0 +1,37 @@
+"""dispatch: S3's events of the queue `uploads` are marked in the ledger. See `boxdrop.pipeline.dispatch`."""
+
+from typing import Any
+
+from boxdrop import metrics
+from boxdrop.pipeline.dispatch import Dispatcher
+from boxdrop.pipeline.labels import Stored
+from functions.messages import Response, bodies, failures
+from functions.observability import emit, logger_of
+from functions.resources import resources
+
+NAME = "dispatch"
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> Response:
+    """Handle a batch of messages together, for one write costs as long as twenty at once."""
+    of = resources(NAME)
+    dispatcher = Dispatcher(of.ledger, of.images, of.data, of.launches, of.environment.window_s)
+    summary = dispatcher.dispatch(bodies(event))
+    logger.info(
+        "marked",
+        messages=len(event["Records"]),
+        wanted=summary.wanted,
+        gone=summary.gone,
+        labels=summary.labels,
+        ignored=summary.ignored,
+        asked=summary.asked,
+    )
+    for message_id, reason in summary.failed.items():
+        logger.warning("will be tried again", message_id=message_id, reason=reason)
+    for project, images in summary.wanted.items():
+        emit(NAME, {metrics.IMAGES_IN: images}, project=project)
+    for project, stored in summary.labels.items():
+        emit(NAME, {metrics.LABELS_REFUSED: stored == Stored.REFUSED}, project=project)
+    emit(NAME, {metrics.IMAGES_IGNORED: summary.ignored})
+    return failures(summary.failed)

@@ -1,0 +1,161 @@
+"""The functions' environment, parsed once into one typed model.
+
+`NEEDS` says which variables each function reads: the deployment sets exactly these.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from boxdrop.errors import BoxdropError
+from boxdrop.pipeline.launch import LaunchSettings
+from boxdrop.secrets import (
+    LABEL_STUDIO_SECRET_ID,
+    LABEL_STUDIO_TOKEN,
+    LABEL_STUDIO_URL,
+    WEBHOOK_SECRET,
+    WEBHOOK_SECRET_ID,
+)
+
+
+class EnvironmentError(BoxdropError):
+    """The environment lacks a variable, or has one that cannot be used: names it."""
+
+
+def _variable(name: str, **options: Any) -> Any:
+    return field(metadata={"variable": name}, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Names, addresses and limits of the system that a function is part of.
+
+    Attributes:
+        table: the ledger's.
+        image_bucket, data_bucket: names.
+        launches_queue, parts_queue, reviews_queue: URLs.
+        window_s: how long images gather before a launch, seconds.
+        run_images: most images of a run.
+        shard_images: images of one job of an array.
+        apply_limit: images that a changed labels.yaml runs again unasked.
+        launcher: ``batch``, ``sagemaker`` or ``local``.
+        job_queue: Batch's, or the URL of the local worker's.
+        job_definition: Batch's.
+        endpoint: SageMaker's.
+        job_timeout_s: for an attempt of a job; a run that nobody ended is looked at after it.
+        webhook_url: where Label Studio tells that people worked; without it, only reconcile finds out.
+    """
+
+    table: str = _variable("BOXDROP_TABLE", default="")
+    image_bucket: str = _variable("BOXDROP_IMAGE_BUCKET", default="")
+    data_bucket: str = _variable("BOXDROP_DATA_BUCKET", default="")
+    launches_queue: str = _variable("BOXDROP_LAUNCHES_QUEUE", default="")
+    parts_queue: str = _variable("BOXDROP_PARTS_QUEUE", default="")
+    reviews_queue: str = _variable("BOXDROP_REVIEWS_QUEUE", default="")
+    window_s: float = _variable("BOXDROP_WINDOW_S", default=60.0)
+    run_images: int = _variable("BOXDROP_RUN_IMAGES", default=20_000)
+    shard_images: int = _variable("BOXDROP_SHARD_IMAGES", default=2_048)
+    apply_limit: int = _variable("BOXDROP_APPLY_LIMIT", default=10_000)
+    launcher: str = _variable("BOXDROP_LAUNCHER", default="")
+    job_queue: str = _variable("BOXDROP_JOB_QUEUE", default="")
+    job_definition: str = _variable("BOXDROP_JOB_DEFINITION", default="")
+    endpoint: str = _variable("BOXDROP_ENDPOINT", default="")
+    job_timeout_s: int = _variable("BOXDROP_JOB_TIMEOUT_S", default=3 * 3600)
+    webhook_url: str = _variable("BOXDROP_WEBHOOK_URL", default="")
+
+    @property
+    def launching(self) -> LaunchSettings:
+        """How runs are cut."""
+        return LaunchSettings(
+            self.window_s, self.run_images, self.shard_images, self.apply_limit, self.job_timeout_s
+        )
+
+
+_LAUNCHER: Final = (
+    "BOXDROP_LAUNCHER",
+    "BOXDROP_JOB_QUEUE",
+    "BOXDROP_JOB_DEFINITION",
+    "BOXDROP_ENDPOINT",
+    "BOXDROP_JOB_TIMEOUT_S",
+)
+_LABEL_STUDIO: Final = (LABEL_STUDIO_URL, LABEL_STUDIO_SECRET_ID)
+
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dispatch": (
+        "BOXDROP_TABLE",
+        "BOXDROP_IMAGE_BUCKET",
+        "BOXDROP_DATA_BUCKET",
+        "BOXDROP_LAUNCHES_QUEUE",
+        "BOXDROP_WINDOW_S",
+    ),
+    "launch": (
+        "BOXDROP_TABLE",
+        "BOXDROP_DATA_BUCKET",
+        "BOXDROP_LAUNCHES_QUEUE",
+        "BOXDROP_PARTS_QUEUE",
+        "BOXDROP_WINDOW_S",
+        "BOXDROP_RUN_IMAGES",
+        "BOXDROP_SHARD_IMAGES",
+        "BOXDROP_APPLY_LIMIT",
+        *_LAUNCHER,
+    ),
+    "publish": (
+        "BOXDROP_TABLE",
+        "BOXDROP_DATA_BUCKET",
+        *_LABEL_STUDIO,
+        WEBHOOK_SECRET_ID,
+        "BOXDROP_WEBHOOK_URL",
+    ),
+    "webhook": ("BOXDROP_REVIEWS_QUEUE", WEBHOOK_SECRET_ID),
+    "collect": ("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", *_LABEL_STUDIO),
+    "reconcile": (
+        "BOXDROP_TABLE",
+        "BOXDROP_IMAGE_BUCKET",
+        "BOXDROP_DATA_BUCKET",
+        "BOXDROP_LAUNCHES_QUEUE",
+        "BOXDROP_PARTS_QUEUE",
+        "BOXDROP_REVIEWS_QUEUE",
+        "BOXDROP_WINDOW_S",
+        "BOXDROP_APPLY_LIMIT",
+        *_LAUNCHER,
+    ),
+}
+"""The variables that each function reads, beside Powertools' own and AWS's."""
+
+_ONE_OF: Final = {LABEL_STUDIO_SECRET_ID: LABEL_STUDIO_TOKEN, WEBHOOK_SECRET_ID: WEBHOOK_SECRET}
+"""Instead of a secret's id, the secret itself: for one machine and for tests."""
+
+_MAY_BE_EMPTY: Final = {
+    "BOXDROP_JOB_QUEUE",
+    "BOXDROP_JOB_DEFINITION",
+    "BOXDROP_ENDPOINT",
+    "BOXDROP_WEBHOOK_URL",
+    LABEL_STUDIO_URL,  # the secret may tell it
+}
+"""Which of them a launcher needs, it says itself."""
+
+
+def read_environment(function: str, environ: Mapping[str, str] = os.environ) -> Environment:
+    """Read and check what a function needs.
+
+    Raises:
+        EnvironmentError: names every variable that is missing or cannot be used.
+    """
+    problems = []
+    for name in NEEDS[function]:
+        given = environ.get(name) or environ.get(_ONE_OF.get(name, ""), "")
+        if not given and name not in _MAY_BE_EMPTY:
+            problems.append(f"{name} is missing")
+    values: dict[str, Any] = {}
+    for each in fields(Environment):
+        name, default = each.metadata["variable"], each.default
+        text = environ.get(name, "")
+        if text:
+            try:
+                values[each.name] = text if isinstance(default, str) else type(default)(text)  # type: ignore[misc]
+            except ValueError:
+                problems.append(f"{name} is {text!r}, not a number")
+    if problems:
+        raise EnvironmentError(f"the function {function} cannot work: {'; '.join(problems)}")
+    return Environment(**values)

@@ -1,0 +1,68 @@
+"""publish: parts become tasks in Label Studio, a summary ends its run. See `boxdrop.pipeline.parts`.
+
+Messages of the queue `parts` are S3's events about the data bucket: keys that begin with ``predictions/``,
+and ``runs/*/summary.json``.
+"""
+
+from typing import Any
+
+from boxdrop import metrics
+from boxdrop.errors import LabelStudioError
+from boxdrop.events import Happened, parse_events
+from boxdrop.pipeline.parts import finish_run, publish_part
+from boxdrop.runs import PartName, run_of_summary_key
+from functions.messages import Response, each_message
+from functions.observability import emit, logger_of
+from functions.resources import resources
+
+NAME = "publish"
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> Response:
+    """Publish what messages name, one after the other."""
+    return each_message(NAME, event, context, _publish)
+
+
+def _publish(body: str) -> None:
+    for about in parse_events(body):
+        part, ended = PartName.from_key(about.key), run_of_summary_key(about.key)
+        if about.happened != Happened.CREATED:
+            continue
+        if part is not None:
+            _publish_part(part)
+        elif ended is not None:
+            project, first = finish_run(resources(NAME).ledger, resources(NAME).data, ended)
+            logger.info("finished", project=project, run_id=ended, first=first)
+
+
+def _publish_part(part: PartName) -> None:
+    of = resources(NAME)
+    try:
+        published = publish_part(of.ledger, of.connection, of.data, part, webhook=of.webhook)
+    except LabelStudioError:
+        of.reconnect()
+        emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
+        raise
+    summary, project = published.summary, part.project
+    logger.info(
+        "published",
+        project=project,
+        run_id=part.run_id,
+        first=part.first,
+        created=summary.created,
+        replaced=summary.replaced,
+        unchanged=summary.unchanged,
+        verified=summary.verified,
+        failures=summary.failures,
+        superseded=summary.superseded,
+        refused=len(summary.refused),
+        removed_twins=summary.removed_twins,
+    )
+    made = {
+        metrics.TASKS_PUBLISHED: summary.created + summary.replaced,
+        metrics.IMAGES_FAILED: summary.failures,
+    }
+    emit(NAME, made, project=project)
+    for seconds in published.waited_s:
+        emit(NAME, {metrics.END_TO_END: seconds}, project=project)

@@ -1,0 +1,52 @@
+"""reconcile: whatever was lost on the way is found. See `boxdrop.pipeline.runs` and `….reconcile`.
+
+Called by EventBridge: on a schedule, and when a Batch job changes its state; by SNS when SageMaker could not
+invoke. With ``"sync": true`` in a schedule's input, collect compares each project with Label Studio, too.
+"""
+
+from typing import Any
+
+from boxdrop import metrics
+from boxdrop.labelstudio.webhook import ReviewEvent
+from boxdrop.pipeline.runs import RunDoctor, fail_run_by_id, failed_runs
+from functions.observability import emit, logger_of
+from functions.resources import Resources, resources
+
+NAME = "reconcile"
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """End the runs whose jobs an event says to have failed; on a schedule, look at everything."""
+    of = resources(NAME)
+    if event.get("source") == "aws.batch" or "Records" in event:
+        for run_id, reason in failed_runs(event):
+            project, released = fail_run_by_id(of.ledger, of.data, of.launches, run_id, reason)
+            logger.warning("failed", project=project, run_id=run_id, reason=reason, released=released)
+            emit(NAME, {metrics.RUNS_FAILED: 1, metrics.IMAGES_RELEASED: released}, project=project)
+        return
+    _look(of)
+    if event.get("sync"):
+        numbers = [project.label_studio_id for project in of.ledger.projects()]
+        of.reviews.send_all(ReviewEvent("SYNC", number).to_fields() for number in numbers if number)
+
+
+def _look(of: Resources) -> None:
+    environment = of.environment
+    doctor = RunDoctor(
+        of.ledger,
+        of.images,
+        of.data,
+        of.launches,
+        of.parts,
+        of.launcher,
+        apply_limit=environment.apply_limit,
+        window_s=environment.window_s,
+        job_timeout_s=environment.job_timeout_s,
+    )
+    found = doctor.look()
+    logger.info("looked", found=found)
+    for project, images in found.released.items():
+        emit(NAME, {metrics.IMAGES_RELEASED: images}, project=project)
+    for failed in found.failed:
+        emit(NAME, {metrics.RUNS_FAILED: 1}, project=failed.rpartition("/")[0])

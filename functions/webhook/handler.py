@@ -1,0 +1,52 @@
+"""webhook: Label Studio's calls become ids in the queue `reviews`. See `boxdrop.labelstudio.webhook`.
+
+Called by API Gateway's HTTP API (payload format 2.0). Label Studio waits one second and never tries again, so
+nothing is looked up here but the secret, which is kept for five minutes. Bodies are neither kept nor logged.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+from boxdrop import metrics
+from boxdrop.labelstudio.webhook import ReviewEvent, WebhookError, receive
+from functions.observability import emit, logger_of
+from functions.resources import Resources, resources
+
+NAME = "webhook"
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Check a call, queue its ids, answer."""
+    of = resources(NAME)
+    try:
+        review = _receive(of, event.get("headers") or {}, _body(event))
+    except WebhookError as error:
+        emit(NAME, {metrics.WEBHOOK_REFUSED: 1})
+        logger.warning("refused", status=error.status, reason=str(error), label_studio_project=error.project)
+        if error.project is not None:  # the sender is known: something happened there
+            of.reviews.send(ReviewEvent("UNREADABLE", error.project).to_fields())
+        return {"statusCode": error.status}
+    of.reviews.send(review.to_fields())
+    logger.info("queued", action=review.action, label_studio_project=review.project, tasks=review.tasks)
+    return {"statusCode": 202}
+
+
+def _receive(of: Resources, headers: dict[str, str], body: bytes) -> ReviewEvent:
+    try:
+        return receive(headers, body, of.secrets.webhook().valid)
+    except WebhookError as error:
+        if error.status != 401 or not of.secrets.refresh():  # the secret may have been rotated just now
+            raise
+        return receive(headers, body, of.secrets.webhook().valid)
+
+
+def _body(event: dict[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return str(body).encode()
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return b""  # which is not JSON, and refused as such
