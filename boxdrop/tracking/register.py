@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse, StackResponse
 
 PREFIX: Final = "boxdrop"
-STACK: Final = "boxdrop"
 _RACES: Final = 3
 
 
@@ -263,13 +262,16 @@ class Tracker:
         return self._stack
 
     def _own_stack(self, bucket: str) -> "StackResponse":
-        """The stack named boxdrop: one that a user registered, or one with the data bucket as its store."""
+        """The stack of this data bucket: one that a user registered, or one that has the bucket as its store.
+
+        A ZenML may keep the runs of several systems; each has its bucket, and so its stack.
+        """
         from zenml.enums import StackComponentType
         from zenml.exceptions import EntityExistsError
 
+        name = f"{PREFIX}-{bucket}"
         with contextlib.suppress(KeyError):
-            return self._client.get_stack(STACK, allow_name_prefix_match=False)
-        name = f"boxdrop-{bucket}"
+            return self._client.get_stack(name, allow_name_prefix_match=False)
         with contextlib.suppress(EntityExistsError):
             self._client.create_stack_component(
                 name=name,
@@ -279,17 +281,17 @@ class Tracker:
             )
         with contextlib.suppress(EntityExistsError):
             self._client.create_stack(
-                name=STACK,
+                name=name,
                 components={
                     StackComponentType.ORCHESTRATOR: "default",
                     StackComponentType.ARTIFACT_STORE: name,
                 },
             )
-        return self._client.get_stack(STACK, allow_name_prefix_match=False)
+        return self._client.get_stack(name, allow_name_prefix_match=False)
 
 
 def connect(store: Store, bucket: str | None = None) -> Tracker:
-    """Connect this process to a ZenML. It can be connected to one only: zenml keeps what it is first told.
+    """Connect this process to a ZenML, and to no other: what connected before is not connected any more.
 
     Args:
         store: which one.
@@ -304,8 +306,12 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
         check_server(store)
     prepare_environment(store)
     from zenml.client import Client
+    from zenml.config.global_config import GlobalConfiguration
 
     with _clear_errors():
+        # They keep what they were told first, and a key may have been changed since.
+        GlobalConfiguration._reset_instance()
+        Client._reset_instance()
         return Tracker(Client(), bucket if store.is_server else None)
 
 

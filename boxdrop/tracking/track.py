@@ -80,7 +80,7 @@ class Tracking:
         """Register one finished run, exactly once.
 
         Args:
-            run_id: the run.
+            run_id: the run. One that has its mark is not looked at again.
             now: the time; by default it is looked up.
 
         Raises:
@@ -88,6 +88,10 @@ class Tracking:
             RunError: it has no summary yet.
             TrackingError: ZenML refused or went away; call again later.
         """
+        mark = self._bucket.get(self._mark_key(run_id))
+        if mark is not None:
+            known = json.loads(mark.body)
+            return Registered(known["zenml_run"], created=False, url=known["url"])
         summary = read_summary(self._bucket, run_id)
         if summary is None:
             raise RunError(f"run {run_id} has no summary in s3://{self._bucket.name} yet")
@@ -201,7 +205,10 @@ class Tracking:
     def _mark(self, run_id: str, registered: Registered) -> None:
         """Remember that the run is there. Who is second finds the mark, which is as good."""
         body = json.dumps({"run_id": run_id, "zenml_run": registered.id, "url": registered.url})
-        self._bucket.create(f"{self._marks()}{check_run_id(run_id)}.json", body.encode())
+        self._bucket.create(self._mark_key(run_id), body.encode())
+
+    def _mark_key(self, run_id: str) -> str:
+        return f"{self._marks()}{check_run_id(run_id)}.json"
 
     def _marks(self) -> str:
         return f"tracked/{self._tracker.store_id}/"
