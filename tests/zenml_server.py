@@ -24,7 +24,7 @@ SHARED_HOME = Path(os.environ.get("BOXDROP_HOME") or REPOSITORY / ".boxdrop")
 PASSWORD = "people-of-the-tests"
 PATIENCE_S = 120
 
-LOOKUPS = '''
+LOOKUPS = """
 import os, socket
 _look_up = socket.getaddrinfo
 def getaddrinfo(host, *rest, **options):
@@ -32,7 +32,7 @@ def getaddrinfo(host, *rest, **options):
         log.write(f"{host if isinstance(host, str) else (host or b'').decode()}\\n")
     return _look_up(host, *rest, **options)
 socket.getaddrinfo = getaddrinfo
-'''
+"""
 """A sitecustomize.py: Python runs it as it starts."""
 
 
@@ -106,7 +106,12 @@ def running(server: ZenMLServer, port: int | None = None, **variables: str) -> I
     with server.running(
         port or free_port(),
         lambda _: None,
-        {"ZENML_SERVER_AUTH_SCHEME": "OAUTH2_PASSWORD_BEARER", **watching, **variables},
+        {
+            "ZENML_SERVER_AUTH_SCHEME": "OAUTH2_PASSWORD_BEARER",
+            "UVICORN_LOOP": "asyncio",  # uvloop looks names up where nobody can watch
+            **watching,
+            **variables,
+        },
     ) as url:
         token = _post(url, "login", data={"username": "default", "password": PASSWORD})["access_token"]
         yield RunningZenML(Store(url, make_key(url, token)), token, lookups)

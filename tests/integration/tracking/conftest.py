@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,11 @@ class System:
     images: Bucket
     data: Bucket
     ledger: Ledger
+    table: str
     s3: Any
     pin: PinnedBundle
     model_version: str
     cache: Path
-    put_so_far: list[ManifestImage] = field(default_factory=list)
 
     def put_scenes(self, count: int, folder: str = "fruit") -> list[ManifestImage]:
         """Put so many sample images."""
@@ -167,6 +167,7 @@ def system(clients: Any, bundle_cache: Path) -> System:
         images=images,
         data=data,
         ledger=Ledger(table, client=clients("dynamodb")),
+        table=table,
         s3=s3,
         pin=PinnedBundle(ref.name, ref.digest),
         model_version=f"{ref.name}@{FRUIT.digest(ref.digest)[:8]}",

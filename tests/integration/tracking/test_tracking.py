@@ -1,7 +1,9 @@
 """Runs in a real ZenML server, registered over HTTP by a service account, with artifacts in S3."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from boxdrop.runs import RunSummary, manifest_key
 from boxdrop.tracking.register import Tracker, connect
 from boxdrop.tracking.track import Tracking
 from tests.integration.tracking.conftest import System, boxdrop
-from tests.zenml_server import RunningZenML
+from tests.zenml_server import RunningZenML, watch_lookups
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +62,8 @@ def test_a_run_reads_back_with_times_metadata_artifacts_and_model(
     assert run.stack.name == f"boxdrop-{system.data.name}"
 
     dataset, predict, sync = (run.steps[name] for name in ("dataset", "load_and_predict", "sync"))
-    assert (dataset.end_time, predict.start_time) == (seconds(summary.created_at), seconds(summary.started_at))
+    assert dataset.end_time == seconds(summary.created_at)
+    assert predict.start_time == seconds(summary.started_at)
     assert predict.end_time == run.end_time == seconds(summary.finished_at)
     assert run.start_time == dataset.start_time < dataset.end_time < predict.start_time
     assert [parent.name for parent in Client().list_run_steps(pipeline_run_id=run.id).items] == [
@@ -141,7 +144,7 @@ def test_runs_of_one_bundle_are_grouped_and_projects_have_pipelines_and_tags(
     assert {summary.run_id for summary in runs} <= {link.pipeline_run.name for link in links.items}
     of_blood = client.list_pipeline_runs(tags=["blood"])
     assert {run.name for run in of_blood.items} == {runs[1].run_id, runs[2].run_id}
-    pipeline = client.get_pipeline("boxdrop/street/cars", allow_name_prefix_match=False)
+    (pipeline,) = client.list_pipelines(name="equals:boxdrop/street/cars").items
     assert [run.name for run in client.list_pipeline_runs(pipeline_id=pipeline.id).items] == [runs[0].run_id]
 
 
@@ -149,9 +152,7 @@ def test_registering_again_adds_nothing(tracker: Tracker, system: System) -> Non
     summary = system.run(images=2)
     tracking = Tracking(tracker, system.data)
     first = tracking.track(summary.run_id)
-    system.s3.delete_object(
-        Bucket=system.data.name, Key=f"tracked/{tracker.store_id}/{summary.run_id}.json"
-    )
+    system.s3.delete_object(Bucket=system.data.name, Key=f"tracked/{tracker.store_id}/{summary.run_id}.json")
     before = find(summary.run_id).updated
     again = tracking.track(summary.run_id)
     assert (again.id, again.created) == (first.id, False)
@@ -185,7 +186,7 @@ class DyingStore:
         return write
 
 
-@pytest.mark.parametrize("writes", [1, 2, 3, 4, 5, 6, 8, 9, 10])
+@pytest.mark.parametrize("writes", [1, 3, 4, 6, 9])
 def test_a_tracker_that_dies_after_any_write_leaves_a_run_that_the_next_one_completes(
     tracker: Tracker, system: System, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -241,16 +242,24 @@ def test_sync_passes_over_what_is_not_finished_and_goes_on_after_what_is_broken(
 
 
 def test_a_wrong_key_is_refused_with_the_way_out(zenml: RunningZenML) -> None:
-    from dataclasses import replace
-
     with pytest.raises(TrackingError, match=r"refused the API key: create one.*track sync"):
         connect(replace(zenml.store, key="ZENKEY_nobody"))
     connect(zenml.store)
 
 
-def test_the_server_looks_up_nobody_else(zenml: RunningZenML, tracker: Tracker, system: System) -> None:
-    """Run after the others of this module: all that the server did so far is written down."""
-    Tracking(tracker, system.data).track(system.run(images=1).run_id)
-    asked = set(zenml.lookups.read_text().split())
-    assert asked <= {"127.0.0.1", "localhost", "None"}
-    assert "127.0.0.1" in asked
+def test_neither_side_looks_up_anybody_else(zenml: RunningZenML, system: System, tmp_path: Path) -> None:
+    """No analytics host, nor any other. What the server did for the tests before is in its list, too."""
+    system.run(images=1)
+    watching, lookups = watch_lookups(tmp_path / "lookups")
+    process = boxdrop(
+        *("track", "sync", "--data-bucket", system.data.name),
+        ZENML_STORE_URL=zenml.url,
+        ZENML_STORE_API_KEY=zenml.store.key or "",
+        **watching,
+    )
+    said = process.communicate()[0]
+    assert "Runs: 1 registered" in said
+    for log in (lookups, zenml.lookups):
+        asked = set(log.read_text().split())
+        assert "127.0.0.1" in asked  # what is looked up is written down
+        assert asked <= {"127.0.0.1", "localhost", "None"}
