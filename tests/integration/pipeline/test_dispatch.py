@@ -24,7 +24,7 @@ KEYS = (
     "fruit/100%25 literal %2B.jpg",
     "fruit/ananás 菠萝 🍍.png",
     "fruit/2026/11/deep/er.webp",
-    "fruit/quote's \"and\" &amp;.jpeg",
+    'fruit/quote\'s "and" &amp;.jpeg',
     "fruit/UPPER.JPG",
 )
 
@@ -252,7 +252,9 @@ def test_labels_that_come_while_images_are_being_marked_reach_them(
 def test_a_folder_with_labels_of_its_own_is_a_project_of_its_own(world: World) -> None:
     world.dispatch(world.labels("fruit"), world.labels("fruit/exotic", "labels: [mango]"))
     world.launch_all()
-    world.dispatch(world.put("fruit/a.jpg"), world.put("fruit/exotic/b.jpg"), world.put("fruit/exotic/x/c.jpg"))
+    world.dispatch(
+        world.put("fruit/a.jpg"), world.put("fruit/exotic/b.jpg"), world.put("fruit/exotic/x/c.jpg")
+    )
     assert world.states("fruit") == {"wanted": 1}
     assert world.states("fruit/exotic") == {"wanted": 2}
 

@@ -235,9 +235,7 @@ class World:
 
     def states(self, project: str = "fruit") -> dict[str, int]:
         """Images by state, without those that there are none of."""
-        return {
-            str(state): count for state, count in self.ledger.count_images(project).items() if count
-        }
+        return {str(state): count for state, count in self.ledger.count_images(project).items() if count}
 
     def live_images(self, project: str = "fruit") -> dict[str, list[str]]:
         """Which runs that have not ended hold which image."""
@@ -248,5 +246,3 @@ class World:
                 for image in self.ledger.images_of_run(project, run_id):
                     held.setdefault(image.key, []).append(run_id)
         return held
-
-
