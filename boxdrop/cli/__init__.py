@@ -16,6 +16,8 @@ _COMMANDS = {
     "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
     "backfill": ("boxdrop.cli.backfill", "Take up images that were in the bucket before."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
+    "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
+    "retry": ("boxdrop.cli.retry", "Try again what failed."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "runs": ("boxdrop.cli.runs", "List the runs, look at one, compare two."),
     "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and look at them there."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from boxdrop.ledger import Ledger
     from boxdrop.local.label_studio import Server
     from boxdrop.local.stack import Running
 
@@ -62,6 +63,44 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
     running = stack.up(port, aws_port, _say)
     settle(stack, running, _say)
     _print_system(running)
+
+
+@local.command()
+def demo() -> None:
+    """Drop the sample images that ship with boxdrop, wait for their boxes, and say where to look."""
+    from rich.console import Console
+
+    from boxdrop.demo import SCENES
+    from boxdrop.errors import LocalError
+    from boxdrop.ledger import Ledger
+    from boxdrop.local.samples import PROJECT, drop_samples, wait_for_tasks
+    from boxdrop.local.stack import Stack
+
+    running = Stack().running()
+    if running is None:
+        raise LocalError("the system on this machine is not running; start it with: boxdrop local up")
+    running.system.enter()
+    ledger = Ledger(running.system.table)
+    console = Console(stderr=True, soft_wrap=True)
+    with console.status("Dropping the sample images") as spinner:
+        images = drop_samples(running.system.image_bucket)
+        found = wait_for_tasks(ledger, images, lambda text: spinner.update(text))
+    one_more = SCENES / "fruit-basket-01.jpg"
+    click.echo(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
+    click.echo()
+    click.echo(f"  {running.label_studio.url}/projects/{_number(ledger, PROJECT)}/data")
+    click.echo(f"  log in as  {running.label_studio.email}")
+    click.echo(f"  password   {running.label_studio.password}")
+    click.echo()
+    click.echo("Copy one more image into the bucket, and it appears there a moment later:")
+    click.echo(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
+    click.echo("or a folder of yours (boxdrop is in .venv/bin):")
+    click.echo("  boxdrop drop photos/ my-project --labels 'dog, cat, bicycle'")
+
+
+def _number(ledger: "Ledger", name: str) -> int | None:
+    project = ledger.project(name)
+    return project.label_studio_id if project is not None else None
 
 
 @local.command()
@@ -158,15 +197,15 @@ def _print_system(running: "Running") -> None:
     click.echo(f"  images     s3://{running.system.image_bucket}/PROJECT/")
     click.echo(f"  data       {running.aws.data}")
     click.echo("Drop images: boxdrop drop DIR PROJECT, or copy them with")
-    click.echo(f"  {copy_line(running, Path('photo.jpg'), 'PROJECT')}")
+    click.echo(f"  {copy_line(running, Path('photo.jpg'), 'PROJECT/')}")
 
 
-def copy_line(running: "Running", image: Path, project: str) -> str:
+def copy_line(running: "Running", image: Path, key: str) -> str:
     """The command that copies one image into the bucket with nothing but the AWS command line."""
     from boxdrop.system import LOCAL_KEY
 
     return (
         f"AWS_ACCESS_KEY_ID={LOCAL_KEY} AWS_SECRET_ACCESS_KEY={LOCAL_KEY} "
         f"aws --endpoint-url {running.system.endpoint_url} --region {running.system.region} "
-        f"s3 cp {image} s3://{running.system.image_bucket}/{project}/"
+        f"s3 cp {image} s3://{running.system.image_bucket}/{key}"
     )

@@ -13,6 +13,7 @@ from boxdrop.system import LOCAL, LOCAL_KEY, System
 
 try:
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 except ImportError:
@@ -45,8 +46,8 @@ class Delivery:
     batch: int
     window_s: float
     timeout_s: float = 300.0
-    visibility_s: int = 10
-    receives: int = 10
+    visibility_s: int = 5
+    receives: int = 60
 
 
 DELIVERIES: Final[Mapping[str, Delivery]] = {
@@ -56,10 +57,11 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     "reviews": Delivery("collect", batch=10, window_s=0.1),
 }
 """The queues that functions read. Few seconds of visibility, for the pump keeps messages hidden as long as a
-function works on them; on AWS it is six times the function's time."""
+function works on them; on AWS it is six times the function's time. In return, many receives: five minutes
+without Label Studio make no dead letters."""
 
 JOBS: Final = "jobs"
-JOB: Final = Delivery("job", batch=1, window_s=0.0, timeout_s=3600, visibility_s=10, receives=12)
+JOB: Final = Delivery("job", batch=1, window_s=0.0, timeout_s=3600, receives=12)
 """AWS Batch's part: a message is a shard of a run, a delivery an attempt."""
 
 _RULES: Final = {
@@ -82,7 +84,8 @@ _RULES: Final = {
 
 def client(service: str, endpoint: str, region: str) -> Any:
     """boto3's client of a service on this machine, whatever else the environment says."""
-    return boto3.client(
+    own = botocore.session.Session(session_vars={"profile": (None, None, None, None)})  # no AWS_PROFILE
+    return boto3.Session(botocore_session=own).client(
         service,
         endpoint_url=endpoint,
         region_name=region,

@@ -287,7 +287,7 @@ def spread_labels(
                 on_progress(wanted)
         if wanted >= limit:
             return Spread(wanted, again_s=0)
-        if project.applied_at is not None and began - project.applied_at < SETTLED:
+        if found or (project.applied_at is not None and began - project.applied_at < SETTLED):
             again_s = SETTLED.total_seconds()
         else:
             ledger.record_swept(name, project.generation)
