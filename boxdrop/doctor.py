@@ -149,9 +149,7 @@ def look_at_account(
             for code, (name, title) in _QUOTAS.items()
         ]
     else:
-        looks.append(
-            (f"Quota: {instance_type} endpoints", lambda: _endpoints(make_client, instance_type))
-        )
+        looks.append((f"Quota: {instance_type} endpoints", lambda: _endpoints(make_client, instance_type)))
     return _lines(looks)
 
 
@@ -188,7 +186,9 @@ def _vcpus(make_client: MakeClient, code: str, title: str) -> str:
 
 def _endpoints(make_client: MakeClient, instance_type: str) -> str:
     name = f"{instance_type} for endpoint usage"
-    pages = make_client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+    pages = (
+        make_client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+    )
     found = next(
         (quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name), 0.0
     )
@@ -242,9 +242,7 @@ def look_at_system(
     if more.get("webhook_secret"):
         looks.insert(1, ("Secret: the webhook's", lambda: _webhook_secret(secrets)))
     if more.get("webhook_url"):
-        looks.append(
-            ("Webhook", lambda: _webhooks(system, make_client, connected, str(more["webhook_url"])))
-        )
+        looks.append(("Webhook", lambda: _webhooks(system, make_client, connected, str(more["webhook_url"]))))
     if more.get("presign_user"):
         looks.append(("Who signs images", lambda: _presign(make_client, str(more["presign_user"]))))
     if system.name != LOCAL:
@@ -329,9 +327,7 @@ def _dead_letters(system: System, make_client: MakeClient) -> str:
     sqs, found = make_client("sqs"), {}
     for name, url in system.queues.items():
         if name.endswith("-dlq"):
-            answer = sqs.get_queue_attributes(
-                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
-            )
+            answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
             found[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
     full = ", ".join(f"{count} in {name}" for name, count in found.items() if count)
     if full:

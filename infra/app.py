@@ -51,9 +51,10 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
     if environment.compute == "sagemaker":
         pipeline.add_stack_dependency(compute)  # it listens to a topic there
     monitoring = Monitoring(
-        app, f"{prefix}-monitoring", environment=environment, data=data, pipeline=pipeline,
+        app, f"{prefix}-monitoring", environment=environment, pipeline=pipeline,
         description="boxdrop: dashboard, alarms, budget", **options,
     )  # fmt: skip
+    monitoring.add_stack_dependency(pipeline)  # whose names it knows without asking
     Tags.of(app).add("boxdrop:environment", environment.name)
     for name, value in sorted(environment.tags.items()):
         Tags.of(app).add(name, value)

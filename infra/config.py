@@ -18,7 +18,28 @@ Compute = Literal["batch", "sagemaker"]
 BATCH_INSTANCES: Final = ("g4dn.xlarge", "g6.xlarge", "g5.xlarge")
 SAGEMAKER_INSTANCES: Final = ("ml.g4dn.xlarge",)
 
-_LOG_DAYS: Final = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 3653)
+_LOG_DAYS: Final = (
+    1,
+    3,
+    5,
+    7,
+    14,
+    30,
+    60,
+    90,
+    120,
+    150,
+    180,
+    365,
+    400,
+    545,
+    731,
+    1096,
+    1827,
+    2192,
+    2557,
+    3653,
+)
 
 
 class ConfigError(BoxdropError):
@@ -158,7 +179,9 @@ class Environment(_Settings):
     ] = None
     zenml_url: Annotated[
         str | None,
-        Field(pattern=r"^https?://[^\s/]+", description="Your ZenML server. Without it, runs are not tracked."),
+        Field(
+            pattern=r"^https?://[^\s/]+", description="Your ZenML server. Without it, runs are not tracked."
+        ),
     ] = None
     access_log_bucket: Annotated[
         str | None,
@@ -180,16 +203,22 @@ class Environment(_Settings):
         ),
     ] = None
     max_vcpus: Annotated[
-        int, Field(ge=4, le=1024, description="Batch: vCPUs at once; an xlarge has 4. Your quota is the limit.")
+        int,
+        Field(ge=4, le=1024, description="Batch: vCPUs at once; an xlarge has 4. Your quota is the limit."),
     ] = 16
     max_instances: Annotated[int, Field(ge=1, le=50, description="SageMaker: instances at once.")] = 2
     spot: Annotated[bool, Field(description="Batch: Spot instances first, some 60 % cheaper.")] = True
     on_demand: Annotated[
         bool, Field(description="Batch: on-demand instances, second where `spot` is on as well.")
     ] = True
-    job_timeout_s: Annotated[int, Field(ge=300, le=3600, description="A shard that takes longer is ended.")] = (
-        3600
-    )
+    job_timeout_s: Annotated[
+        int, Field(ge=300, le=3600, description="A shard that takes longer is ended.")
+    ] = 3600
+
+    usd_per_hour: Annotated[
+        float,
+        Field(gt=0, description="What an instance costs in your region, for the costs that runs report."),
+    ] = 0.25
 
     # Behaviour
     batching_window_s: Annotated[
@@ -208,7 +237,10 @@ class Environment(_Settings):
     ] = 2_560
     apply_limit: Annotated[
         int,
-        Field(ge=0, description="Changed labels that need the detector for more images wait for `boxdrop apply`."),
+        Field(
+            ge=0,
+            description="Changed labels that need the detector for more images wait for `boxdrop apply`.",
+        ),
     ] = 5_000
     allowed_origins: Annotated[
         tuple[str, ...],
@@ -222,8 +254,10 @@ class Environment(_Settings):
     ] = 50.0
     removal_policy: Annotated[
         Literal["retain", "destroy"],
-        Field(description="What `cdk destroy` does with buckets, table and secrets. `destroy` empties nothing: "
-              "a bucket with objects stops it."),
+        Field(
+            description="What `cdk destroy` does with buckets, table and secrets. `destroy` empties nothing: "
+            "a bucket with objects stops it."
+        ),
     ] = "retain"
     log_retention_days: Annotated[int, Field(description=f"One of {', '.join(map(str, _LOG_DAYS))}.")] = 30
 

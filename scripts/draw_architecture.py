@@ -1,6 +1,6 @@
 """Draw docs/images/architecture.svg: what runs in AWS, and how an image goes through it.
 
-    python scripts/draw_architecture.py
+python scripts/draw_architecture.py
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,9 @@ class Box:
         )
 
 
-def arrow(*points: tuple[int, int], label: str = "", at: tuple[int, int] | None = None, dashed: bool = False) -> str:
+def arrow(
+    *points: tuple[int, int], label: str = "", at: tuple[int, int] | None = None, dashed: bool = False
+) -> str:
     """A line through points with a head at its end."""
     path = " ".join(f"{x},{y}" for x, y in points)
     dash = ' stroke-dasharray="5 4"' if dashed else ""

@@ -27,8 +27,14 @@ class GpuQueue(Construct):
     """
 
     def __init__(
-        self, scope: Construct, *, environment: Environment, image: str, role: iam.Role,
-        log_group: logs.LogGroup, variables: dict[str, str],
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        image: str,
+        role: iam.Role,
+        log_group: logs.LogGroup,
+        variables: dict[str, str],
     ) -> None:
         super().__init__(scope, "Batch")
         place = make_place(self, environment)
@@ -111,7 +117,9 @@ class GpuQueue(Construct):
                 # The first rule that fits decides: a Spot instance that was taken away is no fault of the job;
                 # most else is, and reconcile gives its images to another run.
                 evaluate_on_exit=[
-                    batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_status_reason="Host EC2*"),
+                    batch.CfnJobDefinition.EvaluateOnExitProperty(
+                        action="RETRY", on_status_reason="Host EC2*"
+                    ),
                     # EX_TEMPFAIL: it was asked to stop, or S3 did not answer.
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_exit_code="75"),
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="EXIT", on_reason="*"),
@@ -146,7 +154,9 @@ class GpuQueue(Construct):
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             description=f"boxdrop {environment.name}: what a GPU instance's ECS agent may do; not the job",
             managed_policies=[
-                iam.ManagedPolicy.from_aws_managed_policy_name("service-role/AmazonEC2ContainerServiceforEC2Role")
+                iam.ManagedPolicy.from_aws_managed_policy_name(
+                    "service-role/AmazonEC2ContainerServiceforEC2Role"
+                )
             ],
         )
         return iam.CfnInstanceProfile(self, "InstanceProfile", roles=[role.role_name])
@@ -160,7 +170,10 @@ class GpuQueue(Construct):
                     ec2.CfnLaunchTemplate.BlockDeviceMappingProperty(
                         device_name="/dev/xvda",
                         ebs=ec2.CfnLaunchTemplate.EbsProperty(
-                            encrypted=True, volume_size=_DISK_GB, volume_type="gp3", delete_on_termination=True
+                            encrypted=True,
+                            volume_size=_DISK_GB,
+                            volume_type="gp3",
+                            delete_on_termination=True,
                         ),
                     )
                 ],

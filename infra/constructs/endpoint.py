@@ -21,8 +21,15 @@ class AsyncEndpoint(Construct):
     """
 
     def __init__(
-        self, scope: Construct, *, environment: Environment, image: str, role: iam.Role, bucket: str,
-        key_arn: str | None, variables: dict[str, str],
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        image: str,
+        role: iam.Role,
+        bucket: str,
+        key_arn: str | None,
+        variables: dict[str, str],
     ) -> None:
         super().__init__(scope, "Endpoint")
         name = environment.prefix
@@ -83,9 +90,7 @@ class AsyncEndpoint(Construct):
             max_capacity=environment.max_instances,
         )
         target.add_dependency(endpoint)
-        dimensions: list[Any] = [
-            cloudwatch.CfnAlarm.DimensionProperty(name="EndpointName", value=name)
-        ]
+        dimensions: list[Any] = [cloudwatch.CfnAlarm.DimensionProperty(name="EndpointName", value=name)]
         wake = scaling.CfnScalingPolicy(
             self,
             "FromZero",
@@ -134,7 +139,9 @@ class AsyncEndpoint(Construct):
                             namespace="AWS/SageMaker",
                             metric_name="ApproximateBacklogSizePerInstance",
                             dimensions=[
-                                scaling.CfnScalingPolicy.MetricDimensionProperty(name="EndpointName", value=name)
+                                scaling.CfnScalingPolicy.MetricDimensionProperty(
+                                    name="EndpointName", value=name
+                                )
                             ],
                             statistic="Average",
                         )

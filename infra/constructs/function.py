@@ -96,7 +96,9 @@ class PipelineFunction(Construct):
             reserved_concurrent_executions=concurrency,
             tracing=lambda_.Tracing.ACTIVE,
         )
-        self.allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{self.log_group.log_group_arn}:*"])
+        self.allow(
+            "Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{self.log_group.log_group_arn}:*"]
+        )
         # X-Ray takes no resource.
         self.allow("Traces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])
         if key is not None:
@@ -115,7 +117,9 @@ class PipelineFunction(Construct):
             iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
         )
 
-    def read_from(self, queue_arn: str, *, batch: int, window_s: int = 0, concurrency: int | None = None) -> None:
+    def read_from(
+        self, queue_arn: str, *, batch: int, window_s: int = 0, concurrency: int | None = None
+    ) -> None:
         """Take messages from a queue; those that failed, and only those, come again."""
         self.allow(
             f"Receive{len(self.node.children)}",
@@ -143,6 +147,8 @@ class PipelineFunction(Construct):
     def arn(self) -> str:
         """The function's, without waiting for the function: roles and policies may refer to it."""
         return Stack.of(self).format_arn(
-            service="lambda", resource="function", resource_name=self.function.function_name,
+            service="lambda",
+            resource="function",
+            resource_name=self.function.function_name,
             arn_format=None,
         )

@@ -45,7 +45,9 @@ def make_place(scope: Construct, environment: Environment) -> Place:
         restrict_default_security_group=False,  # would bring a function; nothing uses that group
         subnet_configuration=[
             ec2.SubnetConfiguration(
-                name="instances", subnet_type=kind, cidr_mask=20,
+                name="instances",
+                subnet_type=kind,
+                cidr_mask=20,
                 map_public_ip_on_launch=None if environment.private_network else True,
             )
         ],

@@ -33,13 +33,19 @@ class Compute(Stack):
         variables = {
             "BOXDROP_DATA_BUCKET": data.data.bucket_name,
             "BOXDROP_PROVIDER": "cuda",
+            "BOXDROP_USD_PER_HOUR": f"{environment.usd_per_hour:g}",
             "POWERTOOLS_METRICS_NAMESPACE": environment.prefix,
         }
         self.role = self._role(data)
         image = self._image()
         if environment.compute == "batch":
             GpuQueue(
-                self, environment=environment, image=image, role=self.role, log_group=logs, variables=variables
+                self,
+                environment=environment,
+                image=image,
+                role=self.role,
+                log_group=logs,
+                variables=variables,
             )
         else:
             self._let_sagemaker_work(data)
@@ -104,20 +110,31 @@ class Compute(Stack):
         statements = [
             iam.PolicyStatement(
                 sid="Pull",
-                actions=["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"],
+                actions=[
+                    "ecr:BatchGetImage",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:BatchCheckLayerAvailability",
+                ],
                 resources=[self.format_arn(service="ecr", resource="repository", resource_name="*")],
             ),
             iam.PolicyStatement(sid="PullToken", actions=["ecr:GetAuthorizationToken"], resources=["*"]),
             iam.PolicyStatement(
                 sid="Log",
-                actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+                actions=[
+                    "logs:CreateLogGroup",
+                    "logs:CreateLogStream",
+                    "logs:PutLogEvents",
+                    "logs:DescribeLogStreams",
+                ],
                 resources=[prefix, f"{prefix}:*"],
             ),
             iam.PolicyStatement(
                 sid="Count",
                 actions=["cloudwatch:PutMetricData"],
                 resources=["*"],
-                conditions={"StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}},
+                conditions={
+                    "StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}
+                },
             ),
             iam.PolicyStatement(
                 sid="Answer", actions=["s3:PutObject"], resources=[data.data.arn_for_objects("sagemaker/*")]
@@ -125,4 +142,3 @@ class Compute(Stack):
         ]
         for each in statements:
             self.role.add_to_principal_policy(each)
-

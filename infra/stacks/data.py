@@ -43,9 +43,7 @@ class Data(Stack):
         )
         self._access_logs: s3.IBucket | None = None
         if environment.access_log_bucket:
-            self._access_logs = s3.Bucket.from_bucket_name(
-                self, "AccessLogs", environment.access_log_bucket
-            )
+            self._access_logs = s3.Bucket.from_bucket_name(self, "AccessLogs", environment.access_log_bucket)
         self.images = self._image_bucket()
         self.data = self._bucket("DataBucket", versioned=False, lifecycle=_data_lifecycle())
         _send_events(self.data)
@@ -64,7 +62,12 @@ class Data(Stack):
         self._outputs()
 
     def _bucket(
-        self, id: str, *, versioned: bool, lifecycle: list[s3.LifecycleRule], cors: list[s3.CorsRule] | None = None
+        self,
+        id: str,
+        *,
+        versioned: bool,
+        lifecycle: list[s3.LifecycleRule],
+        cors: list[s3.CorsRule] | None = None,
     ) -> s3.Bucket:
         bucket = s3.Bucket(
             self,
@@ -214,7 +217,9 @@ class Data(Stack):
         """Label Studio signs an address for each image that a browser asks for, with what may only read them."""
         environment = self._environment
         statements = [
-            iam.PolicyStatement(sid="Images", actions=["s3:GetObject"], resources=[self.images.arn_for_objects("*")]),
+            iam.PolicyStatement(
+                sid="Images", actions=["s3:GetObject"], resources=[self.images.arn_for_objects("*")]
+            ),
             # Label Studio looks whether the bucket is there before it keeps the connection.
             iam.PolicyStatement(sid="Bucket", actions=["s3:ListBucket"], resources=[self.images.bucket_arn]),
         ]
@@ -227,7 +232,9 @@ class Data(Stack):
             policy = iam.Policy(self, "LabelStudioReads", statements=statements, roles=[role])
         else:
             self.presign_user = iam.CfnUser(
-                self, "Presign", user_name=f"{environment.prefix}-presign",
+                self,
+                "Presign",
+                user_name=f"{environment.prefix}-presign",
             )
             user = iam.User.from_user_name(self, "PresignUser", f"{environment.prefix}-presign")
             policy = iam.Policy(self, "LabelStudioReads", statements=statements, users=[user])
@@ -261,7 +268,9 @@ def _send_events(bucket: s3.Bucket) -> None:
     """Events to EventBridge, by the bucket's own property: `event_bridge_enabled` would bring a function."""
     resource = bucket.node.default_child
     assert isinstance(resource, s3.CfnBucket)
-    resource.add_property_override("NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", True)
+    resource.add_property_override(
+        "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", True
+    )
 
 
 def _data_lifecycle() -> list[s3.LifecycleRule]:

@@ -16,7 +16,6 @@ from boxdrop import metrics
 from boxdrop.metrics import Metric
 from infra.config import Environment
 from infra.dashboard import dashboard_body
-from infra.stacks.data import Data
 from infra.stacks.pipeline import Pipeline
 
 RUNBOOK: Final = "https://github.com/boxdrop/boxdrop/blob/main/docs/operations.md"
@@ -39,7 +38,6 @@ class Monitoring(Stack):
         id: str,
         *,
         environment: Environment,
-        data: Data,
         pipeline: Pipeline,
         **options: object,
     ) -> None:
@@ -54,7 +52,7 @@ class Monitoring(Stack):
         self._work_alarms()
         if environment.monthly_budget_usd is not None:
             self._budget(environment.monthly_budget_usd)
-        self._queries(data)
+        self._queries()
         cloudwatch.CfnDashboard(
             self,
             "Dashboard",
@@ -123,18 +121,24 @@ class Monitoring(Stack):
         else:
             options["metrics"] = [
                 cloudwatch.CfnAlarm.MetricDataQueryProperty(
-                    id="result", expression=expression, label=id, return_data=True,
+                    id="result",
+                    expression=expression,
+                    label=id,
+                    return_data=True,
                     period=period if not inputs else None,
                 ),
                 *(
                     cloudwatch.CfnAlarm.MetricDataQueryProperty(
-                        id=name, return_data=False,
+                        id=name,
+                        return_data=False,
                         metric_stat=cloudwatch.CfnAlarm.MetricStatProperty(
                             metric=cloudwatch.CfnAlarm.MetricProperty(
-                                namespace=each["namespace"], metric_name=each["metric_name"],
+                                namespace=each["namespace"],
+                                metric_name=each["metric_name"],
                                 dimensions=each["dimensions"],
                             ),
-                            period=period, stat=each["statistic"],
+                            period=period,
+                            stat=each["statistic"],
                         ),
                     )
                     for name, each in (inputs or {}).items()
@@ -143,11 +147,10 @@ class Monitoring(Stack):
         return cloudwatch.CfnAlarm(
             self,
             id,
-            alarm_name=f"{self._environment.prefix}-{runbook}" + ("" if _kebab(id) == runbook else f"-{_kebab(id)}"),
+            alarm_name=f"{self._environment.prefix}-{runbook}"
+            + ("" if _kebab(id) == runbook else f"-{_kebab(id)}"),
             alarm_description=f"{what} What to do: {RUNBOOK}#{runbook}",
-            comparison_operator=(
-                "GreaterThanThreshold" if above is not None else "LessThanThreshold"
-            ),
+            comparison_operator=("GreaterThanThreshold" if above is not None else "LessThanThreshold"),
             threshold=above if above is not None else below,
             evaluation_periods=periods,
             datapoints_to_alarm=periods,
@@ -158,27 +161,27 @@ class Monitoring(Stack):
         )
 
     def _dead_letter_alarms(self) -> None:
-        queues = {name: box.dead_letters for name, box in self._pipeline.mailboxes.items()}
-        queues |= self._pipeline.dead_letters
-        for name, queue in sorted(queues.items()):
+        for name in sorted((*self._pipeline.mailboxes, *self._pipeline.dead_letters)):
             self._alarm(
                 f"{name.title()}DeadLetters",
                 "dead-letters",
                 f"Something about {name} was tried often and given up: it lies in {name}-dlq.",
-                query=_sqs(queue.queue_name, "ApproximateNumberOfMessagesVisible", "Maximum"),
+                query=_sqs(
+                    f"{self._environment.prefix}-{name}-dlq", "ApproximateNumberOfMessagesVisible", "Maximum"
+                ),
                 above=0,
             )
 
     def _queue_alarms(self) -> None:
         minutes = self._environment.alarms.oldest_message_minutes
-        for name, box in sorted(self._pipeline.mailboxes.items()):
+        for name in sorted(self._pipeline.mailboxes):
             # Launches are meant to wait for their window.
             extra = self._environment.batching_window_s if name == "launches" else 0
             self._alarm(
                 f"{name.title()}Waits",
                 "messages-wait",
                 f"A message in {name} waits for more than {minutes} minutes.",
-                query=_sqs(box.queue.queue_name, "ApproximateAgeOfOldestMessage", "Maximum"),
+                query=_sqs(f"{self._environment.prefix}-{name}", "ApproximateAgeOfOldestMessage", "Maximum"),
                 above=minutes * _MINUTE + extra,
                 periods=2,
             )
@@ -186,65 +189,98 @@ class Monitoring(Stack):
     def _job_alarms(self) -> None:
         environment = self._environment
         self._alarm(
-            "RunsFailed", "runs-fail", "A run died or could not be submitted; its images are wanted again.",
-            expression=self._sum(metrics.RUNS_FAILED), above=0,
+            "RunsFailed",
+            "runs-fail",
+            "A run died or could not be submitted; its images are wanted again.",
+            expression=self._sum(metrics.RUNS_FAILED),
+            above=0,
         )
         if self._pipeline.blocked_rule is not None:
             self._alarm(
-                "QueueBlocked", "no-instances",
+                "QueueBlocked",
+                "no-instances",
                 "AWS Batch can place no job: no instance is to be had, or none is large enough.",
                 query={
-                    "namespace": "AWS/Events", "metric_name": "MatchedEvents", "statistic": "Sum",
+                    "namespace": "AWS/Events",
+                    "metric_name": "MatchedEvents",
+                    "statistic": "Sum",
                     "dimensions": [_dimension("RuleName", f"{environment.prefix}-blockedqueue")],
                 },
                 above=0,
             )
         idle = environment.alarms.gpu_idle_minutes
         self._alarm(
-            "GpuIdle", "gpu-idle", f"A GPU is paid for and has done next to nothing for {idle} minutes.",
+            "GpuIdle",
+            "gpu-idle",
+            f"A GPU is paid for and has done next to nothing for {idle} minutes.",
             query=(
                 self._own(metrics.GPU_UTILISATION, "job", "Maximum")
                 if environment.compute == "batch"
                 else {
-                    "namespace": "/aws/sagemaker/Endpoints", "metric_name": "GPUUtilization",
+                    "namespace": "/aws/sagemaker/Endpoints",
+                    "metric_name": "GPUUtilization",
                     "statistic": "Maximum",
-                    "dimensions": [_dimension("EndpointName", environment.prefix), _dimension("VariantName", "gpu")],
+                    "dimensions": [
+                        _dimension("EndpointName", environment.prefix),
+                        _dimension("VariantName", "gpu"),
+                    ],
                 }
             ),
-            below=5, period=5 * _MINUTE, periods=max(1, idle // 5),
+            below=5,
+            period=5 * _MINUTE,
+            periods=max(1, idle // 5),
         )
         self._alarm(
-            "CpuProvider", "cpu-in-use", "The detector ran on the processor: fifty times slower, at a GPU's price.",
-            query=self._own(metrics.CPU_PROVIDER_USED, "job", "Sum"), above=0,
+            "CpuProvider",
+            "cpu-in-use",
+            "The detector ran on the processor: fifty times slower, at a GPU's price.",
+            query=self._own(metrics.CPU_PROVIDER_USED, "job", "Sum"),
+            above=0,
         )
 
     def _function_alarms(self) -> None:
-        for name, function in sorted(self._pipeline.functions.items()):
+        for name in sorted(self._pipeline.functions):
             self._alarm(
-                f"{name.title()}Errors", "functions-fail", f"{name} ended with an error, several times.",
-                query=_lambda(function.function.function_name, "Errors", "Sum"), above=3, periods=2,
+                f"{name.title()}Errors",
+                "functions-fail",
+                f"{name} ended with an error, several times.",
+                query=_lambda(f"{self._environment.prefix}-{name}", "Errors", "Sum"),
+                above=3,
+                periods=2,
             )
 
     def _work_alarms(self) -> None:
         environment, alarms = self._environment, self._environment.alarms
         self._alarm(
-            "LabelStudioErrors", "label-studio-errors", "Label Studio does not do what it is asked.",
-            expression=self._sum(metrics.LABEL_STUDIO_ERRORS), above=5, periods=3,
+            "LabelStudioErrors",
+            "label-studio-errors",
+            "Label Studio does not do what it is asked.",
+            expression=self._sum(metrics.LABEL_STUDIO_ERRORS),
+            above=5,
+            periods=3,
         )
         self._alarm(
-            "WebhookRefused", "webhook-refused", "Somebody calls the webhook without its secret.",
-            expression=self._sum(metrics.WEBHOOK_REFUSED), above=10,
+            "WebhookRefused",
+            "webhook-refused",
+            "Somebody calls the webhook without its secret.",
+            expression=self._sum(metrics.WEBHOOK_REFUSED),
+            above=10,
         )
         self._alarm(
-            "WebhookSilent", "webhook-silent",
+            "WebhookSilent",
+            "webhook-silent",
             f"People made more than {alarms.missed_reviews} reviews that no webhook told of.",
-            expression=self._sum(metrics.REVIEWS_MISSED), above=alarms.missed_reviews, period=3 * _HOUR,
+            expression=self._sum(metrics.REVIEWS_MISSED),
+            above=alarms.missed_reviews,
+            period=3 * _HOUR,
         )
         self._alarm(
-            "ImagesSlow", "images-slow",
+            "ImagesSlow",
+            "images-slow",
             f"Of 100 images, more than five take over {alarms.image_age_minutes} minutes to become tasks.",
             expression=f"SELECT MAX({metrics.END_TO_END.name}) FROM {_schema(environment, metrics.END_TO_END)}",
-            above=alarms.image_age_minutes * _MINUTE, periods=3,
+            above=alarms.image_age_minutes * _MINUTE,
+            periods=3,
         )
 
     def _sum(self, metric: Metric) -> str:
@@ -254,7 +290,9 @@ class Monitoring(Stack):
     def _own(self, metric: Metric, service: str, statistic: str) -> dict[str, Any]:
         assert metric.dimensions == ()
         return {
-            "namespace": self._environment.prefix, "metric_name": metric.name, "statistic": statistic,
+            "namespace": self._environment.prefix,
+            "metric_name": metric.name,
+            "statistic": statistic,
             "dimensions": [_dimension("service", service)],
         }
 
@@ -275,7 +313,9 @@ class Monitoring(Stack):
             notifications_with_subscribers=[
                 budgets.CfnBudget.NotificationWithSubscribersProperty(
                     notification=budgets.CfnBudget.NotificationProperty(
-                        comparison_operator="GREATER_THAN", notification_type=kind, threshold=percent,
+                        comparison_operator="GREATER_THAN",
+                        notification_type=kind,
+                        threshold=percent,
                         threshold_type="PERCENTAGE",
                     ),
                     subscribers=[
@@ -288,7 +328,7 @@ class Monitoring(Stack):
             ],
         )
 
-    def _queries(self, data: Data) -> None:
+    def _queries(self) -> None:
         prefix = f"/boxdrop/{self._environment.name}/"
         names = [*self._pipeline.functions, "job"]
         for name, query in QUERIES.items():
@@ -352,15 +392,17 @@ def _dimension(name: str, value: str) -> Any:
 
 def _sqs(queue: str, metric: str, statistic: str) -> dict[str, Any]:
     return {
-        "namespace": "AWS/SQS", "metric_name": metric, "statistic": statistic,
+        "namespace": "AWS/SQS",
+        "metric_name": metric,
+        "statistic": statistic,
         "dimensions": [_dimension("QueueName", queue)],
     }
 
 
 def _lambda(function: str, metric: str, statistic: str) -> dict[str, Any]:
     return {
-        "namespace": "AWS/Lambda", "metric_name": metric, "statistic": statistic,
+        "namespace": "AWS/Lambda",
+        "metric_name": metric,
+        "statistic": statistic,
         "dimensions": [_dimension("FunctionName", function)],
     }
-
-

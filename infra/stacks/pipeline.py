@@ -10,9 +10,11 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from boxdrop.pipeline.publish import LEASE_S
 from boxdrop.system import System, parameter_name
 from functions.environment import NEEDS
 from infra.config import Environment
@@ -29,10 +31,13 @@ RECONCILE_MINUTES: Final = 15
 SYNC_HOURS: Final = 6
 """How often every task is compared with the ledger: a review that no webhook told of waits so long at most."""
 
+TRACK_HOURS: Final = 1
+"""How often runs are registered that finished while ZenML was down."""
+
+CALLED_DIRECTLY: Final = ("reconcile", "track")
+
 _TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 _TABLE_WRITES: Final = ("dynamodb:PutItem",)
-
-_TRACK: Final = ("BOXDROP_DATA_BUCKET", "ZENML_STORE_URL", "BOXDROP_ZENML_SECRET")
 
 MakeCode = Callable[[Package], lambda_.Code]
 
@@ -78,7 +83,10 @@ class Pipeline(Stack):
         for name, mailbox in self.mailboxes.items():
             spec = QUEUES[name]
             self.functions[spec.name].read_from(
-                mailbox.queue.queue_arn, batch=spec.batch, window_s=spec.window_s, concurrency=spec.concurrency
+                mailbox.queue.queue_arn,
+                batch=spec.batch,
+                window_s=spec.window_s,
+                concurrency=spec.concurrency,
             )
         self._permissions()
         self._object_rules()
@@ -93,7 +101,7 @@ class Pipeline(Stack):
             "POWERTOOLS_LOG_LEVEL": "INFO",
         }
         known = self._variables()
-        variables |= {name: known[name] for name in NEEDS.get(spec.name, _TRACK) if name in known}
+        variables |= {name: known[name] for name in NEEDS[spec.name] if name in known}
         if spec.package not in self._codes:
             self._codes[spec.package] = self._make_code(spec.package)
         made = PipelineFunction(
@@ -106,7 +114,7 @@ class Pipeline(Stack):
             timeout_s=spec.timeout_s,
             key=self._data.key,
             dead_letter_queue_arn=(
-                self.dead_letters[spec.name].queue_arn if spec.name in self.dead_letters else None
+                self._dead_letters_of(spec.name).queue_arn if spec.name in CALLED_DIRECTLY else None
             ),
         )
         return made
@@ -123,6 +131,7 @@ class Pipeline(Stack):
             "BOXDROP_SHARD_IMAGES": str(environment.shard_images),
             "BOXDROP_APPLY_LIMIT": str(environment.apply_limit),
             "BOXDROP_LAUNCHER": environment.compute,
+            "BOXDROP_LEASE_S": f"{LEASE_S:g}",
             "BOXDROP_JOB_TIMEOUT_S": str(environment.job_timeout_s),
             "LABEL_STUDIO_URL": environment.label_studio_url,
             "BOXDROP_LABEL_STUDIO_SECRET": data.label_studio_secret.ref,
@@ -150,9 +159,10 @@ class Pipeline(Stack):
             return [data.data.arn_for_objects(f"{prefix}/*") for prefix in prefixes]
 
         for name, function in self.functions.items():
-            if name not in ("webhook", "track"):
+            if name != "webhook":
                 function.allow("ReadLedger", _TABLE_READS, [table, index])
-                function.allow("WriteLedger", _TABLE_WRITES, [table])
+                if name != "track":
+                    function.allow("WriteLedger", _TABLE_WRITES, [table])
             if name != "webhook":
                 use_keys(function.role, data)
 
@@ -168,15 +178,19 @@ class Pipeline(Stack):
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
         launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
         launch.allow("WriteData", ["s3:PutObject"], objects("runs"))
-        launch.allow("Send", ["sqs:SendMessage"],
-                     [queues[name].queue.queue_arn for name in ("launches", "parts")])
+        launch.allow(
+            "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
+        )
         self._let_submit(launch)
 
         publish = self.functions["publish"]
         publish.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
         publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
-        publish.allow("Secrets", ["secretsmanager:GetSecretValue"],
-                      [data.label_studio_secret.ref, data.webhook_secret.ref])
+        publish.allow(
+            "Secrets",
+            ["secretsmanager:GetSecretValue"],
+            [data.label_studio_secret.ref, data.webhook_secret.ref],
+        )
 
         webhook = self.functions["webhook"]
         webhook.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.webhook_secret.ref])
@@ -192,8 +206,11 @@ class Pipeline(Stack):
         reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
         reconcile.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         reconcile.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "predictions", "runs"))
-        reconcile.allow("Send", ["sqs:SendMessage"],
-                        [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")])
+        reconcile.allow(
+            "Send",
+            ["sqs:SendMessage"],
+            [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")],
+        )
         if self._environment.compute == "batch":
             reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])  # takes no resource
 
@@ -211,9 +228,11 @@ class Pipeline(Stack):
         jobs = [queue_arn(self, environment), *definition_arns(self, environment)]
         launch.allow("Submit", ["batch:SubmitJob"], jobs)
         # A job is submitted with its run's id as a tag, and Batch gives it its id only then.
-        launch.allow("TagJob", ["batch:TagResource"], [
-            self.format_arn(service="batch", resource="job", resource_name="*")
-        ])
+        launch.allow(
+            "TagJob",
+            ["batch:TagResource"],
+            [self.format_arn(service="batch", resource="job", resource_name="*")],
+        )
         # These take no resource.
         launch.allow("FindJobs", ["batch:ListJobs"], ["*"])
 
@@ -255,16 +274,23 @@ class Pipeline(Stack):
             auto_deploy=True,
             default_route_settings=gateway.CfnStage.RouteSettingsProperty(
                 # Strangers pay nothing, and we little: a call costs some millionths of a dollar.
-                throttling_rate_limit=50, throttling_burst_limit=100, detailed_metrics_enabled=False,
+                throttling_rate_limit=50,
+                throttling_burst_limit=100,
+                detailed_metrics_enabled=False,
             ),
             access_log_settings=gateway.CfnStage.AccessLogSettingsProperty(
                 destination_arn=logs.log_group_arn,
                 # No header and no body: the secret is in one, people's work in the other.
-                format=json.dumps({
-                    "requestId": "$context.requestId", "time": "$context.requestTime",
-                    "route": "$context.routeKey", "status": "$context.status",
-                    "error": "$context.integrationErrorMessage", "ms": "$context.responseLatency",
-                }),
+                format=json.dumps(
+                    {
+                        "requestId": "$context.requestId",
+                        "time": "$context.requestTime",
+                        "route": "$context.routeKey",
+                        "status": "$context.status",
+                        "error": "$context.integrationErrorMessage",
+                        "ms": "$context.responseLatency",
+                    }
+                ),
             ),
         )
         lambda_.CfnPermission(
@@ -284,25 +310,41 @@ class Pipeline(Stack):
         """Objects that come and go, from the buckets' events into queues."""
         images, data = self._data.images.bucket_name, self._data.data.bucket_name
         self._queue_rule(
-            "Uploads", "uploads",
+            "Uploads",
+            "uploads",
             "images that came, were overwritten or deleted",
-            {"source": ["aws.s3"], "detail-type": ["Object Created", "Object Deleted"],
-             "detail": {"bucket": {"name": [images]}}},
+            {
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created", "Object Deleted"],
+                "detail": {"bucket": {"name": [images]}},
+            },
         )
         self._queue_rule(
-            "Parts", "parts",
+            "Parts",
+            "parts",
             "parts of predictions, and the end of their run",
-            {"source": ["aws.s3"], "detail-type": ["Object Created"],
-             "detail": {"bucket": {"name": [data]},
-                        "object": {"key": [{"prefix": "predictions/"}, {"wildcard": "runs/*/summary.json"}]}}},
+            {
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created"],
+                "detail": {
+                    "bucket": {"name": [data]},
+                    "object": {"key": [{"prefix": "predictions/"}, {"wildcard": "runs/*/summary.json"}]},
+                },
+            },
         )
         if "track" in self.mailboxes:
             self._queue_rule(
-                "Summaries", "track",
+                "Summaries",
+                "track",
                 "summaries of finished runs",
-                {"source": ["aws.s3"], "detail-type": ["Object Created"],
-                 "detail": {"bucket": {"name": [data]},
-                            "object": {"key": [{"wildcard": "runs/*/summary.json"}]}}},
+                {
+                    "source": ["aws.s3"],
+                    "detail-type": ["Object Created"],
+                    "detail": {
+                        "bucket": {"name": [data]},
+                        "object": {"key": [{"wildcard": "runs/*/summary.json"}]},
+                    },
+                },
             )
 
     def _queue_rule(self, id: str, queue: str, what: str, pattern: Mapping[str, Any]) -> None:
@@ -356,20 +398,27 @@ class Pipeline(Stack):
                     "detail": {"jobQueue": [queue_arn(self, environment)]},
                 },
             }
-        reconcile, dead_letters = self.functions["reconcile"], self.dead_letters["reconcile"]
+        if "track" in self.functions:
+            rules["TrackWaiting"] = {
+                "description": "boxdrop: runs that wait for ZenML",
+                "schedule_expression": f"rate({TRACK_HOURS} hour)",
+            }
         self.blocked_rule: events.CfnRule | None = None
-        arns = []
         for id, options in rules.items():
+            name = "track" if id == "TrackWaiting" else "reconcile"
+            called, dead_letters = self.functions[name], self._dead_letters_of(name)
             rule = events.CfnRule(
                 self,
                 f"{id}Rule",
                 name=f"{environment.prefix}-{id.lower()}",
                 targets=[
                     events.CfnRule.TargetProperty(
-                        id="reconcile",
-                        arn=reconcile.function.function_arn,
+                        id=name,
+                        arn=called.function.function_arn,
                         input=json.dumps({"source": "aws.events", "sync": True}) if id == "Sync" else None,
-                        dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead_letters.queue_arn),
+                        dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                            arn=dead_letters.queue_arn
+                        ),
                     )
                 ],
                 **options,
@@ -378,16 +427,19 @@ class Pipeline(Stack):
                 self,
                 f"{id}MayCall",
                 action="lambda:InvokeFunction",
-                function_name=reconcile.function.function_arn,
+                function_name=called.function.function_arn,
                 principal="events.amazonaws.com",
                 source_arn=rule.attr_arn,
             )
-            arns.append(rule.attr_arn)
+            admit(dead_letters, [rule.attr_arn])
             if id == "BlockedQueue":
                 self.blocked_rule = rule
-        admit(dead_letters, arns)
         if environment.compute == "sagemaker":
             self._hear_of_failed_shards()
+
+    def _dead_letters_of(self, function: str) -> sqs.Queue:
+        """Where calls go that a function without a queue, or beside its queue, could not do."""
+        return self.dead_letters.get(function) or self.mailboxes[function].dead_letters
 
     def _hear_of_failed_shards(self) -> None:
         """SageMaker tells a topic of the compute stack what it could not do."""
@@ -452,7 +504,15 @@ class Pipeline(Stack):
             description="What `boxdrop --system` reads",
             value=self.to_json_string(description),
         )
-        CfnOutput(self, "WebhookUrl", description="boxdrop sets it up in Label Studio by itself",
-                  value=f"{self.api.attr_api_endpoint}/webhook")
-        CfnOutput(self, "NextStep", description="See what is still missing",
-                  value=f"boxdrop doctor --system {environment.name}")
+        CfnOutput(
+            self,
+            "WebhookUrl",
+            description="boxdrop sets it up in Label Studio by itself",
+            value=f"{self.api.attr_api_endpoint}/webhook",
+        )
+        CfnOutput(
+            self,
+            "NextStep",
+            description="See what is still missing",
+            value=f"boxdrop doctor --system {environment.name}",
+        )

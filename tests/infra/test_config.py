@@ -26,7 +26,9 @@ def test_without_label_studios_address_there_is_no_deployment() -> None:
 
 def test_an_unknown_key_is_named_with_those_that_are_allowed() -> None:
     said = refusal(batching_windw_s=5)
-    assert said.startswith("environments.dev.batching_windw_s: there is no such key; allowed are access_log_bucket, acc")
+    assert said.startswith(
+        "environments.dev.batching_windw_s: there is no such key; allowed are access_log_bucket, acc"
+    )
     assert "batching_window_s" in said
 
 
@@ -38,7 +40,10 @@ def test_an_unknown_key_of_a_group_is_named_with_those_of_the_group() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"batching_window_s": 901}, "environments.dev.batching_window_s: input should be less than or equal to 900"),
+        (
+            {"batching_window_s": 901},
+            "environments.dev.batching_window_s: input should be less than or equal to 900",
+        ),
         ({"compute": "fargate"}, "environments.dev.compute: input should be 'batch' or 'sagemaker'"),
         ({"shard_images": 1000}, "environments.dev.shard_images: must be a multiple of 128"),
         ({"log_retention_days": 31}, "must be one of 1, 3, 5, 7"),
@@ -84,7 +89,10 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_browsers_may_load_images_from_label_studios_origin() -> None:
-    settings = {"label_studio_url": "https://ls.example.com:8443/studio/", "allowed_origins": ["https://b.example"]}
+    settings = {
+        "label_studio_url": "https://ls.example.com:8443/studio/",
+        "allowed_origins": ["https://b.example"],
+    }
     assert load({"dev": settings}, None).origins == ("https://ls.example.com:8443", "https://b.example")
 
 

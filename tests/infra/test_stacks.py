@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from boxdrop.ledger import TABLE
 from tests.infra.conftest import REPOSITORY, Synthesize, Synthesized, read_template
 
@@ -41,7 +39,9 @@ def test_cdk_nag_finds_nothing_that_was_not_looked_at(variant: Synthesized) -> N
 def test_each_acknowledgment_is_still_about_something(synthesize: Synthesize) -> None:
     from infra.findings import ACKNOWLEDGED
 
-    found = [each for name in ("default", "sagemaker", "own", "frankfurt") for each in synthesize(name).findings]
+    found = [
+        each for name in ("default", "sagemaker", "own", "frankfurt") for each in synthesize(name).findings
+    ]
     stale = [known for known in ACKNOWLEDGED if not any(known.covers(each) for each in found)]
     assert [(known.rule, known.path, known.detail) for known in stale] == []
 
@@ -111,8 +111,9 @@ def test_queues_are_read_with_partial_failures_and_six_timeouts_of_patience(vari
         options = mapping["Properties"]
         assert options["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         function = next(
-            f for name, f in functions.items() if options["FunctionName"]["Ref"].lower().startswith(
-                name.rpartition("-")[2])
+            f
+            for name, f in functions.items()
+            if options["FunctionName"]["Ref"].lower().startswith(name.rpartition("-")[2])
         )
         queue = queues[f"pipeline/{queue_of(options['EventSourceArn'])}"]["Properties"]
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
@@ -120,10 +121,7 @@ def test_queues_are_read_with_partial_failures_and_six_timeouts_of_patience(vari
 
 def test_buckets_are_private_encrypted_and_reached_by_tls_alone(variant: Synthesized) -> None:
     buckets = variant.resources("AWS::S3::Bucket")
-    policies = [
-        policy["Properties"]
-        for policy in variant.resources("AWS::S3::BucketPolicy").values()
-    ]
+    policies = [policy["Properties"] for policy in variant.resources("AWS::S3::BucketPolicy").values()]
     for id_, bucket in buckets.items():
         options = bucket["Properties"]
         assert set(options["PublicAccessBlockConfiguration"].values()) == {True}
@@ -277,12 +275,12 @@ def test_the_endpoint_scales_from_nothing_and_back(synthesize: Synthesize) -> No
     (target,) = sagemaker.resources("AWS::ApplicationAutoScaling::ScalableTarget").values()
     assert target["Properties"]["MinCapacity"] == 0
     policies = [
-        each["Properties"] for each in sagemaker.resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+        each["Properties"]
+        for each in sagemaker.resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     ]
     assert {each["PolicyType"] for each in policies} == {"StepScaling", "TargetTrackingScaling"}
     (alarm,) = (
-        each["Properties"]
-        for each in sagemaker.resources("AWS::CloudWatch::Alarm", "compute").values()
+        each["Properties"] for each in sagemaker.resources("AWS::CloudWatch::Alarm", "compute").values()
     )
     assert alarm["MetricName"] == "HasBacklogWithoutCapacity"
 
@@ -366,16 +364,23 @@ def test_templates_name_no_region_but_the_chosen_one(variant: Synthesized) -> No
     assert found <= allowed
 
 
-def test_another_process_synthesizes_the_same_templates(
-    default: Synthesized, tmp_path: Path
-) -> None:
+def test_another_process_synthesizes_the_same_templates(default: Synthesized, tmp_path: Path) -> None:
     """By the CDK command line, which needs neither credentials nor Docker for it."""
-    settings = json.dumps({"environments": {"default": {"label_studio_url": "https://label-studio.example.com"}}})
+    settings = json.dumps(
+        {"environments": {"default": {"label_studio_url": "https://label-studio.example.com"}}}
+    )
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environ |= {"CDK_OUTDIR": str(tmp_path), "CDK_CONTEXT_JSON": json.dumps(
-        {**json.loads(settings), "aws:cdk:bundling-stacks": []}), "DOCKER_HOST": "tcp://127.0.0.1:1"}
+    environ |= {
+        "CDK_OUTDIR": str(tmp_path),
+        "CDK_CONTEXT_JSON": json.dumps({**json.loads(settings), "aws:cdk:bundling-stacks": []}),
+        "DOCKER_HOST": "tcp://127.0.0.1:1",
+    }
     subprocess.run(
-        [os.sys.executable, "-m", "infra.app"], cwd=REPOSITORY, env=environ, check=True, capture_output=True  # type: ignore[attr-defined]
+        [os.sys.executable, "-m", "infra.app"],
+        cwd=REPOSITORY,
+        env=environ,
+        check=True,
+        capture_output=True,  # type: ignore[attr-defined]
     )
     for name, template in default.stacks.items():
         assert read_template(tmp_path, f"boxdrop-default-{name}") == template
