@@ -1,4 +1,4 @@
-"""What a deployment needs, looked at one by one: before it, the machine and the account; after it, the system.
+"""What a deployment needs, looked at one by one: before it, machine and account; after it, the system.
 
 Nothing is changed. Each look ends in a line that says ok, or what to do.
 """
@@ -353,8 +353,8 @@ def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Conne
         own = [each for each in listed if SECRET_HEADER in (each.headers or {})]
         if not any(each.url == url and each.is_active for each in own):
             raise _NotOkError(
-                f"Label Studio's project {project.label_studio_id} ({project.name}) does not call {url}; set it "
-                f"up again with: boxdrop sync {project.name}"
+                f"Label Studio's project {project.label_studio_id} ({project.name}) does not call {url}; "
+                f"set it up again with: boxdrop sync {project.name}"
             )
     return f"{len(projects)} projects call {url}"
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 NAMESPACE: Final = "boxdrop"
 NAMESPACE_VARIABLE: Final = "POWERTOOLS_METRICS_NAMESPACE"
-"""Names the namespace of a deployment, so that two in one account are told apart; Powertools reads it, too."""
+"""Names a deployment's namespace, so that two in one account are told apart; Powertools reads it, too."""
 
 
 def namespace(environ: Mapping[str, str] = os.environ) -> str:

@@ -45,7 +45,8 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
         description="boxdrop: what runs the detector", **options,
     )  # fmt: skip
     pipeline = Pipeline(
-        app, f"{prefix}-pipeline", environment=environment, data=data, make_code=make_code or _code_maker(app, prefix),
+        app, f"{prefix}-pipeline", environment=environment, data=data,
+        make_code=make_code or _code_maker(app, prefix),
         description="boxdrop: queues, functions and rules", **options,
     )  # fmt: skip
     if environment.compute == "sagemaker":

@@ -91,8 +91,8 @@ class Alarms(_Settings):
         int,
         Field(
             ge=0,
-            description="Reviews within a day that no webhook told of, above which it may be broken. A few are "
-            "normal: Label Studio tells once, and waits a second.",
+            description="Reviews within a day that no webhook told of, above which it may be broken. A few "
+            "are normal: Label Studio tells once, and waits a second.",
         ),
     ] = 10
     image_age_minutes: Annotated[

@@ -62,7 +62,7 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "L1", rf"({_FUNCTION}|data/Notifications)", "",
-        "The newest Python that all packages have wheels for: numpy and pandas, as the SDK of Label Studio pins "
+        "The newest Python that all packages have wheels for: numpy and pandas, as Label Studio's SDK pins "
         "them, have none for a newer one.",
     ),
     Acknowledged(
@@ -77,13 +77,13 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "IAM4", r"compute/Batch/InstanceRole/", r"AmazonEC2ContainerServiceforEC2Role$",
-        "AWS keeps this policy in step with what its ECS agent calls; a copy would break with a new agent. The "
-        "job itself has another role.",
+        "AWS keeps this policy in step with what its ECS agent calls; a copy would break with a new agent. "
+        "The job itself has another role.",
     ),
     Acknowledged(
         "IAM5", _FUNCTION, r"^Resource::<\w+Log\w+\.Arn>:\*$", "The streams of the function's own log group."
     ),
-    Acknowledged("IAM5", r"data/NotificationsRole/", r"Log\w+\.Arn>:\*$", "The streams of its own log group."),
+    Acknowledged("IAM5", r"data/NotificationsRole/", r"Log\w+\.Arn>:\*$", "Streams of its own log group."),
     Acknowledged(
         "IAM5", rf"{_FUNCTION}(?!Launch|Reconcile)", r"^Resource::\*$", "X-Ray takes no resource."
     ),

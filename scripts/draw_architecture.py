@@ -52,7 +52,8 @@ class Box:
         fill, line = STYLES[self.style]
         x = self.x + self.width / 2
         return (
-            f'<rect x="{self.x}" y="{self.y}" width="{self.width}" height="{self.height}" rx="8" fill="{fill}" '
+            f'<rect x="{self.x}" y="{self.y}" width="{self.width}" height="{self.height}" rx="8" '
+            f'fill="{fill}" '
             f'stroke="{line}" stroke-width="1.5"/>'
             f'<text x="{x}" y="{self.y + 24}" class="title">{escape(self.title)}</text>'
             f'<text x="{x}" y="{self.y + 42}" class="about">{escape(self.about)}</text>'

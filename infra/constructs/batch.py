@@ -114,8 +114,8 @@ class GpuQueue(Construct):
             ),
             retry_strategy=batch.CfnJobDefinition.RetryStrategyProperty(
                 attempts=5,
-                # The first rule that fits decides: a Spot instance that was taken away is no fault of the job;
-                # most else is, and reconcile gives its images to another run.
+                # The first rule that fits decides. A Spot instance that was taken away is no fault of
+                # the job, most else is; then reconcile gives its images to another run.
                 evaluate_on_exit=[
                     batch.CfnJobDefinition.EvaluateOnExitProperty(
                         action="RETRY", on_status_reason="Host EC2*"

@@ -44,7 +44,7 @@ class Mailbox(Construct):
             self,
             f"{name.title()}Queue",
             queue_name=f"{prefix}-{name}",
-            # AWS: at least six times the function's timeout, so that a throttled batch is not handed out twice.
+            # AWS: at least six times the function's timeout, or a throttled batch is handed out twice.
             visibility_timeout=Duration.seconds(6 * timeout_s),
             retention_period=Duration.days(14),
             encryption=sqs.QueueEncryption.SQS_MANAGED,

@@ -69,7 +69,7 @@ class Data(Stack):
         lifecycle: list[s3.LifecycleRule],
         cors: list[s3.CorsRule] | None = None,
     ) -> s3.Bucket:
-        bucket = s3.Bucket(
+        return s3.Bucket(
             self,
             id,
             encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
@@ -86,7 +86,6 @@ class Data(Stack):
             server_access_logs_bucket=self._access_logs,
             server_access_logs_prefix=f"{id}/" if self._access_logs else None,
         )
-        return bucket
 
     def _image_bucket(self) -> s3.IBucket:
         environment = self._environment
@@ -96,7 +95,7 @@ class Data(Stack):
             return bucket
         made = self._bucket(
             "ImageBucket",
-            # A job reads the very version that its manifest names, also if the image is overwritten meanwhile.
+            # A job reads the version that its manifest names, also if the image is overwritten meanwhile.
             versioned=True,
             lifecycle=[
                 s3.LifecycleRule(
@@ -214,7 +213,7 @@ class Data(Stack):
         )
 
     def _let_label_studio_read(self) -> None:
-        """Label Studio signs an address for each image that a browser asks for, with what may only read them."""
+        """Label Studio signs an address for each image that a browser loads, with what may only read them."""
         environment = self._environment
         statements = [
             iam.PolicyStatement(

@@ -192,7 +192,7 @@ class Monitoring(Stack):
             "RunsFailed",
             "runs-fail",
             "A run died or could not be submitted; its images are wanted again.",
-            expression=self._sum(metrics.RUNS_FAILED),
+            expression=self._over_all(metrics.RUNS_FAILED),
             above=0,
         )
         if self._pipeline.blocked_rule is not None:
@@ -250,12 +250,12 @@ class Monitoring(Stack):
             )
 
     def _work_alarms(self) -> None:
-        environment, alarms = self._environment, self._environment.alarms
+        alarms = self._environment.alarms
         self._alarm(
             "LabelStudioErrors",
             "label-studio-errors",
             "Label Studio does not do what it is asked.",
-            expression=self._sum(metrics.LABEL_STUDIO_ERRORS),
+            expression=self._over_all(metrics.LABEL_STUDIO_ERRORS),
             above=5,
             periods=3,
         )
@@ -263,14 +263,14 @@ class Monitoring(Stack):
             "WebhookRefused",
             "webhook-refused",
             "Somebody calls the webhook without its secret.",
-            expression=self._sum(metrics.WEBHOOK_REFUSED),
+            expression=self._over_all(metrics.WEBHOOK_REFUSED),
             above=10,
         )
         self._alarm(
             "WebhookSilent",
             "webhook-silent",
             f"People made more than {alarms.missed_reviews} reviews that no webhook told of.",
-            expression=self._sum(metrics.REVIEWS_MISSED),
+            expression=self._over_all(metrics.REVIEWS_MISSED),
             above=alarms.missed_reviews,
             period=3 * _HOUR,
         )
@@ -278,14 +278,14 @@ class Monitoring(Stack):
             "ImagesSlow",
             "images-slow",
             f"Of 100 images, more than five take over {alarms.image_age_minutes} minutes to become tasks.",
-            expression=f"SELECT MAX({metrics.END_TO_END.name}) FROM {_schema(environment, metrics.END_TO_END)}",
+            expression=self._over_all(metrics.END_TO_END, "MAX"),
             above=alarms.image_age_minutes * _MINUTE,
             periods=3,
         )
 
-    def _sum(self, metric: Metric) -> str:
-        """All projects' and services' sum: an alarm takes a Metrics Insights query, but no search."""
-        return f"SELECT SUM({metric.name}) FROM {_schema(self._environment, metric)}"
+    def _over_all(self, metric: Metric, how: str = "SUM") -> str:
+        """Over projects and services: an alarm takes a Metrics Insights query, but no search."""
+        return f"SELECT {how}({metric.name}) FROM {_schema(self._environment, metric)}"  # noqa: S608
 
     def _own(self, metric: Metric, service: str, statistic: str) -> dict[str, Any]:
         assert metric.dimensions == ()
@@ -355,9 +355,12 @@ QUERIES: Final = {
         "| limit 1000"
     ),
     "why images fail": (
-        "filter ispresent(reason)\n| stats count(*) as images by reason, project\n| sort images desc\n| limit 50"
+        "filter ispresent(reason)\n| stats count(*) as images by reason, project\n"
+        "| sort images desc\n| limit 50"
     ),
-    "errors": "filter level = 'ERROR'\n| fields @timestamp, service, message\n| sort @timestamp desc\n| limit 100",
+    "errors": (
+        "filter level = 'ERROR'\n| fields @timestamp, service, message\n| sort @timestamp desc\n| limit 100"
+    ),
     "slow calls": (
         "filter type = 'platform.report'\n"
         "| stats count(*) as calls, avg(record.metrics.durationMs) as mean, "

@@ -29,7 +29,7 @@ RECONCILE_MINUTES: Final = 15
 """How often the schedule looks for what was lost: a run that died without an event waits so long at most."""
 
 SYNC_HOURS: Final = 6
-"""How often every task is compared with the ledger: a review that no webhook told of waits so long at most."""
+"""How often every task is compared with the ledger: so long does a review wait that no webhook told of."""
 
 TRACK_HOURS: Final = 1
 """How often runs are registered that finished while ZenML was down."""
@@ -104,7 +104,7 @@ class Pipeline(Stack):
         variables |= {name: known[name] for name in NEEDS[spec.name] if name in known}
         if spec.package not in self._codes:
             self._codes[spec.package] = self._make_code(spec.package)
-        made = PipelineFunction(
+        return PipelineFunction(
             self,
             spec.name,
             environment=self._environment,
@@ -117,7 +117,6 @@ class Pipeline(Stack):
                 self._dead_letters_of(spec.name).queue_arn if spec.name in CALLED_DIRECTLY else None
             ),
         )
-        return made
 
     def _variables(self) -> Mapping[str, str]:
         """Everything that functions may be told, see `functions/environment.py`."""
@@ -258,7 +257,7 @@ class Pipeline(Stack):
             integration_uri=webhook.function.function_arn,
             payload_format_version="2.0",
         )
-        route = gateway.CfnRoute(
+        gateway.CfnRoute(
             self,
             "ApiRoute",
             api_id=self.api.ref,

@@ -1,7 +1,7 @@
 """The CDK app, synthesized once for each variant, without packages, credentials or Docker."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,9 +122,9 @@ def read_template(folder: Path, stack: str) -> Mapping[str, Any]:
 
 
 @pytest.fixture(params=VARIANTS, scope="session")
-def variant(request: pytest.FixtureRequest, synthesize: Synthesize) -> Iterator[Synthesized]:
+def variant(request: pytest.FixtureRequest, synthesize: Synthesize) -> Synthesized:
     """Each variant."""
-    yield synthesize(request.param)
+    return synthesize(request.param)
 
 
 @pytest.fixture(scope="session")

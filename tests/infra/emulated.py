@@ -3,10 +3,10 @@
 What MiniStack 1.5.33 lacks, and what stands in for it here:
 
 - CloudFormation of AWS Batch: queue and definition are made by Batch's API, under the names that the pipeline
-  knows. Its jobs succeed at once and run nothing: `Deployment.work` runs what was submitted, as the container would.
+  knows. Its jobs succeed at once and run nothing: `Deployment.work` runs what was submitted.
 - Batch's state changes: a test sends the event to EventBridge.
-- Names: functions' URLs (``ID.execute-api.localhost``) are not in the DNS: `Deployment.forward` takes the call
-  and passes it on.
+- Names: functions' URLs (``ID.execute-api.localhost``) are not in the DNS: `Deployment.forward` takes the
+  call and passes it on.
 - CloudFormation of budgets, saved queries and autoscaling: the monitoring stack is not deployed.
 - IAM: roles are kept, and not enforced; what they would have to allow is compared in `test_permissions`.
 - Python 3.13: the functions run on the Python that runs the tests, with packages made for it.
@@ -55,7 +55,7 @@ def wait_for(what: str, condition: Callable[[], Any], patience_s: float = PATIEN
 
 
 class Emulator:
-    """MiniStack on loopback, in a process of this test, with what records the functions' calls on its path."""
+    """MiniStack on loopback, a process of this test, with what records the functions' calls on its path."""
 
     def __init__(self, folder: Path) -> None:
         shared = Aws(SHARED_HOME / "aws")

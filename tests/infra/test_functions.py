@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,14 +56,18 @@ def test_no_handler_reads_a_variable_that_its_table_does_not_name(name: str) -> 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     read: set[str] = set()
     for path in done.stdout.splitlines():
-        for node in ast.walk(ast.parse(open(path).read())):
+        for node in ast.walk(ast.parse(Path(path).read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
                 argument = node.args[0]
                 if isinstance(argument, ast.Constant):
                     read.add(str(argument.value))
-            if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
-                if isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load):
-                    read.add(str(node.slice.value))
+            if (
+                isinstance(node, ast.Subscript)
+                and ast.unparse(node.value) == "os.environ"
+                and isinstance(node.slice, ast.Constant)
+                and isinstance(node.ctx, ast.Load)
+            ):
+                read.add(str(node.slice.value))
     known = set(NEEDS[name]) | _POWERTOOLS | OF_A_MACHINE
     assert read <= known, f"{name} reads {sorted(read - known)}"
 

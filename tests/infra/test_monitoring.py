@@ -99,7 +99,7 @@ def test_every_section_of_the_runbook_is_about_an_alarm(default: Synthesized) ->
 
 
 def test_every_metric_of_ours_on_dashboard_and_alarms_is_emitted_by_code(variant: Synthesized) -> None:
-    shown = {name for name in expressions(dashboard(variant))}
+    shown = set(expressions(dashboard(variant)))
     alarmed = {
         alarm["MetricName"]
         for alarm in alarms(variant)

@@ -1,4 +1,4 @@
-"""Roles against what the functions and the job really call in a deployment: nothing missing, nothing unused."""
+"""Roles against what functions and job really call in a deployment: nothing missing, nothing unused."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

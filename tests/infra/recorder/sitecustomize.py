@@ -1,4 +1,4 @@
-"""Writes down each AWS call that a function makes: on the path of the emulator, which starts the functions."""
+"""Writes down each AWS call of a function: on the path of the emulator, which starts the functions."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from typing import Any
 
 _FILE = os.environ.get("BOXDROP_TEST_CALLS")
 _FUNCTION = os.environ.get("BOXDROP_TEST_FUNCTION") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-_KEPT = ("Bucket", "Key", "Prefix", "QueueUrl", "TableName", "IndexName", "SecretId", "jobQueue", "jobDefinition",
-         "jobs", "tags", "EndpointName", "VersionId")  # fmt: skip
+_KEPT = (
+    "Bucket", "Key", "QueueUrl", "TableName", "IndexName", "SecretId", "jobQueue", "jobDefinition", "tags",
+    "VersionId",
+)  # fmt: skip
 _lock = threading.Lock()
 
 
