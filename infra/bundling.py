@@ -44,6 +44,9 @@ _NEVER_IMPORTED: Final = (
     "*.dist-info/direct_url.json",
 )
 
+_KEPT: Final = 3
+"""Packages of earlier sources that are left on the disk."""
+
 _SOURCES: Final = ("boxdrop", "functions")
 _NOT_DEPLOYED: Final = ("boxdrop/demo", "boxdrop/local", "boxdrop/cli", "boxdrop/report", "functions/job")
 
@@ -95,6 +98,7 @@ def build(
     _strip(partial)
     copy_sources(partial)
     partial.rename(made)
+    _forget(into.glob(f"{package}-*"))
     return made
 
 
@@ -168,6 +172,11 @@ def _strip(folder: Path) -> None:
     for resources in (folder / "boto3" / "data", folder / "boto3" / "examples"):
         if resources.is_dir():
             _remove(each for each in resources.iterdir() if each.is_dir() and each.name not in _SERVICES)
+
+
+def _forget(made: Iterable[Path]) -> None:
+    """Remove packages of earlier sources, but for the newest."""
+    _remove(sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT])
 
 
 def _remove(paths: Iterable[Path]) -> None:

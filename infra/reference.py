@@ -1,6 +1,6 @@
 """The configuration reference, made from the typed configuration.
 
-    python -m infra.reference        writes docs/configuration.md
+python -m infra.reference        writes docs/configuration.md
 """
 
 import types
@@ -19,9 +19,9 @@ _HEAD: Final = """# Configuration
 
 Made from `infra/config.py` by `python -m infra.reference`.
 
-Settings of a deployment are in `cdk.json`, below `context.environments.NAME`; `-c env=NAME` picks one. They are checked before anything
-is synthesized: an unknown key, or a value that is not allowed, is named with what is. [How to deploy](deploy.md) ·
-[what it costs](costs.md)
+Settings of a deployment are in `cdk.json`, below `context.environments.NAME`; `-c env=NAME` picks one. They
+are checked before anything is synthesized: an unknown key, or a value that is not allowed, is named with
+what is. [How to deploy](deploy.md) · [what it costs](costs.md)
 
 """
 
@@ -35,7 +35,8 @@ def reference() -> str:
 
 
 def _table(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) -> str:
-    rows = [f"## {title}", "", "| key | what it may be | default | what it does |", "| --- | --- | --- | --- |"]
+    rows = [f"## {title}", "", "| key | what it may be | default | what it does |"]
+    rows.append("| --- | --- | --- | --- |")
     for name, field in model.model_fields.items():
         if name in without:
             continue

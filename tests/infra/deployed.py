@@ -108,7 +108,7 @@ def _deploy(emulator: Emulator, label_studio_url: str, folder: Path) -> Deployme
         "image_uri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/boxdrop-job:1",
     }
     environment = load({"emulated": settings}, None)
-    templates = synthesize(environment, folder / "cdk.out", folder / "packages")
+    templates = synthesize(environment, folder / "cdk.out")
     emulator.client("s3").create_bucket(Bucket="templates")
     emulator.client("ssm").put_parameter(
         Name="/cdk-bootstrap/hnb659fds/version", Value="21", Type="String"

@@ -283,7 +283,7 @@ class Deployment:
             server.server_close()
 
 
-def synthesize(environment: Environment, folder: Path, packages: Path) -> dict[str, Mapping[str, Any]]:
+def synthesize(environment: Environment, folder: Path) -> dict[str, Mapping[str, Any]]:
     """Templates with packages for the Python that runs here."""
     from aws_cdk import App
     from aws_cdk import aws_lambda as lambda_
@@ -292,7 +292,7 @@ def synthesize(environment: Environment, folder: Path, packages: Path) -> dict[s
     from tests.infra.conftest import CONTEXT, read_template
 
     def make_code(package: Any) -> lambda_.Code:
-        made = bundling.build(package, into=packages, python=PYTHON, say=quiet)
+        made = bundling.build(package, python=PYTHON, say=quiet)
         return lambda_.Code.from_asset(str(made))
 
     app = App(outdir=str(folder), context=CONTEXT)

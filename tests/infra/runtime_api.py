@@ -104,7 +104,7 @@ class RunningFunction:
                     self.send_header("Lambda-Runtime-Aws-Request-Id", request_id)
                     self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + 300) * 1000)))
                     self.send_header(
-                        "Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:000000000000:function:f"
+                        "Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:0:function:f"
                     )
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(body)))

@@ -1,5 +1,6 @@
 """What is written about a deployment is what the code does."""
 
+import os
 import re
 import subprocess
 import sys
@@ -39,8 +40,9 @@ def test_what_costs_money_while_nothing_happens_is_in_the_cost_table(default: Sy
         "AWS::DynamoDB::Table", "AWS::EC2::InternetGateway", "AWS::EC2::LaunchTemplate", "AWS::EC2::Route",
         "AWS::EC2::RouteTable", "AWS::EC2::SecurityGroup", "AWS::EC2::Subnet",
         "AWS::EC2::SubnetRouteTableAssociation", "AWS::EC2::VPC", "AWS::EC2::VPCEndpoint",
-        "AWS::EC2::VPCGatewayAttachment", "AWS::Events::Rule", "AWS::IAM::InstanceProfile", "AWS::IAM::Policy",
-        "AWS::IAM::Role", "AWS::IAM::User", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function",
+        "AWS::EC2::VPCGatewayAttachment", "AWS::Events::Rule", "AWS::IAM::InstanceProfile",
+        "AWS::IAM::Policy", "AWS::IAM::Role", "AWS::IAM::User",
+        "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function",
         "AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Logs::QueryDefinition", "AWS::S3::Bucket",
         "AWS::S3::BucketPolicy", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SQS::Queue",
         "AWS::SQS::QueuePolicy", "AWS::SSM::Parameter",
@@ -71,7 +73,7 @@ def test_the_app_names_a_mistake_without_a_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from infra.app import main; main()"],
         cwd=REPOSITORY,
-        env={"PATH": "/usr/bin:/bin:/usr/local/bin", "CDK_CONTEXT_JSON": '{"environments": {"dev": {"labels": 1}}}'},
+        env={"PATH": os.environ["PATH"], "CDK_CONTEXT_JSON": '{"environments": {"dev": {"labels": 1}}}'},
         capture_output=True,
         text=True,
     )

@@ -28,11 +28,10 @@ Run = Callable[..., RunningFunction]
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def packages() -> dict[str, Path]:
     """Made for the Python that runs here, the very way in which those for Lambda are made."""
-    into = tmp_path_factory.mktemp("packages")
     return {
-        package: bundling.build(package, into=into, python=PYTHON, say=quiet)
+        package: bundling.build(package, python=PYTHON, say=quiet)
         for package in get_args(Package.__value__ if hasattr(Package, "__value__") else Package)
     }
 
@@ -130,7 +129,7 @@ def test_the_packages_for_lambda_are_pinned_for_its_python_and_by_hash() -> None
 
 def test_a_package_has_neither_the_detector_nor_the_system_of_one_machine(packages: dict[str, Path]) -> None:
     for folder in packages.values():
-        for absent in ("onnxruntime", "cv2", "torch", "boxdrop/demo", "boxdrop/local/pump.py", "functions/job"):
+        for absent in ("onnxruntime", "cv2", "torch", "boxdrop/demo", "boxdrop/cli", "functions/job"):
             assert not (folder / absent).exists()
 
 
