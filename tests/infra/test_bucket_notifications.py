@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from boxdrop.local.aws import Server
+from tests.aws_server import aws_server, client_of
 from tests.infra.conftest import REPOSITORY
-from tests.moto_server import MakeClient, aws, endpoint
+from tests.moto_server import MakeClient
 
-__all__ = ["aws", "endpoint"]
+__all__ = ["aws_server"]
 
 SOURCE = REPOSITORY / "infra" / "constructs" / "bucket_notifications.py"
 
@@ -26,6 +28,12 @@ def resource() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def aws(aws_server: Server) -> MakeClient:
+    """Makes boto3's client of a service. Not moto: it forgets EventBridge."""
+    return lambda service: client_of(aws_server, service)
 
 
 @pytest.fixture
@@ -83,10 +91,10 @@ def answer_to(resource: ModuleType, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_cloudformation_gets_an_answer_also_when_it_fails(
-    resource: ModuleType, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    resource: ModuleType, aws_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
-        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": aws_server.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)

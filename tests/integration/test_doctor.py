@@ -1,4 +1,7 @@
-"""`boxdrop doctor` against moto and a real Label Studio: each line is ok, or says what to do."""
+"""`boxdrop doctor` against moto and a real Label Studio: each line is ok, or says what to do.
+
+S3 is MiniStack's: moto forgets that a bucket sends its events to EventBridge.
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,16 +16,25 @@ from boxdrop.doctor import Line, look_at_account, look_at_machine, look_at_syste
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ensure_webhook
 from boxdrop.ledger import Ledger, create_table
+from boxdrop.local.aws import Server as Aws
 from boxdrop.local.label_studio import Server
 from boxdrop.objects import Bucket
 from boxdrop.system import System
+from tests.aws_server import aws_server, client_of
 from tests.integration.labelstudio.conftest import FRUIT
 from tests.label_studio_server import connection, server
-from tests.moto_server import MakeClient, aws, endpoint
+from tests.moto_server import MakeClient, endpoint
+from tests.moto_server import aws as moto
 
-__all__ = ["aws", "connection", "endpoint", "server"]
+__all__ = ["aws_server", "connection", "endpoint", "moto", "server"]
 
 WEBHOOK = "https://abc.execute-api.us-east-1.amazonaws.com/webhook"
+
+
+@pytest.fixture(scope="module")
+def aws(moto: MakeClient, aws_server: Aws) -> MakeClient:
+    """Makes boto3's client of a service."""
+    return lambda service: client_of(aws_server, "s3") if service == "s3" else moto(service)
 
 
 def by_name(lines: Iterable[Line]) -> dict[str, Line]:
