@@ -351,7 +351,7 @@ def _sentence(name: str, problem: Any) -> str:
     *parents, last = problem["loc"] or ("",)
     key = ".".join(map(str, ("environments", name, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
-        model: type[BaseModel] = Environment
+        model: Any = Environment
         for parent in parents:
             model = {"alarms": Alarms, "network": Network}.get(str(parent), model)
         allowed = ", ".join(sorted(field for field in model.model_fields if field != "name"))

@@ -6,11 +6,12 @@ written back. On deletion it stays: others may rely on EventBridge by then, and 
 
 import json
 import urllib.request
+from typing import Any
 
 import boto3
 
 
-def turn_on(s3, bucket):
+def turn_on(s3: Any, bucket: str) -> bool:
     """Add EventBridge to a bucket's notifications; True if it was not there."""
     present = s3.get_bucket_notification_configuration(Bucket=bucket)
     present.pop("ResponseMetadata", None)
@@ -25,7 +26,7 @@ def turn_on(s3, bucket):
     return True
 
 
-def handler(event, context):  # noqa: ARG001
+def handler(event: Any, context: Any) -> None:  # noqa: ARG001
     """Answer CloudFormation, whatever happens: without an answer it waits for an hour."""
     bucket = event["ResourceProperties"]["Bucket"]
     status, reason = "SUCCESS", ""
