@@ -59,7 +59,7 @@ def test_a_run_reads_back_with_times_metadata_artifacts_and_model(
     assert registered.url == f"{zenml.url}/projects/default/runs/{run.id}"
     assert run.pipeline.name == "boxdrop/fruit"
     assert {tag.name for tag in run.tags} == {"fruit"}
-    assert run.stack.name == f"boxdrop-{system.data.name}"
+    assert run.stack.name == system.data.name
 
     dataset, predict, sync = (run.steps[name] for name in ("dataset", "load_and_predict", "sync"))
     assert dataset.end_time == seconds(summary.created_at)
