@@ -51,7 +51,7 @@ def test_the_pipeline_brings_a_buckets_images_into_label_studio(
     assert run.steps["sync"].outputs["tasks"][0].load() == {"created": 3, "replaced": 0, "unchanged": 0}
     project = run.steps["get_or_create_dataset"].run_metadata["label_studio_project"]
     tasks = list(connection.sdk.tasks.list(project=project, fields="all"))
-    assert {task.data["image"] for task in tasks} == {image["name"] for image in listed}
+    assert {task.data["image_id"] for task in tasks} == {image["image_id"] for image in listed}
     assert all(len(task.predictions) == 1 for task in tasks)
 
     again = run_pipeline(f"s3://{system.images.name}/fruit/", title="fruit baskets")
