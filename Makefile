@@ -1,7 +1,7 @@
 # Two commands set everything up, and may be run again at any time:
-#   make demo   the main job, from a fresh machine: sample images in, boxes to verify in Label Studio
+#   make demo   the whole system on a fresh machine: sample images into a bucket, boxes to verify in Label Studio
 #   make test   everything the gate checks: lint, types, tests
-# All of it stays in this folder: .venv (Python packages) and .boxdrop (Label Studio and its data).
+# All of it stays in this folder: .venv (Python packages) and .boxdrop (the system and its data).
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -17,13 +17,13 @@ help:
 	@echo "  make lint | types | check   parts of make test: ruff, mypy, pytest"
 	@echo "  make format                 put the code into its format"
 	@echo "  make requirements           compile requirements/*.txt anew from pyproject.toml"
-	@echo "  make clean                  stop Label Studio; remove .venv and caches (.boxdrop with your work stays)"
+	@echo "  make clean                  stop the system; remove .venv and caches (.boxdrop with your work stays)"
 
 demo: .venv/demo
-	@echo "== Starting Label Studio on this machine (the first time it is installed: about a minute, 1 GB)"
-	$(BIN)/boxdrop local up
-	@echo "== Finding fruit in the sample images and publishing the boxes"
-	$(BIN)/boxdrop annotate boxdrop/demo/scenes --out boxdrop-out/fruit-baskets --label-studio local
+	@echo "== Starting the system on this machine (the first time, Label Studio is installed: about a minute, 1 GB)"
+	@$(BIN)/boxdrop local up >/dev/null
+	@echo "== Dropping sample images into the bucket"
+	@$(BIN)/boxdrop local demo
 
 test: lint types check
 
@@ -76,6 +76,9 @@ requirements: | .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make requirements" \
 	  --extra heic --extra functions -c requirements/test.txt pyproject.toml -o requirements/demo.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --generate-hashes --custom-compile-command "make requirements" --no-emit-package onnxruntime \
+	  --extra job -c requirements/test.txt pyproject.toml -o requirements/job.txt
 
 clean:
 	-[ ! -x $(BIN)/boxdrop ] || $(BIN)/boxdrop local down

@@ -7,7 +7,7 @@ follow from the run make it rare.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from boxdrop.errors import BoxdropError
@@ -218,7 +218,6 @@ def make_launcher(
     endpoint: str | None,
     bucket: Bucket,
     timeout_s: int,
-    make_queue: Callable[[str], Queue] = Queue,
 ) -> Launcher:
     """The launcher that a system uses.
 
@@ -238,7 +237,7 @@ def make_launcher(
     if kind == "sagemaker" and endpoint:
         return SageMakerLauncher(endpoint, bucket, timeout_s)
     if kind == "local" and job_queue:
-        return LocalLauncher(make_queue(job_queue))
+        return LocalLauncher(Queue(job_queue))
     needs = {"batch": "a job queue and a job definition", "sagemaker": "an endpoint", "local": "a job queue"}
     if kind not in needs:
         raise LaunchError(f"there is no launcher {kind!r}; use one of {', '.join(needs)}")

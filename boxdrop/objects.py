@@ -29,6 +29,13 @@ class ListedObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedVersion(ListedObject):
+    """The newest version of an object, as a listing of versions tells it."""
+
+    version_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as it was read; `etag` without its quotes."""
 
@@ -64,16 +71,50 @@ class Bucket:
         except BotoCoreError as error:
             raise BoxdropError(f"s3://{name}: {error}") from None
 
-    def list(self, prefix: str) -> Iterator[ListedObject]:
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
         """Stream the objects under a prefix in key order, a page of 1,000 at a time.
+
+        Args:
+            prefix: what keys begin with.
+            start_after: the listing begins with the first key after this one.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
         """
+        options = {"StartAfter": start_after} if start_after else {}
         try:
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+            pages = self._s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, **options):
                 for entry in page.get("Contents", []):
                     yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+        except (BotoCoreError, ClientError) as error:
+            raise self._error(prefix, "listed", error) from None
+
+    def has_versions(self) -> bool:
+        """Whether versioning is or was on, so that objects have version-ids which a plain listing lacks.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        try:
+            return "Status" in self._s3.get_bucket_versioning(Bucket=self.name)
+        except (BotoCoreError, ClientError) as error:
+            raise self._error("", "asked for its versioning", error) from None
+
+    def list_newest(self, prefix: str, start_after: str = "") -> Iterator[ListedVersion]:
+        """As `list`, of a bucket with versions: the newest of each object, without those that are deleted.
+
+        Raises:
+            BoxdropError: the bucket is not there, or may not be listed.
+        """
+        options = {"KeyMarker": start_after} if start_after else {}
+        try:
+            pages = self._s3.get_paginator("list_object_versions")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, **options):
+                for entry in page.get("Versions", []):
+                    if entry["IsLatest"]:
+                        etag = entry["ETag"].strip('"')
+                        yield ListedVersion(entry["Key"], etag, entry["Size"], entry["VersionId"])
         except (BotoCoreError, ClientError) as error:
             raise self._error(prefix, "listed", error) from None
 
@@ -244,13 +285,35 @@ class Bucket:
         """
         return self._put(key, body, content_type, IfNoneMatch="*", Metadata=dict(metadata or {}))
 
-    def put(self, key: str, body: bytes, content_type: str = "application/json") -> None:
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/json",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         """Write an object, whatever is there.
 
         Raises:
             BoxdropError: it may not be written.
         """
-        self._put(key, body, content_type)
+        self._put(key, body, content_type, Metadata=dict(metadata or {}))
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        """What was stored with an object; nothing where there is none.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        try:
+            found: Mapping[str, str] = self._s3.head_object(Bucket=self.name, Key=key).get("Metadata", {})
+        except ClientError as error:
+            if _status(error) == 404:
+                return {}
+            raise self._error(key, "looked at", error) from None
+        except BotoCoreError as error:
+            raise self._error(key, "looked at", error) from None
+        return found
 
     def upload(self, key: str, path: Path) -> None:
         """Copy a file of any size into an object, whatever is there.

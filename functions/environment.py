@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.pipeline.launch import LaunchSettings
+from boxdrop.pipeline.publish import LEASE_S
 from boxdrop.secrets import (
     LABEL_STUDIO_SECRET_ID,
     LABEL_STUDIO_TOKEN,
@@ -47,6 +48,7 @@ class Environment:
         job_definition: Batch's.
         endpoint: SageMaker's.
         job_timeout_s: for an attempt of a job; a run that nobody ended is looked at after it.
+        lease_s: how long others wait for a publisher that died; see `boxdrop.pipeline.publish.LEASE_S`.
         webhook_url: where Label Studio tells that people worked; without it, only reconcile finds out.
     """
 
@@ -65,6 +67,7 @@ class Environment:
     job_definition: str = _variable("BOXDROP_JOB_DEFINITION", default="")
     endpoint: str = _variable("BOXDROP_ENDPOINT", default="")
     job_timeout_s: int = _variable("BOXDROP_JOB_TIMEOUT_S", default=3 * 3600)
+    lease_s: float = _variable("BOXDROP_LEASE_S", default=LEASE_S)
     webhook_url: str = _variable("BOXDROP_WEBHOOK_URL", default="")
 
     @property

@@ -12,12 +12,17 @@ from boxdrop.errors import BoxdropError
 
 _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
+    "new": ("boxdrop.cli.new", "Make a project: what to look for."),
+    "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
+    "backfill": ("boxdrop.cli.backfill", "Take up images that were in the bucket before."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
+    "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
+    "retry": ("boxdrop.cli.retry", "Try again what failed."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
     "runs": ("boxdrop.cli.runs", "List the runs, look at one, compare two."),
     "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and look at them there."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
-    "local": ("boxdrop.cli.local", "Run Label Studio on this machine."),
+    "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
 }
 
 

@@ -1,102 +1,211 @@
-"""``boxdrop local``: the services of the system, on this machine."""
+"""``boxdrop local``: the whole system on this machine, or Label Studio alone."""
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from boxdrop.ledger import Ledger
     from boxdrop.local.label_studio import Server
+    from boxdrop.local.stack import Running
 
 NOT_RUNNING = 3
-"""Exit code of `status` when nothing runs, as `systemctl status` has it."""
+"""Exit code of `status` when something does not run, as `systemctl status` has it."""
 
-_SERVICES = ("label-studio",)
+LABEL_STUDIO = "label-studio"
+
+_PORT = click.IntRange(1, 65535)
+_FOLLOW_S = 0.5
 
 
-def _service(command: Callable[..., Any]) -> Callable[..., Any]:
+def _only(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--only",
-        type=click.Choice(_SERVICES),
-        default=_SERVICES[0],
-        expose_value=False,
-        help="Which service. Today Label Studio is the only one; the whole system comes later.",
+        type=click.Choice((LABEL_STUDIO,)),
+        help="Label Studio alone: for `boxdrop annotate --label-studio local`, without buckets and queues.",
     )(command)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 @click.group(no_args_is_help=True)
 def local() -> None:
-    """Run Label Studio on this machine, in an environment of its own.
+    """Run the whole system on this machine: a bucket to drop images into, the jobs, Label Studio.
 
-    Everything is kept in $BOXDROP_HOME (default ~/.boxdrop). `down` stops the server and keeps its data.
+    Everything is kept in $BOXDROP_HOME (default ~/.boxdrop) and listens on 127.0.0.1 alone. `down` stops it
+    and keeps all data.
     """
 
 
 @local.command()
-@_service
+@_only
+@click.option("--port", type=_PORT, help="Of Label Studio. Default: the one used last, at first 8080.")
 @click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help="Default: the one used last, at first 8080.",
+    "--aws-port", type=_PORT, help="Of AWS on this machine. Default: the one used last, at first 4566."
 )
-def up(port: int | None) -> None:
-    """Start Label Studio. The first time, it is installed: about a minute, 1 GB."""
+def up(only: str | None, port: int | None, aws_port: int | None) -> None:
+    """Start everything that does not run yet. The first time, it is installed: a minute or two, 1.1 GB."""
     from boxdrop.local.label_studio import LabelStudio
 
-    server = LabelStudio().up(port, lambda text: click.echo(text, err=True))
-    _print(server)
+    if only:
+        _print_label_studio(LabelStudio().up(port, _say))
+        return
+    from boxdrop.local.recovery import settle
+    from boxdrop.local.stack import Stack
+
+    stack = Stack()
+    running = stack.up(port, aws_port, _say)
+    settle(stack, running, _say)
+    _print_system(running)
 
 
 @local.command()
-@_service
-def status() -> None:
-    """Say whether Label Studio runs, in one line. Exit code 0 if it does, 3 if not."""
-    from boxdrop.local.label_studio import LabelStudio
+def demo() -> None:
+    """Drop the sample images that ship with boxdrop, wait for their boxes, and say where to look."""
+    from rich.console import Console
 
-    server = LabelStudio().running()
-    if server is None:
-        click.echo("Label Studio is not running; start it with `boxdrop local up`")
-        sys.exit(NOT_RUNNING)
-    click.echo(f"Label Studio runs at {server.url} (process {server.pid})")
-
-
-@local.command()
-@_service
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
-def logs(follow: bool) -> None:
-    """Print what Label Studio printed."""
+    from boxdrop.demo import SCENES
     from boxdrop.errors import LocalError
+    from boxdrop.ledger import Ledger
+    from boxdrop.local.samples import PROJECT, drop_samples, wait_for_tasks
+    from boxdrop.local.stack import Stack
+
+    running = Stack().running()
+    if running is None:
+        raise LocalError("the system on this machine is not running; start it with: boxdrop local up")
+    running.system.enter()
+    ledger = Ledger(running.system.table)
+    console = Console(stderr=True, soft_wrap=True)
+    with console.status("Dropping the sample images") as spinner:
+        images = drop_samples(running.system.image_bucket)
+        found = wait_for_tasks(ledger, images, lambda text: spinner.update(text))
+    one_more = SCENES / "fruit-basket-01.jpg"
+    click.echo(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
+    click.echo()
+    click.echo(f"  {running.label_studio.url}/projects/{_number(ledger, PROJECT)}/data")
+    click.echo(f"  log in as  {running.label_studio.email}")
+    click.echo(f"  password   {running.label_studio.password}")
+    click.echo()
+    click.echo("Copy one more image into the bucket, and it appears there a moment later:")
+    click.echo(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
+    click.echo("or a folder of yours (boxdrop is in .venv/bin):")
+    click.echo("  boxdrop drop photos/ my-project --labels 'dog, cat, bicycle'")
+
+
+def _number(ledger: "Ledger", name: str) -> int | None:
+    project = ledger.project(name)
+    return project.label_studio_id if project is not None else None
+
+
+@local.command()
+@_only
+def status(only: str | None) -> None:
+    """Say what runs. Exit code 0 if everything does, 3 if not."""
     from boxdrop.local.label_studio import LabelStudio
 
-    path = LabelStudio().log
+    if only:
+        server = LabelStudio().running()
+        if server is None:
+            click.echo("Label Studio is not running; start it with `boxdrop local up`")
+            sys.exit(NOT_RUNNING)
+        click.echo(f"Label Studio runs at {server.url} (process {server.pid})")
+        return
+    from boxdrop.local.stack import Stack
+
+    stack = Stack()
+    aws, studio, pump, worker = (
+        stack.aws.running(),
+        stack.label_studio.running(),
+        stack.pump(),
+        stack.worker(),
+    )
+    lines = {
+        "Label Studio": f"runs at {studio.url} (process {studio.pid})" if studio else None,
+        "AWS": f"runs at {aws.url} (process {aws.pid})" if aws else None,
+        "the pump": f"delivers events (process {pump})" if pump else None,
+        "the job": f"is ready (process {worker})" if worker else None,
+    }
+    for what, said in lines.items():
+        click.echo(f"{what:13s} {said or 'is not running'}")
+    if not all((aws, studio, pump)):
+        click.echo("start what is missing with: boxdrop local up")
+        sys.exit(NOT_RUNNING)
+
+
+@local.command()
+@click.argument("part", type=click.Choice(("pump", "aws", LABEL_STUDIO)), required=False)
+@_only
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+def logs(part: str | None, only: str | None, follow: bool) -> None:
+    """Print what a PART printed: pump (with the functions and the job; the default), aws or label-studio."""
+    from boxdrop.errors import LocalError
+    from boxdrop.local.stack import Stack
+
+    paths = Stack().logs()
+    name = only or part or next((each for each, path in paths.items() if path.exists()), "pump")
+    path = paths[name]
     if not path.exists():
-        raise LocalError(f"there is no log at {path} yet; start Label Studio with `boxdrop local up`")
+        raise LocalError(f"there is no log at {path} yet; start it with `boxdrop local up`")
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
             for line in log:
                 click.echo(line, nl=False)
             if not follow:
                 return
-            time.sleep(0.5)
+            time.sleep(_FOLLOW_S)
 
 
 @local.command()
-@_service
-def down() -> None:
-    """Stop Label Studio. Its data stays."""
+@_only
+def down(only: str | None) -> None:
+    """Stop what runs. All data stays."""
     from boxdrop.local.label_studio import LabelStudio
 
-    label_studio = LabelStudio()
-    if label_studio.down(lambda text: click.echo(text, err=True)):
-        click.echo(f"Label Studio is stopped; its data stays in {label_studio.data}")
-    else:
-        click.echo("Label Studio was not running")
+    if only:
+        label_studio = LabelStudio()
+        if label_studio.down(_say):
+            click.echo(f"Label Studio is stopped; its data stays in {label_studio.data}")
+        else:
+            click.echo("Label Studio was not running")
+        return
+    from boxdrop.local.stack import Stack
+
+    stack = Stack()
+    stopped = stack.down(_say)
+    if not stopped:
+        click.echo("nothing was running")
+        return
+    click.echo(f"stopped: {', '.join(stopped)}; all data stays in {stack.folder}")
 
 
-def _print(server: "Server") -> None:
+def _print_label_studio(server: "Server") -> None:
     click.echo(f"Label Studio runs at {server.url}")
     click.echo(f"  log in as  {server.email}")
     click.echo(f"  password   {server.password}")
     click.echo(f"  data       {server.data}")
+
+
+def _print_system(running: "Running") -> None:
+    _print_label_studio(running.label_studio)
+    click.echo(f"AWS runs at {running.aws.url}")
+    click.echo(f"  images     s3://{running.system.image_bucket}/PROJECT/")
+    click.echo(f"  data       {running.aws.data}")
+    click.echo("Drop images: boxdrop drop DIR PROJECT, or copy them with")
+    click.echo(f"  {copy_line(running, Path('photo.jpg'), 'PROJECT/')}")
+
+
+def copy_line(running: "Running", image: Path, key: str) -> str:
+    """The command that copies one image into the bucket with nothing but the AWS command line."""
+    from boxdrop.system import LOCAL_KEY
+
+    return (
+        f"AWS_ACCESS_KEY_ID={LOCAL_KEY} AWS_SECRET_ACCESS_KEY={LOCAL_KEY} "
+        f"aws --endpoint-url {running.system.endpoint_url} --region {running.system.region} "
+        f"s3 cp {image} s3://{running.system.image_bucket}/{key}"
+    )

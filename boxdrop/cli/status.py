@@ -6,23 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import open_ledger, table_option
+from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
+from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console, RenderableType
 
-    from boxdrop.ledger import Ledger, Project
+    from boxdrop.ledger import Image, Ledger, Project, Run
+    from boxdrop.pipeline.progress import Progress
 
 _WATCH_S = 2.0
+_RUNS_SHOWN = 5
 
 
 @click.command()
 @click.argument("project", required=False)
+@system_option
 @table_option
 @click.option("--failures", is_flag=True, help="List the images that failed, each with its reason.")
 @click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
-def status(project: str | None, table: str | None, failures: bool, watch: bool) -> None:
-    """Show how far the images of PROJECT are; without PROJECT, of all projects.
+def status(project: str | None, system: str | None, table: str | None, failures: bool, watch: bool) -> None:
+    """Show how far the images of PROJECT are, with its last runs; without PROJECT, of all projects.
 
     \b
     waiting   the project has no labels.yaml yet     wanted    the detector's turn is next
@@ -34,21 +40,28 @@ def status(project: str | None, table: str | None, failures: bool, watch: bool) 
     from rich.live import Live
 
     console = Console()
-    ledger = open_ledger(table)
+    window_s, queues = 0.0, {}
+    if table is None:
+        chosen = open_system(system)
+        table, window_s, queues = chosen.table, chosen.window_s, dict(chosen.queues)
+    ledger = open_ledger(table, system)
     if not watch:
-        console.print(_counts(ledger, project))
+        console.print(_picture(ledger, project, window_s, queues))
         if failures:
             _print_failures(console, ledger, project)
         return
-    with Live(_counts(ledger, project), console=console, auto_refresh=False) as live:
+    with Live(_picture(ledger, project, window_s, queues), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(_WATCH_S)
-            live.update(_counts(ledger, project), refresh=True)
+            live.update(_picture(ledger, project, window_s, queues), refresh=True)
 
 
-def _projects(ledger: "Ledger", name: str | None) -> "list[Project]":
-    from boxdrop.errors import BoxdropError
+def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
+    """The project of this name, or all.
 
+    Raises:
+        BoxdropError: there is none of this name; names those that there are.
+    """
     found = ledger.projects()
     if name is None:
         return found
@@ -59,46 +72,86 @@ def _projects(ledger: "Ledger", name: str | None) -> "list[Project]":
     return chosen
 
 
-def _counts(ledger: "Ledger", name: str | None) -> "RenderableType":
+def _picture(
+    ledger: "Ledger", name: str | None, window_s: float, queues: "Mapping[str, str]"
+) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from boxdrop.pipeline.progress import look
+    from boxdrop.pipeline.retry import dead_letters
+
+    projects = choose_projects(ledger, name)
+    if not projects:
+        return Text("No projects yet: nothing has been dropped into the bucket.")
+    seen = [look(ledger, project, window_s) for project in projects]
+    lines: list[RenderableType] = [_counts(seen), Text()]
+    for each in seen:
+        lines += _notes(each)
+    if name is not None and seen[0].runs:
+        lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
+    dead = {queue: count for queue, count in dead_letters(queues).items() if count}
+    if dead:
+        told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
+        lines.append(Text(f"Messages that were given up: {told}; `boxdrop retry` sends them again.", "red"))
+    return Group(*lines)
+
+
+def _counts(seen: "list[Progress]") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
     from boxdrop.ledger import State
 
-    listed = _projects(ledger, name)
-    if not listed:
-        return Text("No projects yet: nothing has been dropped into the bucket.")
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("project")
     for state in State:
         table.add_column(state, justify="right", style=_STYLES.get(state, ""))
     table.add_column("oldest undone")
-    for project in listed:
-        counts = ledger.count_images(project.name)
-        cells = [f"{counts[state]:,}" if counts[state] else "·" for state in State]
-        table.add_row(Text(project.name), *cells, _oldest(ledger, project.name))
+    for each in seen:
+        cells = [f"{each.counts[state]:,}" if each.counts[state] else "·" for state in State]
+        table.add_row(Text(each.project.name), *cells, _oldest(each.oldest))
     return table
 
 
 _STYLES = {"verified": "green", "failed": "red", "stale": "yellow"}
 
 
-def _oldest(ledger: "Ledger", project: str) -> str:
+def _oldest(image: "Image | None") -> str:
     """The image that has waited longest for boxes, and for what."""
-    from boxdrop.ledger import State
-
-    undone = [
-        image
-        for state in (State.WAITING, State.WANTED, State.RUNNING)
-        if (image := ledger.oldest_image(project, state)) is not None
-    ]
-    if not undone:
+    if image is None:
         return "–"
-    image = min(undone, key=lambda each: each.since)
-    return f"{_span((datetime.now(UTC) - image.since).total_seconds())} {image.state}"
+    waited = datetime.now(UTC) - (image.wanted_at or image.since)
+    return f"{span(waited.total_seconds())} {image.state}"
 
 
-def _span(seconds: float) -> str:
+def _notes(progress: "Progress") -> "list[RenderableType]":
+    from rich.text import Text
+
+    wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
+    lines: list[RenderableType] = [Text(f"{progress.project.name}: {progress.stage}{wait}.")]
+    if progress.problem is not None:
+        lines.append(Text(f"  {progress.problem}", "red"))
+    return lines
+
+
+def _runs(runs: "tuple[Run, ...]") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("run", "state", "images", "begun", "took", "why"):
+        table.add_column(column, justify="right" if column == "images" else "left")
+    now = datetime.now(UTC)
+    for run in runs:
+        ended = run.finished_at
+        took = "–" if ended is None else span((ended - run.created_at).total_seconds())
+        begun = f"{span((now - run.created_at).total_seconds())} ago"
+        table.add_row(run.run_id, run.state, f"{run.images:,}", begun, took, Text(run.reason or ""))
+    return table
+
+
+def span(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3 h``, ``2 days``."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
@@ -109,7 +162,7 @@ def _span(seconds: float) -> str:
 def _print_failures(console: "Console", ledger: "Ledger", name: str | None) -> None:
     from boxdrop.ledger import State
 
-    for project in _projects(ledger, name):
+    for project in choose_projects(ledger, name):
         cursor: str | None = None
         while True:
             page = ledger.list_images(project.name, State.FAILED, cursor=cursor)

@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import bucket_option, log_in, open_data_bucket, open_ledger, table_option
+from boxdrop.cli.system import (
+    bucket_option,
+    log_in,
+    open_data_bucket,
+    open_ledger,
+    system_option,
+    table_option,
+)
 
 if TYPE_CHECKING:
     from boxdrop.pipeline.reconcile import ReconcileSummary
@@ -14,6 +21,7 @@ _WAIT_S = 300
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
+@system_option
 @table_option
 @bucket_option
 @click.option(
@@ -24,7 +32,9 @@ _WAIT_S = 300
     help="Which Label Studio; 'local' is the one that `boxdrop local up` started. "
     "Default: $LABEL_STUDIO_URL.",
 )
-def sync(project: str, table: str | None, data_bucket: str | None, url: str | None) -> None:
+def sync(
+    project: str, system: str | None, table: str | None, data_bucket: str | None, url: str | None
+) -> None:
     """Compare PROJECT with Label Studio, and set right what webhooks or broken connections lost.
 
     Every task is looked at: what people verified, changed or took back is collected, second tasks of one
@@ -37,7 +47,11 @@ def sync(project: str, table: str | None, data_bucket: str | None, url: str | No
     from boxdrop.pipeline.reconcile import reconcile
 
     console = Console(stderr=True, soft_wrap=True)
-    ledger, bucket, connection = open_ledger(table), open_data_bucket(data_bucket), log_in(url)
+    ledger, bucket, connection = (
+        open_ledger(table, system),
+        open_data_bucket(data_bucket, system),
+        log_in(url, system),
+    )
     with console.status(f"Comparing {project}") as spinner:
         summary = reconcile(
             ledger,

@@ -1,6 +1,7 @@
 """Which system a command talks to: options and environment variables that several commands share."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from boxdrop.labelstudio.connection import Connection
     from boxdrop.ledger import Ledger
     from boxdrop.objects import Bucket
+    from boxdrop.system import System
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,6 +21,25 @@ LOCAL = "local"
 
 TABLE = "BOXDROP_TABLE"
 DATA_BUCKET = "BOXDROP_DATA_BUCKET"
+
+
+def system_option(command: F) -> F:
+    """``--system``: the whole system, by its name."""
+    return click.option(
+        "--system",
+        metavar="NAME",
+        help="Which system: 'local', or a deployed one's name. Default: $BOXDROP_SYSTEM, else the local one "
+        "if it is up.",
+    )(command)
+
+
+def open_system(name: str | None) -> "System":
+    """The system of this name, or the one that is meant without one; boto3 talks to it from now on."""
+    from boxdrop.system import find_system
+
+    system = find_system(name)
+    system.enter()
+    return system
 
 
 def table_option(command: F) -> F:
@@ -37,26 +58,27 @@ def bucket_option(command: F) -> F:
     )(command)
 
 
-def open_ledger(table: str | None) -> "Ledger":
-    """The ledger, or an error that says where its name comes from."""
+def open_ledger(table: str | None, system: str | None = None) -> "Ledger":
+    """The ledger of this table, or of the system; or an error that says where its name comes from."""
     from boxdrop.ledger import Ledger
 
-    if not table:
-        raise BoxdropError(f"which system? Give --table, or put the ledger's table into {TABLE}")
-    return Ledger(table)
+    return Ledger(table or open_system(system).table)
 
 
-def open_data_bucket(name: str | None) -> "Bucket":
-    """The data bucket, or an error that says where its name comes from."""
+def open_data_bucket(name: str | None, system: str | None = None) -> "Bucket":
+    """The data bucket of this name, or of the system; or an error that says where its name comes from."""
     from boxdrop.objects import Bucket
 
-    if not name:
-        raise BoxdropError(f"which bucket? Give --data-bucket, or put its name into {DATA_BUCKET}")
-    return Bucket(name)
+    return Bucket(name or open_system(system).data_bucket)
 
 
-def log_in(url: str | None) -> "Connection":
-    """Label Studio; the token comes from the environment or Secrets Manager, or is that of the local one."""
+def log_in(url: str | None, system: str | None = None) -> "Connection":
+    """Label Studio; the token comes from the environment or Secrets Manager, or is that of the local one.
+
+    Args:
+        url: of the server, or `LOCAL`; by default the system's, if one is meant.
+        system: its name.
+    """
     from boxdrop.labelstudio.connection import connect
     from boxdrop.local.label_studio import LabelStudio, token_for
     from boxdrop.secrets import LABEL_STUDIO_URL, Secrets
@@ -69,10 +91,22 @@ def log_in(url: str | None) -> "Connection":
     known = token_for(url) if url else None
     if url and known:
         return connect(url, known)
-    access = Secrets().label_studio()
+    access = Secrets(environ=_with_access(url, system)).label_studio()
     address = url or access.url
     if not address:
         raise BoxdropError(
             f"where is Label Studio? Give --label-studio, or put its URL into {LABEL_STUDIO_URL}"
         )
     return connect(address, access.token)
+
+
+def _with_access(url: str | None, system: str | None) -> Mapping[str, str]:
+    """The environment, and what the system says about Label Studio where the environment says nothing."""
+    from boxdrop.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_TOKEN, LABEL_STUDIO_URL
+
+    named = LABEL_STUDIO_TOKEN, LABEL_STUDIO_SECRET_ID
+    if any(os.environ.get(name) for name in named) or (url and system is None):
+        return os.environ
+    found = open_system(system)
+    said = {LABEL_STUDIO_URL: found.label_studio_url, LABEL_STUDIO_SECRET_ID: found.label_studio_secret}
+    return {**{name: value for name, value in said.items() if value}, **os.environ}

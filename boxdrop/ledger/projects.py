@@ -231,7 +231,7 @@ def store_labels(
         if order <= row.labels_sequencer or (seen and seen.labels_sequencer != row.labels_sequencer):
             return Result(Outcome.SUPERSEDED, row)
     changed = replace(row, stored_labels=stored, labels_error=error, labels_sequencer=order, labels_at=now)
-    return Result(Outcome.APPLIED, changed)
+    return Result(Outcome.APPLIED, replace(changed, held=None, held_images=0))
 
 
 def apply_labels(

@@ -7,13 +7,9 @@ It listens on 127.0.0.1 alone. Everything of it is below ``label-studio/`` in bo
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,29 +20,23 @@ from boxdrop.errors import LocalError
 from boxdrop.local import processes
 from boxdrop.local.environment import Environment, last_lines
 from boxdrop.local.home import home
-
-VERSION: Final = "1.23.0"
-HOST: Final = "127.0.0.1"
-PREFERRED_PORT: Final = 8080
-
-_PORTS_TRIED = 100
-_PORT_S = 2.0
-_START_S = 900  # 28 s with migrations on two idle cores, 4 s later on; a busy machine took ten times as long
-_STOP_S = 10.0
-_ANSWER_S = 5.0
-_LINES_SHOWN = 12
-_DISK_BYTES = 1_500_000_000
-_LOG_BYTES = 20_000_000
-
-_KEPT_VARIABLES = frozenset(
-    (
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    )
+from boxdrop.local.servers import (
+    HOST,
+    STOP_S,
+    Say,
+    answers,
+    choose_port,
+    inherited_variables,
+    only_one,
+    start_detached,
 )
 
-Say = Callable[[str], None]
+VERSION: Final = "1.23.0"
+PREFERRED_PORT: Final = 8080
+
+_START_S = 900  # 28 s with migrations on two idle cores, 4 s later on; a busy machine took ten times as long
+_LINES_SHOWN = 12
+_DISK_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +141,7 @@ class LabelStudio:
             if pid is None:
                 return False
             try:
-                processes.stop(pid, _STOP_S)
+                processes.stop(pid, STOP_S)
             except PermissionError:
                 raise LocalError(
                     f"the server, process {pid}, belongs to another user; stop it as that user"
@@ -200,37 +190,14 @@ class LabelStudio:
     def _start(self, login: Login) -> int:
         """Start the server detached, and return its process id once it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
-            self.log.replace(self.log.with_name("server.log.1"))
         command = [
             str(self.environment.path / "bin" / "label-studio"),
             *("start", "--no-browser", "--internal-host", HOST, "--port", str(login.port)),
             "--debug",  # means: fail if the port is taken, instead of moving to the next one
             *self._mark,
         ]
-        process = None
-        try:
-            # Ctrl-C must not come between the start of the process and our knowing of it.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                with self.log.open("ab") as log:
-                    begin = log.tell()
-                    process = subprocess.Popen(
-                        command,
-                        cwd=self.data,
-                        env=_environment(login),
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                    )
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with start_detached(command, self.log, self.data, _environment(login)) as (process, begin):
             self._wait(process, login, begin)
-        except BaseException:
-            if process is not None:
-                processes.stop(process.pid, _STOP_S)
-            raise
         return process.pid
 
     def _wait(self, process: "subprocess.Popen[bytes]", login: Login, begin: int) -> None:
@@ -256,21 +223,8 @@ class LabelStudio:
         return LocalError(f"Label Studio ended while it started. The last lines of {self.log}:\n{lines}")
 
     def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
-        """Choose a port. The first choice gets a moment: a server that was just killed may still hold it."""
-        preferred = asked or login.port
-        until = time.monotonic() + _PORT_S
-        while not _is_free(preferred) and time.monotonic() < until:
-            time.sleep(0.1)
-        if asked is not None and not _is_free(asked):
-            raise LocalError(
-                f"port {asked} is taken by another program; give another --port, or none for a free one"
-            )
-        for port in range(preferred, min(preferred + _PORTS_TRIED, 65536)):
-            if _is_free(port):
-                if port != preferred:
-                    say(f"Port {preferred} is taken by another program; using {port}.")
-                return replace(login, port=port)
-        raise LocalError(f"no free port from {preferred} on; give one with --port")
+        """Choose a port: the one used last, if it is free and no other is asked for."""
+        return replace(login, port=choose_port(login.port, asked, "--port", say))
 
     def _login(self, first: bool) -> Login:
         """The log-in kept from before, or a new one."""
@@ -299,24 +253,8 @@ class LabelStudio:
 
     @contextmanager
     def _only_one(self, say: Say) -> Iterator[None]:
-        """Let one process at a time start or stop this server; the system drops the lock if it dies."""
-        try:
-            import fcntl
-        except ImportError:
-            raise LocalError("boxdrop local needs Linux or macOS; on Windows, use it inside WSL") from None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise LocalError(
-                f"{self.folder} cannot be written: {error.strerror}; set BOXDROP_HOME to another folder"
-            ) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("Another boxdrop is starting or stopping Label Studio; waiting for it …")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        """Let one process at a time start or stop this server."""
+        with only_one(self.folder, "Label Studio", say):
             yield
 
 
@@ -334,45 +272,30 @@ def token_for(url: str) -> str | None:
 
 
 def _environment(login: Login) -> dict[str, str]:
-    """Variables of the server. Few are inherited: it would read a plain ``HOST``, ``PORT`` or ``DEBUG``."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith(("LC_", "AWS_"))
-    }
-    return inherited | {
-        # Not on the command line, where `ps` shows them to everybody.
-        "LABEL_STUDIO_USERNAME": login.email,
-        "LABEL_STUDIO_PASSWORD": login.password,
-        "LABEL_STUDIO_USER_TOKEN": login.token,
-        # What is on this machine stays on it, and who reaches the port cannot make themselves an account.
-        "COLLECT_ANALYTICS": "False",
-        "SENTRY_DSN": "",
-        "FRONTEND_SENTRY_DSN": "",
-        "LATEST_VERSION_CHECK": "False",
-        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "True",
-        "ALLOWED_HOSTS": f"{HOST},localhost",
-        # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for a
-        # server that itself listens on loopback alone.
-        "SSRF_PROTECTION_ENABLED": "False",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError):
-            return False
-        return True
+    """Variables of the server."""
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return (
+        inherited_variables()
+        | aws
+        | {
+            # Not on the command line, where `ps` shows them to everybody.
+            "LABEL_STUDIO_USERNAME": login.email,
+            "LABEL_STUDIO_PASSWORD": login.password,
+            "LABEL_STUDIO_USER_TOKEN": login.token,
+            # What is on this machine stays on it, and who reaches the port cannot make themselves an account.
+            "COLLECT_ANALYTICS": "False",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            "LATEST_VERSION_CHECK": "False",
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "True",
+            "ALLOWED_HOSTS": f"{HOST},localhost",
+            # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for
+            # a server that itself listens on loopback alone.
+            "SSRF_PROTECTION_ENABLED": "False",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
-    try:
-        with opener.open(f"{url}/health", timeout=_ANSWER_S) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    return answers(f"{url}/health")

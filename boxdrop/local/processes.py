@@ -34,6 +34,12 @@ def argument(pid: int, option: str) -> str | None:
     return None
 
 
+def parent(pid: int) -> int | None:
+    """The process that started another; None if that one has ended."""
+    listing = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True)
+    return int(listing.stdout) if listing.stdout.strip() else None
+
+
 def stop(pid: int, patience_s: float) -> None:
     """End a process that leads a group of its own, and the group with it: politely first, then by force."""
     for each in (signal.SIGTERM, signal.SIGKILL):

@@ -109,6 +109,8 @@ def read_snapshot(data: Bucket, digest: str) -> LabelSet:
     stored = data.get(snapshot_key(digest))
     if stored is None:
         raise LabelSetError(f"{where}: there is no such label set; put the project's labels.yaml again")
+    if hashlib.sha256(stored.body).hexdigest() != digest:
+        raise LabelSetError(f"{where}: was altered; put the project's labels.yaml again")
     return LabelSet.from_yaml(stored.body.decode(), where)
 
 
@@ -285,7 +287,7 @@ def spread_labels(
                 on_progress(wanted)
         if wanted >= limit:
             return Spread(wanted, again_s=0)
-        if project.applied_at is not None and began - project.applied_at < SETTLED:
+        if found or (project.applied_at is not None and began - project.applied_at < SETTLED):
             again_s = SETTLED.total_seconds()
         else:
             ledger.record_swept(name, project.generation)

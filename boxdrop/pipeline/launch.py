@@ -46,6 +46,7 @@ class LaunchSettings:
         window_s: how long images gather, and ``labels.yaml`` is left alone, before a launch.
         run_images: most images of a run.
         shard_images: images of one job of an array; rounded up to whole parts.
+        part_images: images of a part.
         apply_limit: images that changed labels run again unasked.
         job_timeout_s: after which a run that nobody ended is looked at.
     """
@@ -55,12 +56,13 @@ class LaunchSettings:
     shard_images: int = 2_048
     apply_limit: int = 10_000
     job_timeout_s: int = 3 * 3600
+    part_images: int = PART_IMAGES
 
     @property
     def shard(self) -> int:
         """Images of a shard: whole parts, and few enough shards for one array."""
         fewest = -(-self.run_images // MAX_SHARDS)
-        return -(-max(self.shard_images, fewest) // PART_IMAGES) * PART_IMAGES
+        return -(-max(self.shard_images, fewest) // self.part_images) * self.part_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,7 @@ class Launching:
             model_version=version,
             images=len(lines),
             created_at=self._now(),
+            part_images=self._settings.part_images,
             shard_images=self._settings.shard,
         )
         write_manifest(self._data, header, lines)

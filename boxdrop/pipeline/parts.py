@@ -17,7 +17,7 @@ from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, Stat
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import publish
+from boxdrop.pipeline.publish import LEASE_S, publish
 from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.runs import Part, PartName, read_header, read_part
 
@@ -49,6 +49,7 @@ def publish_part(
     *,
     webhook: Callable[[], WebhookTarget | None] = lambda: None,
     wait_s: float = WAIT_S,
+    lease_s: float = LEASE_S,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Published:
     """Bring a part into Label Studio, and its images' rows up to it.
@@ -58,6 +59,7 @@ def publish_part(
         name: of the part.
         webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
         wait_s: how long to wait for another publisher.
+        lease_s: how long others wait should this process die.
 
     Raises:
         RunError: the part, or its manifest, is not there or not valid.
@@ -80,6 +82,7 @@ def publish_part(
         label_set=label_set,
         generation=project.generation if fits else header.generation,
         run_id=name.run_id,
+        lease_s=lease_s,
         wait_s=wait_s,
     )
     _fail_refused(ledger, part, summary, header.generation)

@@ -41,6 +41,7 @@ def _collect(body: str) -> None:
                 collect=lambda number, image_id: collect(
                     of.ledger, of.connection, of.data, name, number, image_id=image_id
                 ),
+                lease_s=of.environment.lease_s,
                 wait_s=_WAIT_S,
             )
             logger.info("compared", project=name, found=found)

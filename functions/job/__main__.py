@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Stop()
     try:
         environment = Environment.read()
-        job = _make_job(environment, log, serves=options.serve)
+        job = make_job(environment, log, serves=options.serve)
     except BoxdropError as error:
-        return _fail(log, error)
+        return fail(log, error)
     shard = options.shard if options.shard is not None else environment.array_index
 
     def work() -> int:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 job.work(options.run, shard, stop, started=started)
         except Exception as error:
-            return _fail(log, error)
+            return fail(log, error)
         return DONE
 
     return _until_stopped(work, stop, environment.grace_s, log)
@@ -75,7 +75,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
+def make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
+    """The job of this machine; it keeps its detector for the next shard."""
     gpu = find_gpu()
     data = Bucket(environment.data_bucket)
     return Job(
@@ -90,7 +91,7 @@ def _make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
     )
 
 
-def _fail(log: LineLog, error: Exception) -> int:
+def fail(log: LineLog, error: Exception) -> int:
     """Say why the job ends, and choose its exit code."""
     again = isinstance(error, StoppedError | UnavailableError)
     known = isinstance(error, BoxdropError)

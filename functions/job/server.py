@@ -59,7 +59,8 @@ class Server:
         thread.start()
         self.job.log.event("server listens", host=self._address[0], port=self._http.server_port)
         try:
-            self._warm_up()
+            with self._working:
+                self._warm_up()
             self.healthy = True
             self.job.log.event("server is ready")
             self.stop.wait()

@@ -39,7 +39,9 @@ def _publish(body: str) -> None:
 def _publish_part(part: PartName) -> None:
     of = resources(NAME)
     try:
-        published = publish_part(of.ledger, of.connection, of.data, part, webhook=of.webhook)
+        published = publish_part(
+            of.ledger, of.connection, of.data, part, webhook=of.webhook, lease_s=of.environment.lease_s
+        )
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})

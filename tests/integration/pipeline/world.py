@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from boxdrop.bundles import push
 from boxdrop.demo import BUNDLE
 from boxdrop.launchers import LaunchError, job_name
-from boxdrop.ledger import Image, Ledger, State
+from boxdrop.ledger import Image, Ledger
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 from boxdrop.pipeline.launch import Launching, LaunchSettings, LaunchSummary
@@ -205,7 +204,7 @@ class World:
     # The job
 
     def work(self, run_id: str, *, score: float = 0.5) -> list[PartName]:
-        """Do what a job does: a part for each 128 images; names with "bad" fail, overwritten ones are left."""
+        """Do what a job does: parts in which "bad" images fail, and overwritten ones are left out."""
         manifest = read_manifest(self.data, run_id)
         names = manifest.header.parts()
         for name in names:

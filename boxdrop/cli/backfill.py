@@ -1,0 +1,72 @@
+"""``boxdrop backfill``: images that were in the bucket before boxdrop."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from boxdrop.cli.system import open_system, system_option
+from boxdrop.errors import BoxdropError
+
+if TYPE_CHECKING:
+    from boxdrop.pipeline.backfill import BackfillSummary
+
+
+@click.command(no_args_is_help=True)
+@click.argument("location", metavar="s3://BUCKET/PREFIX")
+@click.option("--start-after", default="", metavar="KEY", help="Go on after this key.")
+@system_option
+def backfill(location: str, start_after: str, system: str | None) -> None:
+    """Mark the images that are under a prefix of the image bucket as wanted, and ask for their boxes.
+
+    For what was there before boxdrop, and for events that were lost. It reads the listing as a stream, so
+    millions of images need no more memory than a thousand. What is known already stays as it is, so it may
+    be repeated; one that was interrupted says from where it can go on.
+    """
+    from rich.console import Console
+
+    from boxdrop.ledger import Ledger
+    from boxdrop.objects import Bucket
+    from boxdrop.pipeline.backfill import BackfillError, list_objects
+    from boxdrop.pipeline.backfill import backfill as mark
+    from boxdrop.pipeline.dispatch import Dispatcher
+    from boxdrop.queues import Queue
+
+    chosen = open_system(system)
+    name, _, prefix = location.removeprefix("s3://").partition("/")
+    if not location.startswith("s3://") or name != chosen.image_bucket:
+        raise BoxdropError(
+            f"{location}: the system {chosen.name} takes its images from s3://{chosen.image_bucket}/; copy "
+            "them there, or deploy boxdrop on that bucket"
+        )
+    images = Bucket(name)
+    dispatcher = Dispatcher(
+        Ledger(chosen.table),
+        images,
+        Bucket(chosen.data_bucket),
+        Queue(chosen.queue("launches")),
+        chosen.window_s,
+    )
+    console = Console(stderr=True, soft_wrap=True)
+    reached, began = start_after, time.monotonic()
+    with console.status(f"Listing {location}") as spinner:
+
+        def progress(so_far: "BackfillSummary") -> None:
+            nonlocal reached
+            reached = so_far.cursor
+            rate = so_far.listed / max(time.monotonic() - began, 1e-6)
+            spinner.update(f"{so_far.listed:,} objects, {rate:,.0f} a second; at {so_far.cursor}")
+
+        try:
+            summary = mark(dispatcher, name, list_objects(images, prefix, start_after), progress)
+        except (BoxdropError, KeyboardInterrupt) as error:
+            cursor = error.cursor if isinstance(error, BackfillError) and error.cursor else reached
+            if cursor:
+                console.print(f"To go on: boxdrop backfill {location} --start-after '{cursor}'", markup=False)
+            raise
+    wanted = sum(summary.wanted.values())
+    click.echo(
+        f"{summary.listed:,} objects: {wanted:,} images wanted in {len(summary.wanted):,} projects, "
+        f"{summary.listed - summary.ignored - wanted:,} known or labels, {summary.ignored:,} not images in a "
+        "folder"
+    )

@@ -1,0 +1,124 @@
+"""``boxdrop drop``: a folder of images into the bucket."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from boxdrop.cli.new import check_project, same_labels
+from boxdrop.cli.system import open_system, system_option
+from boxdrop.errors import BoxdropError
+
+if TYPE_CHECKING:
+    from boxdrop.objects import Bucket
+    from boxdrop.uploads import DropSummary, File
+
+_FAILURES_SHOWN = 10
+
+
+@click.command(no_args_is_help=True)
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("project")
+@click.option(
+    "--labels", help="The project's labels, if it has none: 'pineapple, banana, apple', or a labels.yaml."
+)
+@click.option("--without-labels", is_flag=True, help="Upload all the same: images wait for a labels.yaml.")
+@system_option
+def drop(folder: Path, project: str, labels: str | None, without_labels: bool, system: str | None) -> None:
+    """Upload the images of DIR into PROJECT, and its labels.yaml first, if the project has none.
+
+    What is there with the same content is passed over, so a drop that was interrupted goes on where it
+    stopped when it is run again. The boxes come by themselves: `boxdrop status PROJECT --watch`.
+    """
+    from boxdrop.local.aws import check_disk
+    from boxdrop.local.home import home
+    from boxdrop.objects import Bucket
+    from boxdrop.system import LOCAL
+    from boxdrop.uploads import DropSummary, list_files
+
+    check_project(project)
+    chosen = open_system(system)
+    if chosen.name == LOCAL:
+        check_disk(home())
+    bucket = Bucket(chosen.image_bucket)
+    summary = DropSummary()
+    _prepare_labels(bucket, folder, project, labels, without_labels)
+    files = list_files(folder, project, summary)
+    if not files:
+        raise BoxdropError(f"{folder}: there is no image in this folder or below it")
+    _upload(bucket, files, f"{project}/", summary)
+    _report(summary, project)
+    if summary.failed:
+        sys.exit(1)
+
+
+def _prepare_labels(
+    bucket: "Bucket", folder: Path, project: str, labels: str | None, without_labels: bool
+) -> None:
+    """Check the labels before any image goes up, and put them there if the project has none."""
+    from boxdrop.cli.new import labels_yaml
+    from boxdrop.labels import LabelSet
+    from boxdrop.objects import Put
+
+    own = folder / "labels.yaml"
+    key = f"{project}/labels.yaml"
+    where = f"s3://{bucket.name}/{key}"
+    text = None
+    if labels is not None:
+        text = labels_yaml(LabelSet.load(labels), None)
+    elif own.is_file():
+        LabelSet.from_file(own)
+        text = own.read_text(encoding="utf-8-sig")
+    if text is None:
+        stored = bucket.get(key)
+        if stored is not None:
+            LabelSet.from_yaml(stored.body.decode("utf-8", "replace"), where)
+        elif not without_labels:
+            raise BoxdropError(
+                f"the project {project} has no labels.yaml, neither in {folder} nor at {where}: give "
+                f"--labels 'pineapple, banana', or --without-labels to let the images wait for it"
+            )
+    elif bucket.create(key, text.encode(), "application/yaml") == Put.STORED:
+        click.echo(f"{where} is new", err=True)
+    elif not same_labels(bucket, key, text):
+        click.echo(
+            f"{where} has other labels than {own if labels is None else '--labels'}; it stays as it is. To "
+            f"change it, put the new one there: `boxdrop apply {project}` says what that runs again.",
+            err=True,
+        )
+
+
+def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSummary") -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from boxdrop.uploads import drop
+
+    console = Console(stderr=True, soft_wrap=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    already = len(summary.failed)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("Uploading", total=len(files))
+
+        def advance(so_far: "DropSummary") -> None:
+            done = so_far.uploaded + so_far.same + len(so_far.failed) - already
+            progress.update(bar, completed=done)
+
+        drop(bucket, files, prefix, summary, advance)
+
+
+def _report(summary: "DropSummary", project: str) -> None:
+    said = [f"{summary.uploaded:,} uploaded"]
+    if summary.same:
+        said.append(f"{summary.same:,} there already")
+    if summary.unnamed:
+        said.append(f"{summary.unnamed:,} passed over: images without an image's name (.jpg, .png, …)")
+    if summary.failed:
+        said.append(f"{len(summary.failed):,} failed")
+    click.echo(f"{'; '.join(said)}. How far they are: boxdrop status {project}")
+    for number, (name, reason) in enumerate(summary.failed.items()):
+        if number == _FAILURES_SHOWN:
+            click.echo(f"  … and {len(summary.failed) - number:,} more", err=True)
+            break
+        click.echo(f"  {name}: {reason}", err=True)

@@ -1,0 +1,232 @@
+"""AWS on this machine: MiniStack, which keeps S3, SQS, EventBridge, DynamoDB and secrets in one process.
+
+It listens on 127.0.0.1 alone. Everything of it is below ``aws/`` in boxdrop's home: ``venv``, ``data`` (which
+nothing here ever deletes), ``server.json`` with its port, ``server.log``. Why MiniStack, and what survives
+what: docs/decisions/025-aws-on-this-machine.md.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from boxdrop.errors import LocalError
+from boxdrop.local import processes
+from boxdrop.local.environment import Environment, last_lines
+from boxdrop.local.home import home
+from boxdrop.local.servers import (
+    HOST,
+    Say,
+    answers,
+    choose_port,
+    inherited_variables,
+    only_one,
+    start_detached,
+)
+
+VERSION: Final = "1.5.33"
+PREFERRED_PORT: Final = 4566
+REGION: Final = "us-east-1"
+
+_START_S = 300  # half a second on an idle machine, and as long as reading what it kept takes
+_STOP_S = 120.0  # it writes its tables and queues down as it ends: it must have the time
+_DISK_BYTES = 100_000_000
+_FREE_BYTES: Final = 200_000_000
+"""Less free disk than this, and a start is refused: MiniStack answers 200 for objects that it cannot keep."""
+_LINES_SHOWN = 12
+
+_PROGRAM = "import sys; del sys.argv[1:]; from ministack.app import main; main()"
+"""MiniStack takes no folder on its command line; what follows is there so that `processes` finds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A MiniStack that answers.
+
+    Attributes:
+        url: endpoint of every AWS service.
+        pid: of the process.
+        data: the folder with objects and state.
+        log: what it prints.
+        crashed: whether it was once not stopped in order, and nobody has called `Aws.recovered` since: its
+            tables and queues are those of the last time that it was, or empty; its objects are all there.
+    """
+
+    url: str
+    pid: int
+    data: Path
+    log: Path
+    crashed: bool = False
+
+
+class Aws:
+    """The AWS of one boxdrop home.
+
+    Args:
+        folder: everything of it; by default ``aws`` in `boxdrop.local.home.home`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or home() / "aws"
+        self.data = self.folder / "data"
+        self.log = self.folder / "server.log"
+        self.environment = Environment(
+            self.folder / "venv",
+            Path(__file__).with_name("ministack-requirements.txt"),
+            f"MiniStack {VERSION}",
+            _DISK_BYTES,
+        )
+        self._port_file = self.folder / "server.json"
+        self._in_use = self.folder / "in-use"  # from a start to the next stop in order
+        self._crashed = self.folder / "crashed"  # until `recovered`
+        # The part of the command line by which the server is found again.
+        self._mark = ["--data-dir", str(self.data), "--boxdrop-aws"]
+
+    def up(self, port: int | None = None, say: Say = print) -> Server:
+        """Install, start and wait, as far as needed: a server that runs is returned at once.
+
+        Args:
+            port: insist on this one. By default the one used last, at first 4566; the next free one if it is
+                taken.
+            say: told what takes time, in sentences.
+
+        Raises:
+            LocalError: the installation or the start failed, the port is taken, or the disk is full; with the
+                way out.
+        """
+        with self._only_one(say):
+            running = self.running()
+            if running is not None:
+                taken = running.url.rpartition(":")[2]
+                if port is not None and str(port) != taken:
+                    raise LocalError(
+                        f"AWS runs on port {taken} already; to move it, run `boxdrop local down` and then "
+                        f"`boxdrop local up --aws-port {port}`"
+                    )
+                return running
+            self._stop_if_stuck()
+            self.install(say)
+            check_disk(self.folder)
+            chosen = choose_port(self._last_port(), port, "--aws-port", say)
+            self._port_file.write_text(json.dumps({"port": chosen}))
+            if self._in_use.exists():
+                self._crashed.touch()
+            self._in_use.touch()
+            return self._server(self._start(chosen), chosen)
+
+    def install(self, say: Say = print) -> None:
+        """Install the server's venv, unless it is complete."""
+        if not self.environment.is_complete():
+            say(f"Installing MiniStack {VERSION} (AWS on this machine): once, some seconds, 50 MB …")
+            self.environment.install(say)
+
+    def running(self) -> Server | None:
+        """The server, if its process runs and answers."""
+        pid = self._process()
+        if pid is None:
+            return None
+        server = self._server(pid, int(processes.argument(pid, "--port") or self._last_port()))
+        return server if _answers(server.url) else None
+
+    def down(self, say: Say = print) -> bool:
+        """Stop the server, which writes its state down, and keep its data.
+
+        Returns:
+            whether there was one.
+        """
+        with self._only_one(say):
+            pid = self._process()
+            if pid is None:
+                return False
+            processes.stop(pid, _STOP_S)
+            if processes.is_alive(pid):
+                raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+            if self._has_kept_its_state():
+                self._in_use.unlink(missing_ok=True)
+            return True
+
+    def recovered(self) -> None:
+        """Called once what a crash has lost was made good."""
+        self._crashed.unlink(missing_ok=True)
+
+    def _server(self, pid: int, port: int) -> Server:
+        return Server(f"http://{HOST}:{port}", pid, self.data, self.log, self._crashed.exists())
+
+    def _process(self) -> int | None:
+        return min(processes.find(self._mark), default=None)
+
+    def _stop_if_stuck(self) -> None:
+        pid = self._process()
+        if pid is not None:
+            processes.stop(pid, _STOP_S)
+
+    def _has_kept_its_state(self) -> bool:
+        """Whether the state was written after the start: not where it was killed, or the disk is full."""
+        state = self.data / "state" / "dynamodb.json"
+        return state.exists() and state.stat().st_mtime >= self._in_use.stat().st_mtime
+
+    def _last_port(self) -> int:
+        try:
+            return int(json.loads(self._port_file.read_text())["port"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return PREFERRED_PORT
+
+    def _start(self, port: int) -> int:
+        self.data.mkdir(parents=True, exist_ok=True)
+        command = [str(self.environment.python), "-c", _PROGRAM, *self._mark, "--port", str(port)]
+        variables = inherited_variables() | {
+            "BIND_HOST": HOST,  # its own default is every interface
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_REGION": REGION,
+            "PERSIST_STATE": "1",  # tables, queues, rules, secrets: written down as it ends
+            "STATE_DIR": str(self.data / "state"),
+            "S3_PERSIST": "1",  # objects: each before its PUT is answered; not kept in memory then
+            "S3_DATA_DIR": str(self.data / "s3"),
+            "LAMBDA_EXECUTOR": "local",
+            "LOG_LEVEL": "WARNING",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with start_detached(command, self.log, self.data, variables, _STOP_S) as (process, _):
+            self._wait(process, f"http://{HOST}:{port}")
+        return process.pid
+
+    def _wait(self, process: "subprocess.Popen[bytes]", url: str) -> None:
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                lines = last_lines(self.log, _LINES_SHOWN)
+                if "already in use" in lines:
+                    raise LocalError("another program took the port meanwhile; run the same command again")
+                raise LocalError(f"MiniStack ended while it started. The last lines of {self.log}:\n{lines}")
+            if _answers(url) and process.poll() is None:
+                return
+            time.sleep(0.05)
+        raise LocalError(f"MiniStack did not start within {_START_S} s; see {self.log}")
+
+    @contextmanager
+    def _only_one(self, say: Say) -> Iterator[None]:
+        with only_one(self.folder, "AWS on this machine", say):
+            yield
+
+
+def check_disk(folder: Path) -> None:
+    """Refuse to go on where objects could not be kept.
+
+    Raises:
+        LocalError: with how much there is.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < _FREE_BYTES:
+        raise LocalError(
+            f"the disk of {folder} has {free / 1e6:,.0f} MB left, and images are kept there: free "
+            f"{_FREE_BYTES / 1e6:,.0f} MB, or put BOXDROP_HOME on another disk"
+        )
+
+
+def _answers(url: str) -> bool:
+    return answers(f"{url}/_ministack/health")

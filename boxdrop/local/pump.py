@@ -1,0 +1,403 @@
+"""The pump: one process that is EventBridge's, Lambda's and Batch's part of the system on one machine.
+
+    python -m boxdrop.local.pump --home DIR --boxdrop-pump --port N
+
+It delivers the messages of each queue to the same handlers that are deployed, as Lambda's event source
+mapping does (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html): in batches that fill for a window,
+deleted when the handler returns, but for those that its ``batchItemFailures`` name; delivered again after the
+visibility timeout when it raises, runs out of time or dies; dead letters after so many receives. Label
+Studio's webhook call becomes an API Gateway event, a timer calls reconcile, and the shards in the queue
+``jobs`` are worked on in a process that keeps the detector loaded, as Batch would in a container.
+
+Unlike Lambda, each function has one process, so a concurrency of one; and messages stay hidden as long as the
+function works on them, however long their visibility timeout is.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Final
+
+from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
+from boxdrop.local.functions import RUNTIME, Function, FunctionError
+from boxdrop.local.home import home
+from boxdrop.local.resources import DELIVERIES, JOB, JOBS, Delivery, client
+from boxdrop.local.servers import HOST
+from boxdrop.system import System, from_json
+
+RECONCILE_S: Final = 60.0
+_POLL_S: Final = 1  # SQS's long poll; as long as a stop may wait for it
+_CALL: Final = 10  # messages in one call of SQS
+_PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
+_GRACE_S: Final = 2.0  # after a fault of SQS itself
+_BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
+_WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
+_RECONCILE_TIME_S: Final = 600.0
+
+
+def log(service: str, text: str, **fields: object) -> None:
+    """One line of JSON, as the functions log."""
+    line = {"timestamp": datetime.now(UTC).isoformat(), "service": service, "message": text, **fields}
+    print(json.dumps(line, default=str), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a pump runs; tests change it.
+
+    Attributes:
+        runtime: the command that serves a function.
+        reconcile_s: seconds between two calls of reconcile.
+        port: of webhooks; 0 is any.
+        environment: of the functions, beside what `function_environment` says.
+        package: has a folder for each function, with its ``handler``.
+        job: the module whose ``handler`` runs a shard.
+    """
+
+    runtime: Sequence[str] = RUNTIME
+    reconcile_s: float = RECONCILE_S
+    port: int = 0
+    environment: Mapping[str, str] | None = None
+    package: str = "functions"
+    job: str = "functions.job.worker"
+
+
+class Pump:
+    """Runs between `start` and `stop`."""
+
+    def __init__(self, system: System, settings: Settings | None = None) -> None:
+        self.system = system
+        self.settings = settings or Settings()
+        self._stopping = Event()
+        self._web = ThreadingHTTPServer((HOST, self.settings.port), _handler(self))
+        variables = function_environment(system, self.webhook_url) | dict(self.settings.environment or {})
+
+        times = {each.function: each.timeout_s for each in DELIVERIES.values()}
+        times |= {"webhook": _WEBHOOK_S, "reconcile": _RECONCILE_TIME_S, JOB.function: JOB.timeout_s}
+
+        def function(name: str) -> Function:
+            own = self.settings.job if name == JOB.function else f"{self.settings.package}.{name}.handler"
+            return Function(name, own, variables, times[name], self.settings.runtime)
+
+        self.functions = {name: function(name) for name in times}
+        self._threads = [
+            *(self._thread(self._deliver, name, each) for name, each in DELIVERIES.items()),
+            self._thread(self._work),
+            self._thread(self._reconcile_now_and_then),
+            self._thread(self._web.serve_forever),
+        ]
+
+    @property
+    def webhook_url(self) -> str:
+        """Where Label Studio tells that people worked."""
+        return f"http://{HOST}:{self._web.server_port}/reviews"
+
+    def _thread(self, work: Callable[..., None], *arguments: object) -> Thread:
+        return Thread(target=work, args=arguments, daemon=True)
+
+    def start(self) -> None:
+        """Begin delivering; functions start beside it, each as Lambda's first call would start it."""
+        for function in self.functions.values():
+            self._thread(self._warm, function).start()
+        for thread in self._threads:
+            thread.start()
+        log("pump", "started", webhook_url=self.webhook_url, endpoint=self.system.endpoint_url)
+
+    def stop(self) -> None:
+        """End: nothing new is delivered, functions get some seconds to finish."""
+        self._stopping.set()
+        self._web.shutdown()
+        for function in self.functions.values():
+            function.stop()
+        log("pump", "stopped")
+
+    def _warm(self, function: Function) -> None:
+        try:
+            function.warm()
+        except FunctionError as error:
+            log("pump", "a function does not start", function=function.name, error=str(error))
+
+    # Queues
+
+    def _deliver(self, name: str, delivery: Delivery) -> None:
+        source = _Source(self.system, name, delivery)
+        function = self.functions[delivery.function]
+        while not self._stopping.is_set():
+            try:
+                messages = source.gather(self._stopping)
+                if not messages:
+                    continue
+                with source.hidden(messages):
+                    try:
+                        failed = failed_messages(function.invoke(source.event(messages)), messages)
+                    except FunctionError as error:
+                        log("pump", "an event failed", function=function.name, error=str(error))
+                        continue
+                source.delete([each for each in messages if each["MessageId"] not in failed])
+            except Exception as error:  # of SQS, or of ours: the pump goes on
+                self._complain(name, error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        if not self._stopping.is_set():
+            log("pump", "a delivery failed", queue=what, error=f"{type(error).__name__}: {error}")
+            self._stopping.wait(_GRACE_S)
+
+    # Jobs
+
+    def _work(self) -> None:
+        source = _Source(self.system, JOBS, JOB)
+        function = self.functions[JOB.function]
+        while not self._stopping.is_set():
+            try:
+                for message in source.gather(self._stopping):
+                    job = json.loads(message["Body"])
+                    attempt = int(message["Attributes"]["ApproximateReceiveCount"])
+                    with source.hidden([message]):
+                        try:
+                            function.invoke(job | {"try": attempt})
+                            status, reason = "SUCCEEDED", "Essential container in task exited"
+                        except FunctionError as error:
+                            log("pump", "a job failed", error=str(error), job=job, attempt=attempt)
+                            status, reason = "FAILED", str(error)
+                    if status == "FAILED" and attempt < JOB.receives:
+                        continue  # the next attempt comes after the visibility timeout
+                    self._tell(job_event(job, status, reason, attempt))
+                    source.delete([message])
+            except Exception as error:
+                self._complain(JOBS, error)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        try:
+            self.functions["reconcile"].invoke(event)
+        except FunctionError as error:
+            log("pump", "an event failed", function="reconcile", error=str(error))
+
+    # Timer and webhook
+
+    def _reconcile_now_and_then(self) -> None:
+        while not self._stopping.wait(self.settings.reconcile_s):
+            self._tell(timer_event())
+
+    def webhook(self, request: Mapping[str, Any]) -> tuple[int, str]:
+        """Hand an API Gateway event to the webhook's function; status and body of its answer."""
+        try:
+            answer = self.functions["webhook"].invoke(request)
+        except FunctionError as error:
+            log("pump", "an event failed", function="webhook", error=str(error))
+            return 500, '{"message": "Internal Server Error"}'
+        return int(answer.get("statusCode", 200)), str(answer.get("body", ""))
+
+
+class _Source:
+    """One queue, as an event source mapping reads it."""
+
+    def __init__(self, system: System, name: str, delivery: Delivery) -> None:
+        assert system.endpoint_url is not None
+        self._sqs = client("sqs", system.endpoint_url, system.region)
+        self._url = system.queue(name)
+        self._arn = f"arn:aws:sqs:{system.region}:000000000000:{name}"
+        self._region = system.region
+        self._delivery = delivery
+
+    def gather(self, stopping: Event) -> list[dict[str, Any]]:
+        """Messages for one event: none if none came within a second."""
+        found = self._receive(_POLL_S, self._delivery.batch)
+        until = time.monotonic() + self._delivery.window_s
+        size = sum(len(each["Body"]) for each in found)
+        while found and len(found) < self._delivery.batch and size < _PAYLOAD // 2:
+            more = self._receive(0, self._delivery.batch - len(found))
+            found += more
+            size += sum(len(each["Body"]) for each in more)
+            if not more and (time.monotonic() >= until or stopping.wait(0.02)):
+                break
+        return found
+
+    def _receive(self, wait_s: int, wanted: int) -> list[dict[str, Any]]:
+        answer = self._sqs.receive_message(
+            QueueUrl=self._url,
+            MaxNumberOfMessages=min(_CALL, wanted),
+            WaitTimeSeconds=wait_s,
+            AttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        messages: list[dict[str, Any]] = answer.get("Messages", [])
+        return messages
+
+    def event(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What Lambda hands to a function."""
+        return queue_event(messages, self._arn, self._region)
+
+    def hidden(self, messages: Sequence[Mapping[str, Any]]) -> "_Hidden":
+        """Keep messages from being delivered again for the time of a block."""
+        return _Hidden(lambda: self._hide(messages), self._delivery.visibility_s / 3)
+
+    def _hide(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        for some in _tens(messages):
+            self._sqs.change_message_visibility_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {
+                        "Id": str(number),
+                        "ReceiptHandle": each["ReceiptHandle"],
+                        "VisibilityTimeout": self._delivery.visibility_s,
+                    }
+                    for number, each in enumerate(some)
+                ],
+            )
+
+    def delete(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Delete what was handled."""
+        for some in _tens(messages):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
+                for number, each in enumerate(some)
+            ]
+            self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
+
+
+class _Hidden:
+    """Calls `hide` now and then, in a thread of its own, for the time of a block."""
+
+    def __init__(self, hide: Callable[[], None], every_s: float) -> None:
+        self._hide, self._every, self._done = hide, every_s, Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(self._every):
+            try:
+                self._hide()
+            except Exception as error:  # they come twice then, which functions must stand anyway
+                log("pump", "messages could not be kept hidden", error=str(error))
+
+
+def _tens(messages: Sequence[Mapping[str, Any]]) -> list[Sequence[Mapping[str, Any]]]:
+    return [messages[i : i + _CALL] for i in range(0, len(messages), _CALL)]
+
+
+def failed_messages(answer: Any, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Ids of the messages that a handler's answer says failed.
+
+    As Lambda reads it (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html):
+    nothing, or an empty list, is success; an answer that makes no sense, or names a message that was not
+    there, fails them all.
+    """
+    everything = {str(each["MessageId"]) for each in messages}
+    if answer is None or not isinstance(answer, Mapping) or answer.get("batchItemFailures") in (None, []):
+        return set()
+    failures = answer["batchItemFailures"]
+    if not isinstance(failures, list):
+        return everything
+    named = {each.get("itemIdentifier") if isinstance(each, Mapping) else None for each in failures}
+    return {str(each) for each in named} if named <= everything else everything
+
+
+def function_environment(system: System, webhook_url: str) -> dict[str, str]:
+    """The variables that a deployment sets for its functions and its job."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "BOXDROP_HOME", "SSL_CERT_FILE")
+    return {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        **system.environment(),
+        "PYTHONUNBUFFERED": "1",
+        "BOXDROP_TABLE": system.table,
+        "BOXDROP_IMAGE_BUCKET": system.image_bucket,
+        "BOXDROP_DATA_BUCKET": system.data_bucket,
+        "BOXDROP_LAUNCHES_QUEUE": system.queue("launches"),
+        "BOXDROP_PARTS_QUEUE": system.queue("parts"),
+        "BOXDROP_REVIEWS_QUEUE": system.queue("reviews"),
+        "BOXDROP_JOB_QUEUE": system.queue(JOBS),
+        "BOXDROP_WINDOW_S": str(system.window_s),
+        "BOXDROP_RUN_IMAGES": "20000",
+        "BOXDROP_SHARD_IMAGES": "2048",
+        "BOXDROP_APPLY_LIMIT": "10000",
+        "BOXDROP_LAUNCHER": system.launcher,
+        # One process publishes here: a lease keeps nobody out, and a killed one is not waited for long.
+        "BOXDROP_LEASE_S": "20",
+        "BOXDROP_JOB_TIMEOUT_S": str(int(JOB.timeout_s)),
+        "BOXDROP_WEBHOOK_URL": webhook_url,
+        "BOXDROP_WEBHOOK_SECRET_ID": "boxdrop/webhook",
+        "BOXDROP_LABEL_STUDIO_SECRET": system.label_studio_secret or "",
+        "LABEL_STUDIO_URL": system.label_studio_url or "",
+        # Label Studio signs the addresses of images with these; here, any are as good.
+        "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
+        "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
+        "BOXDROP_PROVIDER": "cpu",
+        "BOXDROP_BUNDLE_CACHE": str(home() / "bundles"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "POWERTOOLS_METRICS_NAMESPACE": "boxdrop",
+        "POWERTOOLS_LOG_LEVEL": os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO"),
+    }
+
+
+def _handler(pump: Pump) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 30
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            if length > _BODY:
+                self.close_connection = True
+                return self._answer(413, '{"message": "Request Too Long"}')
+            path, _, query = self.path.partition("?")
+            if path != "/reviews":
+                self.rfile.read(length)
+                return self._answer(404, '{"message": "Not Found"}')
+            body = self.rfile.read(length)
+            headers = dict(self.headers.items())
+            event = gateway_event("POST", path, query, headers, body, self.client_address[0])
+            return self._answer(*pump.webhook(event))
+
+        def do_GET(self) -> None:
+            self._answer(200 if self.path == "/health" else 404, "{}")
+
+        def _answer(self, status: int, body: str) -> None:
+            content = body.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: a call's headers and body are secret."""
+
+    return Handler
+
+
+def main(arguments: Sequence[str], runtime: Sequence[str] = RUNTIME) -> None:
+    """Run a pump until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m boxdrop.local.pump")
+    parser.add_argument("--home", type=Path, required=True, help="boxdrop's; has system.json")
+    parser.add_argument("--port", type=int, default=0, help="of webhooks")
+    parser.add_argument("--reconcile-s", type=float, default=RECONCILE_S)
+    parser.add_argument("--boxdrop-pump", action="store_true", help="marks the command line")
+    options = parser.parse_args(arguments)
+    description = options.home / "system.json"
+    system = from_json(description.read_text(encoding="utf-8"), str(description))
+    ended = Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: ended.set())
+    pump = Pump(system, Settings(runtime, options.reconcile_s, options.port))
+    pump.start()
+    ended.wait()
+    pump.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

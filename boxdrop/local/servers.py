@@ -1,0 +1,162 @@
+"""What every server of this machine needs: a free port, a lock, a detached process, an answer."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from boxdrop.errors import LocalError
+
+HOST: Final = "127.0.0.1"
+"""Nothing of the local system listens anywhere else."""
+
+STOP_S: Final = 10.0
+
+_PORTS_TRIED = 100
+_PORT_S = 2.0
+_ANSWER_S = 5.0
+_LOG_BYTES = 20_000_000
+
+_KEPT_VARIABLES = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    )
+)
+
+Say = Callable[[str], None]
+
+
+def inherited_variables() -> dict[str, str]:
+    """The few variables that a server gets from us: it would read a plain ``HOST``, ``PORT`` or ``DEBUG``."""
+    return {
+        name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES or name.startswith("LC_")
+    }
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def choose_port(preferred: int, asked: int | None, option: str, say: Say) -> int:
+    """A free port: the one asked for, or the preferred one or the next.
+
+    The first choice gets a moment: a server that was just killed may still hold it.
+
+    Args:
+        option: of the command line by which a port is asked for.
+
+    Raises:
+        LocalError: the one asked for is taken, or a hundred in a row are.
+    """
+    first = asked or preferred
+    until = time.monotonic() + _PORT_S
+    while not is_free(first) and time.monotonic() < until:
+        time.sleep(0.1)
+    if asked is not None and not is_free(asked):
+        raise LocalError(
+            f"port {asked} is taken by another program; give another {option}, or none for a free one"
+        )
+    for port in range(first, min(first + _PORTS_TRIED, 65536)):
+        if is_free(port):
+            if port != first:
+                say(f"Port {first} is taken by another program; using {port}.")
+            return port
+    raise LocalError(f"no free port from {first} on; give one with {option}")
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of this address brings 200; never through a proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_ANSWER_S) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def only_one(folder: Path, what: str, say: Say) -> Iterator[None]:
+    """Let one process at a time start or stop what lives in a folder; the system drops the lock if it dies.
+
+    Args:
+        what: for messages.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        raise LocalError("boxdrop local needs Linux or macOS; on Windows, use it inside WSL") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise LocalError(
+            f"{folder} cannot be written: {error.strerror}; set BOXDROP_HOME to another folder"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another boxdrop is starting or stopping {what}; waiting for it …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def start_detached(
+    command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str], stop_s: float = STOP_S
+) -> "Iterator[tuple[subprocess.Popen[bytes], int]]":
+    """Start a server that outlives us, in a group of its own. If the block fails, it is stopped again.
+
+    Args:
+        command: its words.
+        log: gets what it prints; begun anew when large.
+        folder: in which it runs.
+        environment: all of it.
+        stop_s: how long it may take to end before it is made to.
+
+    Yields:
+        The process, and where in the log its lines begin.
+    """
+    from boxdrop.local import processes
+
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+    process = None
+    try:
+        # Ctrl-C must not come between the start of the process and our knowing of it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with log.open("ab") as output:
+                begin = output.tell()
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield process, begin
+    except BaseException:
+        if process is not None:
+            processes.stop(process.pid, stop_s)
+        raise

@@ -1,0 +1,285 @@
+"""The whole system of one boxdrop home: AWS, Label Studio and the pump, started and stopped together.
+
+What is kept, and what a crash costs: docs/decisions/026-what-survives-on-this-machine.md.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from boxdrop.errors import LocalError
+from boxdrop.local import aws, label_studio, processes
+from boxdrop.local.aws import Aws, check_disk
+from boxdrop.local.environment import last_lines
+from boxdrop.local.home import home
+from boxdrop.local.label_studio import LabelStudio
+from boxdrop.local.servers import (
+    HOST,
+    Say,
+    answers,
+    choose_port,
+    inherited_variables,
+    only_one,
+    start_detached,
+)
+from boxdrop.pipeline.prepare import WebhookTarget
+from boxdrop.system import System, from_json
+
+PREFERRED_PORT: Final = 8090
+"""Of webhooks."""
+
+_START_S = 120
+_STOP_S = 30.0  # functions in their work have ten seconds
+_LINES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The system, up.
+
+    Attributes:
+        system: names and addresses.
+        aws, label_studio: their servers.
+        pump: id of its process.
+        crashed: whether something was not stopped in order before, so that its rows and messages are old.
+        moved: whether an address is another one than the last time.
+    """
+
+    system: System
+    aws: aws.Server
+    label_studio: label_studio.Server
+    pump: int
+    crashed: bool = False
+    moved: bool = False
+
+
+class Stack:
+    """The system of one boxdrop home.
+
+    Args:
+        folder: everything of it; by default `boxdrop.local.home.home`.
+        pump_module: what `python -m` runs as the pump; tests put one here whose functions crash.
+    """
+
+    def __init__(self, folder: Path | None = None, pump_module: str = "boxdrop.local.pump") -> None:
+        self.folder = folder or home()
+        self.aws = Aws(self.folder / "aws")
+        self.label_studio = LabelStudio(self.folder / "label-studio")
+        self.pump_log = self.folder / "pump.log"
+        self.description = self.folder / "system.json"
+        self._memory = self.folder / "pump.json"
+        self._pump_module = pump_module
+        self._mark = ["--home", str(self.folder), "--boxdrop-pump"]
+
+    def logs(self) -> dict[str, Path]:
+        """What each part prints."""
+        return {"pump": self.pump_log, "label-studio": self.label_studio.log, "aws": self.aws.log}
+
+    def up(self, port: int | None = None, aws_port: int | None = None, say: Say = print) -> Running:
+        """Install, start and wait, as far as needed; what runs already is left alone.
+
+        Args:
+            port: of Label Studio.
+            aws_port: of AWS.
+            say: told what takes time, in sentences.
+
+        Raises:
+            LocalError: something cannot be started; what this call had started is stopped again.
+        """
+        with only_one(self.folder, "the system", say), self._undone_if_it_fails():
+            check_disk(self.folder)
+            aws_server = self.aws.up(aws_port, say)
+            studio = self.label_studio.up(port, say)
+            before = self._remembered()
+            secret = before.get("secret") or secrets.token_urlsafe(24)
+            system = self._describe(aws_server, studio, secret)
+            push_demo_detector(system)
+            pump = min(processes.find(self._mark), default=None)
+            if pump is not None and not self._serves(pump, system):
+                processes.stop(pump, _STOP_S)
+                pump = None
+            self._write(self.description, system.to_json())
+            if pump is None:
+                last = urlsplit(before.get("webhook", "")).port
+                pump = self._start_pump(last or PREFERRED_PORT, say)
+            now = {
+                "webhook": f"{self._pump_url(pump)}/reviews",
+                "secret": secret,
+                "endpoint": system.endpoint_url,
+                "label_studio": system.label_studio_url,
+            }
+            self._write(self._memory, json.dumps(now, indent=1))
+            moved = bool(before) and any(before.get(name) != now[name] for name in ("webhook", "endpoint"))
+            return Running(system, aws_server, studio, pump, aws_server.crashed, moved)
+
+    def running(self) -> Running | None:
+        """The system, if all of it runs and answers."""
+        aws_server, studio = self.aws.running(), self.label_studio.running()
+        pump = self.pump()
+        if aws_server is None or studio is None or pump is None or not self.description.exists():
+            return None
+        system = from_json(self.description.read_text(encoding="utf-8"), str(self.description))
+        return Running(system, aws_server, studio, pump, aws_server.crashed)
+
+    def pump(self) -> int | None:
+        """The pump's process, if it runs and answers."""
+        pid = min(processes.find(self._mark), default=None)
+        return pid if pid is not None and answers(f"{self._pump_url(pid)}/health") else None
+
+    def down(self, say: Say = print) -> list[str]:
+        """Stop everything that runs; all data stays.
+
+        Returns:
+            What was stopped, by name.
+        """
+        with only_one(self.folder, "the system", say):
+            stopped = ["the pump"] if self._stop_pump() else []
+            if self.label_studio.down(say):
+                stopped.append("Label Studio")
+            if self.aws.down(say):
+                stopped.append("AWS")
+            self.description.unlink(missing_ok=True)
+            return stopped
+
+    def webhook(self) -> WebhookTarget:
+        """Where Label Studio tells that people worked, and with which secret."""
+        kept = self._remembered()
+        return WebhookTarget(kept["webhook"], kept["secret"])
+
+    def worker(self) -> int | None:
+        """The process in which jobs run, with the detector loaded."""
+        jobs = processes.find(["functions.job.worker"])
+        pump = min(processes.find(self._mark), default=None)
+        return next((pid for pid in jobs if pump is not None and processes.parent(pid) == pump), None)
+
+    def _describe(self, aws_server: aws.Server, studio: label_studio.Server, secret: str) -> System:
+        from boxdrop.local.resources import create
+
+        ours = urlsplit(studio.url).port
+        return create(
+            aws_server.url,
+            aws.REGION,
+            label_studio_url=studio.url,
+            label_studio_token=studio.token,
+            webhook_secret=secret,
+            browser_origins=(studio.url, f"http://localhost:{ours}"),
+        )
+
+    def _serves(self, pump: int, system: System) -> bool:
+        """Whether a pump that runs is one of this very system: started with the same description."""
+        try:
+            known = from_json(self.description.read_text(encoding="utf-8"), str(self.description))
+        except (OSError, LocalError):
+            return False
+        return known == system and answers(f"{self._pump_url(pump)}/health")
+
+    def _start_pump(self, preferred: int, say: Say) -> int:
+        port = choose_port(preferred, None, "--webhook-port", say)
+        command = [sys.executable, "-m", self._pump_module, *self._mark, "--port", str(port)]
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("BOXDROP_", "POWERTOOLS_")) or name in ("PYTHONPATH", "VIRTUAL_ENV")
+        }
+        variables = inherited_variables() | kept | {"PYTHONUNBUFFERED": "1", "BOXDROP_HOME": str(self.folder)}
+        with start_detached(command, self.pump_log, _source_folder(), variables, _STOP_S) as (process, _):
+            self._wait(process, f"http://{HOST}:{port}/health")
+        return process.pid
+
+    def _wait(self, process: "subprocess.Popen[bytes]", url: str) -> None:
+        until = time.monotonic() + _START_S
+        while not answers(url):
+            if process.poll() is not None:
+                raise LocalError(
+                    f"the pump ended while it started. The last lines of {self.pump_log}:\n"
+                    f"{last_lines(self.pump_log, _LINES_SHOWN)}"
+                )
+            if time.monotonic() > until:
+                raise LocalError(f"the pump did not start within {_START_S} s; see {self.pump_log}")
+            time.sleep(0.05)
+
+    def _pump_url(self, pid: int) -> str:
+        return f"http://{HOST}:{processes.argument(pid, '--port')}"
+
+    def _stop_pump(self) -> bool:
+        found = processes.find(self._mark)
+        for pid in found:
+            processes.stop(pid, _STOP_S)
+        return bool(found)
+
+    def _remembered(self) -> dict[str, str]:
+        try:
+            kept = json.loads(self._memory.read_text(encoding="utf-8"))
+            return kept if isinstance(kept, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        """Write a file whole, readable by nobody else from the first byte on."""
+        partial = path.with_name(f"{path.name}.partial")
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        partial.replace(path)
+
+    @contextmanager
+    def _undone_if_it_fails(self) -> Iterator[None]:
+        """Stop what was started in a block that fails, Ctrl-C included; what ran before goes on."""
+        before = {
+            "pump": bool(processes.find(self._mark)),
+            "label-studio": self.label_studio.running() is not None,
+            "aws": self.aws.running() is not None,
+        }
+        try:
+            yield
+        except BaseException:
+            if not before["pump"]:
+                self._stop_pump()
+            if not before["label-studio"]:
+                self.label_studio.down(lambda _: None)
+            if not before["aws"]:
+                self.aws.down(lambda _: None)
+            raise
+
+
+def push_demo_detector(system: System) -> None:
+    """Have the detector in the data bucket that ships with boxdrop; one that somebody chose stays chosen."""
+    from boxdrop.bundles import describe, push
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect.bundle import Bundle
+    from boxdrop.errors import BundleError
+    from boxdrop.local.resources import client
+    from boxdrop.objects import Bucket
+
+    assert system.endpoint_url is not None
+    bucket = Bucket(system.data_bucket, client=client("s3", system.endpoint_url, system.region))
+    bundle = Bundle.load(BUNDLE)
+    try:
+        describe(bucket, bundle.name, bundle.digest)
+    except BundleError:
+        push(bucket, BUNDLE)
+
+
+def _source_folder() -> Path:
+    """Where `functions` can be imported from: the checkout that boxdrop runs from.
+
+    Raises:
+        LocalError: boxdrop was installed without its functions.
+    """
+    folder = Path(__file__).parents[2]
+    if not (folder / "functions").is_dir():
+        raise LocalError(
+            "the functions are not there: the whole system runs from a checkout of boxdrop's repository; "
+            "`boxdrop local up --only label-studio` runs without"
+        )
+    return folder

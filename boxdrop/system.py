@@ -1,0 +1,176 @@
+"""Which boxdrop system a command talks to: names and addresses, by the name of the system.
+
+``local`` is the one that `boxdrop local up` runs: it describes itself in ``$BOXDROP_HOME/system.json``. Any
+other name is a deployed one, described by the SSM parameter ``/boxdrop/NAME/system``, which the deployment
+writes. Both are the same JSON object, the fields of `System`.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from boxdrop.errors import BoxdropError
+
+LOCAL: Final = "local"
+VARIABLE: Final = "BOXDROP_SYSTEM"
+LOCAL_KEY: Final = "boxdrop"
+"""Access key id and secret of the local system: it takes any, and listens on loopback alone."""
+
+_ANSWER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Names and addresses of one system.
+
+    Attributes:
+        name: ``local``, or that of the deployment.
+        region: AWS's.
+        table: the ledger's.
+        image_bucket, data_bucket: without ``s3://``.
+        queues: URL of each queue by its name (``uploads``, ``launches``, …), dead letters as ``uploads-dlq``.
+        launcher: ``batch``, ``sagemaker`` or ``local``.
+        window_s: how long launch waits for more images, seconds.
+        label_studio_url: where people verify.
+        label_studio_secret: id of Label Studio's token in Secrets Manager.
+        endpoint_url: of AWS, where it is not AWS itself.
+    """
+
+    name: str
+    region: str
+    table: str
+    image_bucket: str
+    data_bucket: str
+    queues: Mapping[str, str] = field(default_factory=dict)
+    launcher: str = "batch"
+    window_s: float = 0.0
+    label_studio_url: str | None = None
+    label_studio_secret: str | None = None
+    endpoint_url: str | None = None
+
+    def queue(self, name: str) -> str:
+        """URL of a queue.
+
+        Raises:
+            BoxdropError: this system has none of that name.
+        """
+        try:
+            return self.queues[name]
+        except KeyError:
+            raise BoxdropError(
+                f"the system {self.name} has no queue {name!r}: it is older than this boxdrop; "
+                f"{'run `boxdrop local up`' if self.name == LOCAL else 'deploy it again'}"
+            ) from None
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables by which boto3 finds this system."""
+        variables = {"AWS_DEFAULT_REGION": self.region, "AWS_REGION": self.region}
+        if self.endpoint_url:
+            variables |= {
+                "AWS_ENDPOINT_URL": self.endpoint_url,
+                "AWS_ACCESS_KEY_ID": LOCAL_KEY,
+                "AWS_SECRET_ACCESS_KEY": LOCAL_KEY,
+            }
+        return variables
+
+    def enter(self) -> None:
+        """Let boto3, in this process, talk to this system; a region that the user has set for AWS stays."""
+        for name, value in self.environment().items():
+            if self.endpoint_url or not os.environ.get(name):
+                os.environ[name] = value
+        if self.endpoint_url:  # a profile or session of theirs must not be looked up, nor sent
+            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+                os.environ.pop(name, None)
+
+    def to_json(self) -> str:
+        """The description that `from_json` reads."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def from_json(text: str, where: str) -> System:
+    """Read a description; fields that this boxdrop does not know are left out.
+
+    Raises:
+        BoxdropError: it is not one; names where it is.
+    """
+    try:
+        given: Any = json.loads(text)
+        return System(**{each.name: given[each.name] for each in fields(System) if each.name in given})
+    except (ValueError, TypeError) as error:
+        raise BoxdropError(f"{where} does not describe a boxdrop system: {error}") from None
+
+
+def description_file() -> Path:
+    """Where the local system describes itself while it is up."""
+    from boxdrop.local.home import home
+
+    return home() / "system.json"
+
+
+def parameter_name(name: str) -> str:
+    """The SSM parameter that describes a deployed system."""
+    return f"/boxdrop/{name}/system"
+
+
+def find_system(name: str | None = None) -> System:
+    """The system of this name; without one, of `VARIABLE`; else the local one if it is up.
+
+    Raises:
+        BoxdropError: there is none; with the way out.
+    """
+    wanted = name or os.environ.get(VARIABLE) or None
+    if wanted is None and not description_file().exists():
+        raise BoxdropError(
+            "which system? Start one on this machine with `boxdrop local up`, or name a deployed one with "
+            f"--system or {VARIABLE} (for the ledger alone: --table or BOXDROP_TABLE)"
+        )
+    if wanted in (None, LOCAL):
+        return _local()
+    assert wanted is not None
+    return _deployed(wanted)
+
+
+def _local() -> System:
+    path = description_file()
+    try:
+        system = from_json(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise BoxdropError(
+            "the system on this machine is not running; start it with: boxdrop local up"
+        ) from None
+    address = urlsplit(system.endpoint_url or "")
+    try:
+        socket.create_connection((address.hostname or "", address.port or 0), _ANSWER_S).close()
+    except OSError:
+        raise BoxdropError(
+            f"the system on this machine does not answer at {system.endpoint_url}; start it again with: "
+            "boxdrop local up"
+        ) from None
+    return system
+
+
+def _deployed(name: str) -> System:
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise BoxdropError("a deployed system needs boto3: pip install 'boxdrop[functions]'") from None
+    parameter = parameter_name(name)
+    try:
+        answer = boto3.client("ssm").get_parameter(Name=parameter)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code")
+        if code == "ParameterNotFound":
+            raise BoxdropError(
+                f"there is no system {name!r} in this account and region (SSM parameter {parameter}); deploy "
+                "it, or check AWS_PROFILE and AWS_REGION"
+            ) from None
+        raise BoxdropError(f"the system {name!r} cannot be looked up: {error}") from None
+    except BotoCoreError as error:
+        raise BoxdropError(f"the system {name!r} cannot be looked up: {error}") from None
+    return from_json(answer["Parameter"]["Value"], f"SSM parameter {parameter}")

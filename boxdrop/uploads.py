@@ -1,0 +1,149 @@
+"""Dropping a folder: its images become objects of a project, those that are there already excepted."""
+
+import hashlib
+import mimetypes
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED as ONE
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.images import DEFAULT_LIMITS, is_image_name, read_file
+from boxdrop.objects import Bucket, ListedObject
+from boxdrop.sources import FolderSource
+
+_WORKERS: Final = 16
+_AHEAD: Final = 4 * _WORKERS  # files waiting for a worker; with those under way, all that is in memory
+_MD5: Final = "boxdrop-md5"
+"""Metadata of each object: its etag is the MD5 only where S3 encrypts with its own keys."""
+
+_MAX_KEY: Final = 1024  # bytes of UTF-8, S3's limit
+
+
+@dataclass(slots=True)
+class DropSummary:
+    """What became of a folder's files.
+
+    Attributes:
+        uploaded, same: images; the latter were there with the same content.
+        unnamed: images by their content, but without an image's name; boxdrop would not see them.
+        failed: why a file could not be read or stored, by its name.
+    """
+
+    uploaded: int = 0
+    same: int = 0
+    unnamed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the folder, and what it is to be called in the bucket."""
+
+    path: Path
+    name: str
+    key: str
+
+
+def list_files(folder: Path, project: str, summary: DropSummary) -> list[File]:
+    """The images of a folder, in the order of a listing of the bucket.
+
+    Args:
+        folder: hidden files and folders in it are passed over.
+        project: what their keys begin with.
+        summary: is told of files that have no name for a key.
+    """
+    files: list[File] = []
+    for image in FolderSource(folder).images():
+        key = f"{project}/{image.name}"
+        if not is_image_name(image.name):
+            summary.unnamed += 1
+        elif not _is_key(key):
+            summary.failed[ascii(image.name)] = "its name is not UTF-8, or longer than S3's 1,024 bytes"
+        else:
+            files.append(File(Path(image.key), image.name, key))
+    files.sort(key=lambda file: file.key.encode())
+    return files
+
+
+def drop(
+    bucket: Bucket,
+    files: Iterable[File],
+    prefix: str,
+    summary: DropSummary,
+    on_progress: Callable[[DropSummary], None] = lambda _: None,
+) -> None:
+    """Upload files, several at once, but those whose content is there already. Run again, it goes on.
+
+    Args:
+        bucket: the image bucket.
+        files: of `list_files`.
+        prefix: of all their keys.
+        summary: is told what becomes of each.
+        on_progress: called after each file, in this thread.
+
+    Raises:
+        BoxdropError: the bucket may not be listed.
+    """
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        running: dict[Future[bool], File] = {}
+
+        def take(finished: Iterable[Future[bool]]) -> None:
+            for each in finished:
+                file = running.pop(each)
+                try:
+                    if each.result():
+                        summary.uploaded += 1
+                    else:
+                        summary.same += 1
+                except (BoxdropError, OSError) as error:
+                    summary.failed[file.name] = str(error)
+                on_progress(summary)
+
+        try:
+            for file, listed in _beside(files, bucket.list(prefix)):
+                running[pool.submit(_upload, bucket, file, listed)] = file
+                if len(running) >= _AHEAD:
+                    take(wait(running, return_when=ONE).done)
+            take(wait(running).done)
+        except BaseException:  # Ctrl-C: what is under way ends, nothing else begins
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
+    """Upload one file; whether it had to be."""
+    try:
+        body = read_file(file.path, DEFAULT_LIMITS)
+    except ImageError as error:
+        raise BoxdropError(str(error)) from None
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if (
+        listed is not None
+        and listed.size == len(body)
+        and (listed.etag == md5 or bucket.metadata(file.key).get(_MD5) == md5)
+    ):
+        return False
+    content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    bucket.put(file.key, body, content_type, metadata={_MD5: md5})
+    return True
+
+
+def _beside(
+    files: Iterable[File], listing: Iterator[ListedObject]
+) -> Iterator[tuple[File, ListedObject | None]]:
+    """Each file with its object, both in the order of keys; so neither listing is held in memory."""
+    listed = next(listing, None)
+    for file in files:
+        while listed is not None and listed.key.encode() < file.key.encode():
+            listed = next(listing, None)
+        yield file, listed if listed is not None and listed.key == file.key else None
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(key.encode()) <= _MAX_KEY
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,38 @@
+"""The job on one machine: a process that stays warm, and works on one shard after the other.
+
+Called by the pump of `boxdrop local` with ``{"run_id": …, "shard": …}``, the messages of the local launcher.
+"""
+
+import signal
+from datetime import UTC, datetime
+from typing import Any
+
+from boxdrop.bundles import resolve
+from boxdrop.errors import BundleError
+from boxdrop.pipeline.detect import Stop
+from boxdrop.runs import PinnedBundle
+from functions.job.__main__ import make_job
+from functions.job.environment import Environment
+from functions.job.log import LineLog
+
+_stop = Stop()
+signal.signal(signal.SIGTERM, lambda *_: _stop.ask())  # as Spot: the parts in flight are finished, if quick
+_log = LineLog()
+_job = make_job(Environment.read(), _log, serves=False)
+
+
+def _load_default() -> None:
+    """Have the detector ready that most runs will ask for."""
+    try:
+        bundle = resolve(_job.data, None)
+        _job.detectors.load(PinnedBundle(bundle.name, bundle.digest))
+    except BundleError as error:  # the run that needs one will fail with this reason, if it is still so
+        _log.event("no detector is ready", reason=str(error))
+
+
+_load_default()
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """Work on a shard. What it raises is tried again, a few times."""
+    _job.work(str(event["run_id"]), int(event["shard"]), _stop, started=datetime.now(UTC))

@@ -1,0 +1,27 @@
+"""A real MiniStack for tests, started through boxdrop's own `local`; its venv is that of the checkout."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from boxdrop.local.aws import Aws, Server
+from tests.label_studio_server import SHARED_HOME, free_port, quiet
+
+
+def aws_with_shared_venv(folder: Path) -> Aws:
+    """An AWS of its own in `folder`, without data, which needs no installation."""
+    shared = Aws(SHARED_HOME / "aws")
+    with shared._only_one(quiet):
+        shared.install(quiet)
+    folder.mkdir(parents=True)
+    (folder / "venv").symlink_to(shared.environment.path.resolve())
+    return Aws(folder)
+
+
+@pytest.fixture(scope="module")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """AWS for the tests of one module."""
+    aws = aws_with_shared_venv(tmp_path_factory.mktemp("home") / "aws")
+    yield aws.up(free_port(), quiet)
+    aws.down(quiet)

@@ -1,0 +1,191 @@
+"""What a newcomer does: the samples, one more image with the AWS command line, a verified task; and again."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from boxdrop.cli import boxdrop
+from boxdrop.demo import SCENES
+from boxdrop.labelstudio.connection import Connection, connect
+from boxdrop.ledger import Image, Ledger, State
+from boxdrop.local.recovery import settle
+from boxdrop.local.samples import PROJECT
+from boxdrop.local.stack import Running, Stack
+from boxdrop.objects import Bucket
+from boxdrop.pipeline.collect import document_key
+from boxdrop.predictions import image_id
+from tests.e2e import aws_cli
+from tests.label_studio_server import quiet
+from tests.local_system import local_system
+
+__all__ = ["local_system"]
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 120
+
+
+def call(*arguments: str) -> Result:
+    result: Result = CliRunner().invoke(boxdrop, arguments, env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    until = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.1)
+    return found
+
+
+class System:
+    """The running system, and what is in it."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.ledger = Ledger(running.system.table, workers=4)
+        self.data = Bucket(running.system.data_bucket)
+
+    @property
+    def label_studio(self) -> Connection:
+        return connect(self.running.label_studio.url, self.running.label_studio.token)
+
+    def row(self, key: str) -> Image | None:
+        return self.ledger.image(image_id(self.running.system.image_bucket, key))
+
+    def tasked(self, key: str) -> Image:
+        def look() -> Image | None:
+            row = self.row(key)
+            return row if row is not None and row.state == State.TASKED else None
+
+        row: Image = eventually(look)
+        return row
+
+
+@pytest.fixture(scope="module")
+def system(local_system: Running) -> System:
+    call("local", "demo")
+    return System(local_system)
+
+
+def test_the_demo_says_where_to_look_and_a_second_one_is_quick(system: System) -> None:
+    said = call("local", "demo").output
+    assert "20 images of fruit baskets are in Label Studio" in said
+    assert re.search(rf"{system.running.label_studio.url}/projects/\d+/data", said)
+    assert system.running.label_studio.password in said
+    assert system.ledger.count_images(PROJECT)[State.TASKED] == 20
+
+
+def test_the_line_that_the_demo_prints_copies_one_more_image_and_its_task_has_boxes(
+    system: System, tmp_path: Path
+) -> None:
+    said = call("local", "demo").output
+    line = next(line.strip() for line in said.splitlines() if " s3 cp " in line)
+    aws_cli.run(line, tmp_path)
+    row = system.tasked(f"{PROJECT}/one-more.jpg")
+    task = system.label_studio.sdk.tasks.get(str(row.task_id))
+    assert task.predictions[0]["result"], "it has no boxes"
+
+
+def test_the_browser_may_read_the_image(system: System) -> None:
+    row = system.tasked(f"{PROJECT}/fruit-basket-02.jpg")
+    server = system.running.label_studio
+    headers = {"Authorization": f"Token {server.token}"}
+    shown = system.label_studio.request("open", "GET", f"/api/tasks/{row.task_id}/")["data"]["image"]
+    hop = requests.get(server.url + shown, headers=headers, allow_redirects=False, timeout=60)
+    image = requests.get(hop.headers["Location"], headers={"Origin": server.url}, timeout=60)
+    assert image.content == (SCENES / "fruit-basket-02.jpg").read_bytes()
+    assert image.headers["Content-Type"] == "image/jpeg"
+    assert image.headers["Access-Control-Allow-Origin"] in ("*", server.url)
+
+
+def test_what_a_person_submits_comes_into_the_data_bucket(system: System) -> None:
+    key = f"{PROJECT}/fruit-basket-03.jpg"
+    verify(system, key)
+    row = system.row(key)
+    assert row is not None
+    stored = system.data.get(document_key(PROJECT, row.image_id))
+    assert stored is not None
+    assert b"pineapple" in stored.body
+
+
+def verify(system: System, key: str) -> None:
+    """Do what a person does, and wait until the ledger knows by the webhook."""
+    row = system.tasked(key)
+    value = {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 0, "rectanglelabels": ["pineapple"]}
+    region = {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value, "id": "r"}
+    system.label_studio.sdk.annotations.create(row.task_id, result=[region])
+    eventually(lambda: (found := system.row(key)) is not None and found.state == State.VERIFIED)
+
+
+def test_the_status_names_every_part(system: System) -> None:
+    said = call("local", "status").output
+    running = system.running
+    for each in (running.label_studio.url, running.aws.url, f"process {running.pump}"):
+        assert each in said
+    assert '"service": "pump"' in call("local", "logs").output
+    assert "fruit-baskets" in call("status").output
+
+
+def test_everything_survives_down_and_up(system: System) -> None:
+    before = {row.key: row for row in rows(system)}
+    annotations = [listed.key for listed in system.data.list("annotations/")]
+    assert "all data stays in" in call("local", "down").output
+    assert CliRunner().invoke(boxdrop, ["local", "status"]).exit_code == 3
+    assert "is not running" in CliRunner().invoke(boxdrop, ["status"]).output
+    system.running = up()
+    assert not system.running.crashed
+    assert {row.key: row for row in rows(system)} == before
+    assert [listed.key for listed in system.data.list("annotations/")] == annotations
+    tasks = number_of_tasks(system)
+    assert tasks == len(before)
+
+
+def test_after_a_crash_of_aws_and_all_rows_lost_nothing_that_people_made_is(system: System) -> None:
+    verified = f"{PROJECT}/fruit-basket-04.jpg"
+    verify(system, verified)
+    before = number_of_tasks(system)
+    stack = Stack()
+    os.kill(system.running.aws.pid, signal.SIGKILL)
+    for state in (stack.aws.data / "state").glob("*.json"):
+        state.unlink()  # as if it had never been stopped in order
+    running = up()
+    assert running.crashed
+    said: list[str] = []
+    settle(stack, running, said.append)
+    assert "images and" in said[-1]
+    system.running = running
+    eventually(lambda: not undone(system))
+    row = system.row(verified)
+    assert row is not None
+    assert row.state == State.VERIFIED
+    assert number_of_tasks(system) == before
+    assert not up().crashed
+
+
+def rows(system: System) -> list[Image]:
+    return [row for state in State for row in system.ledger.list_images(PROJECT, state).rows]
+
+
+def undone(system: System) -> int:
+    counts = system.ledger.count_images(PROJECT, (State.WAITING, State.WANTED, State.RUNNING))
+    return sum(counts.values())
+
+
+def number_of_tasks(system: System) -> int:
+    project = system.ledger.project(PROJECT)
+    assert project is not None
+    listed = system.label_studio.sdk.tasks.list(project=project.label_studio_id, fields="task_only")
+    return len(list(listed))
+
+
+def up() -> Running:
+    return Stack().up(say=quiet)

@@ -1,0 +1,3 @@
+from tests.integration.local.handlers.recorder import handler
+
+__all__ = ["handler"]
