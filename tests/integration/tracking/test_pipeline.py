@@ -23,6 +23,7 @@ def run_pipeline(images: str, **options: Any) -> Any:
     from boxdrop.tracking.pipeline import boxes_for_images
 
     run = boxes_for_images(images=images, labels="pineapple, banana, apple", **options)
+    assert run is not None
     return Client().get_pipeline_run(run.id)
 
 
