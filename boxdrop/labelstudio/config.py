@@ -15,6 +15,7 @@ from boxdrop.labels import LabelSet
 FROM_NAME: Final = "label"
 TO_NAME: Final = "image"
 DATA_KEY: Final = "image"
+CREDIT_KEY: Final = "credit"
 
 _KEY = "boxdrop-project"
 _RETIRED = "boxdrop-retired"
@@ -49,6 +50,8 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
     # edges, and the boxes there, are cut off.
     image["defaultZoom"] = "auto"
     ET.SubElement(view, "Image", image)
+    # Whom to credit for the image, in small print; empty where that is nobody.
+    ET.SubElement(view, "Header", {"value": f"${CREDIT_KEY}", "size": "6", "underline": "false"})
     return _written(view)
 
 
