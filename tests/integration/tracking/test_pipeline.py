@@ -60,6 +60,23 @@ def test_the_pipeline_brings_a_buckets_images_into_label_studio(
     assert again.steps["sync"].outputs["tasks"][0].load() == {"created": 0, "replaced": 0, "unchanged": 3}
 
 
+def test_images_of_a_caption_are_retrieved_first(
+    tracker: Tracker, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client().activate_stack("default")
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    picked = f"s3://{system.images.name}/picked/"
+    run = run_pipeline(picked, caption="banana", count=2, collection=str(SCENES))
+    listed = run.steps["load_images"].outputs["images"][0].load()
+    assert len(listed) == 2
+    assert all(image["name"].startswith(picked) for image in listed)
+    records = list(read_jsonl(run.steps["predict"].outputs["predictions"][0].load()))
+    assert all(
+        isinstance(record, Prediction) and "banana" in {box.label for box in record.boxes}
+        for record in records
+    )
+
+
 def test_without_label_studio_the_pipeline_ends_with_the_predictions(
     tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
