@@ -8,6 +8,7 @@ project; artifact versions are named by it, too; a step that is complete cannot 
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -304,6 +305,7 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
     if store.is_server:
         check_server(store)
     prepare_environment(store)
+    logging.getLogger("zenml").setLevel(logging.ERROR)
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
 
