@@ -64,7 +64,7 @@ def main() -> None:
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     with tempfile.TemporaryDirectory() as folder:
-        with running(with_empty_database(Path(folder) / "server" / "zenml")) as zenml:
+        with running(with_empty_database(Path(folder) / "server" / "zenml"), {}) as zenml:
             os.environ["BOXDROP_HOME"] = f"{folder}/home"
             measure(zenml, Path(folder), options.runs, options.images)
         aws.close()

@@ -86,7 +86,7 @@ def environment(aws_variables: dict[str, str], home: Path) -> Iterator[None]:
 def zenml(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningZenML]:
     """One server for all tests that do not stop it."""
     server = with_empty_database(tmp_path_factory.mktemp("server") / "zenml")
-    with running(server, **aws_variables) as answering:
+    with running(server, aws_variables) as answering:
         yield answering
 
 
