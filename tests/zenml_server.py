@@ -32,8 +32,10 @@ def getaddrinfo(host, *rest, **options):
         log.write(f"{host if isinstance(host, str) else (host or b'').decode()}\\n")
     return _look_up(host, *rest, **options)
 socket.getaddrinfo = getaddrinfo
+with open(os.environ["LOOKUPS"], "a") as log:
+    log.write("watching\\n")
 """
-"""A sitecustomize.py: Python runs it as it starts."""
+"""A sitecustomize.py: Python runs it as it starts. Addresses in numbers are not always looked up."""
 
 
 def free_port() -> int:
