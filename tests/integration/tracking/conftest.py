@@ -33,7 +33,10 @@ from boxdrop.runs import (
 )
 from boxdrop.tracking.register import Tracker, connect
 from tests.gated_aws import GatedAws
+from tests.label_studio_server import connection, server
 from tests.zenml_server import RunningZenML, running, with_empty_database
+
+__all__ = ["connection", "server"]
 
 # Before zenml is imported, by any module here: else it takes over logging, stdout and stderr of all tests.
 os.environ["ZENML_LOGGING_VERBOSITY"] = "NOTSET"
@@ -85,8 +88,8 @@ def environment(aws_variables: dict[str, str], home: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def zenml(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningZenML]:
     """One server for all tests that do not stop it."""
-    server = with_empty_database(tmp_path_factory.mktemp("server") / "zenml")
-    with running(server, aws_variables) as answering:
+    stopped = with_empty_database(tmp_path_factory.mktemp("server") / "zenml")
+    with running(stopped, aws_variables) as answering:
         yield answering
 
 

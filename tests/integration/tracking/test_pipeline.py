@@ -12,9 +12,6 @@ from boxdrop.local.label_studio import Server
 from boxdrop.predictions import Prediction, read_jsonl
 from boxdrop.tracking.register import Tracker
 from tests.integration.tracking.conftest import System
-from tests.label_studio_server import connection, server
-
-__all__ = ["connection", "server"]
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +57,7 @@ def test_the_pipeline_brings_a_buckets_images_into_label_studio(
     assert again.steps["sync"].outputs["tasks"][0].load() == {"created": 0, "replaced": 0, "unchanged": 3}
 
 
-def test_images_of_a_caption_are_retrieved_first(
+def test_images_of_a_caption_are_retrieved_and_without_label_studio_predictions_are_the_end(
     tracker: Tracker, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Client().activate_stack("default")
@@ -75,14 +72,5 @@ def test_images_of_a_caption_are_retrieved_first(
         isinstance(record, Prediction) and "banana" in {box.label for box in record.boxes}
         for record in records
     )
-
-
-def test_without_label_studio_the_pipeline_ends_with_the_predictions(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Client().activate_stack("default")
-    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
-    run = run_pipeline(str(SCENES), limit=2)
-    assert run.status == "completed"
     assert "<figure>" in run.steps["predict"].outputs["samples"][0].load()
     assert run.steps["sync"].outputs["tasks"][0].load() == {}
