@@ -59,11 +59,11 @@ def boxdrop() -> None:
     """Drop images in a bucket, get boxes to verify.
 
     \b
-    Try it on a folder of your own:
-      boxdrop annotate photos/ --labels "pineapple, banana, apple"
-    and see the boxes in Label Studio:
+    Try it on this machine, with a bucket and Label Studio:
       boxdrop local up
-      boxdrop annotate photos/ --labels "pineapple, banana, apple" --label-studio local
+      boxdrop drop photos/ fruit --labels "pineapple, banana, apple"
+    or without either, on a folder of your own:
+      boxdrop annotate photos/ --labels "pineapple, banana, apple"
     """
 
 

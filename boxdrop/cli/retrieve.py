@@ -281,7 +281,7 @@ def report(console: "Console", summary: "Summary", wanted: int) -> None:
         f"{summary.images:,} in all, in {summary.destination}",
     )
     left_out = {
-        "settled by an earlier run": summary.settled_before,
+        "offered again, and known": summary.settled_before,
         "duplicates": summary.duplicates,
         "near duplicates": summary.near_duplicates,
         "too small": summary.too_small,

@@ -106,6 +106,8 @@ class Downloads(Generic[R]):
             candidates: read in a thread of its own.
             wanted: how many more good results are wanted; not more downloads than that are under way.
         """
+        if wanted() <= 0:  # the collection need not be asked at all
+            return
         permits, stopped = threading.Semaphore(_AHEAD), threading.Event()
         feeder = threading.Thread(
             target=self._feed, args=(candidates, permits, stopped), name="candidates", daemon=True

@@ -29,7 +29,7 @@ class Summary:
         offered: by the collection, so far as it was asked.
         images: at the destination now, those of earlier runs among them.
         kept: by this run.
-        settled_before: offered again, and settled by an earlier run.
+        settled_before: offered again: an earlier run, or this one, has settled the address.
         other_licenses: left out by ``--license``, by name.
         duplicates, near_duplicates: of images that are there.
         too_small: below the minimum side.

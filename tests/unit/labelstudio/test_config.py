@@ -31,8 +31,8 @@ def test_any_name_survives_the_way_into_xml_and_back(name: str) -> None:
 
 def test_the_credit_of_an_image_stands_below_it() -> None:
     view = ET.fromstring(labeling_config(FRUIT, "k"))
-    assert [child.tag for child in view] == ["RectangleLabels", "Image", "Header"]
-    assert view[2].get("value") == "$credit"
+    assert [child.tag for child in view] == ["RectangleLabels", "Image", "Style", "View"]
+    assert view[3][0].get("value") == "$credit"
 
 
 def test_a_project_is_known_by_its_key_and_not_by_its_labels() -> None:
