@@ -85,7 +85,7 @@ def test_an_environments_name_fits_into_all_names() -> None:
 def test_settings_cannot_be_changed() -> None:
     environment = load({"dev": {"label_studio_url": URL}}, None)
     with pytest.raises(ValueError, match="frozen"):
-        environment.max_vcpus = 1  # type: ignore[misc]
+        environment.max_vcpus = 1
 
 
 def test_browsers_may_load_images_from_label_studios_origin() -> None:

@@ -121,7 +121,7 @@ def test_a_package_is_safely_below_lambdas_limit(package: Package, packages: dic
 
 def test_the_packages_for_lambda_are_pinned_for_its_python_and_by_hash() -> None:
     for package in ("small", "label-studio", "tracking"):
-        lines = bundling.requirements(package).read_text()  # type: ignore[arg-type]
+        lines = bundling.requirements(package).read_text()
         assert "--hash=sha256:" in lines
         assert "opencv" not in [line.split("==")[0] for line in lines.splitlines()]
         assert "://" not in lines

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -374,11 +375,11 @@ def test_another_process_synthesizes_the_same_templates(default: Synthesized, tm
         "DOCKER_HOST": "tcp://127.0.0.1:1",
     }
     subprocess.run(
-        [os.sys.executable, "-m", "infra.app"],
+        [sys.executable, "-m", "infra.app"],
         cwd=REPOSITORY,
         env=environ,
         check=True,
-        capture_output=True,  # type: ignore[attr-defined]
+        capture_output=True,
     )
     for name, template in default.stacks.items():
         assert read_template(tmp_path, f"boxdrop-default-{name}") == template
