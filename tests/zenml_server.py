@@ -7,7 +7,7 @@ template, for making one takes longer than starting. Each host name that the ser
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,10 @@ def getaddrinfo(host, *rest, **options):
         log.write(f"{host if isinstance(host, str) else (host or b'').decode()}\\n")
     return _look_up(host, *rest, **options)
 socket.getaddrinfo = getaddrinfo
+with open(os.environ["LOOKUPS"], "a") as log:
+    log.write("watching\\n")
 """
-"""A sitecustomize.py: Python runs it as it starts."""
+"""A sitecustomize.py: Python runs it as it starts. Addresses in numbers are not always looked up."""
 
 
 def free_port() -> int:
@@ -100,7 +102,9 @@ class RunningZenML:
 
 
 @contextmanager
-def running(server: ZenMLServer, port: int | None = None, **variables: str) -> Iterator[RunningZenML]:
+def running(
+    server: ZenMLServer, variables: Mapping[str, str], port: int | None = None
+) -> Iterator[RunningZenML]:
     """Run a server that wants a log-in, as one that a team shares does."""
     watching, lookups = watch_lookups(server.folder / "lookups")
     with server.running(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, table_option
+from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from boxdrop.history import PastRun
+    from boxdrop.ledger import Ledger
     from boxdrop.runs import RunSummary
 
 _LIMIT = 20
@@ -30,6 +31,7 @@ class _Runs(click.Group):
 
 
 @click.group(cls=_Runs, invoke_without_command=True)
+@system_option
 @bucket_option
 @table_option
 @click.option("--project", help="Only runs of this project.")
@@ -38,6 +40,7 @@ class _Runs(click.Group):
 @click.pass_context
 def runs(
     ctx: click.Context,
+    system: str | None,
     data_bucket: str | None,
     table: str | None,
     project: str | None,
@@ -46,24 +49,24 @@ def runs(
 ) -> None:
     """List the runs, the newest first; show one with `boxdrop runs RUN`.
 
-    Only finished runs have more than their images to show. With the ledger's table, the others say whether
-    they run or failed.
+    Only finished runs have more than their images to show; what the ledger says of the others comes with it.
     """
-    ctx.obj = data_bucket
+    ctx.obj = data_bucket, system
     if ctx.invoked_subcommand is not None:
         return
     from rich.console import Console
 
     from boxdrop.history import list_runs, tracked_runs
 
-    bucket = open_data_bucket(data_bucket)
+    bucket = open_data_bucket(data_bucket, system)
+    ledger = open_ledger(table, system) if table or not data_bucket else None
     found = list(list_runs(bucket, project, None if everything else limit + 1))
     console = Console()
     if not found:
         console.print("No runs yet." if project is None else f"No runs of {project} yet.")
         return
     shown = found if everything else found[:limit]
-    states = _states(table, shown)
+    states = _states(ledger, shown)
     console.print(_list(shown, states, tracked_runs(bucket)))
     if len(found) > len(shown):
         console.print(f"[dim]… and older ones: --all, or -n {5 * limit}[/dim]")
@@ -71,15 +74,14 @@ def runs(
 
 @runs.command()
 @click.argument("run")
-@bucket_option
 @click.pass_context
-def show(ctx: click.Context, run: str, data_bucket: str | None) -> None:
+def show(ctx: click.Context, run: str) -> None:
     """Show what RUN did; a part of its id is enough, such as its last digits."""
     from rich.console import Console
 
     from boxdrop.history import find_run, finished, zenml_urls
 
-    bucket = open_data_bucket(data_bucket or ctx.obj)
+    bucket = open_data_bucket(*ctx.obj)
     summary = finished(bucket, find_run(bucket, run))
     console = Console()
     console.print(_about(summary, zenml_urls(bucket, summary.run_id)))
@@ -89,9 +91,8 @@ def show(ctx: click.Context, run: str, data_bucket: str | None) -> None:
 @runs.command()
 @click.argument("before")
 @click.argument("after")
-@bucket_option
 @click.pass_context
-def compare(ctx: click.Context, before: str, after: str, data_bucket: str | None) -> None:
+def compare(ctx: click.Context, before: str, after: str) -> None:
     """Show what changed from run BEFORE to run AFTER: labels, model, speed, counts."""
     from rich.console import Console
     from rich.table import Table
@@ -100,7 +101,7 @@ def compare(ctx: click.Context, before: str, after: str, data_bucket: str | None
     from boxdrop.history import compare as compare_runs
     from boxdrop.history import find_run, finished, read_labels
 
-    bucket = open_data_bucket(data_bucket or ctx.obj)
+    bucket = open_data_bucket(*ctx.obj)
     first, second = (finished(bucket, find_run(bucket, run)) for run in (before, after))
     labels = [read_labels(bucket, each.labels) for each in (first, second)]
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -119,11 +120,10 @@ def compare(ctx: click.Context, before: str, after: str, data_bucket: str | None
     console.print(table)
 
 
-def _states(table: str | None, listed: "list[PastRun]") -> dict[str, str]:
+def _states(ledger: "Ledger | None", listed: "list[PastRun]") -> dict[str, str]:
     """What the ledger says of runs without a summary."""
-    if not table:
+    if ledger is None:
         return {}
-    ledger = open_ledger(table)
     states = {}
     for run in listed:
         if run.summary is None and (row := ledger.run(run.project, run.run_id)) is not None:

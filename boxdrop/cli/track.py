@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, table_option
+from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
 
 if TYPE_CHECKING:
     from boxdrop.tracking.track import SyncSummary
@@ -22,11 +22,14 @@ def track() -> None:
 
 
 @track.command()
+@system_option
 @bucket_option
 @table_option
 @click.option("--days", type=click.IntRange(min=1), help="Pass over runs that are older. Default: none.")
 @click.option("--no-thumbnails", is_flag=True, help="Draw sample boxes on empty frames, without the images.")
-def sync(data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool) -> None:
+def sync(
+    system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
+) -> None:
     """Register every finished run that ZenML does not have yet: after it was down, or for the first time.
 
     It is safe at any time and beside others: a run is registered once.
@@ -39,8 +42,8 @@ def sync(data_bucket: str | None, table: str | None, days: int | None, no_thumbn
     from boxdrop.tracking.track import Tracking
 
     console = Console(stderr=True, soft_wrap=True)
-    bucket = open_data_bucket(data_bucket)
-    ledger = open_ledger(table) if table else None
+    bucket = open_data_bucket(data_bucket, system)
+    ledger = open_ledger(table, system) if table or not data_bucket else None
     store = configured_store()
     with console.status("Connecting to ZenML") as spinner:
         tracking = Tracking(connect(store, bucket.name), bucket, ledger, None if no_thumbnails else Bucket)

@@ -22,7 +22,9 @@ from boxdrop.predictions import Box, Prediction
 _PAGE: Final = 1000
 
 
-def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict[str, Any]:
+def to_task(
+    prediction: Prediction, label_set: LabelSet, image_url: str, credit: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write one task with its prediction, as Label Studio imports it.
 
     The prediction's score is that of its least certain box, so that sorting by it in the Data Manager brings
@@ -32,6 +34,7 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
         prediction: whose boxes become regions.
         label_set: the project's.
         image_url: what the browser loads: ``/data/upload/…``, ``s3://…`` or ``https://…``.
+        credit: whom to credit for the image, see `boxdrop.retrieve.provenance.Credit.task_data`.
 
     Raises:
         PredictionError: a box has an unknown label, is not inside the image, or has no valid score.
@@ -40,8 +43,7 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
     scores = [box.score for box in prediction.boxes]
     data = {
         DATA_KEY: image_url,
-        # A name that is no UTF-8 is shown with replacement characters; the identity below is exact.
-        "file_name": prediction.image.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "file_name": _file_name(prediction.image),
         "labels_found": _labels_found(prediction.boxes, label_set),
         "boxes": len(prediction.boxes),
         "lowest_score": round(min(scores), 3) if scores else None,
@@ -53,6 +55,7 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
         "image_id": prediction.image_id,
         "version": prediction.version,
         "prediction_id": prediction.prediction_id,
+        **(credit or {}),
     }
     return {
         "data": data,
@@ -64,6 +67,16 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
             }
         ],
     }
+
+
+def _file_name(image: str) -> str:
+    """An image's name for people; the identity beside it is exact.
+
+    Label Studio turns every ``s3://…`` of a task's data into an address of its own, so of an object it is the
+    key. A name that is no UTF-8 is shown with replacement characters.
+    """
+    name = image.removeprefix("s3://").partition("/")[2] if image.startswith("s3://") else image
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check(prediction: Prediction, label_set: LabelSet) -> None:

@@ -41,7 +41,8 @@ figcaption span { color: var(--soft); white-space: nowrap; }
   padding: 14px 0 6px; border-bottom: 1px solid var(--line); }
 .score b { font-weight: 600; overflow-wrap: anywhere; }
 .score em { font-style: normal; color: var(--soft); text-align: right; font-variant-numeric: tabular-nums; }
-.score svg { width: 100%; height: 74px; display: block; }
+.score svg { width: 100%; height: 60px; display: block; }
+.ticks { display: flex; justify-content: space-between; color: var(--soft); font-size: 11px; }
 """
 
 
@@ -152,10 +153,8 @@ def _bars(counts: Sequence[int], color: str) -> str:
         for i, count in enumerate(counts)
         if count
     )
-    ticks = "".join(
-        f'<text x="{x}" y="71" font-size="9" fill="currentColor" opacity=".6" '
-        f'text-anchor="{anchor}">{text}</text>'
-        for x, anchor, text in ((0, "start", "0"), (100, "middle", "0.5"), (200, "end", "1"))
-    )
     line = '<path d="M0 58.5H200" stroke="currentColor" opacity=".25"/>'
-    return f'<svg viewBox="0 0 200 74" preserveAspectRatio="none">{bars}{line}{ticks}</svg>'
+    return (
+        f'<div><svg viewBox="0 0 200 60" preserveAspectRatio="none">{bars}{line}</svg>'
+        '<div class="ticks"><span>0</span><span>0.5</span><span>1</span></div></div>'
+    )

@@ -101,9 +101,15 @@ def get_or_create_dataset(
 
 @step(enable_cache=False)
 def load_images(
-    dataset: dict[str, Any], limit: int | None = None
+    dataset: dict[str, Any],
+    caption: str | None = None,
+    count: int = 100,
+    collection: str = "openverse",
+    limit: int | None = None,
 ) -> Annotated[list[dict[str, str]], "images"]:
-    """List the images: names, identities, versions. Not one is read."""
+    """List the images: names, identities, versions. With a caption, some are retrieved first."""
+    if caption:
+        _retrieve(caption, dataset["images"], count, collection)
     source = open_source(dataset["images"])
     listed: list[dict[str, str]] = []
     for image in source.images():
@@ -179,6 +185,9 @@ def boxes_for_images(
     title: str | None = None,
     detector: str | None = None,
     provider: Provider = "cpu",
+    caption: str | None = None,
+    count: int = 100,
+    collection: str = "openverse",
     limit: int | None = None,
 ) -> None:
     """Find boxes in images, and bring them to people.
@@ -190,10 +199,14 @@ def boxes_for_images(
         detector: a bundle's folder, or ``s3://data-bucket/NAME`` for one that `boxdrop bundle push` stored;
             by default the one that the labels name, or else the demo detector.
         provider: ``cpu`` or ``cuda``.
+        caption: retrieve images that it describes into `images` first; with licences and credits, see
+            docs/retrieve.md. Without it, `images` is listed as it is.
+        count: images wanted there.
+        collection: ``openverse``, or an archive of your own (a folder or ``s3://…``) ranked by the caption.
         limit: look at the first so many images only.
     """
     dataset = get_or_create_dataset(images, labels, title)
-    listed = load_images(dataset, limit)
+    listed = load_images(dataset, caption, count, collection, limit)
     predictions, _ = predict(dataset, listed, detector, provider)
     sync(dataset, predictions)
 
@@ -208,6 +221,39 @@ def _label_studio() -> Any:
     if not access.url:
         raise BoxdropError(f"where is Label Studio? Put its URL into {LABEL_STUDIO_URL}")
     return connect(access.url, access.token)
+
+
+def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
+    """Bring images that a caption describes to where the pipeline looks."""
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect import Detector
+    from boxdrop.local.home import home
+    from boxdrop.objects import Bucket
+    from boxdrop.retrieve.addresses import AddressGuard
+    from boxdrop.retrieve.archive import Archive, rank
+    from boxdrop.retrieve.candidates import CandidateSource
+    from boxdrop.retrieve.destinations import BucketPrefix, Destination, Folder
+    from boxdrop.retrieve.licenses import LicenseFilter
+    from boxdrop.retrieve.openverse import Openverse
+    from boxdrop.retrieve.retrieval import Retrieval
+    from boxdrop.retrieve.web import Web
+
+    destination: Destination = Folder(Path(into))
+    if into.startswith("s3://"):
+        bucket, _, prefix = into.removeprefix("s3://").partition("/")
+        destination = BucketPrefix(Bucket(bucket), prefix, home() / "retrieve")
+    web = Web(AddressGuard())
+    try:
+        source: CandidateSource
+        if collection == "openverse":
+            source = Openverse(web, caption, LicenseFilter())
+        else:
+            archive = open_source(collection)
+            # Twice as many as are wanted, since some will be duplicates or too small.
+            source = Archive(archive, rank(archive, Detector.load(BUNDLE), caption, top=2 * count))
+        Retrieval(source, destination, caption=caption).run(count)
+    finally:
+        web.close()
 
 
 def _bucket_of(source: Source) -> str:

@@ -8,6 +8,7 @@ project; artifact versions are named by it, too; a step that is complete cannot 
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -262,32 +263,31 @@ class Tracker:
         return self._stack
 
     def _own_stack(self, bucket: str) -> "StackResponse":
-        """The stack of this data bucket: one that a user registered, or one that has the bucket as its store.
+        """The stack of the bucket's name: one that a user registered, or one with the bucket as its store.
 
         A ZenML may keep the runs of several systems; each has its bucket, and so its stack.
         """
         from zenml.enums import StackComponentType
         from zenml.exceptions import EntityExistsError
 
-        name = f"{PREFIX}-{bucket}"
         with contextlib.suppress(KeyError):
-            return self._client.get_stack(name, allow_name_prefix_match=False)
+            return self._client.get_stack(bucket, allow_name_prefix_match=False)
         with contextlib.suppress(EntityExistsError):
             self._client.create_stack_component(
-                name=name,
+                name=bucket,
                 flavor="s3",
                 component_type=StackComponentType.ARTIFACT_STORE,
                 configuration={"path": f"s3://{bucket}/zenml"},
             )
         with contextlib.suppress(EntityExistsError):
             self._client.create_stack(
-                name=name,
+                name=bucket,
                 components={
                     StackComponentType.ORCHESTRATOR: "default",
-                    StackComponentType.ARTIFACT_STORE: name,
+                    StackComponentType.ARTIFACT_STORE: bucket,
                 },
             )
-        return self._client.get_stack(name, allow_name_prefix_match=False)
+        return self._client.get_stack(bucket, allow_name_prefix_match=False)
 
 
 def connect(store: Store, bucket: str | None = None) -> Tracker:
@@ -305,6 +305,7 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
     if store.is_server:
         check_server(store)
     prepare_environment(store)
+    logging.getLogger("zenml").setLevel(logging.ERROR)
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
 

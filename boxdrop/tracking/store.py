@@ -118,7 +118,7 @@ def prepare_environment(store: Store) -> None:
         "ZENML_STORE_URL": store.url,
         "ZENML_STORE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
         "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_LOGGING_VERBOSITY": "ERROR",
+        "ZENML_LOGGING_VERBOSITY": "NOTSET",  # else it takes over logging, stdout and stderr
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "ZENML_DISABLE_CLIENT_SERVER_MISMATCH_WARNING": "true",
         "ZENML_ENABLE_RICH_TRACEBACK": "false",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from boxdrop.errors import BoxdropError, ImageError, RunError, TrackingError
+from boxdrop.errors import BoxdropError, RunError, TrackingError
 from boxdrop.images import Limits, decode
 from boxdrop.ledger import Ledger
 from boxdrop.objects import Bucket
@@ -26,8 +26,10 @@ THUMBNAIL_PX: Final = 320
 PATIENCE: Final = timedelta(hours=1)
 """A run whose images are not all in Label Studio is registered after this all the same."""
 
-_SAMPLE_BYTES: Final = 30_000_000
-_FETCHED_AT_ONCE: Final = 6
+_SAMPLE_LIMITS: Final = Limits(max_bytes=30_000_000, max_pixels=24_000_000)
+_FETCHED_AT_ONCE: Final = 2
+"""Samples are decoded in a function with 1 GB of memory: at most 13 bytes a pixel, two at once."""
+
 _GIVE_UP: Final = 3
 
 
@@ -183,13 +185,12 @@ class Tracking:
         if self._open_images is None or not summary.samples:
             return {}
         images = self._open_images(summary.bucket)
-        limits = Limits(max_bytes=_SAMPLE_BYTES)
 
         def fetch(key: str, version: str) -> bytes | None:
             try:
-                picture = decode(images.read_version(key, version, limits.max_bytes), limits)
+                picture = decode(images.read_version(key, version, _SAMPLE_LIMITS.max_bytes), _SAMPLE_LIMITS)
                 return make_thumbnail(picture, THUMBNAIL_PX)
-            except (ImageError, BoxdropError):  # its boxes are drawn on an empty frame
+            except BoxdropError:  # its boxes are drawn on an empty frame
                 return None
 
         with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:

@@ -6,7 +6,9 @@ AWS is moto over HTTP, Label Studio is real; a job is worked by hand.
 import base64
 import importlib
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +84,11 @@ class Functions:
             for name, value in self.aws.items():
                 patch.setenv(name, value)
             handler = importlib.import_module(f"functions.{function}.handler").handler
+            for stream in logging.getLogger(
+                function
+            ).handlers:  # the present one: pytest has one for each test
+                if isinstance(stream, logging.StreamHandler):
+                    stream.setStream(sys.stdout)
             return handler(event, None)
 
     def deliver(self, function: str, *bodies: str | dict[str, Any]) -> list[int]:
@@ -242,10 +249,10 @@ def test_changed_thresholds_choose_the_boxes_anew_without_a_run(
     world = live.world
     live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"))
     (run_id,) = live.launch()
-    live.deliver("publish", *live.work(run_id, score=0.5))
+    live.deliver("publish", *live.work(run_id, score=0.9))
     (before,) = tasks(connection, world).values()
     live.deliver(
-        "dispatch", world.labels("fruit", "labels: [pineapple, banana, {name: apple, threshold: 0.6}]")
+        "dispatch", world.labels("fruit", "labels: [pineapple, banana, {name: apple, threshold: 0.95}]")
     )
     world.ledger.record_swept("fruit", 1)
     assert live.launch() == []

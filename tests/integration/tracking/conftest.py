@@ -33,7 +33,15 @@ from boxdrop.runs import (
 )
 from boxdrop.tracking.register import Tracker, connect
 from tests.gated_aws import GatedAws
+from tests.label_studio_server import connection, server
 from tests.zenml_server import RunningZenML, running, with_empty_database
+
+__all__ = ["connection", "server"]
+
+# Before zenml is imported, by any module here: else it takes over logging, stdout and stderr of all tests.
+os.environ["ZENML_LOGGING_VERBOSITY"] = "NOTSET"
+os.environ["ZENML_ENABLE_RICH_TRACEBACK"] = "false"
+os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")
 SCENE_FILES = sorted(SCENES.glob("*.jpg"))
@@ -61,23 +69,28 @@ def aws_variables(aws_url: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def environment(
-    aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
-    """AWS and a boxdrop home of its own in the environment, for zenml reads both there; all is put back."""
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where zenml's client keeps its settings."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(aws_variables: dict[str, str], home: Path) -> Iterator[None]:
+    """AWS and the home are in the environment, where zenml looks; after each module all is put back."""
     before = dict(os.environ)
-    os.environ |= aws_variables | {"BOXDROP_HOME": str(tmp_path_factory.mktemp("home"))}
-    yield aws_variables
+    os.environ |= aws_variables | {"BOXDROP_HOME": str(home)}
+    yield
     os.environ.clear()
     os.environ |= before
 
 
 @pytest.fixture(scope="session")
-def zenml(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningZenML]:
+def zenml(aws_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningZenML]:
     """One server for all tests that do not stop it."""
-    with running(with_empty_database(tmp_path_factory.mktemp("server") / "zenml")) as server:
-        yield server
+    stopped = with_empty_database(tmp_path_factory.mktemp("server") / "zenml")
+    with running(stopped, aws_variables) as answering:
+        yield answering
 
 
 @pytest.fixture(scope="session")

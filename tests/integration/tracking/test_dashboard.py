@@ -50,7 +50,8 @@ def test_the_dashboard_shows_the_run_and_its_sample_images_with_boxes(
         expect(page.get_by_text(step, exact=True).first).to_be_visible()
     page.get_by_text("samples", exact=True).first.click()
     page.get_by_role("tab", name="Visualization").last.click()
-    sheet = page.frame_locator("iframe").last
+    page.get_by_role("button", name="Load Preview").click()
+    sheet = page.frame_locator("iframe[title='Secure HTML Content']")
     expect(sheet.locator("figure")).to_have_count(3)
     expect(sheet.get_by_role("heading", name="fruit")).to_be_visible()
     for picture in sheet.locator("image").all():

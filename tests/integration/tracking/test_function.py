@@ -15,10 +15,7 @@ from boxdrop.tracking.track import PATIENCE, NotPublishedError
 from functions.track import handler as function
 from tests.integration.tracking.conftest import FRUIT, System
 from tests.integration.tracking.test_tracking import assert_complete, find
-from tests.label_studio_server import connection, server
 from tests.zenml_server import RunningZenML
-
-__all__ = ["connection", "server"]
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,6 @@ from boxdrop.local.label_studio import Server
 from boxdrop.predictions import Prediction, read_jsonl
 from boxdrop.tracking.register import Tracker
 from tests.integration.tracking.conftest import System
-from tests.label_studio_server import connection, server
-
-__all__ = ["connection", "server"]
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +20,7 @@ def run_pipeline(images: str, **options: Any) -> Any:
     from boxdrop.tracking.pipeline import boxes_for_images
 
     run = boxes_for_images(images=images, labels="pineapple, banana, apple", **options)
+    assert run is not None
     return Client().get_pipeline_run(run.id)
 
 
@@ -51,7 +49,7 @@ def test_the_pipeline_brings_a_buckets_images_into_label_studio(
     assert run.steps["sync"].outputs["tasks"][0].load() == {"created": 3, "replaced": 0, "unchanged": 0}
     project = run.steps["get_or_create_dataset"].run_metadata["label_studio_project"]
     tasks = list(connection.sdk.tasks.list(project=project, fields="all"))
-    assert {task.data["image"] for task in tasks} == {image["name"] for image in listed}
+    assert {task.data["image_id"] for task in tasks} == {image["image_id"] for image in listed}
     assert all(len(task.predictions) == 1 for task in tasks)
 
     again = run_pipeline(f"s3://{system.images.name}/fruit/", title="fruit baskets")
@@ -59,12 +57,20 @@ def test_the_pipeline_brings_a_buckets_images_into_label_studio(
     assert again.steps["sync"].outputs["tasks"][0].load() == {"created": 0, "replaced": 0, "unchanged": 3}
 
 
-def test_without_label_studio_the_pipeline_ends_with_the_predictions(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+def test_images_of_a_caption_are_retrieved_and_without_label_studio_predictions_are_the_end(
+    tracker: Tracker, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Client().activate_stack("default")
     monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
-    run = run_pipeline(str(SCENES), limit=2)
-    assert run.status == "completed"
+    picked = f"s3://{system.images.name}/picked/"
+    run = run_pipeline(picked, caption="banana", count=2, collection=str(SCENES))
+    listed = run.steps["load_images"].outputs["images"][0].load()
+    assert len(listed) == 2
+    assert all(image["name"].startswith(picked) for image in listed)
+    records = list(read_jsonl(run.steps["predict"].outputs["predictions"][0].load()))
+    assert all(
+        isinstance(record, Prediction) and "banana" in {box.label for box in record.boxes}
+        for record in records
+    )
     assert "<figure>" in run.steps["predict"].outputs["samples"][0].load()
     assert run.steps["sync"].outputs["tasks"][0].load() == {}

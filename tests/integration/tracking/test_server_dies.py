@@ -48,7 +48,7 @@ def server_at(folder: Path, port: int) -> Iterator[RunningZenML]:
     from boxdrop.tracking.server import ZenMLServer
 
     server = ZenMLServer(folder) if folder.exists() else with_empty_database(folder)
-    with running(server, port) as zenml:
+    with running(server, {}, port) as zenml:
         yield zenml
 
 

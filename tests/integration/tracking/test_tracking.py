@@ -59,7 +59,7 @@ def test_a_run_reads_back_with_times_metadata_artifacts_and_model(
     assert registered.url == f"{zenml.url}/projects/default/runs/{run.id}"
     assert run.pipeline.name == "boxdrop/fruit"
     assert {tag.name for tag in run.tags} == {"fruit"}
-    assert run.stack.name == f"boxdrop-{system.data.name}"
+    assert run.stack.name == system.data.name
 
     dataset, predict, sync = (run.steps[name] for name in ("dataset", "load_and_predict", "sync"))
     assert dataset.end_time == seconds(summary.created_at)
@@ -186,7 +186,7 @@ class DyingStore:
         return write
 
 
-@pytest.mark.parametrize("writes", [1, 3, 4, 6, 9])
+@pytest.mark.parametrize("writes", [2, 4, 7, 10])
 def test_a_tracker_that_dies_after_any_write_leaves_a_run_that_the_next_one_completes(
     tracker: Tracker, system: System, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -203,7 +203,7 @@ def test_a_tracker_that_dies_after_any_write_leaves_a_run_that_the_next_one_comp
 
 
 def test_two_trackers_at_once_make_one_run(zenml: RunningZenML, tracker: Tracker, system: System) -> None:
-    summaries = [system.run(images=1) for _ in range(3)]
+    summaries = [system.run(images=1) for _ in range(2)]
     key = zenml.store.key or ""
     both = [
         boxdrop(
@@ -261,5 +261,6 @@ def test_neither_side_looks_up_anybody_else(zenml: RunningZenML, system: System,
     assert "Runs: 1 registered" in said
     for log in (lookups, zenml.lookups):
         asked = set(log.read_text().split())
-        assert "127.0.0.1" in asked  # what is looked up is written down
-        assert asked <= {"127.0.0.1", "localhost", "None"}
+        assert "watching" in asked
+        assert asked <= {"watching", "127.0.0.1", "localhost", "None"}
+    assert "127.0.0.1" in lookups.read_text()  # what is looked up is written down
