@@ -10,6 +10,9 @@ from typing import Any, Final
 import pytest
 
 from infra.config import Environment, load
+from tests.infra.deployed import happened
+
+__all__ = ["happened"]
 
 REPOSITORY: Final = Path(__file__).parents[2]
 CONTEXT: Final[Mapping[str, Any]] = json.loads((REPOSITORY / "cdk.json").read_text())["context"]

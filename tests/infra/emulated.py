@@ -40,7 +40,7 @@ from tests.label_studio_server import SHARED_HOME, free_port, quiet
 REPOSITORY: Final = Path(__file__).parents[2]
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 REGION: Final = "us-east-1"
-PATIENCE_S: Final = 180
+PATIENCE_S: Final = 900
 
 
 def wait_for(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:

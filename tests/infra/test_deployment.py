@@ -10,7 +10,6 @@ import pytest
 
 from boxdrop.ledger import State
 from tests.infra.deployed import BAD, FIRST, SECOND, Happened
-from tests.infra.deployed import happened as happened
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 import pytest
 
 from tests.infra.deployed import Happened
-from tests.infra.deployed import happened as happened
 from tests.infra.emulated import REGION
 
 pytestmark = pytest.mark.slow
