@@ -102,22 +102,49 @@ def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_
         limit: how many to keep for each label.
     """
     order = _by_score(candidates)
+    _, first, place = np.unique(candidates.queries, return_index=True, return_inverse=True)
+    overlaps = _Overlaps(candidates.boxes[first])
+    # One bit a box: "is it suppressed?" and "suppress what this one covers" are single operations on whole
+    # numbers, whatever the number of boxes, and a box is compared once for all labels under which it wins.
+    covered_by: dict[int, int] = {}
+    covered: dict[int, int] = {}
+    counts: dict[int, int] = {}
     kept: list[int] = []
-    for label in np.unique(candidates.labels):
-        rows = order[candidates.labels[order] == label]
-        boxes = candidates.boxes[rows]
-        alive = np.ones(len(rows), bool)
-        count = 0
-        for i in range(len(rows)):
-            if not alive[i]:
-                continue
-            kept.append(int(rows[i]))
-            count += 1
-            if count == limit:
-                break
-            alive[i + 1 :] &= iou(boxes[i], boxes[i + 1 :]) <= nms_iou
-    chosen = candidates.take(np.array(sorted(kept), np.int64))
-    return chosen.take(_by_score(chosen))
+    for row, label, box in zip(
+        order.tolist(), candidates.labels[order].tolist(), place[order].tolist(), strict=True
+    ):
+        count = counts.get(label, 0)
+        if count == limit or covered.get(label, 0) >> box & 1:
+            continue
+        kept.append(row)
+        counts[label] = count + 1
+        if box not in covered_by:
+            covered_by[box] = _bits(overlaps.with_box(box) > nms_iou)
+        covered[label] = covered.get(label, 0) | covered_by[box]
+    return candidates.take(np.array(kept, np.int64))
+
+
+class _Overlaps:
+    """IoU of boxes among each other, a row at a time, by columns: ten times faster than `iou`."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self._left, self._top, self._right, self._bottom = np.ascontiguousarray(boxes.T)
+        self._areas = (self._right - self._left) * (self._bottom - self._top)
+
+    def with_box(self, number: int) -> NDArray[np.float32]:
+        """What `iou` of one of the boxes with all of them gives."""
+        width = np.minimum(self._right, self._right[number]) - np.maximum(self._left, self._left[number])
+        height = np.minimum(self._bottom, self._bottom[number]) - np.maximum(self._top, self._top[number])
+        intersection = np.maximum(width, 0) * np.maximum(height, 0)
+        union = self._areas[number] + self._areas - intersection
+        overlap: NDArray[np.float32] = np.zeros_like(intersection)
+        np.divide(intersection, union, out=overlap, where=union > 0)
+        return overlap
+
+
+def _bits(flags: NDArray[np.bool_]) -> int:
+    """A whole number whose bit i is flag i."""
+    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
 
 
 def select(
@@ -140,26 +167,34 @@ def select(
     limits = np.asarray(thresholds, np.float32)
     shown = candidates.take(candidates.scores >= limits[candidates.labels])
     shown = shown.take(_by_score(shown))
-    alive = np.ones(len(shown), bool)
+    _, first, place = np.unique(shown.queries, return_index=True, return_inverse=True)
+    overlaps = _Overlaps(shown.boxes[first])
+    labels = shown.labels.tolist()
     winners: list[int] = []
-    rivals: list[tuple[tuple[int, float], ...]] = []
-    for i in range(len(shown)):
-        if not alive[i]:
+    rivals: list[dict[int, float]] = []
+    claims: list[list[int]] = [[] for _ in first]  # by box, the winners that claim it, best first
+    owned: dict[int, int] = {}  # by box, its own winner
+    for row, (box, score) in enumerate(zip(place.tolist(), shown.scores.tolist(), strict=True)):
+        label = labels[row]
+        own = owned.get(box)
+        winner = next((w for w in claims[box] if w == own or labels[winners[w]] != label), own)
+        if winner is not None:
+            rivals[winner].setdefault(label, score)
             continue
-        same = shown.queries[i + 1 :] == shown.queries[i]
+        winner = owned[box] = len(winners)
+        winners.append(row)
+        rivals.append({})
         if rival_iou is not None:
-            overlap = iou(shown.boxes[i], shown.boxes[i + 1 :]) > rival_iou
-            same |= overlap & (shown.labels[i + 1 :] != shown.labels[i])
-        losers = np.flatnonzero(same & alive[i + 1 :]) + i + 1
-        alive[losers] = False
-        best: dict[int, float] = {}
-        for loser in losers:
-            best.setdefault(int(shown.labels[loser]), float(shown.scores[loser]))
-        winners.append(i)
-        rivals.append(tuple(best.items()))
+            for other in np.flatnonzero(overlaps.with_box(box) > rival_iou).tolist():
+                claims[other].append(winner)
     chosen = shown.take(np.array(winners, np.int64))
     return Detections(
-        chosen.boxes, chosen.scores, chosen.labels, chosen.prompts, chosen.queries, tuple(rivals)
+        chosen.boxes,
+        chosen.scores,
+        chosen.labels,
+        chosen.prompts,
+        chosen.queries,
+        tuple(tuple(lost.items()) for lost in rivals),
     )
 
 

@@ -81,23 +81,18 @@ class Image:
     """A decoded image.
 
     Attributes:
-        pixels: uint8 [height, width, 3], RGB, upright, contiguous.
+        pixels: uint8 [height, width, 3], RGB, upright, contiguous; smaller than the image by `reduction`.
         format: what the content was: ``jpeg``, ``png``, ``webp``, ``gif``, ``bmp``, ``tiff``, ``avif``,
             ``heic``, ``jpeg2000`` or ``ico``.
+        width, height: of the image, upright, in pixels.
+        reduction: 1, 2, 4 or 8: pixels of the image to one of `pixels`, in each direction.
     """
 
     pixels: Pixels
     format: str
-
-    @property
-    def width(self) -> int:
-        """Upright width in pixels."""
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Upright height in pixels."""
-        return int(self.pixels.shape[0])
+    width: int
+    height: int
+    reduction: int = 1
 
 
 def is_image_name(name: str) -> bool:
@@ -145,7 +140,11 @@ def probe(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
     return ImageHeader(width, height, found)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image:
+Reduction = Callable[[int, int], int]
+"""By how much an image of this upright width and height may be reduced: 1, 2, 4 or 8."""
+
+
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, reduction: Reduction | None = None) -> Image:
     """Decode an image into upright RGB pixels.
 
     - The first picture of an animation, a multi-page TIFF or an MPO; the largest of an icon.
@@ -159,6 +158,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image:
     Args:
         data: the whole file.
         limits: see `Limits`.
+        reduction: where a smaller picture will do. JPEGs alone can be decoded smaller (each block of 8×8
+            pixels is read as 4×4, 2×2 or 1), in half of the time and a quarter of the memory or less.
 
     Raises:
         ImageError: with `reason` one of `empty`, `not_an_image`, `unsupported`, `too_many_bytes`,
@@ -168,9 +169,13 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image:
     found = sniff(data)
     with _as_image_errors(found) as size, _quiet():
         opened = _open(found, data, limits)
-        size.extend(opened.upright_size)
+        width, height = opened.upright_size
+        size.extend((width, height))
+        scale = 1
+        if reduction is not None and found == "jpeg":
+            scale = opened.reduce(reduction(width, height))
         pixels = opened.load()
-    return Image(pixels, found)
+    return Image(pixels, found, width, height, scale)
 
 
 def sniff(data: bytes) -> str:
@@ -310,6 +315,13 @@ class _Opened:
     def upright_size(self) -> tuple[int, int]:
         width, height = self.image.size
         return (height, width) if self.orientation >= 5 else (width, height)
+
+    def reduce(self, scale: int) -> int:
+        """Have a JPEG decoded smaller by 1, 2, 4 or 8; returns by how much it will be."""
+        width, height = self.image.size
+        wanted = (max(1, width // scale), max(1, height // scale))
+        drafted = self.image.draft(None, wanted) if scale > 1 else None
+        return 1 if drafted is None else round(width / drafted[1][2])
 
     def load(self) -> Pixels:
         announced = self.image.size

@@ -11,8 +11,9 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -20,7 +21,10 @@ from boxdrop.errors import LabelSetError
 
 MAX_NAME_LENGTH = 100
 _LABEL_KEYS = ("name", "prompts", "threshold", "id", "color")
-_SET_KEYS = ("caption", "detector", "labels")
+_SET_KEYS = ("caption", "detector", "tiling", "labels")
+_TILING_KEYS = ("size", "overlap")
+_SMALLEST_TILE = 64
+_LARGEST_OVERLAP = 0.5
 _GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -48,6 +52,22 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiling:
+    """Whether, and how, images are also looked at in parts, so that small objects are found.
+
+    Attributes:
+        mode: ``off``; ``auto``, which goes by the sizes of the image and of the model's input; or ``fixed``.
+        size: side of a tile in upright pixels of the image, where fixed.
+        overlap: share of a tile's side that its neighbour sees as well, at most one half. Objects up to
+            that size are whole in some tile.
+    """
+
+    mode: Literal["off", "auto", "fixed"] = "off"
+    size: int = 0
+    overlap: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class LabelSet:
     """Labels in the order in which the user wrote them, and what else ``labels.yaml`` says.
 
@@ -55,11 +75,13 @@ class LabelSet:
         labels: at least one; names, prompts and ids are unique among them.
         caption: what the images are about ("fruit baskets"); titles the project.
         detector: name or path of the bundle to use, where the user fixed it.
+        tiling: whether images are looked at in parts as well.
     """
 
     labels: tuple[Label, ...]
     caption: str | None = None
     detector: str | None = None
+    tiling: Tiling = Tiling()
     _by_name: dict[str, Label] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +155,10 @@ class LabelSet:
             document["caption"] = self.caption
         if self.detector is not None:
             document["detector"] = self.detector
+        if self.tiling.mode == "fixed":
+            document["tiling"] = {"size": self.tiling.size, "overlap": self.tiling.overlap}
+        elif self.tiling.mode == "auto":
+            document["tiling"] = "auto"
         document["labels"] = labels
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
@@ -167,17 +193,19 @@ class LabelSet:
         return tuple(i for i, label in enumerate(self.labels) for _ in label.prompts)
 
     def digest(self, bundle_digest: str) -> str:
-        """Hash what needs the detector again: the bundle and each label's prompts.
+        """Hash what needs the detector again: the bundle, each label's prompts, and the tiling.
 
         Order, caption, colours, ids and thresholds are not in it: they change what stored candidates become.
 
         Returns:
             64 hexadecimal digits.
         """
-        content = {
+        content: dict[str, object] = {
             "bundle": bundle_digest,
             "labels": sorted([label.name, sorted(label.prompts)] for label in self.labels),
         }
+        if self.tiling.mode != "off":  # left out where it is off: digests from before there was tiling hold
+            content["tiling"] = asdict(self.tiling)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -271,7 +299,8 @@ class _Parser:
         else:
             raise self.error(_line(labels), "`labels` must be a list of names, each after a dash")
         texts = {key: self._text(entries[key], key) for key in ("caption", "detector") if key in entries}
-        return LabelSet(self.finish(drafts), texts.get("caption"), texts.get("detector"))
+        tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
+        return LabelSet(self.finish(drafts), texts.get("caption"), texts.get("detector"), tiling)
 
     def finish(self, drafts: list[_Draft]) -> tuple[Label, ...]:
         """Check the drafts against each other and number them."""
@@ -366,6 +395,42 @@ class _Parser:
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
             raise self.error(line, f"{what} holds a control character: {text!r}; remove it")
         return text
+
+    def _tiling(self, node: yaml.Node) -> Tiling:
+        if isinstance(node, yaml.ScalarNode):
+            if node.value == "off":
+                return Tiling()
+            if node.value == "auto":
+                return Tiling("auto")
+            raise self.error(
+                _line(node), f"`tiling` must be auto, off, or size and overlap, not {node.value!r}"
+            )
+        entries = self._mapping(node, _TILING_KEYS, "`tiling`")
+        if "size" not in entries:
+            raise self.error(
+                _line(node), "`tiling` has no `size`; give the side of a tile in pixels, or auto"
+            )
+        size = entries["size"].value
+        if not (isinstance(size, str) and size.isascii() and size.isdigit() and int(size) >= _SMALLEST_TILE):
+            raise self.error(
+                _line(entries["size"]),
+                f"`size` of `tiling` must be a whole number of pixels, {_SMALLEST_TILE} or more",
+            )
+        overlap = Tiling().overlap if "overlap" not in entries else self._overlap(entries["overlap"])
+        return Tiling("fixed", int(size), overlap)
+
+    def _overlap(self, node: yaml.Node) -> float:
+        try:
+            value = float(node.value)
+        except (TypeError, ValueError):
+            value = float("nan")
+        if not 0.0 <= value <= _LARGEST_OVERLAP:
+            raise self.error(
+                _line(node),
+                f"`overlap` of `tiling` must be from 0 to {_LARGEST_OVERLAP}, a share of the tile, "
+                f"not {node.value!r}",
+            )
+        return value
 
     def _threshold(self, node: yaml.Node, name: str) -> float:
         try:

@@ -8,6 +8,8 @@ import click
 
 from boxdrop.errors import BoxdropError
 
+PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which imports what may not be installed
+
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.argument("source")
@@ -17,17 +19,26 @@ from boxdrop.errors import BoxdropError
 @click.option(
     "--template",
     help='Sentence that every prompt is put into, unless it begins like it. Default: "a photo of a {}" '
-    "for OWL; "
-    '"{}" gives prompts as they are.',
+    'for OWL, and for the others "{}", which gives prompts as they are.',
 )
 @click.option(
-    "--threshold", type=float, help="Lowest score shown where a label sets none. Default: 0.1 for OWL."
+    "--threshold",
+    type=float,
+    help="Lowest score shown where a label sets none. Default: transformers', 0.1 for OWL, 0.25 for "
+    "Grounding DINO, 0.3 for OmDet-Turbo.",
 )
 @click.option(
     "--floor",
     type=float,
-    help="Lowest score stored; labels may set thresholds down to it. Default: 0.02, or the threshold if "
-    "lower.",
+    help="Lowest score stored; labels may set thresholds down to it. Default: a fifth of the family's "
+    "threshold, or --threshold if that is lower.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the weights: fp32 answers as PyTorch does; int8 is for processors; fp16 for CUDA.",
 )
 @click.option(
     "--card",
@@ -47,28 +58,33 @@ def main(
     template: str | None,
     threshold: float | None,
     floor: float | None,
+    precision: str,
     card: Path | None,
     opset: int,
     threads: int | None,
     force: bool,
 ) -> None:
-    """Make a bundle for boxdrop from an OWL-ViT or OWLv2 model of transformers.
+    """Make a bundle for boxdrop from a zero-shot detector of transformers.
 
-    SOURCE is an id on the Hugging Face hub, or a folder that save_pretrained() wrote.
+    SOURCE is an id on the Hugging Face hub, or a folder that save_pretrained() wrote, of one of these
+    families: OWL-ViT, OWLv2, Grounding DINO, MM-Grounding-DINO (LLMDet, too) and OmDet-Turbo.
+    docs/detectors.md says which is how good, how fast, and under which licence.
 
-    The bundle holds two ONNX graphs (text encoder, and image encoder with the heads), the tokenizer, and
-    bundle.json, which says how images and words are prepared. Before it is put at --out, drawn pictures go
-    through transformers and through the bundle, with 1 to 80 labels: every detection must be there in both,
-    scores within 0.0001, boxes within 0.1 pixel. Otherwise there is no bundle, and the table says where
-    they differ.
+    The bundle holds two ONNX graphs (words, and images), the tokenizer, and bundle.json, which says how
+    images and words are prepared. Before it is put at --out, drawn pictures go through transformers and
+    through the bundle, with 1 to 80 labels: every detection must be there in both, scores within 0.0001,
+    boxes within 0.1 pixel. Otherwise there is no bundle, and the table says where they differ. With
+    --precision int8 or fp16 the graphs are converted after that, and bundle.json says what drifted.
 
     \b
     Examples:
       python -m model_export google/owlv2-base-patch16-ensemble --out bundles/owlv2
-      python -m model_export google/owlvit-base-patch32 --out bundles/owlvit --threshold 0.15
+      python -m model_export google/owlvit-base-patch32 --out bundles/owlvit --precision int8
+      python -m model_export IDEA-Research/grounding-dino-tiny --out bundles/gdino --precision fp16
       python -m model_export my-checkpoint/ --out bundles/mine --template "{}" --card CARD.md
 
-    OWL-ViT B/32 takes a minute and 1.2 GB of disk, OWLv2 B/16 several minutes.
+    OWL-ViT B/32 takes a minute and 1.2 GB of disk; OWLv2 B/16 and Grounding DINO take several minutes and
+    4 GB of memory.
     """
     # transformers' progress bars and advice are about its own use, not about an export.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -81,7 +97,7 @@ def main(
             'pip install "boxdrop[export]"'
         ) from None
     try:
-        choices = Choices(name, revision, template, threshold, floor, card, opset, force, threads)
+        choices = Choices(name, revision, template, threshold, floor, card, precision, opset, force, threads)
         bundle = export(source, out, choices, say=lambda line: click.echo(line, err=True))
     except BoxdropError as error:
         raise click.ClickException(str(error)) from None

@@ -4,7 +4,7 @@ import errno
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,18 @@ from boxdrop.detect.bundle import (
     Bundle,
     Defaults,
     Source,
+    cpu_graph,
     digest_of,
     is_valid_name,
 )
 from boxdrop.detect.detector import Detector
+from model_export.drift import CHOOSING_LIMITS, LIMITS, measure
 from model_export.errors import ExportError
 from model_export.families import family_of
-from model_export.graphs import OPSET, write_graph
-from model_export.parity import compare
+from model_export.graphs import OPSET, plain_attention, write_graph
+from model_export.optimise import optimise
+from model_export.parity import compare, label_sets_for
+from model_export.precision import PRECISIONS, to_fp16, to_int8
 from model_export.source import resolve
 
 
@@ -40,6 +44,7 @@ class Choices:
         template: the sentence that prompts are put into.
         threshold, floor: default scores.
         card: a model card to put into the bundle as ``README.md``.
+        precision: one of `model_export.precision.PRECISIONS`.
         opset: of the graphs.
         force: replace what is at the destination.
         threads: of the processor, for tracing and for parity; None takes all cores.
@@ -51,6 +56,7 @@ class Choices:
     threshold: float | None = None
     floor: float | None = None
     card: Path | None = None
+    precision: str = "fp32"
     opset: int = OPSET
     force: bool = False
     threads: int | None = None
@@ -95,15 +101,12 @@ def export(
         text = loaded.text(template)
         loaded.tokenizer().save(str(workshop / TOKENIZER))
         written = [workshop / TOKENIZER]
-        # Scaled dot-product attention traces into more nodes than the plain formula, which ONNX Runtime
-        # fuses.
-        attention = loaded.model.config._attn_implementation
-        loaded.model.set_attn_implementation("eager")
-        say("tracing the text encoder")
-        written += write_graph(loaded.text_graph(), workshop / TEXT_GRAPH, choices.opset)
-        say("tracing the image encoder and the heads")
-        written += write_graph(loaded.image_graph(), workshop / IMAGE_GRAPH, choices.opset)
-        loaded.model.set_attn_implementation(attention)
+        with plain_attention(loaded.model):
+            say("tracing the text encoder")
+            written += write_graph(loaded.text_graph(), workshop / TEXT_GRAPH, choices.opset)
+            say("tracing the image encoder and the heads")
+            image_graph = loaded.image_graph()
+            written += write_graph(image_graph, workshop / IMAGE_GRAPH, choices.opset)
         bundle = Bundle(
             path=workshop,
             name=name,
@@ -121,14 +124,37 @@ def export(
             defaults=Defaults(threshold, floor),
             files={file.name: digest_of(file) for file in written},
         )
-        report = compare(loaded, Detector.load(bundle, threads=choices.threads), say=say)
+        bundle = _rewritten(bundle, say)
+        exact = Detector.load(bundle, threads=choices.threads)
+        report = compare(loaded, exact, say=say)
         say(report.table())
         if not report.passed:
             raise ExportError(
                 f"{origin.id}: the bundle does not answer what transformers answers, so none was made:\n"
                 f"{report.table()}"
             )
-        (workshop / CARD).write_text(replace(bundle, parity=report.to_json()).to_json(), encoding="utf-8")
+        parity = report.to_json()
+        if choices.precision != "fp32":
+            say(f"converting to {choices.precision}")
+            bundle = _converted(bundle, workshop / "smaller", choices.precision, image_graph.heads)
+            label_sets = label_sets_for(text, loaded.tokenizer())
+            drift = measure(exact, Detector.load(bundle, threads=choices.threads), label_sets, say=say)
+            say(drift.line())
+            chooses = any(row.chosen for row in report.rows)
+            limits = CHOOSING_LIMITS if chooses else LIMITS[choices.precision]
+            if not drift.within(limits):
+                raise ExportError(
+                    f"{origin.id}: in {choices.precision} it answers too differently, so no bundle was made "
+                    f"({drift.line()}; at least {limits.kept:.0%} must be kept, Δscore at most "
+                    f"{limits.score:g} in the mean); use --precision fp32"
+                )
+            parity["drift"] = drift.to_json()
+            for name in exact.bundle.files:
+                (workshop / name).unlink()
+            for file in bundle.path.iterdir():
+                file.rename(workshop / file.name)
+            bundle.path.rmdir()
+        (workshop / CARD).write_text(replace(bundle, parity=parity).to_json(), encoding="utf-8")
         if choices.card is not None:
             shutil.copyfile(choices.card, workshop / "README.md")
         Bundle.load(workshop, verify=True)
@@ -147,6 +173,44 @@ def export(
     return Bundle.load(out)
 
 
+def _rewritten(bundle: Bundle, say: Callable[[str], None]) -> Bundle:
+    """The bundle with graphs that start at once on the processor, written into its folder."""
+    say("rewriting the graphs for a quick start")
+    graphs = [name for name in (TEXT_GRAPH, IMAGE_GRAPH) if name in bundle.files]
+    written = [file for name in graphs for file in optimise(bundle.path / name)]
+    files = {**bundle.files, **{file.name: digest_of(file) for file in written}}
+    return replace(bundle, files=files, runtime=version("onnxruntime"))
+
+
+def _converted(bundle: Bundle, folder: Path, precision: str, heads: Sequence[torch.Tensor]) -> Bundle:
+    """The bundle in a smaller precision, in another folder. The rewritten graphs are made anew for int8
+    only."""
+    folder.mkdir()
+    for name in bundle.files:
+        shutil.copyfile(bundle.path / name, folder / name)
+    of_image = [name for name in bundle.files if name.startswith("image.")]
+    of_text = [name for name in bundle.files if name.startswith("text.")]
+    if precision == "fp16":
+        for name in of_image + of_text:
+            if cpu_graph("") in name:
+                (folder / name).unlink()
+        for graph in (TEXT_GRAPH, IMAGE_GRAPH):
+            to_fp16(folder / graph)
+    else:
+        for name in of_image:
+            if cpu_graph("") in name:
+                (folder / name).unlink()
+        to_int8(folder / IMAGE_GRAPH, [weights.detach().numpy() for weights in heads])
+        optimise(folder / IMAGE_GRAPH)
+    return replace(
+        bundle,
+        path=folder,
+        precision=precision,
+        files={file.name: digest_of(file) for file in sorted(folder.iterdir())},
+        runtime=None if precision == "fp16" else bundle.runtime,
+    )
+
+
 def _check(out: Path, choices: Choices) -> None:
     """Refuse at once what would fail after minutes."""
     if out.exists():
@@ -154,6 +218,8 @@ def _check(out: Path, choices: Choices) -> None:
             raise ExportError(f"{out}: exists; choose another --out, or replace it with --force")
         if not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise ExportError(f"{out}: exists and is no bundle, so it is not replaced; choose another --out")
+    if choices.precision not in PRECISIONS:
+        raise ExportError(f"--precision {choices.precision}: use one of {', '.join(PRECISIONS)}")
     if choices.card is not None and not choices.card.is_file():
         raise ExportError(f"--card {choices.card}: there is no such file")
     if choices.name is not None and not is_valid_name(choices.name):

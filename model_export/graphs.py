@@ -1,6 +1,8 @@
 """Tracing a module of torch into an ONNX file."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,12 +29,36 @@ class Graph:
         frozen at 1.
         outputs: names.
         dynamic: by input or output, which axes may change and what they count.
+        heads: weights that stay in 32 bits when the others go to 8: those that write scores and boxes.
     """
 
     module: torch.nn.Module
     inputs: dict[str, torch.Tensor]
     outputs: tuple[str, ...]
     dynamic: dict[str, dict[int, str]]
+    heads: tuple[torch.Tensor, ...] = ()
+
+
+@contextmanager
+def plain_attention(model: Any) -> Iterator[None]:
+    """Let a model compute attention by the plain formula for a while.
+
+    Scaled dot-product attention traces into more nodes than the plain formula, which ONNX Runtime fuses.
+    Each part
+    of a model gets back its own choice: a model of several parts has no single one, and Grounding DINO's
+    BERT under the plain formula would add its mask of truth values to the scores.
+    """
+    configs = {
+        id(config): config for module in model.modules() if (config := getattr(module, "config", None))
+    }
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config._attn_implementation = "eager"
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
 
 
 def write_graph(graph: Graph, file: Path, opset: int = OPSET) -> list[Path]:
@@ -59,15 +85,24 @@ def write_graph(graph: Graph, file: Path, opset: int = OPSET) -> list[Path]:
             dynamo=False,
         )
     model = onnx.load(str(file))
+    for scattered in _external_names(file):  # torch writes a file a tensor over protobuf's 2 GB
+        (file.parent / scattered).unlink()
+    return save_graph(model, file)
+
+
+def save_graph(model: Any, file: Path) -> list[Path]:
+    """Write a graph, the same bytes for the same model; weights over 64 MiB to ``<file>.data``.
+
+    Returns:
+        The files written.
+    """
     size = _clean(model)
-    file.unlink()
-    for scattered in file.parent.glob("*"):
-        if scattered.name in _external_names(model):  # torch writes a file a tensor over protobuf's 2 GB
-            scattered.unlink()
+    data = file.with_name(file.name + ".data")
+    file.unlink(missing_ok=True)
+    data.unlink(missing_ok=True)
     if size < _EXTERNAL_FROM:
         onnx.save(model, str(file))
         return [file]
-    data = file.with_name(file.name + ".data")
     onnx.save(
         model,
         str(file),
@@ -88,7 +123,8 @@ def _clean(model: Any) -> int:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
-def _external_names(model: Any) -> set[str]:
+def _external_names(file: Path) -> set[str]:
+    model = onnx.load(str(file), load_external_data=False)
     return {
         entry.value
         for tensor in model.graph.initializer

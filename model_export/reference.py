@@ -1,9 +1,13 @@
 """What transformers itself answers for one image: the truth that a bundle is compared with."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+NOWHERE: Final = -1
+"""Name of the places at the edge, see `Reference`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +19,12 @@ class Reference:
         scores: float32 [N, prompts], 0 to 1, every box of the model under every prompt.
         best_scores, best_prompts: float32 [N] and int64 [N], of the post-processing.
         boxes: float32 [N, 4], xyxy, pixels of the image, of the post-processing; not clipped.
-        proposal_logits: float32 [places], of families that choose their N boxes among many places: the score
-            of each place before the choice. None for the others.
-        proposals: int64 [N], the places chosen, in order.
+        places: int64 [places], of families that choose their N boxes among many places: names of all places,
+            the same whatever else is in a batch. None for the others.
+        place_logits: float32 [places], their scores before the choice.
+        chosen: int64 [N], names of the places chosen, in order; `NOWHERE` for those at the edge, where no
+            box can
+            start: they are all alike, and may be taken for one another.
     """
 
     pixels: NDArray[np.float32]
@@ -25,5 +32,6 @@ class Reference:
     best_scores: NDArray[np.float32]
     best_prompts: NDArray[np.int64]
     boxes: NDArray[np.float32]
-    proposal_logits: NDArray[np.float32] | None = None
-    proposals: NDArray[np.int64] | None = None
+    places: NDArray[np.int64] | None = None
+    place_logits: NDArray[np.float32] | None = None
+    chosen: NDArray[np.int64] | None = None

@@ -46,7 +46,7 @@ TINY["grounding-dino"] = {
     "backbone_config": {
         "model_type": "swin",
         "embed_dim": 16,
-        "depths": [2, 2, 2],
+        "depths": [2, 1, 1],
         "num_heads": [1, 2, 4],
         "window_size": 7,
         "out_indices": [1, 2, 3],
@@ -71,6 +71,42 @@ TINY["grounding-dino"] = {
     "max_text_len": 256,
 }
 TINY["mm-grounding-dino"] = TINY["grounding-dino"]
+TINY["omdet-turbo"] = {
+    "backbone_config": {
+        "model_type": "swin",
+        "image_size": 96,
+        "embed_dim": 16,
+        "depths": [2, 2, 2, 2],
+        "num_heads": [1, 2, 4, 4],
+        "window_size": 3,
+        "out_indices": [2, 3, 4],
+    },
+    "text_config": {
+        "model_type": "clip_text_model",
+        "vocab_size": 400,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+    },
+    "image_size": 96,
+    "apply_layernorm_after_vision_backbone": False,
+    "text_projection_in_dim": 32,
+    "text_projection_out_dim": 32,
+    "class_embed_dim": 32,
+    "task_encoder_hidden_dim": 32,
+    "encoder_in_channels": (32, 64, 128),
+    "vision_features_channels": (64, 64, 64),
+    "encoder_hidden_dim": 64,
+    "encoder_attention_heads": 4,
+    "encoder_dim_feedforward": 64,
+    "decoder_hidden_dim": 64,
+    "decoder_num_heads": 4,
+    "decoder_num_layers": 2,
+    "decoder_dim_feedforward": 64,
+    "num_queries": 50,
+}
 
 FULL_SIZE: Final[dict[str, Settings]] = {
     # The configurations of google/owlvit-base-patch32 and google/owlv2-base-patch16-ensemble.
@@ -80,6 +116,17 @@ FULL_SIZE: Final[dict[str, Settings]] = {
     # BERT base.
     "grounding-dino": {},
     "mm-grounding-dino": {},
+    # omlab/omdet-turbo-swin-tiny-hf, with Swin-T of transformers in the place of timm's.
+    "omdet-turbo": {
+        "backbone_config": {
+            "model_type": "swin",
+            "image_size": 640,
+            "window_size": 7,
+            "out_indices": [2, 3, 4],
+        },
+        "text_config": {"model_type": "clip_text_model", "projection_dim": 512},
+        "apply_layernorm_after_vision_backbone": False,
+    },
 }
 
 SHORT_EDGES: Final = {"tiny": (224, 373), "full": (800, 1333)}
@@ -102,6 +149,8 @@ def make(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         if family.endswith("grounding-dino"):
             _make_grounding(folder, family, settings, seed)
+        elif family == "omdet-turbo":
+            _make_omdet(folder, settings, seed)
         else:
             _make_owl(folder, family, settings, seed)
     return folder
@@ -148,6 +197,58 @@ def _make_grounding(folder: Path, family: str, settings: Settings, seed: int) ->
     short, long = SHORT_EDGES["full" if config.num_queries == 900 else "tiny"]
     size = {"shortest_edge": short, "longest_edge": long}
     _write_processor(folder, {"image_processor_type": "GroundingDinoImageProcessor", "size": size})
+
+
+def _make_omdet(folder: Path, settings: Settings, seed: int) -> None:
+    config = transformers.OmDetTurboConfig(**settings)
+    tokenizer = _tokenizer(config.text_config.vocab_size)
+    config.text_config.pad_token_id = tokenizer.pad_token_id
+    config.text_config.bos_token_id = tokenizer.bos_token_id
+    config.text_config.eos_token_id = tokenizer.eos_token_id
+    tokenizer.model_max_length = 77
+    model = transformers.OmDetTurboForObjectDetection(config).eval()
+    with torch.no_grad():
+        _scale_omdet(model, seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor = {
+        "image_processor_type": "DetrImageProcessor",
+        "size": {"height": config.image_size, "width": config.image_size},
+        "do_pad": False,
+        "do_rescale": False,
+        "image_mean": [123.675, 116.28, 103.53],
+        "image_std": [58.395, 57.12, 57.375],
+    }
+    _write_processor(folder, processor)
+
+
+def _scale_omdet(model: Any, seed: int) -> None:
+    """As for Grounding DINO; convolutions have batch norms behind them, and the text's start is CLIP's."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def spread(tensor: torch.Tensor, deviation: float) -> None:
+        tensor.normal_(0, deviation, generator=generator)
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            spread(module.weight, 1 / math.sqrt(module.in_features))
+            if module.bias is not None and "sampling_offsets" not in name:
+                spread(module.bias, 0.02)
+        elif isinstance(module, torch.nn.Embedding):
+            spread(module.weight, 0.3)
+        elif isinstance(module, torch.nn.Conv2d):
+            spread(module.weight, 1 / math.sqrt(module.weight[0].numel()))
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.7, 1.4, generator=generator)
+            spread(module.running_mean, 0.1)
+        if name.endswith("sampling_offsets"):
+            module.weight.mul_(0.3)
+        if hasattr(module, "relative_position_bias_table"):
+            spread(module.relative_position_bias_table, 0.5)
+    projection = model.language_backbone.text_projection
+    spread(projection, 1 / math.sqrt(len(projection)))
+    for head in (model.decoder.encoder_bbox_head, *model.decoder.decoder_bbox_head):
+        head.layers[-1].weight.mul_(0.5)
 
 
 def _write_processor(folder: Path, settings: Settings) -> None:
@@ -212,13 +313,24 @@ def _scale_grounding(model: Any, seed: int) -> None:
             spread(module.text_param, 0.3)
         if hasattr(module, "relative_position_bias_table"):
             spread(module.relative_position_bias_table, 0.5)
-    spread(model.model.level_embed, 0.3)
-    for heads in (model.bbox_embed, [model.model.encoder_output_bbox_embed]):
-        for head in heads:
-            head.layers[-1].weight.mul_(0.5)
-    if hasattr(model.class_embed[0], "bias"):
-        for head in (*model.class_embed, model.model.encoder_output_class_embed):
-            head.bias.fill_(-2.5)
+    core = model.model
+    spread(core.level_embed, 0.3)
+    spread(core.query_position_embeddings.weight, 0.1)
+    for head in (*model.bbox_embed, core.encoder_output_bbox_embed):
+        head.layers[-1].weight.mul_(0.5)
+    # Logits are products of two normed vectors: some 2 around -3, where a trained model's are, by scale and
+    # by a direction that all words share and no query does.
+    width, share = model.config.d_model, 3.0
+    shared = torch.randn(width, generator=generator)
+    shared /= shared.norm()
+    core.encoder.layers[-1].text_enhancer_layer.layer_norm_after.bias.copy_(share * shared)
+    mixed = hasattr(model.class_embed[0], "bias")  # MM-Grounding-DINO divides by √width
+    if mixed:
+        for head in (*model.class_embed, core.encoder_output_class_embed):
+            head.bias.zero_()
+    for norm in (core.decoder.layer_norm, core.enc_output_norm):
+        norm.weight.fill_(2.0 if mixed else 2.0 / math.sqrt(width))
+        norm.bias.copy_(-3 / share * (math.sqrt(width) if mixed else 1.0) * shared)
 
 
 def _tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@
                 "transformers": "5.23.0", "torch": "2.13.0"},
      "preprocess": {"height": 960, "width": 960, "resize": "pad-square", "mean": […3], "std": […3]},
      "text": {"max_length": 16, "pad_id": 0, "template": "a photo of a {}"},
-     "defaults": {"threshold": 0.1, "floor": 0.02},
+     "defaults": {"threshold": 0.1, "floor": 0.02}, "runtime": "1.32.0",
      "files": {"image.onnx": {"sha256": "…", "bytes": 1}, "text.onnx": …, "tokenizer.json": …},
      "parity": {…}}
 
@@ -31,6 +31,12 @@ CARD: Final = "bundle.json"
 IMAGE_GRAPH: Final = "image.onnx"
 TEXT_GRAPH: Final = "text.onnx"
 TOKENIZER: Final = "tokenizer.json"
+
+
+def cpu_graph(name: str) -> str:
+    """Name of the graph that ONNX Runtime has rewritten for the processor already: ``image.cpu.onnx``."""
+    return name.removesuffix(".onnx") + ".cpu.onnx"
+
 
 RESIZES: Final = ("bicubic", "bilinear", "pad-square", "short-edge")
 """Ways to reach the model's size, see `boxdrop.detect.preprocess`."""
@@ -130,7 +136,10 @@ class Bundle:
     Attributes:
         path: the folder.
         files: by name, all that the detector reads.
-        parity: the comparison with the source model, made on export.
+        parity: the comparison with the source model, made on export; for a smaller precision also its
+            ``drift``.
+        runtime: version of ONNX Runtime that rewrote the graphs which `cpu_graph` names; None where there
+            are none.
     """
 
     path: Path
@@ -143,6 +152,7 @@ class Bundle:
     defaults: Defaults
     files: Mapping[str, FileDigest]
     parity: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    runtime: str | None = None
 
     @classmethod
     def load(cls, path: str | Path, verify: bool = False) -> "Bundle":
@@ -250,6 +260,7 @@ class Bundle:
             "preprocess": asdict(self.preprocess),
             "text": asdict(self.text),
             "defaults": asdict(self.defaults),
+            **({"runtime": self.runtime} if self.runtime is not None else {}),
             "files": {name: asdict(self.files[name]) for name in sorted(self.files)},
             "parity": dict(self.parity),
         }
@@ -321,6 +332,7 @@ class _Reader:
             defaults=self._defaults(self._object(fields, "defaults")),
             files=self._files(self._object(fields, "files")),
             parity=self._object(fields, "parity"),
+            runtime=self._string(fields, "runtime") if "runtime" in fields else None,
         )
 
     def _preprocess(self, fields: dict[str, Any]) -> Preprocess:

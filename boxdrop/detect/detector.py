@@ -12,7 +12,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from boxdrop.detect import postprocess, preprocess
-from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
+from boxdrop.detect.binding import DeviceInputs
+from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle, cpu_graph
 from boxdrop.detect.families import Family, Words, family_of
 from boxdrop.detections import (
     MAX_PER_LABEL,
@@ -43,6 +44,7 @@ class Detector:
 
     Attributes:
         bundle: what was loaded.
+        provider: where the model runs, ``cpu`` or ``cuda``.
     """
 
     def __init__(self, bundle: Bundle, provider: Provider = "cpu", threads: int | None = None) -> None:
@@ -50,10 +52,11 @@ class Detector:
         if provider not in _PROVIDERS:
             raise BoxdropError(f"provider {provider!r} is unknown; use one of {', '.join(_PROVIDERS)}")
         self.bundle = bundle
-        self._provider: Provider = provider
+        self.provider: Provider = provider
         self._threads = threads
         self._family: Family = family_of(bundle.family)
         self._image_session = self._open(IMAGE_GRAPH)
+        self._on_device = DeviceInputs(self._image_session, provider) if provider == "cuda" else None
         self._text_session: onnxruntime.InferenceSession | None = None
         self._embedded: OrderedDict[tuple[str, ...], tuple[Words, ...]] = OrderedDict()
         self._lock = threading.Lock()
@@ -75,6 +78,11 @@ class Detector:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         return cls(opened, provider, threads)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the image graph's outputs that `read` takes."""
+        return self._family.outputs
 
     def model_version(self, label_set: LabelSet) -> str:
         """``bundle-name@detection-digest``: changes exactly when the detector's answers may change."""
@@ -117,17 +125,22 @@ class Detector:
             self._embedded.move_to_end(prompts)
             return known
 
-    def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def preprocess(self, image: NDArray[np.uint8], reduction: int = 1) -> NDArray[np.float32]:
         """Make the model's input of one image.
 
         Args:
             image: uint8 [height, width, 3], red green blue, upright.
+            reduction: by how much it was decoded smaller, at most by what `reduction_for` allows.
 
         Returns:
             float32 [3, H, W] for `candidates`. H and W differ from image to image where the family keeps the
             aspect (``Preprocess.resize`` is ``short-edge``).
         """
-        return preprocess.prepare(image, self.bundle.preprocess)
+        return preprocess.prepare(image, self.bundle.preprocess, reduction)
+
+    def reduction_for(self, width: int, height: int) -> int:
+        """By how much, 1, 2, 4 or 8, an upright image may be decoded smaller for `preprocess`."""
+        return preprocess.reduction_for(width, height, self.bundle.preprocess)
 
     def candidates(
         self,
@@ -173,10 +186,23 @@ class Detector:
         Returns:
             the model's answer, for `read`; the first axis of each array counts the images.
         """
+        return self.ask(self._family.outputs, pixels, label_set, options)
+
+    def ask(
+        self,
+        outputs: Sequence[str],
+        pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        label_set: LabelSet,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Run the model for outputs of its image graph by name: all of them, pass after pass."""
         images = self._family.images(pixels)
         answer: list[NDArray[np.float32]] = []
         for words in self.embed(label_set):
-            answer += self._image_session.run(list(self._family.outputs), images | words.inputs, options)
+            if self._on_device is not None:
+                answer += self._on_device.run(outputs, images, words, options)
+            else:
+                answer += self._image_session.run(list(outputs), images | words.inputs, options)
         return answer
 
     def read(
@@ -286,7 +312,7 @@ class Detector:
         return passes
 
     def _open(self, graph: str) -> onnxruntime.InferenceSession:
-        provider = _PROVIDERS[self._provider]
+        provider = _PROVIDERS[self.provider]
         if provider not in onnxruntime.get_available_providers():
             raise BoxdropError(
                 "CUDA was asked for, but the ONNX Runtime installed here has no CUDA; "
@@ -297,6 +323,14 @@ class Detector:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         path = self.bundle.path / graph
+        rewritten = cpu_graph(graph)
+        if (
+            self.provider == "cpu"
+            and rewritten in self.bundle.files
+            and self.bundle.runtime == onnxruntime.__version__
+        ):
+            path = self.bundle.path / rewritten
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # its exception classes have no common base but this

@@ -37,19 +37,21 @@ def candidates_of(
     # Most boxes reach the floor under no prompt: only the others are looked at label by label.
     rows = np.flatnonzero(inside & (scores.max(axis=1) >= floor))
     owners = np.asarray(prompt_labels)
-    best = np.zeros((len(rows), int(owners.max()) + 1), np.float32)
-    winners = np.zeros(best.shape, np.int64)
-    for owner in range(best.shape[1]):
-        prompts = np.flatnonzero(owners == owner)
-        of_label = scores[np.ix_(rows, prompts)]
-        choice = of_label.argmax(axis=1)
-        best[:, owner] = of_label[np.arange(len(rows)), choice]
-        winners[:, owner] = prompts[choice]
-    at, labels = np.nonzero(best >= floor)
+    order = np.argsort(owners, kind="stable")
+    labels, starts = np.unique(owners[order], return_index=True)
+    ends = np.append(starts[1:], len(order))
+    of_rows = scores[rows][:, order]
+    best = np.maximum.reduceat(of_rows, starts, axis=1)
+    at, group = np.nonzero(best >= floor)
+    winners = order[starts[group]]
+    for several in np.flatnonzero(ends - starts > 1):
+        hits = np.flatnonzero(group == several)
+        choice = of_rows[at[hits], starts[several] : ends[several]].argmax(axis=1)
+        winners[hits] = order[starts[several] + choice]
     return Detections(
         boxes=clipped[rows[at]],
-        scores=best[at, labels],
-        labels=labels.astype(np.int64),
-        prompts=winners[at, labels],
+        scores=best[at, group],
+        labels=labels[group].astype(np.int64),
+        prompts=winners.astype(np.int64),
         queries=rows[at].astype(np.int64),
     )

@@ -35,12 +35,43 @@ _STRIP = 64  # columns of one product
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def prepare(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+_LEAST_SIDE = 480
+"""Pixels that the longer side keeps for people who look at thumbnails, however small the model's input."""
+
+_SPARE = 1.5
+"""Pixels in each direction, to one of the model's input, that an image keeps when it is decoded smaller."""
+
+
+def reduction_for(width: int, height: int, settings: Preprocess) -> int:
+    """By how much, 1, 2, 4 or 8, an image may be decoded smaller without the model seeing a difference.
+
+    At least half as many pixels again as the model's input has are left in each direction, so that the last
+    step down is still made by the filter that the model was trained with (measured: docs/performance.md).
+
+    Args:
+        width, height: of the upright image.
+        settings: the bundle's.
+    """
+    if settings.resize == "pad-square":
+        ratio = max(width, height) / settings.height
+    elif settings.resize == "short-edge":
+        across, down = fitted(width, height, settings.height, settings.width)
+        ratio = min(width / across, height / down)
+    else:
+        ratio = min(width / settings.width, height / settings.height)
+    # Where a side is no multiple, the last pixel would stand for less than the others, and shift them all.
+    whole = (scale for scale in (8, 4, 2) if width % scale == height % scale == 0)
+    most = min(ratio / _SPARE, max(width, height) / _LEAST_SIDE)
+    return next((scale for scale in whole if scale <= most), 1)
+
+
+def prepare(image: Picture, settings: Preprocess, reduction: int = 1) -> NDArray[np.float32]:
     """Make the model's input of one image. Safe to call from several threads.
 
     Args:
         image: uint8 [height, width, 3], red green blue, upright.
         settings: the bundle's.
+        reduction: by how much it was decoded smaller in each direction, see `reduction_for`.
 
     Returns:
         float32 [3, settings.height, settings.width], normalised; for ``short-edge`` of the image's own size.
@@ -51,7 +82,7 @@ def prepare(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
     if settings.resize == "pad-square":
-        return _pad_square(image, settings)
+        return _pad_square(image, settings, reduction)
     if settings.resize == "short-edge":
         size = fitted(image.shape[1], image.shape[0], settings.height, settings.width)
         return _stretch(image, size, Image.Resampling.BILINEAR, settings)
@@ -97,10 +128,10 @@ def _normalised_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArr
     return (levels - means[:, None]) / deviations[:, None]
 
 
-def _pad_square(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+def _pad_square(image: Picture, settings: Preprocess, reduction: int) -> NDArray[np.float32]:
     height, width = image.shape[:2]
     side = max(height, width)
-    down, across = _sampling(side, settings.height), _sampling(side, settings.width)
+    down, across = _sampling(side, settings.height, reduction), _sampling(side, settings.width, reduction)
     means, deviations = np.array(settings.mean, np.float32), np.array(settings.std, np.float32)
     scales = (1 / (255 * deviations)).astype(np.float32)
     shifts = (means / deviations).astype(np.float32)
@@ -134,9 +165,13 @@ class _Sampling:
     workers run side by side, and waiting for each other took 350 ms where the work takes 15.
     """
 
-    def __init__(self, length: int, target: int) -> None:
+    def __init__(self, length: int, target: int, reduction: int) -> None:
         factor = length / target
-        sigma = max(0.0, (factor - 1) / 2)
+        sigma = max(0.0, (factor * reduction - 1) / 2)
+        if (
+            reduction > 1
+        ):  # a mean of so many pixels was taken already: what is left of the Gaussian's variance
+            sigma = max(0.0, sigma**2 - (reduction**2 - 1) / 12) ** 0.5 / reduction
         radius = int(4 * sigma + 0.5)
         offsets = np.arange(-radius, radius + 1)
         bell = np.exp(-0.5 * (offsets / sigma) ** 2) if sigma > 0 and radius > 0 else np.ones(1)
@@ -180,8 +215,8 @@ def _dense(weights: NDArray[np.float64], sources: NDArray[np.int64]) -> tuple[ND
 
 
 @lru_cache(maxsize=16)
-def _sampling(length: int, target: int) -> _Sampling:
-    return _Sampling(length, target)
+def _sampling(length: int, target: int, reduction: int) -> _Sampling:
+    return _Sampling(length, target, reduction)
 
 
 def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:

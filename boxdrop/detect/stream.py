@@ -27,6 +27,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from boxdrop.detect import tiles
 from boxdrop.detect.detector import Detector
 from boxdrop.detections import Detections
 from boxdrop.errors import BoxdropError, ImageError
@@ -148,6 +149,9 @@ class Stream(Generic[T]):
         self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.fetchers = fetchers or self.workers
+        # On a GPU, the next batch is copied there while this one is computed. On a processor one run takes
+        # all cores, and a second one would only take them away from it.
+        self.lanes = 2 if detector.provider == "cuda" else 1
         self.on_image = on_image
         self.clock = StageClock()
 
@@ -179,11 +183,15 @@ class Stream(Generic[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Input(Generic[T]):
-    """One input of the model: an image, or a part of one."""
+    """One input of the model: view `number` of an image."""
 
     work: "_Work[T]"
     number: int
     pixels: NDArray[np.float32]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.work.views[self.number].size
 
 
 @dataclass(slots=True, eq=False)
@@ -194,14 +202,16 @@ class _Work(Generic[T]):
         number: place in the order of items.
         outcome: set once.
         inputs: its inputs as they are made, then None.
-        size: upright width and height in pixels, set before the first input is there.
+        views: what the model looks at, the whole image first; set before the first input is there.
+        found: what it saw in each, as far as there is an answer.
     """
 
     item: T
     number: int
     outcome: "Future[Outcome[T]]" = field(default_factory=Future)
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
-    size: tuple[int, int] = (0, 0)
+    views: tuple[tiles.View, ...] = ()
+    found: dict[int, Detections] = field(default_factory=dict)
 
     def finish(self, outcome: Outcome[T]) -> None:
         if not self.outcome.done():
@@ -210,6 +220,10 @@ class _Work(Generic[T]):
     def fail(self, error: BaseException) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
+
+
+def _part(pixels: NDArray[np.uint8], view: tiles.View) -> NDArray[np.uint8]:
+    return pixels[view.top : view.bottom, view.left : view.right]
 
 
 _Answered = tuple[list[_Input[T]], list[NDArray[np.float32]]]
@@ -283,10 +297,10 @@ class _Run(Generic[T]):
         self.clock = stream.clock
         batch = stream.batch_size
         self._patience = _PATIENCE * batch
-        self._ahead = self._patience + batch + stream.workers + stream.fetchers
+        self._ahead = self._patience + (1 + stream.lanes) * batch + stream.workers + stream.fetchers
         # More than may lie in batches that are not full, so that the model always gets its next input.
         self._most_pending = _PATIENCE * batch
-        self._room = _Room(self._most_pending + batch + stream.workers)
+        self._room = _Room(self._most_pending + stream.lanes * batch + stream.workers)
         self._order: deque[_Work[T]] = deque()
         self._taken = 0
         self._lock = threading.Lock()  # of the order and the error
@@ -294,12 +308,13 @@ class _Run(Generic[T]):
         self._fetching = ThreadPoolExecutor(stream.fetchers, "boxdrop-fetch")
         self._preparing = ThreadPoolExecutor(stream.workers, "boxdrop-prepare")
         self._works: SimpleQueue[_Work[T] | None] = SimpleQueue()
+        self._gathered: Queue[list[_Input[T]] | None] = Queue(1)
         self._answers: Queue[_Answered[T] | None] = Queue(_BATCHES_WAITING)
         self._stopping = threading.Event()
         self._call_off = onnxruntime.RunOptions()
         self._threads = [
-            threading.Thread(target=self._detect, name="boxdrop-detect", daemon=True),
-            threading.Thread(target=self._postprocess, name="boxdrop-postprocess", daemon=True),
+            threading.Thread(target=work, name=f"boxdrop-{work.__name__.strip('_')}", daemon=True)
+            for work in (self._gather, *[self._detect] * stream.lanes, self._postprocess)
         ]
 
     def __enter__(self) -> "_Run[T]":
@@ -367,15 +382,17 @@ class _Run(Generic[T]):
             data = fetched.result()
             del fetched
             with self.clock("decode"):
-                image = decode(data, self.stream.limits)
+                image = decode(data, self.stream.limits, self._reduction_for)
             del data
-            work.size = (image.width, image.height)
+            work.views = self._views(image.width, image.height)
             if self.stream.on_image is not None:
                 self.stream.on_image(work.item, image)
-            self._room.take(work.number, 1)
-            with self.clock("preprocess"):
-                pixels = self.stream.detector.preprocess(image.pixels)
-            work.inputs.put(_Input(work, 0, pixels))
+            for number, view in enumerate(work.views):
+                self._room.take(work.number, 1)
+                with self.clock("preprocess"):
+                    part = image.pixels if number == 0 else _part(image.pixels, view)
+                    pixels = self.stream.detector.preprocess(part, image.reduction)
+                work.inputs.put(_Input(work, number, pixels))
         except ImageError as error:
             work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))
         except MemoryError:
@@ -389,8 +406,16 @@ class _Run(Generic[T]):
             self._room.complete(work.number)
             work.inputs.put(None)
 
-    def _detect(self) -> None:
-        """In a thread of its own: gather batches of one shape and run the model."""
+    def _views(self, width: int, height: int) -> tuple[tiles.View, ...]:
+        return tiles.plan(width, height, self.stream.label_set.tiling, self.stream.detector.bundle.preprocess)
+
+    def _reduction_for(self, width: int, height: int) -> int:
+        if len(self._views(width, height)) > 1:  # tiles are there for the sake of every pixel
+            return 1
+        return self.stream.detector.reduction_for(width, height)
+
+    def _gather(self) -> None:
+        """In a thread of its own: make batches of one shape, in an order that depends on the items alone."""
         batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # the one begun first comes first
         try:
             for work in iter(self._works.get, None):
@@ -398,55 +423,68 @@ class _Run(Generic[T]):
                     batch = batches.setdefault(ready.pixels.shape, [])
                     batch.append(ready)
                     if len(batch) == self.stream.batch_size:
-                        self._infer(batches.pop(ready.pixels.shape))
+                        self._gathered.put(batches.pop(ready.pixels.shape))
                     elif sum(map(len, batches.values())) > self._most_pending:
-                        self._infer(batches.pop(next(iter(batches))))
+                        self._gathered.put(batches.pop(next(iter(batches))))
                 while batches and self._begun(batches) <= work.number - self._patience:
-                    self._infer(batches.pop(next(iter(batches))))
+                    self._gathered.put(batches.pop(next(iter(batches))))
             for batch in batches.values():
-                self._infer(batch)
-        except BaseException as error:
-            self._fail(error)
+                self._gathered.put(batch)
         finally:
-            self._answers.put(None)
+            for _ in range(self.stream.lanes):
+                self._gathered.put(None)
 
     @staticmethod
     def _begun(batches: dict[tuple[int, ...], list[_Input[T]]]) -> int:
         return next(iter(batches.values()))[0].work.number
 
-    def _infer(self, batch: list[_Input[T]]) -> None:
-        if self._stopping.is_set():
-            return
-        with self.clock("detect"):
-            pixels = np.stack([each.pixels for each in batch])
-            answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
-        for each in batch:
-            self._room.give_back(each.work.number)
-        self._answers.put((batch, answer))
+    def _detect(self) -> None:
+        """In a thread of each lane: run the model."""
+        for batch in iter(self._gathered.get, None):
+            if self._stopping.is_set():
+                continue
+            try:
+                with self.clock("detect"):
+                    pixels = (
+                        np.stack([each.pixels for each in batch]) if len(batch) > 1 else batch[0].pixels[None]
+                    )
+                    answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
+            except BaseException as error:
+                self._fail(error)
+                continue
+            for each in batch:
+                self._room.give_back(each.work.number)
+            self._answers.put((batch, answer))
+        self._answers.put(None)
 
     def _postprocess(self) -> None:
         """In a thread of its own: from the model's answers to outcomes."""
-        for batch, answer in iter(self._answers.get, None):
-            try:
-                with self.clock("postprocess"):
-                    self._read(batch, answer)
-            except BaseException as error:
-                self._fail(error)
+        for _ in range(self.stream.lanes):
+            for batch, answer in iter(self._answers.get, None):
+                try:
+                    with self.clock("postprocess"):
+                        self._read(batch, answer)
+                except BaseException as error:
+                    self._fail(error)
 
     def _read(self, batch: Sequence[_Input[T]], answer: list[NDArray[np.float32]]) -> None:
-        sizes = [each.work.size for each in batch]
+        sizes = [each.size for each in batch]
         try:
             found = self.stream.detector.read(answer, sizes, self.stream.label_set)
         except BoxdropError as error:
             if len(batch) == 1:
                 work = batch[0].work
-                work.finish(Unusable(work.item, "detector", str(error), *work.size))
+                work.finish(Unusable(work.item, "detector", str(error), *work.views[0].size))
                 return
             for row, each in enumerate(batch):  # whose fault it is shows one by one
                 self._read([each], [output[row : row + 1] for output in answer])
             return
         for each, candidates in zip(batch, found, strict=True):
-            each.work.finish(Found(each.work.item, *each.work.size, candidates))
+            work = each.work
+            work.found[each.number] = candidates
+            if len(work.found) == len(work.views):
+                merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
+                work.finish(Found(work.item, *work.views[0].size, merged))
 
     def _fail(self, error: BaseException) -> None:
         """Everything that is not finished fails with this error."""

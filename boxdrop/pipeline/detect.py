@@ -61,6 +61,7 @@ from boxdrop.runs import (
     read_part,
     read_report,
     summarise,
+    summary_key,
     write_part,
     write_report,
     write_summary,
@@ -107,12 +108,14 @@ class Stop:
         nearer._asked = self._asked
         return nearer
 
-    def __bool__(self) -> bool:
+    @property
+    def is_due(self) -> bool:
+        """Whether the job has to end."""
         return self._asked.is_set() or (self._end is not None and time.monotonic() >= self._end)
 
     def check(self) -> None:
         """Raises StoppedError if it is time."""
-        if self:
+        if self.is_due:
             raise StoppedError("asked to stop; another job goes on from here")
 
 
@@ -225,6 +228,7 @@ class Job:
         stop: Stop | None = None,
         *,
         started: datetime | None = None,
+        job_id: str | None = None,
     ) -> list[ShardReport]:
         """Have all parts of a shard written, and the run's summary if this was the last one.
 
@@ -233,6 +237,7 @@ class Job:
             shard: its number; None works on all of them in turn.
             stop: asks it to end early; then the parts that were begun are finished.
             started: when the job began, for its report; the present by default.
+            job_id: what the launcher calls this piece of work; by default, the host's.
 
         Returns:
             The report of each shard.
@@ -242,22 +247,24 @@ class Job:
             UnavailableError: S3 does not answer.
             BoxdropError: the manifest, labels, detector or device is not there or not right.
         """
-        stop = stop or Stop()
+        stop = Stop() if stop is None else stop
         header = read_header(self.data, run_id)
         reports = []
         for number in range(header.shards) if shard is None else [shard]:
             report = read_report(self.data, run_id, number)
             if report is None:
-                report = self._work_on(run_id, number, stop, started or datetime.now(UTC))
+                report = self._work_on(run_id, number, stop, started or datetime.now(UTC), job_id)
                 started = None
             else:
                 self.log.event("shard was done before", run_id=run_id, shard=number)
             reports.append(report)
-        if len(list_reports(self.data, run_id)) == header.shards:
-            self._finish(header)
+        if not self.data.exists(summary_key(run_id)):
+            self._finish_if_complete(header)
         return reports
 
-    def _work_on(self, run_id: str, number: int, stop: Stop, started: datetime) -> ShardReport:
+    def _work_on(
+        self, run_id: str, number: int, stop: Stop, started: datetime, job_id: str | None
+    ) -> ShardReport:
         stop.check()
         manifest = read_manifest(self.data, run_id, number)
         shard = _Shard(self, manifest, number, stop)
@@ -287,7 +294,7 @@ class Job:
                 provider=self.detectors.provider_name,
                 device=self.host.device,
                 launcher=self.host.launcher,
-                job_id=self.host.job_id,
+                job_id=job_id or self.host.job_id,
                 instance_type=self.host.instance_type,
                 spot=self.host.spot,
                 usd_per_hour=self.host.usd_per_hour,
@@ -317,8 +324,13 @@ class Job:
             )
         return report
 
-    def _finish(self, header: ManifestHeader) -> None:
-        """Write the summary: every shard has a report, so every part is there."""
+    def _finish_if_complete(self, header: ManifestHeader) -> None:
+        """Write the summary if every shard has a report, for then every part is there.
+
+        Whoever writes the last report sees all of them, for S3 is consistent.
+        """
+        if len(list_reports(self.data, header.run_id)) < header.shards:
+            return
         summary = self._summary(header)
         if not write_summary(self.data, summary):
             return
@@ -455,7 +467,7 @@ class _Shard:
 
     def _feed(self, missing: Sequence[PartName]) -> Iterator[_Item]:
         for part in missing:
-            if self._stop:
+            if self._stop.is_due:
                 return
             if self._job.data.exists(part.key):  # another job of this run was here
                 self._others.add(part)

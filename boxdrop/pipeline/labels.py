@@ -109,6 +109,8 @@ def read_snapshot(data: Bucket, digest: str) -> LabelSet:
     stored = data.get(snapshot_key(digest))
     if stored is None:
         raise LabelSetError(f"{where}: there is no such label set; put the project's labels.yaml again")
+    if hashlib.sha256(stored.body).hexdigest() != digest:
+        raise LabelSetError(f"{where}: was altered; put the project's labels.yaml again")
     return LabelSet.from_yaml(stored.body.decode(), where)
 
 

@@ -18,7 +18,7 @@ from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, Stat
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import LEASE_S, publish
+from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.runs import Part, PartName, read_header, read_part
 
@@ -49,6 +49,7 @@ def publish_part(
     name: PartName,
     *,
     webhook: Callable[[], WebhookTarget | None] = lambda: None,
+    credits: ImageCredits | None = None,
     wait_s: float = WAIT_S,
     lease_s: float = LEASE_S,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -59,6 +60,7 @@ def publish_part(
         data: the data bucket.
         name: of the part.
         webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
+        credits: whom to credit for images; None credits nobody.
         wait_s: how long to wait for another publisher.
         lease_s: how long others wait should this process die.
 
@@ -85,6 +87,7 @@ def publish_part(
             label_set=label_set,
             generation=project.generation if fits else header.generation,
             run_id=name.run_id,
+            credits=credits,
             lease_s=lease_s,
             wait_s=wait_s,
         )

@@ -22,7 +22,7 @@ def make_thumbnail(image: Image, longest_side: int = 480) -> bytes:
     pixels = image.pixels
     longest = max(image.width, image.height)
     # Down to 4 × the size, rows and columns can be left out: averaging hides it; it saves memory and time.
-    step = max(1, longest // (4 * longest_side))
+    step = max(1, max(pixels.shape) // (4 * longest_side))
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
     scale = min(1.0, longest_side / longest)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

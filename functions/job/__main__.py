@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         environment = Environment.read()
         job = make_job(environment, log, serves=options.serve)
     except BoxdropError as error:
-        return _fail(log, error)
+        return fail(log, error)
     shard = options.shard if options.shard is not None else environment.array_index
 
     def work() -> int:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 job.work(options.run, shard, stop, started=started)
         except Exception as error:
-            return _fail(log, error)
+            return fail(log, error)
         return DONE
 
     return _until_stopped(work, stop, environment.grace_s, log)
@@ -91,7 +91,7 @@ def make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
     )
 
 
-def _fail(log: LineLog, error: Exception) -> int:
+def fail(log: LineLog, error: Exception) -> int:
     """Say why the job ends, and choose its exit code."""
     again = isinstance(error, StoppedError | UnavailableError)
     known = isinstance(error, BoxdropError)

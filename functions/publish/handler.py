@@ -41,7 +41,13 @@ def _publish_part(part: PartName) -> None:
     of = resources(NAME)
     try:
         published = publish_part(
-            of.ledger, of.connection, of.data, part, webhook=of.webhook, lease_s=of.environment.lease_s
+            of.ledger,
+            of.connection,
+            of.data,
+            part,
+            webhook=of.webhook,
+            credits=of.credits,
+            lease_s=of.environment.lease_s,
         )
     except LabelStudioError:
         of.reconnect()

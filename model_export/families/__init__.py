@@ -7,6 +7,7 @@ from PIL import Image
 from boxdrop.detect.bundle import Preprocess, Text
 from model_export.errors import ExportError
 from model_export.families.grounding import GroundingFamily
+from model_export.families.omdet import OmDetFamily
 from model_export.families.owl import OwlFamily
 from model_export.reference import Reference
 from model_export.source import Origin
@@ -69,6 +70,7 @@ FAMILIES: Final[dict[str, ExportFamily]] = {
     "owlv2": OwlFamily("owlv2"),
     "grounding-dino": GroundingFamily("grounding-dino"),
     "mm-grounding-dino": GroundingFamily("mm-grounding-dino"),
+    "omdet-turbo": OmDetFamily(),
 }
 
 

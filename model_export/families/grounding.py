@@ -12,6 +12,7 @@ transformers' own
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,9 +30,10 @@ from transformers.models.grounding_dino.modeling_grounding_dino import build_lab
 from boxdrop.detect.bundle import Preprocess, Text
 from boxdrop.detect.families.grounding import blocks
 from model_export.errors import ExportError
+from model_export.families.attention import attend, linear, sample
 from model_export.families.loading import colour, load_model
 from model_export.graphs import Graph
-from model_export.reference import Reference
+from model_export.reference import NOWHERE, Reference
 from model_export.source import Origin
 
 _MODELS: Final = {
@@ -151,8 +153,8 @@ class GroundingDino:
     def image_graph(self) -> Graph:
         """Two images and the words to logits [B, Q, T] and boxes [B, Q, 4] (cxcywh, 0–1 of the image).
 
-        ``proposal_logits`` [B, N] and ``proposals`` [B, Q] are for parity: the scores of all places before
-        the best Q of them are taken, and which were taken.
+        ``place_logits`` and ``places`` [B, N] and ``chosen`` [B, Q] are for parity: the scores of all places
+        before the best Q of them are taken, and which were taken.
         """
         dimensions = self.model.config.d_model
         seeded = torch.Generator().manual_seed(0)
@@ -166,7 +168,7 @@ class GroundingDino:
                 "text_positions": torch.randn(7, dimensions, generator=seeded),
                 "text_attention": torch.from_numpy(attention),
             },
-            outputs=("logits", "boxes", "proposal_logits", "proposals"),
+            outputs=("logits", "boxes", "place_logits", "places", "chosen"),
             dynamic={
                 "pixel_values": {0: "images", 2: "height", 3: "width"},
                 "pixel_sizes": {0: "images"},
@@ -175,9 +177,11 @@ class GroundingDino:
                 "text_attention": {0: "tokens", 1: "tokens"},
                 "logits": {0: "images", 2: "tokens"},
                 "boxes": {0: "images"},
-                "proposal_logits": {0: "images", 1: "places"},
-                "proposals": {0: "images"},
+                "place_logits": {0: "images", 1: "places"},
+                "places": {0: "images", 1: "places"},
+                "chosen": {0: "images"},
             },
+            heads=tuple(_heads(self.model)),
         )
 
     @torch.inference_mode()
@@ -196,16 +200,51 @@ class GroundingDino:
             outputs, threshold=-1.0, target_sizes=[(image.height, image.width)]
         )
         best = by_prompt.max(dim=1)
-        places = outputs.enc_outputs_class[0].amax(dim=-1)
+        logits = outputs.enc_outputs_class[0].amax(dim=-1)
+        places = self._places(*inputs["pixel_values"].shape[2:])
+        chosen = logits.topk(self.model.config.num_queries).indices
+        proper = outputs.enc_outputs_coord_logits[0].isfinite().all(dim=-1)
         return Reference(
             pixels=inputs["pixel_values"][0].numpy(),
             scores=by_prompt.numpy(),
             best_scores=best.values.numpy(),
             best_prompts=best.indices.numpy(),
             boxes=found["boxes"].numpy(),
-            proposal_logits=places.numpy(),
-            proposals=places.topk(self.model.config.num_queries).indices.numpy(),
+            places=places.numpy(),
+            place_logits=logits.numpy(),
+            chosen=torch.where(proper, places, NOWHERE)[chosen].numpy(),
         )
+
+    def _places(self, height: int, width: int) -> Tensor:
+        """Names of all places of an image of this size, in the order in which transformers has them."""
+        config = self.model.config
+        swin = config.backbone_config
+        sizes = []
+        side = (-(-height // swin.patch_size), -(-width // swin.patch_size))
+        for stage in range(1, len(swin.depths) + 1):
+            if stage in swin.out_indices:
+                sizes.append(side)
+            if stage < len(swin.depths):
+                side = ((side[0] + 1) // 2, (side[1] + 1) // 2)
+        while len(sizes) < config.num_feature_levels:
+            side = ((side[0] + 1) // 2, (side[1] + 1) // 2)
+            sizes.append(side)
+        return torch.cat([_names(level, *size) for level, size in enumerate(sizes)])
+
+
+def _heads(model: Any) -> Iterator[Tensor]:
+    """What chooses and writes boxes, where points are sampled, and the words, of which there are few."""
+    core = model.model
+    modules = [core.enc_output, core.encoder_output_bbox_embed, *model.bbox_embed, core.decoder.bbox_embed]
+    modules.append(core.decoder.reference_points_head)
+    modules += [layer.deformable_layer.self_attn.sampling_offsets for layer in core.encoder.layers]
+    modules += [layer.text_enhancer_layer for layer in core.encoder.layers]
+    modules += [layer.fusion_layer for layer in core.encoder.layers]
+    for module in modules:
+        yield from module.parameters()
+    for layer in core.decoder.layers:  # but for what it reads of the image
+        values = {id(weights) for weights in layer.encoder_attn.value_proj.parameters()}
+        yield from (weights for weights in layer.parameters() if id(weights) not in values)
 
 
 class _TextSide(torch.nn.Module):
@@ -240,7 +279,7 @@ class _ImageSide(torch.nn.Module):
         text_features: Tensor,
         text_positions: Tensor,
         text_attention: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         core, config = self.model.model, self.model.config
         levels = _levels(core, pixel_values, pixel_sizes)
         features = torch.cat([level.features.flatten(2).transpose(1, 2) for level in levels], dim=1)
@@ -261,7 +300,7 @@ class _ImageSide(torch.nn.Module):
         references = centres[:, :, None] * ratios[:, None]  # of the canvas, level by level
 
         words = text_features[None].expand(features.shape[0], -1, -1)
-        hidden = (1 - real).transpose(1, 2)[:, None] * _NEVER  # [B, 1, 1, N]
+        hidden = (1 - real).transpose(1, 2) * _NEVER  # [B, 1, N]
         between = _additive(text_attention)
         for layer in core.encoder.layers:
             features, words = _fuse(layer.fusion_layer, features, words, hidden)
@@ -275,7 +314,7 @@ class _ImageSide(torch.nn.Module):
         logits = _contrast(self.model.class_embed[-1], states, words)
         # Where there are fewer places than queries, the rest is filled up from outside the image.
         logits = logits + (1 - queries.real) * _NEVER
-        return logits, boxes, queries.logits, queries.places
+        return logits, boxes, queries.logits, queries.places, queries.chosen
 
 
 @dataclass(slots=True)
@@ -302,13 +341,18 @@ class _Level:
         return torch.stack([inside[:, 1] / width, inside[:, 0] / height], dim=-1)
 
 
+def _sizes(levels: list[_Level]) -> list[tuple[Any, Any]]:
+    return [level.size for level in levels]
+
+
 @dataclass(slots=True)
 class _Queries:
     """The best places, from which the decoder starts.
 
     Attributes:
         logits: [B, N], of all places.
-        places: int [B, Q], those taken.
+        places: int [B, N], their names.
+        chosen: int [B, Q], names of those taken; `NOWHERE` at the image's edge.
         states: [B, Q, D].
         references: [B, Q, 4], cxcywh, 0 to 1.
         real: [B, Q, 1], 1.0 unless taken from outside the image.
@@ -316,6 +360,7 @@ class _Queries:
 
     logits: Tensor
     places: Tensor
+    chosen: Tensor
     states: Tensor
     references: Tensor
     real: Tensor
@@ -454,7 +499,7 @@ def _swin_block(block: Any, features: Tensor, real: Tensor, size: tuple[Any, Any
     if shift:
         picture = torch.roll(picture, shifts=(shift, shift), dims=(1, 2))
     features = features + picture[:, :height, :width].reshape(batch, height * width, channels)
-    return features + block.mlp(block.layernorm_after(features))
+    return features + _feed_forward(block.mlp, block.mlp.activation_fn, block.layernorm_after(features))
 
 
 def _window_attention(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
@@ -464,12 +509,12 @@ def _window_attention(attention: Any, windows: Tensor, mask: Tensor | None) -> T
     def split(projected: Tensor) -> Tensor:
         return projected.reshape(-1, area, heads, width).transpose(1, 2)
 
-    query = split(attention.q_proj(windows)) * attention.scaling
-    key, value = split(attention.k_proj(windows)), split(attention.v_proj(windows))
+    query = split(linear(attention.q_proj, windows)) * attention.scaling
+    key, value = split(linear(attention.k_proj, windows)), split(linear(attention.v_proj, windows))
     bias = attention.relative_position_bias()
     weights = query @ key.transpose(2, 3) + (bias if mask is None else bias + mask)
     attended = weights.softmax(dim=-1) @ value
-    return attention.o_proj(attended.transpose(1, 2).reshape(-1, area, heads * width))
+    return linear(attention.o_proj, attended.transpose(1, 2).reshape(-1, area, heads * width))
 
 
 def _sines(positions: Tensor, dimensions: int, temperature: float = 10000) -> Tensor:
@@ -516,98 +561,78 @@ def _centres(level: _Level) -> Tensor:
     return grid.flatten(1, 2)
 
 
+def _names(level: int, height: Any, width: Any) -> Tensor:
+    """int64 [h · w]: what each place of a level is called, whatever the canvas; below 1,024 rows and
+    columns."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
+    return (level * 2**20 + rows * 2**10 + columns).flatten()
+
+
 def _additive(attention: Tensor) -> Tensor:
     """Who sees whom, as a number to add before the softmax."""
     return (~attention).to(torch.float32) * _NEVER
 
 
 def _fuse(layer: Any, features: Tensor, words: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Image attends to words and words to image, from one product; no word is hidden, places outside are."""
+    """Image attends to words and words to image, from one product; no word is hidden, places outside are.
+
+    transformers projects every place of the image to queries and to values, and what it read back again:
+    three quarters of a layer's work, for some ten words. A product with a projection is the same in another
+    order: here the words are taken through the projections instead, (x W) k = x (W k), and what is
+    read is summed first and projected then, p (x W) = (p x) W.
+
+    Args:
+        features: [B, N, D].
+        words: [B, T, D].
+        hidden: [B, 1, N], 0 or never.
+    """
     attention = layer.attn
+    heads, width = attention.num_heads, attention.head_dim
     features, words = layer.layer_norm_vision(features), layer.layer_norm_text(words)
+    batch, dimensions = features.shape[0], features.shape[2]
 
     def split(projected: Tensor) -> Tensor:
-        parts = projected.reshape(
-            projected.shape[0], projected.shape[1], attention.num_heads, attention.head_dim
-        )
-        return parts.transpose(1, 2)
+        return projected.reshape(batch, -1, heads, width).transpose(1, 2)  # [B, heads, T, width]
 
-    query = split(attention.vision_proj(features) * attention.scale)
-    key = split(attention.text_proj(words))
-    image, text = split(attention.values_vision_proj(features)), split(attention.values_text_proj(words))
-    product = query @ key.transpose(2, 3)
-    to_image = product.softmax(dim=-1) @ text
-    to_words = (product.transpose(2, 3) + hidden).softmax(dim=-1) @ image
-    changed = attention.out_vision_proj(to_image.transpose(1, 2).flatten(2))
-    reworded = attention.out_text_proj(to_words.transpose(1, 2).flatten(2))
-    return features + layer.vision_param * changed, words + layer.text_param * reworded
+    key, text = split(attention.text_proj(words)), split(attention.values_text_proj(words))
+    query = attention.vision_proj
+    toward = key @ (query.weight * attention.scale).reshape(1, heads, width, dimensions)  # [B, heads, T, D]
+    shift = (key * (query.bias * attention.scale).reshape(1, heads, 1, width)).sum(dim=-1)  # [B, heads, T]
+    product = features @ toward.flatten(1, 2).transpose(1, 2) + shift.flatten(1)[:, None]  # [B, N, heads · T]
+
+    written = attention.out_vision_proj
+    outward = written.weight.reshape(dimensions, heads, width).permute(1, 2, 0) * layer.vision_param
+    spoken = (text @ outward[None]).flatten(1, 2)  # [B, heads · T, D]
+    heard = product.reshape(batch, -1, heads, words.shape[1]).softmax(dim=-1).flatten(2)
+    changed = heard @ spoken + written.bias * layer.vision_param
+
+    values = attention.values_vision_proj
+    looked = (product.transpose(1, 2) + hidden).softmax(dim=-1) @ features  # [B, heads · T, D]
+    inward = values.weight.reshape(1, heads, width, dimensions).transpose(2, 3)
+    seen = looked.reshape(batch, heads, -1, dimensions) @ inward + values.bias.reshape(1, heads, 1, width)
+    reworded = attention.out_text_proj(seen.transpose(1, 2).flatten(2))
+    return features + changed, words + layer.text_param * reworded
 
 
-def _attend(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    heads, width = attention.num_attention_heads, attention.attention_head_size
-
-    def split(projected: Tensor) -> Tensor:
-        return projected.reshape(projected.shape[0], projected.shape[1], heads, width).transpose(1, 2)
-
-    query, key = split(attention.query(queries)), split(attention.key(keys))
-    weights = (query @ key.transpose(2, 3)) / math.sqrt(width)
-    if mask is not None:
-        weights = weights + mask
-    attended = weights.softmax(dim=-1) @ split(attention.value(values))
-    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+def _feed_forward(layer: Any, activation: Any, values: Tensor) -> Tensor:
+    rows = values.reshape(-1, values.shape[-1])
+    rows = functional.linear(rows, layer.fc1.weight, layer.fc1.bias)
+    rows = functional.linear(activation(rows), layer.fc2.weight, layer.fc2.bias)
+    return rows.reshape(*values.shape[:-1], layer.fc2.out_features)
 
 
 def _enhance(layer: Any, words: Tensor, positions: Tensor, between: Tensor) -> Tensor:
     placed = words + positions
-    words = layer.layer_norm_before(words + _attend(layer.self_attn, placed, placed, words, between))
-    return layer.layer_norm_after(words + layer.fc2(layer.activation(layer.fc1(words))))
+    words = layer.layer_norm_before(words + attend(layer.self_attn, placed, placed, words, between))
+    return layer.layer_norm_after(words + _feed_forward(layer, layer.activation, words))
 
 
 def _deformable_layer(
     layer: Any, features: Tensor, positions: Tensor, references: Tensor, levels: list[_Level], real: Tensor
 ) -> Tensor:
-    moved = _sample(layer.self_attn, features + positions, features, references, levels, real)
+    moved = sample(layer.self_attn, features + positions, features, references, _sizes(levels), real)
     features = layer.self_attn_layer_norm(features + moved)
-    return layer.final_layer_norm(features + layer.fc2(layer.activation_fn(layer.fc1(features))))
-
-
-def _sample(
-    attention: Any, queries: Tensor, features: Tensor, references: Tensor, levels: list[_Level], real: Tensor
-) -> Tensor:
-    """Deformable attention: every query looks at a few points of each level.
-
-    Args:
-        attention: transformers' module.
-        queries: [B, Q, D].
-        features: [B, N, D], all levels one after the other.
-        references: [B, Q, levels, 2] or [B, Q, levels, 4], 0 to 1 of the canvas.
-        levels: sizes.
-        real: [B, N, 1].
-    """
-    heads, points, count = attention.n_heads, attention.n_points, attention.n_levels
-    batch, width = queries.shape[0], attention.d_model // attention.n_heads
-    values = (attention.value_proj(features) * real).transpose(1, 2)  # [B, D, N]
-    offsets = attention.sampling_offsets(queries).reshape(batch, -1, heads, count, points, 2)
-    weights = attention.attention_weights(queries).reshape(batch, -1, heads, count * points)
-    weights = weights.softmax(dim=-1).transpose(1, 2).reshape(batch * heads, 1, -1, count * points)
-    sampled = []
-    start: Any = 0
-    for number, level in enumerate(levels):
-        height, across = level.size
-        stop = start + height * across
-        picture = values[:, :, start:stop].reshape(batch * heads, width, height, across)
-        start = stop
-        near = references[:, :, None, number, None]  # [B, Q, 1, 1, 2 or 4]
-        offset = offsets[:, :, :, number]  # [B, Q, heads, points, 2]
-        if references.shape[-1] == 2:
-            scale = torch.stack([torch.as_tensor(across), torch.as_tensor(height)]).to(offset.dtype)
-            places = near + offset / scale
-        else:
-            places = near[..., :2] + offset / points * near[..., 2:] * 0.5
-        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # [B · heads, Q, points, 2]
-        sampled.append(functional.grid_sample(picture, grid, align_corners=False))
-    mixed = (torch.cat(sampled, dim=-1) * weights).sum(dim=-1)  # [B · heads, width, Q]
-    return attention.output_proj(mixed.reshape(batch, heads * width, -1).transpose(1, 2))
+    return layer.final_layer_norm(features + _feed_forward(layer, layer.activation_fn, features))
 
 
 def _contrast(head: Any, states: Tensor, words: Tensor) -> Tensor:
@@ -647,7 +672,10 @@ def _propose(
     moved = (core.encoder_output_bbox_embed(gather(objects)) + near).sigmoid()
     references = torch.where(usable > 0, moved, torch.ones_like(moved))
     states = core.query_position_embeddings.weight[None].expand(features.shape[0], -1, -1)
-    return _Queries(logits, chosen, states, references, gather(real))
+    places = torch.cat([_names(number, *level.size) for number, level in enumerate(levels)])
+    places = places[None].expand(features.shape[0], -1)
+    names = torch.where(usable[..., 0] > 0, torch.gather(places, 1, chosen), NOWHERE)
+    return _Queries(logits, places, names, states, references, gather(real))
 
 
 def _decode(
@@ -667,13 +695,13 @@ def _decode(
     for number, layer in enumerate(decoder.layers):
         place = decoder.reference_points_head(_sines(references, dimensions // 2))
         placed = states + place
-        states = layer.self_attn_layer_norm(states + _attend(layer.self_attn, placed, placed, states, None))
-        read = _attend(layer.encoder_attn_text, states + place, words, words, None)
+        states = layer.self_attn_layer_norm(states + attend(layer.self_attn, placed, placed, states, None))
+        read = attend(layer.encoder_attn_text, states + place, words, words, None)
         states = layer.encoder_attn_text_layer_norm(states + read)
         on_canvas = references[:, :, None] * quadrupled
-        seen = _sample(layer.encoder_attn, states + place, features, on_canvas, levels, real)
+        seen = sample(layer.encoder_attn, states + place, features, on_canvas, _sizes(levels), real)
         states = layer.encoder_attn_layer_norm(states + seen)
-        states = layer.final_layer_norm(states + layer.fc2(layer.activation_fn(layer.fc1(states))))
+        states = layer.final_layer_norm(states + _feed_forward(layer, layer.activation_fn, states))
         bounded = torch.clamp(references, 1e-5, 1 - 1e-5)
         from_here = torch.log(bounded / (1 - bounded))
         if number + 1 < len(decoder.layers):

@@ -21,10 +21,13 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
             origin.location, revision=revision, dtype=torch.float32, output_loading_info=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(origin.location, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except ImportError as error:  # the published OmDet-Turbo has its backbone from timm
         raise ExportError(
-            f"{origin.id}: cannot be loaded by transformers {transformers.__version__}: {line}"
+            f"{origin.id}: {_first_line(error)}; install what it names, then export again"
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ExportError(
+            f"{origin.id}: cannot be loaded by transformers {transformers.__version__}: {_first_line(error)}"
         ) from None
     if info["missing_keys"]:
         # transformers would go on with random numbers in their place.
@@ -34,6 +37,11 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
             f"this is no complete {model_class.__name__}"
         )
     return model.eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def colour(values: Any) -> tuple[float, float, float]:

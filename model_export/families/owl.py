@@ -140,6 +140,7 @@ class Owl:
                 "logits": {0: "images", 2: "prompts"},
                 "boxes": {0: "images"},
             },
+            heads=(*self.model.class_head.parameters(), *self.model.box_head.parameters()),
         )
 
     def text_graph(self) -> Graph:

@@ -75,7 +75,7 @@ class Folder:
         identity = image_id("", name)
         thumbnail = self.out / thumbnail_path(identity)
         thumbnail.parent.mkdir(parents=True, exist_ok=True)
-        thumbnail.write_bytes(make_thumbnail(Image(pixels, "png")))
+        thumbnail.write_bytes(make_thumbnail(Image(pixels, "png", pixels.shape[1], pixels.shape[0])))
         self.records.append(Prediction(name, identity, "v", "demo@0123", *size, boxes))
 
     def fail(self, name: str, reason: str, message: str) -> None:

@@ -51,7 +51,7 @@ OVERWRITTEN, DELETED, BACK_AGAIN = 80, 40, 10
 JOB_KILLS = 3
 RANDOM_KILLS = 6
 STUDIO_DOWN_S = 20
-PATIENCE_S = 280
+PATIENCE_S = 900  # some two minutes on two idle cores
 PACE_S = 0.02  # between two uploads begun, so that the weather meets some of each
 BACKLOG = 100  # events that wait for dispatch before uploads pause
 
@@ -250,7 +250,7 @@ class Storm:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     self.counts["job killed"] += 1
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def kill_functions(self) -> None:
         """End processes of functions by force, wherever they are."""
@@ -299,7 +299,7 @@ class Storm:
         while calm < 3 or any(each.is_alive() for each in weather):
             blowing = [each.name for each in weather if each.is_alive()]
             assert time.monotonic() < until, f"after {PATIENCE_S} s: {blowing}, {self.weather()}"
-            time.sleep(0.3)
+            time.sleep(0.5)
             if any(sum(self.messages(name)) for name in ("uploads", "launches", "jobs", "parts")):
                 calm = 0
                 continue

@@ -79,8 +79,10 @@ def alter(file: Path, tensor: str, change: Callable[[NDArray[Any]], NDArray[Any]
 
 
 def signed_anew(bundle: Bundle, folder: Path) -> Bundle:
-    """A copy of a bundle in `folder` whose bundle.json fits whatever its files are now."""
-    copy = replace(bundle, path=folder, files={name: digest_of(folder / name) for name in bundle.files})
+    """A copy of a bundle in `folder` whose bundle.json fits whatever its portable files are now."""
+    portable = [name for name in bundle.files if ".cpu." not in name]
+    files = {name: digest_of(folder / name) for name in portable}
+    copy = replace(bundle, path=folder, files=files, runtime=None)
     (folder / CARD).write_text(copy.to_json(), encoding="utf-8")
     return copy
 

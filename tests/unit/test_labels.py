@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.errors import LabelSetError
-from boxdrop.labels import Label, LabelSet, color_of
+from boxdrop.labels import Label, LabelSet, Tiling, color_of
 
 FRUIT = """\
 caption: fruit baskets
@@ -76,6 +76,14 @@ def test_every_way_to_write_a_list_is_the_same_label_set(text: str) -> None:
         ("labels:\n  - [a, b]\n", 2, "a label must be written as `key: value`"),
         ("labels:\n  - a\n b\n", 3, "this is not YAML"),
         ("caption: x\n", 1, "there is no `labels:`"),
+        ("labels: [a]\ntiling: maybe\n", 2, "must be auto, off, or size and overlap, not 'maybe'"),
+        ("labels: [a]\ntiling: [640]\n", 2, "`tiling` must be written as `key: value` (size, overlap)"),
+        ("labels: [a]\ntiling:\n  overlap: 0.2\n", 3, "`tiling` has no `size`"),
+        ("labels: [a]\ntiling:\n  size: 63\n", 3, "must be a whole number of pixels, 64 or more"),
+        ("labels: [a]\ntiling:\n  size: [640]\n", 3, "must be a whole number of pixels, 64 or more"),
+        ("labels: [a]\ntiling:\n  size: 640\n  overlap: 20%\n", 4, "must be from 0 to 0.5, a share"),
+        ("labels: [a]\ntiling: {size: 640, overlap: 0.6}\n", 2, "not '0.6'"),
+        ("labels: [a]\ntiling: {size: 640, overlaps: 0.1}\n", 2, "did you mean `overlap`?"),
         ("labels:\n  - a\nlabels:\n  - b\n", 3, "`labels` is there twice"),
         ("labels:\n  - 'tab\\there'\n  - \"bell\\a\"\n", 3, "control character"),
     ],
@@ -116,6 +124,31 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"labels: [caf\xe9]")
     with pytest.raises(LabelSetError, match="save it as UTF-8"):
         LabelSet.from_file(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "tiling"),
+    [
+        ("", Tiling()),
+        ("tiling: off\n", Tiling()),
+        ("tiling: auto\n", Tiling("auto")),
+        ("tiling: {size: 640}\n", Tiling("fixed", 640, 0.2)),
+        ("tiling:\n  size: 1000\n  overlap: 0\n", Tiling("fixed", 1000, 0.0)),
+    ],
+)
+def test_tiling_is_read_and_written(text: str, tiling: Tiling) -> None:
+    label_set = LabelSet.from_yaml(f"labels: [a]\n{text}")
+    assert label_set.tiling == tiling
+    assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
+
+
+def test_another_tiling_needs_the_detector_again() -> None:
+    digests = {
+        LabelSet.from_yaml(f"labels: [a]\ntiling: {tiling}\n").digest("x")
+        for tiling in ("off", "auto", "{size: 640}", "{size: 641}", "{size: 640, overlap: 0.3}")
+    }
+    assert len(digests) == 5
+    assert LabelSet.from_short_form("a").digest("x") in digests
 
 
 def test_the_digest_holds_what_needs_the_detector_and_nothing_else() -> None:

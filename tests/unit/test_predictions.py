@@ -14,9 +14,12 @@ from boxdrop.predictions import (
     Box,
     Candidate,
     Failure,
+    ObjectContent,
     Prediction,
+    content_of,
     from_json,
     image_id,
+    object_version,
     read_jsonl,
     reselect,
     select_boxes,
@@ -160,3 +163,19 @@ def test_boxes_follow_the_thresholds_of_the_label_set() -> None:
 def test_a_label_that_left_the_label_set_leaves_the_boxes() -> None:
     apples = LabelSet.from_short_form("apple")
     assert [box.label for box in reselect(PREDICTION, apples, 0.1).boxes] == ["apple"]
+
+
+@pytest.mark.parametrize(
+    ("version_id", "etag"),
+    [
+        ("3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY", None),
+        ("b9b5ff49-2b1c-4d0a-a3c5-123456789012", None),  # an emulator's, which ends in digits
+        (None, "5d41402abc4b2a76b9719d911017c592"),
+        (None, "5d41402abc4b2a76b9719d911017c592-38"),  # uploaded in parts
+    ],
+)
+def test_a_version_tells_how_to_ask_for_the_content(version_id: str | None, etag: str | None) -> None:
+    version = object_version(version_id, etag and f'"{etag}"', 61022)
+    assert version is not None
+    size = None if version_id else 61022
+    assert content_of(version) == ObjectContent(version_id, etag, size)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.families.grounding import Grounding
+from boxdrop.detect.families.omdet import OmDet
 from boxdrop.detect.families.owl import Owl
 from boxdrop.detect.families.words import Words
 from boxdrop.errors import BundleError
@@ -76,6 +77,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "owlv2": Owl(padded_to_square=True),
     "grounding-dino": Grounding(),
     "mm-grounding-dino": Grounding(),
+    "omdet-turbo": OmDet(),
 }
 
 

@@ -20,15 +20,26 @@ from botocore.config import Config
 
 from boxdrop import bundles
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.detect.detector import Provider
 from boxdrop.labels import LabelSet
 from boxdrop.objects import Bucket
+from boxdrop.pipeline.detect import Detectors, Host, Job
 from boxdrop.pipeline.labels import write_snapshot
-from boxdrop.predictions import image_id, object_version
-from boxdrop.runs import ManifestHeader, ManifestImage, PinnedBundle, new_run_id, write_manifest
+from boxdrop.predictions import Failure, Prediction, from_json, image_id, object_version
+from boxdrop.runs import (
+    ManifestHeader,
+    ManifestImage,
+    PinnedBundle,
+    RunSummary,
+    new_run_id,
+    read_summary,
+    write_manifest,
+)
 from tests.gated_aws import GatedAws
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")
 SCENE_FILES = sorted(SCENES.glob("*.jpg"))
+SCENE = SCENE_FILES[0].read_bytes()
 PATIENCE_S = 120.0
 
 _numbers = itertools.count()
@@ -97,7 +108,7 @@ class Process:
         code = self._process.wait(PATIENCE_S)
         for thread in self._threads:
             thread.join()
-        assert self.errors == "", self.errors
+        assert "Traceback" not in self.errors, self.errors  # libtiff, too, writes there
         return code
 
     def kill(self) -> None:
@@ -153,6 +164,11 @@ class System:
         write_manifest(self.data, ManifestHeader(**header), images)
         return str(header["run_id"])
 
+    def job(self, provider: Provider = "cpu", cache: Path | None = None, **settings: Any) -> Job:
+        """A job in this process."""
+        detectors = Detectors(self.data, cache or self.cache, provider, threads=1)
+        return Job(self.data, lambda name: Bucket(name, client=self.s3), detectors, Host(), **settings)
+
     def start(self, *arguments: str, **environment: str) -> Process:
         """Start a job."""
         process = Process(list(arguments), self.environment | environment)
@@ -197,10 +213,14 @@ def client(gate: GatedAws) -> Any:
     )
 
 
+@pytest.fixture(scope="session")
+def bundle_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles that are fetched once for all tests."""
+    return tmp_path_factory.mktemp("bundles")
+
+
 @pytest.fixture
-def system(
-    gate: GatedAws, client: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[System]:
+def system(gate: GatedAws, client: Any, bundle_cache: Path) -> Iterator[System]:
     number = next(_numbers)
     images, data = Bucket(f"images-{number}", client=client), Bucket(f"data-{number}", client=client)
     for bucket in (images, data):
@@ -213,7 +233,7 @@ def system(
         data=data,
         pin=PinnedBundle(ref.name, ref.digest),
         model_version=f"{ref.name}@{FRUIT.digest(ref.digest)[:8]}",
-        cache=tmp_path_factory.mktemp("bundles"),
+        cache=bundle_cache,
         processes=[],
     )
     gate.forget()
@@ -221,3 +241,13 @@ def system(
     for process in made.processes:
         process.kill()
     gate.forget()
+
+
+def summary_of(system: System, run_id: str) -> RunSummary:
+    summary = read_summary(system.data, run_id)
+    assert summary is not None
+    return summary
+
+
+def records_of(system: System, run_id: str) -> list[Prediction | Failure]:
+    return [from_json(line) for body in system.parts(run_id).values() for line in body.splitlines()]

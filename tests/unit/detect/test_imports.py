@@ -1,6 +1,5 @@
 """The detector runs where neither torch nor transformers nor boto3 is installed."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -8,53 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import boxdrop
+from tests.imports import reached_from
 
 PACKAGE = Path(boxdrop.__file__).parent
 ALLOWED = {"numpy", "onnxruntime", "tokenizers", "PIL", "pillow_heif", "yaml"}
 """yaml is read by boxdrop.labels; pillow_heif, an extra, by boxdrop.images where there is a HEIC photo."""
 
 
-def imported_by(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            names.add(node.module or "")
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
-
-
-def file_of(module: str) -> Path | None:
-    path = PACKAGE.parent / module.replace(".", "/")
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
 def test_nothing_but_the_runtime_can_be_reached_by_imports() -> None:
-    waiting = [*(PACKAGE / "detect").rglob("*.py")]
-    seen: set[Path] = set()
-    outside: set[str] = set()
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        for name in imported_by(file):
-            if name.split(".")[0] == "boxdrop":
-                parts = name.split(".")
-                for length in range(1, len(parts) + 1):  # importing a module imports its parents
-                    found = file_of(".".join(parts[:length]))
-                    if found:
-                        waiting.append(found)
-            elif name.split(".")[0] not in sys.stdlib_module_names:
-                outside.add(name.split(".")[0])
+    reached, outside = reached_from((PACKAGE / "detect").rglob("*.py"))
     assert outside == ALLOWED
-    reached = {file.relative_to(PACKAGE).parts[0] for file in seen}
-    assert reached == {"__init__.py", "detect", "detections.py", "errors.py", "images.py", "labels.py"}
+    ours = {Path(file).relative_to("boxdrop").parts[0] for file in reached}
+    assert ours == {"__init__.py", "detect", "detections.py", "errors.py", "images.py", "labels.py"}
 
 
 def modules_after(code: str) -> set[str]:

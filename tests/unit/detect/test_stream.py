@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from boxdrop.detect import Detector
 from boxdrop.detect.stream import Found, Outcome, Stream, Unusable
 from boxdrop.errors import ImageError
 from boxdrop.images import Image
-from boxdrop.labels import LabelSet
+from boxdrop.labels import LabelSet, Tiling
 
 LABELS = LabelSet.from_short_form("red, green, blue")
 
@@ -106,7 +107,7 @@ def test_an_answer_that_is_not_finite_is_the_fault_of_its_image_alone(toy: Calla
     assert (outcomes[2].reason, outcomes[2].width, outcomes[2].height) == ("detector", 8, 8)
 
 
-def shapes_by_height(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def shapes_by_height(image: NDArray[np.uint8], reduction: int) -> NDArray[np.float32]:
     return np.zeros((3, image.shape[0], 8), np.float32)
 
 
@@ -162,6 +163,40 @@ def test_the_same_items_make_the_same_batches_whoever_is_faster(
     assert all(history == histories[0] for history in histories)
 
 
+def test_tiles_and_the_whole_image_share_batches_and_their_boxes_one_image(
+    toy_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A red dot that fills a quarter of one tile: the toy sees nothing of it in the whole image."""
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[0:100, 400:500] = (255, 0, 0)
+    out = BytesIO()
+    Pillow.fromarray(pixels).save(out, "PNG")
+    batches: list[int] = []
+    infer = toy_detector.infer
+
+    def counted(batch: NDArray[np.float32], *rest: Any) -> list[NDArray[np.float32]]:
+        batches.append(len(batch))
+        return infer(batch, *rest)
+
+    monkeypatch.setattr(toy_detector, "infer", counted)
+    labels = replace(LABELS, tiling=Tiling("fixed", 200, 0.0))
+    stream: Stream[int] = Stream(toy_detector, labels, lambda _: out.getvalue(), batch_size=4)
+    first, second = stream.outcomes(range(2))
+    assert batches == [4, 4, 4, 2]  # of 2 × (1 + 6) views
+    for outcome in (first, second):
+        assert isinstance(outcome, Found)
+        shown = outcome.candidates.take(outcome.candidates.scores > 0.5)
+        assert shown.boxes.tolist() == [[400, 0, 500, 100]]
+
+
+def test_an_image_of_more_tiles_than_there_is_room_for_gets_through(toy_detector: Detector) -> None:
+    out = BytesIO()
+    Pillow.new("RGB", (64 * 12, 64 * 9), (255, 0, 0)).save(out, "PNG")
+    labels = replace(LABELS, tiling=Tiling("fixed", 64, 0.0))
+    stream: Stream[int] = Stream(toy_detector, labels, lambda _: out.getvalue(), batch_size=1, workers=3)
+    assert [outcome.item for outcome in stream.outcomes(range(5))] == list(range(5))
+
+
 def test_a_slow_reader_holds_back_the_fetching(toy_detector: Detector) -> None:
     fetched: list[int] = []
 
@@ -183,7 +218,7 @@ def test_a_slow_reader_holds_back_the_fetching(toy_detector: Detector) -> None:
     for _ in range(10):
         next(outcomes)
     outcomes.close()
-    assert len(taken) <= 10 + 2 * (2 * 2 + 2 + 2 + 3)
+    assert len(taken) <= 10 + 2 * (2 * 2 + 2 * 2 + 2 + 3)
     assert len(fetched) <= len(taken)
     assert no_threads_left()
 
@@ -304,6 +339,18 @@ def test_the_work_of_each_stage_is_counted(toy_detector: Detector) -> None:
         "fetch", "decode", "thumbnail", "preprocess", "detect", "postprocess",
     }  # fmt: skip
     assert all(seconds >= 0 for seconds in stream.clock.seconds.values())
+
+
+def test_two_lanes_answer_as_one_does(toy_detector: Detector) -> None:
+    """On a GPU two batches are under way at a time; the lanes know nothing of GPUs."""
+    one: Stream[int] = Stream(toy_detector, LABELS, png, batch_size=2)
+    two: Stream[int] = Stream(toy_detector, LABELS, png, batch_size=2)
+    assert one.lanes == 1
+    two.lanes = 2
+    assert [rows(outcome) for outcome in two.outcomes(range(41))] == [
+        rows(outcome) for outcome in one.outcomes(range(41))
+    ]
+    assert no_threads_left()
 
 
 def test_an_empty_stream_ends(toy_detector: Detector) -> None:

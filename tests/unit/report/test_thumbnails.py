@@ -13,7 +13,8 @@ from boxdrop.report import make_thumbnail, thumbnail_path
 
 
 def thumbnail_of(pixels: NDArray[Any], longest_side: int = 480) -> PIL.Image.Image:
-    return PIL.Image.open(io.BytesIO(make_thumbnail(Image(pixels.astype(np.uint8), "png"), longest_side)))
+    image = Image(pixels.astype(np.uint8), "png", pixels.shape[1], pixels.shape[0])
+    return PIL.Image.open(io.BytesIO(make_thumbnail(image, longest_side)))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_colours_stay_in_their_place() -> None:
 
 def test_a_thumbnail_is_small() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (900, 1200, 3))
-    assert len(make_thumbnail(Image(noise.astype(np.uint8), "png"))) < 150_000
+    assert len(make_thumbnail(Image(noise.astype(np.uint8), "png", 1200, 900))) < 150_000
 
 
 def test_thumbnails_spread_over_folders() -> None:

@@ -1,0 +1,136 @@
+"""Drift: what a bundle of smaller precision answers differently from the one in 32 bits.
+
+Of each picture and label set, the best `_COMPARED` boxes of the bundle in 32 bits are looked for among those
+of the
+other: the same label, and the box that overlaps most. What has no counterpart, of IoU 0.5 or more, is lost.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxdrop.detect.detector import Detector
+from boxdrop.detections import Detections, iou
+from boxdrop.labels import LabelSet
+from model_export.pictures import SHAPES, draw
+
+_COMPARED = 100
+_SAME = 0.5  # IoU
+_LOWEST = 1e-4  # score
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may drift: share of boxes kept, and the mean difference of their scores."""
+
+    kept: float
+    score: float
+
+
+LIMITS: Final = {"fp16": Limits(kept=0.99, score=0.002), "int8": Limits(kept=0.9, score=0.02)}
+
+CHOOSING_LIMITS: Final = Limits(kept=0.5, score=0.1)
+"""For families that choose their boxes among places, where a small change lets other places be chosen, and
+points be sampled elsewhere. With random weights, the only ones at hand, this multiplies rounding beyond what
+a trained model's smooth features would do; so the limit catches a broken conversion, and the numbers are
+there to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The comparison.
+
+    Attributes:
+        boxes: compared.
+        kept: how many have a counterpart.
+        scores: float32 [kept], differences of score, other minus 32 bits.
+        overlaps: float32 [kept], IoU with the counterpart.
+    """
+
+    boxes: int
+    kept: int
+    scores: NDArray[np.float32]
+    overlaps: NDArray[np.float32]
+
+    def within(self, limits: Limits) -> bool:
+        """Whether the smaller precision may be used."""
+        if not self.kept or self.kept < limits.kept * self.boxes:
+            return False
+        return bool(np.abs(self.scores).mean() <= limits.score)
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``bundle.json``."""
+        gaps = np.abs(self.scores)
+        return {
+            "boxes": self.boxes,
+            "kept": self.kept,
+            "score": _summary({"mean": gaps.mean(), "p95": np.quantile(gaps, 0.95), "max": gaps.max()}),
+            "score_shift": _summary({"mean": self.scores.mean()})["mean"],
+            "iou": _summary({"mean": self.overlaps.mean(), "p05": np.quantile(self.overlaps, 0.05)}),
+        }
+
+    def line(self) -> str:
+        """For people."""
+        if not self.kept:
+            return f"drift: none of {self.boxes} boxes has a counterpart"
+        fields = self.to_json()
+        score, overlap = fields["score"], fields["iou"]
+        return (
+            f"drift: {self.kept} of {self.boxes} boxes kept, Δscore mean {score['mean']:g}, 95 % "
+            f"{score['p95']:g}, max {score['max']:g}; "
+            f"IoU mean {overlap['mean']:g}, worst 5 % {overlap['p05']:g}"
+        )
+
+
+def measure(
+    exact: Detector,
+    other: Detector,
+    label_sets: Sequence[LabelSet],
+    pictures: Sequence[str] = tuple(SHAPES),
+    say: Callable[[str], None] = lambda _: None,
+) -> Drift:
+    """Compare a bundle with the one in 32 bits.
+
+    Args:
+        exact, other: the bundles, opened.
+        label_sets: see `model_export.parity.label_sets_for`.
+        pictures: names of `model_export.pictures.SHAPES`.
+        say: told what is being done.
+    """
+    images = [np.asarray(draw(name)) for name in pictures]
+    boxes, scores, overlaps = 0, [], []
+    for label_set in label_sets:
+        say(f"drift: {len(images)} pictures, {len(label_set)} labels")
+        for image in images:
+            size = [(image.shape[1], image.shape[0])]
+            best, answered = (
+                detector.candidates([detector.preprocess(image)], size, label_set, floor=_LOWEST)[0]
+                for detector in (exact, other)
+            )
+            best = best.take(np.arange(min(_COMPARED, len(best))))
+            boxes += len(best)
+            for row in range(len(best)):
+                found = _counterpart(best, row, answered)
+                if found is not None:
+                    scores.append(found[0])
+                    overlaps.append(found[1])
+    return Drift(boxes, len(scores), np.array(scores, np.float32), np.array(overlaps, np.float32))
+
+
+def _counterpart(best: Detections, row: int, answered: Detections) -> tuple[float, float] | None:
+    """(difference of scores, IoU) of the box of the same label that overlaps most."""
+    same = np.flatnonzero(answered.labels == best.labels[row])
+    if not len(same):
+        return None
+    shared = iou(best.boxes[row], answered.boxes[same])
+    at = int(shared.argmax())
+    if shared[at] < _SAME:
+        return None
+    return float(answered.scores[same[at]] - best.scores[row]), float(shared[at])
+
+
+def _summary(values: dict[str, Any]) -> dict[str, float]:
+    return {key: float(f"{float(value):.3g}") for key, value in values.items()}

@@ -1,0 +1,74 @@
+"""Attention as detectors of DETR's kind have it, in a form that traces into few nodes and freezes no size."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def linear(module: torch.nn.Linear, values: Tensor) -> Tensor:
+    """A linear layer over all rows at once: becomes one node, bias and all, where three axes become two."""
+    rows = functional.linear(values.reshape(-1, values.shape[-1]), module.weight, module.bias)
+    return rows.reshape(*values.shape[:-1], module.out_features)
+
+
+def attend(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of several heads, projections and all; `mask` is added before the softmax."""
+    heads, width = attention.num_attention_heads, attention.attention_head_size
+
+    def split(projected: Tensor) -> Tensor:
+        return projected.reshape(projected.shape[0], projected.shape[1], heads, width).transpose(1, 2)
+
+    query, key = split(attention.query(queries)), split(attention.key(keys))
+    weights = (query @ key.transpose(2, 3)) / math.sqrt(width)
+    if mask is not None:
+        weights = weights + mask
+    attended = weights.softmax(dim=-1) @ split(attention.value(values))
+    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+def sample(
+    attention: Any,
+    queries: Tensor,
+    features: Tensor,
+    references: Tensor,
+    sizes: Sequence[tuple[Any, Any]],
+    real: Tensor | None = None,
+) -> Tensor:
+    """Deformable attention: every query looks at a few points of each level.
+
+    Args:
+        attention: transformers' module.
+        queries: [B, Q, D].
+        features: [B, N, D], all levels one after the other.
+        references: [B, Q, levels, 2] or [B, Q, levels, 4], 0 to 1 of the canvas.
+        sizes: height and width of each level.
+        real: [B, N, 1], 0 for places that nobody may see.
+    """
+    heads, points, count = attention.n_heads, attention.n_points, attention.n_levels
+    batch, width = queries.shape[0], attention.d_model // attention.n_heads
+    values = linear(attention.value_proj, features)
+    values = (values if real is None else values * real).transpose(1, 2)  # [B, D, N]
+    offsets = linear(attention.sampling_offsets, queries).reshape(batch, -1, heads, count, points, 2)
+    weights = linear(attention.attention_weights, queries).reshape(batch, -1, heads, count * points)
+    weights = weights.softmax(dim=-1).transpose(1, 2).reshape(batch * heads, 1, -1, count, points)
+    mixed: Any = 0  # [B · heads, width, Q]; level by level, for all points at once are a third of a gigabyte
+    start: Any = 0
+    for number, (height, across) in enumerate(sizes):
+        stop = start + height * across
+        picture = values[:, :, start:stop].reshape(batch * heads, width, height, across)
+        start = stop
+        near = references[:, :, None, number, None]  # [B, Q, 1, 1, 2 or 4]
+        offset = offsets[:, :, :, number]  # [B, Q, heads, points, 2]
+        if references.shape[-1] == 2:
+            scale = torch.stack([torch.as_tensor(across), torch.as_tensor(height)]).to(offset.dtype)
+            places = near + offset / scale
+        else:
+            places = near[..., :2] + offset / points * near[..., 2:] * 0.5
+        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # [B · heads, Q, points, 2]
+        sampled = functional.grid_sample(picture, grid, align_corners=False)
+        mixed = mixed + (sampled * weights[:, :, :, number]).sum(dim=-1)
+    return linear(attention.output_proj, mixed.reshape(batch, heads * width, -1).transpose(1, 2))
