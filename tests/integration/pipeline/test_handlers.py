@@ -208,7 +208,8 @@ def test_an_upload_becomes_a_task_and_a_person_verifies_it(
     assert live.deliver("publish", *events, ended, "{poison") == [2]
     made = tasks(connection, world)
     assert set(made) == {"a.jpg", "b.jpg"}
-    assert made["a.jpg"].data["image"] == f"s3://{world.images.name}/fruit/a.jpg"
+    address = base64.b64encode(f"s3://{world.images.name}/fruit/a.jpg".encode()).decode()
+    assert made["a.jpg"].data["image"].endswith(f"/resolve/?fileuri={address}")
     assert made["a.jpg"].data["labels_found"] == "apple"
     assert world.states() == {"tasked": 2, "failed": 1}
     assert world.row("fruit/bad.jpg").reason == "truncated"
