@@ -43,6 +43,7 @@ from boxdrop.predictions import (
     to_json,
 )
 from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
+from boxdrop.retrieve.provenance import SOURCES, Credit, read_sources
 from boxdrop.sources import Source, SourceImage
 
 if TYPE_CHECKING:
@@ -260,10 +261,25 @@ class Annotation:
             urls: ImageUrls = _own_addresses
         else:
             urls = Uploads(connection, project, lambda prediction: self._read(folder, prediction)).urls
+        credits = self._credits()
         published = publish(
-            connection, project, self.records(), project.label_set, urls, on_progress=on_progress
+            connection,
+            project,
+            self.records(),
+            project.label_set,
+            urls,
+            credits=lambda predictions: {
+                each.image_id: credits[each.image] for each in predictions if each.image in credits
+            },
+            on_progress=on_progress,
         )
         return project, published
+
+    def _credits(self) -> dict[str, dict[str, Any]]:
+        """What tasks say about whom to credit, by the image's name: of a folder that was retrieved."""
+        folder = self.source.folder
+        sources = read_sources(folder / SOURCES) if folder is not None else ()
+        return {record.file: Credit.of(record.candidate).task_data() for record in sources}
 
     def _read(self, folder: Path, prediction: Prediction) -> bytes:
         return read_file(folder / prediction.image, self.limits)
@@ -332,9 +348,12 @@ class Annotation:
             if self._is_current(record, current, keep_others):
                 last[bytes.fromhex(record.image_id)] = number
 
+        credits = self._credits()
+
         def task(prediction: Prediction) -> dict[str, Any]:
             local = f"/data/local-files/?d={prediction.image}"
-            return to_task(prediction, self.label_set, local if self.source.folder else prediction.image)
+            url = local if self.source.folder else prediction.image
+            return to_task(prediction, self.label_set, url, credits.get(prediction.image))
 
         writers: list[RecordWriter] = [
             PredictionWriter(self.outputs.predictions),

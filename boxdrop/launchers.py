@@ -27,7 +27,9 @@ MAX_SHARDS: Final = 10_000
 _JOB_NAME = re.compile(r"boxdrop-(\d{8}T\d{6}Z-[0-9a-f]{8})-\d+(?:-\d{5})?")
 _TRIES: Final = 3
 _NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-_ONCE: Final = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=5, read_timeout=20)
+_ONCE: Final = Config(
+    retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=20
+)
 """Repeated by us, who look first whether the lost call was done."""
 
 

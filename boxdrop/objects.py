@@ -14,7 +14,13 @@ try:
     import boto3
     from boto3.exceptions import Boto3Error
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
 except ImportError:
     raise BoxdropError("reading from S3 needs boto3: pip install 'boxdrop[s3]'") from None
 
@@ -53,6 +59,12 @@ class Put(StrEnum):
 
     STORED = "stored"
     REFUSED = "refused"  # the object is not what the condition says, or somebody writes it at this moment
+
+
+_BROKEN_OFF: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+"""An answer that began well and ended early. botocore repeats calls, but not this."""
+
+_READS: Final = 3
 
 
 class Bucket:
@@ -193,21 +205,26 @@ class Bucket:
         """
         content = content_of(version)
         which = {"VersionId": content.version_id} if content.version_id else {"IfMatch": content.etag}
-        try:
-            answer = self._s3.get_object(Bucket=self.name, Key=key, **which)
-            with contextlib.closing(answer["Body"]) as body:
-                size: int = answer["ContentLength"]
-                if size > max_bytes:
-                    raise ImageError(
-                        "too_many_bytes",
-                        f"{size:,} bytes, over the limit of {max_bytes:,}; store it smaller",
-                    )
-                data: bytes = body.read()
-        except ClientError as error:
-            raise self._image_error(key, error) from None
-        except BotoCoreError as error:
-            raise self._error(key, "read", error) from None
-        return data
+        for attempt in range(1, _READS + 1):
+            try:
+                answer = self._s3.get_object(Bucket=self.name, Key=key, **which)
+                with contextlib.closing(answer["Body"]) as body:
+                    size: int = answer["ContentLength"]
+                    if size > max_bytes:
+                        raise ImageError(
+                            "too_many_bytes",
+                            f"{size:,} bytes, over the limit of {max_bytes:,}; store it smaller",
+                        )
+                    data: bytes = body.read()
+                return data
+            except ClientError as error:
+                raise self._image_error(key, error) from None
+            except _BROKEN_OFF as error:
+                if attempt == _READS:
+                    raise self._error(key, "read", error) from None
+            except BotoCoreError as error:
+                raise self._error(key, "read", error) from None
+        raise AssertionError("unreachable")
 
     def _image_error(self, key: str, error: ClientError) -> BoxdropError:
         status, code = _status(error), _code(error)

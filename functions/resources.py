@@ -6,6 +6,7 @@ from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.launchers import Launcher, make_launcher
 from boxdrop.ledger import Ledger
 from boxdrop.objects import Bucket
+from boxdrop.pipeline.credits import ObjectCredits
 from boxdrop.pipeline.prepare import WebhookTarget
 from boxdrop.queues import Queue
 from boxdrop.secrets import Secrets
@@ -38,6 +39,11 @@ class Resources:
     def data(self) -> Bucket:
         """The data bucket."""
         return Bucket(self.environment.data_bucket)
+
+    @cached_property
+    def credits(self) -> ObjectCredits:
+        """Whom to credit for images."""
+        return ObjectCredits()
 
     @cached_property
     def launches(self) -> Queue:

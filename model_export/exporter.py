@@ -24,7 +24,7 @@ from boxdrop.detect.bundle import (
     is_valid_name,
 )
 from boxdrop.detect.detector import Detector
-from model_export.drift import LIMITS, measure
+from model_export.drift import CHOOSING_LIMITS, LIMITS, measure
 from model_export.errors import ExportError
 from model_export.families import family_of
 from model_export.graphs import OPSET, plain_attention, write_graph
@@ -140,7 +140,8 @@ def export(
             label_sets = label_sets_for(text, loaded.tokenizer())
             drift = measure(exact, Detector.load(bundle, threads=choices.threads), label_sets, say=say)
             say(drift.line())
-            limits = LIMITS[choices.precision]
+            chooses = any(row.chosen for row in report.rows)
+            limits = CHOOSING_LIMITS if chooses else LIMITS[choices.precision]
             if not drift.within(limits):
                 raise ExportError(
                     f"{origin.id}: in {choices.precision} it answers too differently, so no bundle was made "

@@ -7,8 +7,8 @@
     The large matrix products of the image graph: weights in 8 bits, a scale for each output channel; what
     they are multiplied with is brought to 8 bits as it comes (dynamic quantisation: no calibration pictures,
     nothing that another kind of picture could invalidate). Left in 32 bits: the heads, which write scores
-    and boxes; small products, which gain nothing; convolutions, which ONNX Runtime's processor kernels
-    compute slower in 8 bits; the text graph, which runs once for a label set.
+    and boxes; small products, which gain nothing; convolutions, a few per cent of the work in most families;
+    the text graph, which runs once for a label set.
 """
 
 import logging

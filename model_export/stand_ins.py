@@ -313,13 +313,21 @@ def _scale_grounding(model: Any, seed: int) -> None:
             spread(module.text_param, 0.3)
         if hasattr(module, "relative_position_bias_table"):
             spread(module.relative_position_bias_table, 0.5)
-    spread(model.model.level_embed, 0.3)
-    for heads in (model.bbox_embed, [model.model.encoder_output_bbox_embed]):
-        for head in heads:
-            head.layers[-1].weight.mul_(0.5)
-    if hasattr(model.class_embed[0], "bias"):
-        for head in (*model.class_embed, model.model.encoder_output_class_embed):
-            head.bias.fill_(-2.5)
+    core = model.model
+    spread(core.level_embed, 0.3)
+    spread(core.query_position_embeddings.weight, 0.1)
+    for head in (*model.bbox_embed, core.encoder_output_bbox_embed):
+        head.layers[-1].weight.mul_(0.5)
+    # Logits are products of two normed vectors: some 2 around -3, where a trained model's are, by scale and
+    # by a direction that all words share and no query does.
+    width, share = model.config.d_model, 3.0
+    shared = torch.randn(width, generator=generator)
+    shared /= shared.norm()
+    core.encoder.layers[-1].text_enhancer_layer.layer_norm_after.bias.copy_(share * shared)
+    mixed = hasattr(model.class_embed[0], "bias")  # MM-Grounding-DINO divides by √width
+    for norm in (core.decoder.layer_norm, core.enc_output_norm):
+        norm.weight.fill_(2.0 if mixed else 2.0 / math.sqrt(width))
+        norm.bias.copy_(-3 / share * (math.sqrt(width) if mixed else 1.0) * shared)
 
 
 def _tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:

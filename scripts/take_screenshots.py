@@ -1,6 +1,7 @@
 """Take the pictures of docs/images: Label Studio with boxes, and the page that `annotate` writes.
 
     make demo
+    .venv/bin/boxdrop annotate boxdrop/demo/scenes --out boxdrop-out/fruit-baskets
     .venv/bin/python -m scripts.take_screenshots --index boxdrop-out/fruit-baskets/index.html
 
 Looks at the Label Studio of this machine and at its newest project. Needs Chromium:

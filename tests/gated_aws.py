@@ -1,6 +1,5 @@
 """AWS on loopback that a test can hold up: moto behind a gate that stops, refuses and remembers calls."""
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +45,7 @@ class GatedAws:
     _arrived: threading.Condition = field(default_factory=threading.Condition)
     _waiting: list[str] = field(default_factory=list)
     _rules: list[_Rule] = field(default_factory=list)
+    _cuts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._moto: WSGI = DomainDispatcherApplication(create_backend_app)
@@ -83,9 +83,14 @@ class GatedAws:
         """Answer the next calls of this method whose path has this part with an error of S3's."""
         self._rules.append(_Rule(method, part, status, code, times))
 
+    def cut(self, part: str, times: int) -> None:
+        """Break the answers to the next calls whose path has this part off in the middle of their body."""
+        self._cuts[part] = times
+
     def forget(self) -> None:
-        """No more refusals, and no calls remembered."""
+        """No more refusals and cuts, and no calls remembered."""
         self._rules.clear()
+        self._cuts.clear()
         self.calls.clear()
 
     def paths(self, method: str, part: str, status: int | None = None) -> list[str]:
@@ -124,9 +129,9 @@ class GatedAws:
         with self._one_at_a_time:
             answer = list(self._moto(environ, remember))
         self.calls.append(Call(method, path, statuses[-1]))
+        for part, times in self._cuts.items():
+            if part in path and times > 0:
+                self._cuts[part] -= 1
+                whole = b"".join(answer)
+                return [whole[: len(whole) // 2]]
         return answer
-
-
-def json_lines(text: str) -> list[dict[str, Any]]:
-    """Each line of a program's output, decoded."""
-    return [json.loads(line) for line in text.splitlines()]

@@ -15,6 +15,8 @@ _COMMANDS = {
     "new": ("boxdrop.cli.new", "Make a project: what to look for."),
     "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
     "backfill": ("boxdrop.cli.backfill", "Take up images that were in the bucket before."),
+    "retrieve": ("boxdrop.cli.retrieve", "Retrieve images by a caption, with their licences and credits."),
+    "credits": ("boxdrop.cli.credits", "Make the page that credits the creators of retrieved images."),
     "status": ("boxdrop.cli.status", "Show how far the images of your projects are."),
     "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
     "retry": ("boxdrop.cli.retry", "Try again what failed."),
@@ -55,11 +57,11 @@ def boxdrop() -> None:
     """Drop images in a bucket, get boxes to verify.
 
     \b
-    Try it on a folder of your own:
-      boxdrop annotate photos/ --labels "pineapple, banana, apple"
-    and see the boxes in Label Studio:
+    Try it on this machine, with a bucket and Label Studio:
       boxdrop local up
-      boxdrop annotate photos/ --labels "pineapple, banana, apple" --label-studio local
+      boxdrop drop photos/ fruit --labels "pineapple, banana, apple"
+    or without either, on a folder of your own:
+      boxdrop annotate photos/ --labels "pineapple, banana, apple"
     """
 
 

@@ -116,6 +116,8 @@ def status(only: str | None) -> None:
             sys.exit(NOT_RUNNING)
         click.echo(f"Label Studio runs at {server.url} (process {server.pid})")
         return
+    from boxdrop.errors import LocalError
+    from boxdrop.local.aws import check_disk
     from boxdrop.local.stack import Stack
 
     stack = Stack()
@@ -133,6 +135,10 @@ def status(only: str | None) -> None:
     }
     for what, said in lines.items():
         click.echo(f"{what:13s} {said or 'is not running'}")
+    try:
+        check_disk(stack.folder)
+    except LocalError as error:
+        click.echo(f"careful: {error}")
     if not all((aws, studio, pump)):
         click.echo("start what is missing with: boxdrop local up")
         sys.exit(NOT_RUNNING)

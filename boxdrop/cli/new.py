@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_into, where_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 
 if TYPE_CHECKING:
     from boxdrop.objects import Bucket
+    from boxdrop.retrieve.destinations import Destination
 
 
 @click.command(no_args_is_help=True)
@@ -23,14 +25,39 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder that will hold its images. Default: one of the project's name, here.",
 )
+@click.option(
+    "--retrieve",
+    "wanted",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Retrieve N images that the caption describes right into the bucket; --from and the options below "
+    "say where from. `boxdrop retrieve --project` has more of them.",
+)
 @system_option
-def new(project: str, labels: str, caption: str | None, folder: Path | None, system: str | None) -> None:
+@where_options
+def new(
+    wishes: Wishes,
+    project: str,
+    labels: str,
+    caption: str | None,
+    folder: Path | None,
+    wanted: int | None,
+    system: str | None,
+) -> None:
     """Make PROJECT: its labels.yaml, in a folder here and in the image bucket.
 
+    \b
+      boxdrop new fruit-baskets --labels "pineapple, banana, apple"
+      boxdrop new fruit-baskets --labels "pineapple, banana, apple" --caption "fruit baskets" --retrieve 200
+
     Then put images into that folder and run `boxdrop drop FOLDER PROJECT`, or copy them into the bucket by
-    other means: s3://BUCKET/PROJECT/.
+    other means: s3://BUCKET/PROJECT/. With --retrieve there is nothing else to do; the same command goes on
+    where it was interrupted.
     """
     check_project(project)
+    about = caption or LabelSet.load(labels).caption
+    if wanted is not None and not about:
+        raise BoxdropError("what should the images show? Give --caption beside --retrieve")
     label_set = LabelSet.load(labels)
     text = labels_yaml(label_set, caption)
     chosen = open_system(system)
@@ -39,7 +66,22 @@ def new(project: str, labels: str, caption: str | None, folder: Path | None, sys
     write_file(path, text)
     click.echo(f"{project}: {', '.join(label_set.names)}")
     click.echo(f"  labels  {path}, and s3://{chosen.image_bucket}/{project}/labels.yaml")
+    if wanted is not None:
+        _retrieve(project_destination(chosen.image_bucket, project), about or "", wanted, wishes)
+        click.echo(f"  next    boxdrop status {project} --watch; credits: boxdrop credits {project}")
+        return
     click.echo(f"  next    put images into {path.parent}/ and run: boxdrop drop {path.parent} {project}")
+
+
+def _retrieve(destination: "Destination", caption: str, wanted: int, wishes: Wishes) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        report(console, retrieve_into(destination, caption, wanted, wishes, console), wanted)
+    except KeyboardInterrupt:
+        console.print("\nStopped. What is there stays: run the same command again to go on.")
+        raise SystemExit(130) from None
 
 
 def check_project(name: str) -> None:

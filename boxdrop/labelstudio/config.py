@@ -15,7 +15,12 @@ from boxdrop.labels import LabelSet
 FROM_NAME: Final = "label"
 TO_NAME: Final = "image"
 DATA_KEY: Final = "image"
+CREDIT_KEY: Final = "credit"
 
+_SMALL_PRINT = (
+    ".boxdrop-credit, .boxdrop-credit * { font-size: 12px !important; font-weight: 400 !important; "
+    "line-height: 1.4 !important; margin: 0 !important; }"
+)
 _KEY = "boxdrop-project"
 _RETIRED = "boxdrop-retired"
 _MANY_LABELS = 12  # from here on, a field to search labels in is worth its height
@@ -49,6 +54,10 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
     # edges, and the boxes there, are cut off.
     image["defaultZoom"] = "auto"
     ET.SubElement(view, "Image", image)
+    # Whom to credit for the image, in small print; empty where that is nobody.
+    ET.SubElement(view, "Style").text = _SMALL_PRINT
+    credit = ET.SubElement(view, "View", {"className": "boxdrop-credit"})
+    ET.SubElement(credit, "Header", {"value": f"${CREDIT_KEY}", "size": "6", "underline": "false"})
     return _written(view)
 
 

@@ -96,6 +96,12 @@ def ensure_project(
     return _bring_up_to_date(connection, found, label_set)
 
 
+def is_there(connection: Connection, project: int) -> bool:
+    """Whether Label Studio (still) has a project of this number."""
+    with connection.explaining("list the projects"):
+        return any(each.id == project for each in connection.sdk.projects.list(include="id"))
+
+
 def connect_bucket(connection: Connection, project: Project, bucket: str) -> int:
     """Let Label Studio show ``s3://bucket/…`` of tasks: it signs an address for each image that a browser
     asks for.

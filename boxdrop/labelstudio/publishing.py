@@ -29,6 +29,15 @@ _PAUSES_S: Final = (0.0, 1.0, 4.0)
 ImageUrls = Callable[[Sequence[Prediction]], Sequence[str | ImageError]]
 """Gives the address that Label Studio shows each image from, or the reason why it has none."""
 
+Credits = Callable[[Sequence[Prediction]], Mapping[str, Mapping[str, Any]]]
+"""Gives, by image_id, what tasks say about whom to credit; images that nobody has to be credited for are
+missing."""
+
+
+def no_credits(_: Sequence[Prediction]) -> Mapping[str, Mapping[str, Any]]:
+    """The credits of images that are all one's own."""
+    return {}
+
 
 @dataclass(frozen=True, slots=True)
 class PublishSummary:
@@ -92,6 +101,7 @@ class Publisher:
         image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
         register: what is known of the project's tasks.
         verified_too: replace predictions also where a person's annotation is; the annotation stays.
+        credits: called with each chunk.
     """
 
     def __init__(
@@ -102,6 +112,7 @@ class Publisher:
         register: Register,
         *,
         verified_too: bool = False,
+        credits: Credits = no_credits,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[str, str]] = []
@@ -112,6 +123,7 @@ class Publisher:
         self._image_urls = image_urls
         self._register = register
         self._verified_too = verified_too
+        self._credits = credits
 
     def summary(self) -> PublishSummary:
         """What was done so far."""
@@ -150,9 +162,11 @@ class Publisher:
         newer: list[tuple[Prediction, Task]] = []
         there: list[tuple[Prediction, Task]] = []
         drafts: dict[str, dict[str, Any]] = {}
+        credits = self._credits(predictions) if predictions else {}
         for prediction in predictions:
+            image_id = prediction.image_id
             try:
-                content = drafts[prediction.image_id] = to_task(prediction, self._label_set, "")
+                content = drafts[image_id] = to_task(prediction, self._label_set, "", credits.get(image_id))
             except PredictionError as error:
                 self.refused.append((prediction.image, str(error)))
                 continue
@@ -277,6 +291,7 @@ def publish(
     label_set: LabelSet,
     image_urls: ImageUrls,
     *,
+    credits: Credits = no_credits,
     on_progress: Callable[[PublishSummary], None] | None = None,
 ) -> PublishSummary:
     """Make sure that each image has one task that shows its newest prediction.
@@ -291,13 +306,15 @@ def publish(
         records: predictions and failures, in the order in which people should see them.
         label_set: the project's.
         image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
+        credits: called with each chunk.
         on_progress: called after each chunk with what is done so far.
 
     Raises:
         LabelStudioError: the server cannot be reached, or did something else than it was asked for. Running
             again is safe: what was published stays, and is not published twice.
     """
-    publisher = Publisher(ProjectTasks(connection, project.id), label_set, image_urls, MemoryRegister())
+    tasks = ProjectTasks(connection, project.id)
+    publisher = Publisher(tasks, label_set, image_urls, MemoryRegister(), credits=credits)
     publisher.audit()
     for predictions, failures in chunks_of_images(records, CHUNK):
         publisher.counts["failures"] += len(failures)

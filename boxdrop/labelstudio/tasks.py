@@ -22,7 +22,9 @@ from boxdrop.predictions import Box, Prediction
 _PAGE: Final = 1000
 
 
-def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict[str, Any]:
+def to_task(
+    prediction: Prediction, label_set: LabelSet, image_url: str, credit: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write one task with its prediction, as Label Studio imports it.
 
     The prediction's score is that of its least certain box, so that sorting by it in the Data Manager brings
@@ -32,6 +34,7 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
         prediction: whose boxes become regions.
         label_set: the project's.
         image_url: what the browser loads: ``/data/upload/…``, ``s3://…`` or ``https://…``.
+        credit: whom to credit for the image, see `boxdrop.retrieve.provenance.Credit.task_data`.
 
     Raises:
         PredictionError: a box has an unknown label, is not inside the image, or has no valid score.
@@ -53,6 +56,7 @@ def to_task(prediction: Prediction, label_set: LabelSet, image_url: str) -> dict
         "image_id": prediction.image_id,
         "version": prediction.version,
         "prediction_id": prediction.prediction_id,
+        **(credit or {}),
     }
     return {
         "data": data,

@@ -33,6 +33,9 @@ VERSION: Final = "1.5.33"
 PREFERRED_PORT: Final = 4566
 REGION: Final = "us-east-1"
 
+SIGNER: Final = "label-studio"
+"""Access key id and secret by which Label Studio signs the addresses of images."""
+
 _START_S = 300  # half a second on an idle machine, and as long as reading what it kept takes
 _STOP_S = 120.0  # it writes its tables and queues down as it ends: it must have the time
 _DISK_BYTES = 100_000_000
@@ -188,6 +191,10 @@ class Aws:
             "S3_PERSIST": "1",  # objects: each before its PUT is answered; not kept in memory then
             "S3_DATA_DIR": str(self.data / "s3"),
             "LAMBDA_EXECUTOR": "local",
+            # It takes any key for requests, but only this one for signed addresses: Label Studio's.
+            "AWS_ACCESS_KEY_ID": SIGNER,
+            "AWS_SECRET_ACCESS_KEY": SIGNER,
+            "AWS_SESSION_TOKEN": "",
             "LOG_LEVEL": "WARNING",
             "PYTHONUNBUFFERED": "1",
         }
@@ -220,6 +227,8 @@ def check_disk(folder: Path) -> None:
     Raises:
         LocalError: with how much there is.
     """
+    if not folder.exists():
+        return
     free = shutil.disk_usage(folder).free
     if free < _FREE_BYTES:
         raise LocalError(

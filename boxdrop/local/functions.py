@@ -90,14 +90,18 @@ class Function:
             raise FunctionError(f"{self.name}: {answer['error']}")
         return answer.get("result")
 
+    def ask_to_stop(self) -> None:
+        """Tell its process to end; `stop` waits for it."""
+        process = self._process
+        if process is not None:
+            process.terminate()
+
     def stop(self) -> None:
         """End its process: a function in its work gets SIGTERM and some seconds."""
         process = self._process
         if process is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
-        process.terminate()
+        self.ask_to_stop()
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:

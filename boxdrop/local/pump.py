@@ -30,7 +30,7 @@ from typing import Any, Final
 from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
 from boxdrop.local.home import home
-from boxdrop.local.resources import DELIVERIES, JOB, JOBS, Delivery, client
+from boxdrop.local.resources import DELIVERIES, JOB, JOBS, PRESIGN, Delivery, client
 from boxdrop.local.servers import HOST
 from boxdrop.system import System, from_json
 
@@ -40,6 +40,7 @@ _CALL: Final = 10  # messages in one call of SQS
 _PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
 _GRACE_S: Final = 2.0  # after a fault of SQS itself
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
+_SYNC_EACH: Final = 10  # calls of reconcile: then Label Studio is compared, too
 _WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
 _RECONCILE_TIME_S: Final = 600.0
 
@@ -117,6 +118,8 @@ class Pump:
         self._stopping.set()
         self._web.shutdown()
         for function in self.functions.values():
+            function.ask_to_stop()
+        for function in self.functions.values():
             function.stop()
         log("pump", "stopped")
 
@@ -184,8 +187,10 @@ class Pump:
     # Timer and webhook
 
     def _reconcile_now_and_then(self) -> None:
+        calls = 0
         while not self._stopping.wait(self.settings.reconcile_s):
-            self._tell(timer_event())
+            calls += 1
+            self._tell(timer_event() | ({"sync": True} if calls % _SYNC_EACH == 0 else {}))
 
     def webhook(self, request: Mapping[str, Any]) -> tuple[int, str]:
         """Hand an API Gateway event to the webhook's function; status and body of its answer."""
@@ -333,9 +338,7 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_WEBHOOK_SECRET_ID": "boxdrop/webhook",
         "BOXDROP_LABEL_STUDIO_SECRET": system.label_studio_secret or "",
         "LABEL_STUDIO_URL": system.label_studio_url or "",
-        # Label Studio signs the addresses of images with these; here, any are as good.
-        "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
-        "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
+        **PRESIGN,
         "BOXDROP_PROVIDER": "cpu",
         "BOXDROP_BUNDLE_CACHE": str(home() / "bundles"),
         "AWS_EC2_METADATA_DISABLED": "true",

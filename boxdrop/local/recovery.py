@@ -6,12 +6,13 @@ while rows are old and messages gone. All rows can be made anew from those two; 
 spent twice.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Final
 
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Ledger, Project, State
-from boxdrop.local.resources import client
+from boxdrop.local.resources import PRESIGN, client
 from boxdrop.local.servers import Say
 from boxdrop.local.stack import Running, Stack
 from boxdrop.objects import Bucket, ListedObject
@@ -52,6 +53,8 @@ def settle(stack: Stack, running: Running, say: Say) -> None:
 class Repair:
     """Makes rows anew from buckets and Label Studio. May run beside the system, and be repeated.
 
+    From then on, this process talks to that system alone.
+
     Args:
         running: the system.
         webhook: where Label Studio shall tell that people worked.
@@ -59,6 +62,8 @@ class Repair:
 
     def __init__(self, running: Running, webhook: WebhookTarget) -> None:
         system = running.system
+        system.enter()
+        os.environ.update(PRESIGN)  # for the bucket that Label Studio is told of
         assert system.endpoint_url is not None
         endpoint, region = system.endpoint_url, system.region
         s3, sqs = client("s3", endpoint, region), client("sqs", endpoint, region)

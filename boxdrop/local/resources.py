@@ -25,6 +25,12 @@ TABLE: Final = "boxdrop"
 LABEL_STUDIO_SECRET: Final = "boxdrop/label-studio"  # noqa: S105
 WEBHOOK_SECRET: Final = "boxdrop/webhook"  # noqa: S105
 
+PRESIGN: Final = {
+    "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
+    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
+}
+"""What Label Studio signs the addresses of images with; here, any keys are as good."""
+
 WINDOW_S: Final = 0.2
 """How long launch waits for more images. On AWS, minutes pay; here nobody waits for a GPU to come up."""
 

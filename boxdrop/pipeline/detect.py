@@ -228,6 +228,7 @@ class Job:
         stop: Stop | None = None,
         *,
         started: datetime | None = None,
+        job_id: str | None = None,
     ) -> list[ShardReport]:
         """Have all parts of a shard written, and the run's summary if this was the last one.
 
@@ -236,6 +237,7 @@ class Job:
             shard: its number; None works on all of them in turn.
             stop: asks it to end early; then the parts that were begun are finished.
             started: when the job began, for its report; the present by default.
+            job_id: what the launcher calls this piece of work; by default, the host's.
 
         Returns:
             The report of each shard.
@@ -251,7 +253,7 @@ class Job:
         for number in range(header.shards) if shard is None else [shard]:
             report = read_report(self.data, run_id, number)
             if report is None:
-                report = self._work_on(run_id, number, stop, started or datetime.now(UTC))
+                report = self._work_on(run_id, number, stop, started or datetime.now(UTC), job_id)
                 started = None
             else:
                 self.log.event("shard was done before", run_id=run_id, shard=number)
@@ -260,7 +262,9 @@ class Job:
             self._finish_if_complete(header)
         return reports
 
-    def _work_on(self, run_id: str, number: int, stop: Stop, started: datetime) -> ShardReport:
+    def _work_on(
+        self, run_id: str, number: int, stop: Stop, started: datetime, job_id: str | None
+    ) -> ShardReport:
         stop.check()
         manifest = read_manifest(self.data, run_id, number)
         shard = _Shard(self, manifest, number, stop)
@@ -290,7 +294,7 @@ class Job:
                 provider=self.detectors.provider_name,
                 device=self.host.device,
                 launcher=self.host.launcher,
-                job_id=self.host.job_id,
+                job_id=job_id or self.host.job_id,
                 instance_type=self.host.instance_type,
                 spot=self.host.spot,
                 usd_per_hour=self.host.usd_per_hour,

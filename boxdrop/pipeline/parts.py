@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from boxdrop.errors import RunError
+from boxdrop.errors import LabelStudioError, RunError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import LEASE_S, publish
+from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.runs import Part, PartName, read_header, read_part
 
@@ -48,6 +49,7 @@ def publish_part(
     name: PartName,
     *,
     webhook: Callable[[], WebhookTarget | None] = lambda: None,
+    credits: ImageCredits | None = None,
     wait_s: float = WAIT_S,
     lease_s: float = LEASE_S,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -58,6 +60,7 @@ def publish_part(
         data: the data bucket.
         name: of the part.
         webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
+        credits: whom to credit for images; None credits nobody.
         wait_s: how long to wait for another publisher.
         lease_s: how long others wait should this process die.
 
@@ -74,17 +77,29 @@ def publish_part(
     prepare_if_needed(ledger, connection, project, label_set, webhook)
     began = clock()
     fits = header.model_version == project.model_version
-    summary = publish(
-        ledger,
-        connection,
-        name.project,
-        _selected(part.records, label_set, project.default_threshold or 0.0),
-        label_set=label_set,
-        generation=project.generation if fits else header.generation,
-        run_id=name.run_id,
-        lease_s=lease_s,
-        wait_s=wait_s,
-    )
+
+    def bring() -> PublishSummary:
+        return publish(
+            ledger,
+            connection,
+            name.project,
+            _selected(part.records, label_set, project.default_threshold or 0.0),
+            label_set=label_set,
+            generation=project.generation if fits else header.generation,
+            run_id=name.run_id,
+            credits=credits,
+            lease_s=lease_s,
+            wait_s=wait_s,
+        )
+
+    try:
+        summary = bring()
+    except LabelStudioError:
+        number = project.label_studio_id
+        if number is None or is_there(connection, number):
+            raise
+        prepare(ledger, connection, name.project, label_set, webhook=webhook())  # somebody deleted it there
+        summary = bring()
     _fail_refused(ledger, part, summary, header.generation)
     rows = ledger.images(record.image_id for record in part.records).values()
     waited = tuple(

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
@@ -26,6 +26,9 @@ from boxdrop.predictions import Failure, Prediction, Record
 LEASE_S: Final = IMPORT_TIMEOUT_S + 30
 """How long others wait for a publisher that died: longer than its longest call, or it could not know that
 its import came too late."""
+
+ImageCredits = Callable[[str, Sequence[Image]], Mapping[str, Mapping[str, Any]]]
+"""Gives, by image_id, what tasks of a project say about whom to credit; see `boxdrop.pipeline.credits`."""
 
 _POLL_S: Final = 0.5
 _RENEWED_AFTER: Final = 0.1  # of the lease's time
@@ -53,6 +56,7 @@ def publish(
     generation: int,
     run_id: str,
     image_urls: ImageUrls | None = None,
+    credits: ImageCredits | None = None,
     verified_too: bool = False,
     chunk: int = CHUNK,
     lease_s: float = LEASE_S,
@@ -70,6 +74,7 @@ def publish(
         generation: of the labels that the run detected with.
         run_id: the run.
         image_urls: where Label Studio shows images from. Default: ``s3://bucket/key``.
+        credits: whom to credit for images; None credits nobody.
         verified_too: replace predictions also where a person's annotation is; the annotation stays.
         chunk: images at once.
         lease_s: how long others wait should this process die.
@@ -84,9 +89,14 @@ def publish(
     label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, lease_s, wait_s) as keep:
         tasks = ProjectTasks(connection, label_studio_id, keep)
-        register = LedgerRegister(ledger, tasks, name, keep.token, generation)
+        register = LedgerRegister(ledger, tasks, name, keep.token, generation, credits)
         publisher = Publisher(
-            tasks, label_set, image_urls or register.addresses, register, verified_too=verified_too
+            tasks,
+            label_set,
+            image_urls or register.addresses,
+            register,
+            verified_too=verified_too,
+            credits=register.credits,
         )
         publisher.audit()
         for predictions, failures in chunks_of_images(records, chunk):
@@ -205,6 +215,7 @@ class LedgerRegister:
         name: str,
         fence: int,
         generation: int,
+        credits: ImageCredits | None = None,
     ) -> None:
         project = ledger.project(name)
         known = project is not None and project.label_studio_id == tasks.project
@@ -213,6 +224,8 @@ class LedgerRegister:
         self._tasks = tasks
         self._fence = fence
         self._generation = generation
+        self._name = name
+        self._credits = credits
         self._rows: dict[str, Image] = {}
 
     def knows(self, task: Task) -> bool:
@@ -229,6 +242,12 @@ class LedgerRegister:
         """``s3://bucket/key`` of each image."""
         rows = [self._rows[prediction.image_id] for prediction in predictions]
         return [f"s3://{row.bucket}/{row.key}" for row in rows]
+
+    def credits(self, predictions: Sequence[Prediction]) -> Mapping[str, Mapping[str, Any]]:
+        """See `boxdrop.labelstudio.publishing.Credits`."""
+        if self._credits is None:
+            return {}
+        return self._credits(self._name, [self._rows[prediction.image_id] for prediction in predictions])
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
         """See `Register`. A task that somebody deleted is forgotten, also if another image has its number."""

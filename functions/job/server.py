@@ -84,15 +84,21 @@ class Server:
             return
         self.job.detectors.load(PinnedBundle(ref.name, ref.digest))
 
-    def invoke(self, body: bytes) -> tuple[int, str]:
-        """Do what a request says; returns status and JSON."""
+    def invoke(self, body: bytes, name: str | None) -> tuple[int, str]:
+        """Do what a request says; returns status and JSON.
+
+        Args:
+            body: the request.
+            name: what whoever sent it calls it, for the report.
+        """
         try:
             run_id, shard = _read(body)
         except (RequestError, BoxdropError) as error:
             return 400, _problem(error)
         with self._working:
             try:
-                reports = self.job.work(run_id, shard, self.stop.within(self._timeout))
+                stop = self.stop.within(self._timeout)
+                reports = self.job.work(run_id, shard, stop, job_id=name)
             except (StoppedError, UnavailableError) as error:
                 self.job.log.event("invocation stops", run_id=run_id, shard=shard, reason=str(error))
                 return 503, _problem(error)
@@ -144,7 +150,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                     413 if length.isdecimal() else 411, f"at most {MAX_BODY} bytes, with their length"
                 )
             else:
-                self._answer(*server.invoke(self.rfile.read(int(length))))
+                name = self.headers.get("X-Amzn-SageMaker-Inference-Id")
+                self._answer(*server.invoke(self.rfile.read(int(length)), name))
 
         def _refuse(self, status: int, why: str) -> None:
             self.close_connection = True  # the body was not read

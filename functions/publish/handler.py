@@ -4,6 +4,7 @@ Messages of the queue `parts` are S3's events about the data bucket: keys that b
 and ``runs/*/summary.json``.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from boxdrop import metrics
@@ -40,26 +41,26 @@ def _publish_part(part: PartName) -> None:
     of = resources(NAME)
     try:
         published = publish_part(
-            of.ledger, of.connection, of.data, part, webhook=of.webhook, lease_s=of.environment.lease_s
+            of.ledger,
+            of.connection,
+            of.data,
+            part,
+            webhook=of.webhook,
+            credits=of.credits,
+            lease_s=of.environment.lease_s,
         )
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         raise
     summary, project = published.summary, part.project
+    counts = {name: value for name, value in asdict(summary).items() if name != "refused"}
     logger.info(
         "published",
         project=project,
         run_id=part.run_id,
         first=part.first,
-        created=summary.created,
-        replaced=summary.replaced,
-        unchanged=summary.unchanged,
-        verified=summary.verified,
-        failures=summary.failures,
-        superseded=summary.superseded,
-        refused=len(summary.refused),
-        removed_twins=summary.removed_twins,
+        counts=counts | {"refused": len(summary.refused)},  # not their names
     )
     made = {
         metrics.TASKS_PUBLISHED: summary.created + summary.replaced,

@@ -105,7 +105,7 @@ def test_a_lost_answer_of_batch_does_not_make_a_second_job(
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
-        config=Config(retries={"mode": "standard", "max_attempts": 1}, read_timeout=20),
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=20),
     )
     run_id = RUN.replace("0123", f"{list(Fault).index(fault):04}")
     proxy.arm(0, fault)

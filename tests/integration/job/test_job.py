@@ -34,10 +34,13 @@ def serve(system: System, **environment: str) -> tuple[Process, str]:
     return process, f"http://127.0.0.1:{line['port']}"
 
 
-def call(url: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+def call(url: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -69,7 +72,8 @@ def test_the_same_entrypoint_run_three_ways_gives_identical_predictions(system: 
     server, address = serve(system)
     server.wait_until_said("server is ready")
     for shard in range(2):
-        status, report = call(f"{address}/invocations", {"run_id": served, "shard": shard})
+        name = {"X_Amzn_SageMaker_Inference_Id": f"request-{shard}"}
+        status, report = call(f"{address}/invocations", {"run_id": served, "shard": shard}, **name)
         assert (status, report["format"], report["work"]["index"]) == (200, "boxdrop-shard/1", shard)
     server.send(signal.SIGTERM)
     assert server.ended() == 0
@@ -81,7 +85,11 @@ def test_the_same_entrypoint_run_three_ways_gives_identical_predictions(system: 
 
     summaries = [summary_of(system, run_id) for run_id in (plain, array, served)]
     assert [summary.launcher for summary in summaries] == ["local", "batch", "sagemaker"]
-    assert [summary.job_ids for summary in summaries] == [(), ("job:0", "job:1"), ()]
+    assert [summary.job_ids for summary in summaries] == [
+        (),
+        ("job:0", "job:1"),
+        ("request-0", "request-1"),
+    ]
     for summary in summaries:
         assert (summary.images, summary.predicted, summary.failed) == (22, 18, 2)
         assert (summary.superseded, summary.gone) == (1, 1)
@@ -214,6 +222,31 @@ def test_a_ping_is_healthy_once_the_detector_is_loaded_and_while_it_works(
     assert [status for status, _ in answers] == [200]
 
 
+def test_the_server_works_on_one_shard_at_a_time(system: System) -> None:
+    run_id = system.plan(system.put_scenes(16), part_images=8, shard_images=8)
+    server, address = serve(system)
+    server.wait_until_said("server is ready")
+    system.gate.forget()
+    statuses: list[int] = []
+
+    def invoke(shard: int) -> threading.Thread:
+        body = {"run_id": run_id, "shard": shard}
+        thread = threading.Thread(target=lambda: statuses.append(call(f"{address}/invocations", body)[0]))
+        thread.start()
+        return thread
+
+    with system.gate.holding("/fruit/003.jpg"):
+        first = invoke(0)
+        system.gate.wait_for("/fruit/003.jpg")
+        second = invoke(1)
+        second.join(1)  # a server that did both at once would read its images now
+    first.join()
+    second.join()
+    assert statuses == [200, 200]
+    reads = [int(path[-7:-4]) for path in system.gate.paths("GET", "/fruit/")]
+    assert max(reads.index(n) for n in range(8)) < min(reads.index(n) for n in range(8, 16))
+
+
 def test_the_server_tells_requests_that_make_no_sense_from_runs_that_do_not_work(system: System) -> None:
     _, address = serve(system)
     url = f"{address}/invocations"
@@ -288,6 +321,7 @@ def test_every_line_is_json_and_metrics_are_in_the_embedded_format(system: Syste
     assert progress["run_id"] == run_id
 
 
+@pytest.mark.slow
 def test_hostile_files_are_records_and_the_job_ends_well(system: System, shared_data: Path) -> None:
     """Bombs, truncated and corrupt files, fuzzers' finds, formats of all kinds, among good images."""
     with (shared_data / "hostile" / "manifest.tsv").open(encoding="utf-8", newline="") as file:

@@ -138,6 +138,18 @@ def test_what_may_be_over_in_a_minute_is_no_images_fault(
     assert summary_of(system, run_id).predicted == 3
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(system: System) -> None:
+    run_id = system.plan(system.put_scenes(3))
+    system.gate.cut("/fruit/001", 2)
+    system.job().work(run_id)
+    assert summary_of(system, run_id).predicted == 3
+    assert len(system.gate.paths("GET", "/fruit/001")) == 3
+    again = system.plan(system.put_scenes(3))
+    system.gate.cut("/fruit/001", 3)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        system.job().work(again)
+
+
 def test_one_image_that_may_not_be_read_fails_alone(system: System) -> None:
     run_id = system.plan(system.put_scenes(3))
     system.gate.refuse("GET", "/fruit/001", 403, "AccessDenied")

@@ -29,6 +29,12 @@ def test_any_name_survives_the_way_into_xml_and_back(name: str) -> None:
     assert frozen_ids(config) == {name: 0}
 
 
+def test_the_credit_of_an_image_stands_below_it() -> None:
+    view = ET.fromstring(labeling_config(FRUIT, "k"))
+    assert [child.tag for child in view] == ["RectangleLabels", "Image", "Style", "View"]
+    assert view[3][0].get("value") == "$credit"
+
+
 def test_a_project_is_known_by_its_key_and_not_by_its_labels() -> None:
     assert project_key(labeling_config(FRUIT, "0123")) == "0123"
     assert project_key("<View><Image name='image' value='$image'/></View>") is None

@@ -12,7 +12,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from boxdrop.errors import PredictionError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import labeling_config
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.tasks import fingerprint, to_task
 from boxdrop.predictions import Box, Prediction, image_id
 
 FRUIT = LabelSet.from_yaml("caption: fruit baskets\nlabels: [pineapple, banana, apple]")
@@ -45,6 +45,14 @@ def test_the_data_manager_can_sort_and_filter_by_what_was_found() -> None:
     assert (data["boxes"], data["lowest_score"], data["caption"]) == (3, 0.5, "fruit baskets")
     assert (data["file_name"], data["model_version"]) == ("baskets/0001.jpg", "demo@1")
     assert task["predictions"][0]["score"] == 0.5
+
+
+def test_a_credit_is_shown_where_there_is_one_and_counts_as_a_change() -> None:
+    bare = to_task(prediction(APPLE), FRUIT, "/x.jpg")["data"]
+    credited = to_task(prediction(APPLE), FRUIT, "/x.jpg", {"credit": "“Basket” by Jane, CC BY 4.0"})["data"]
+    assert "credit" not in bare
+    assert credited["credit"] == "“Basket” by Jane, CC BY 4.0"
+    assert fingerprint(credited) != fingerprint(bare)
 
 
 def test_an_image_without_boxes_is_a_task_like_any_other() -> None:

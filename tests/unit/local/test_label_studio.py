@@ -226,18 +226,28 @@ def test_the_token_is_given_for_this_server_alone(studio: LabelStudio) -> None:
     assert token_for(server.url) is None
 
 
-def test_the_commands_say_what_is(studio: LabelStudio) -> None:
-    assert boxdrop_local("status").exit_code == 3
-    up = boxdrop_local("up", "--only", "label-studio")
+def test_the_commands_for_it_alone_say_what_is(studio: LabelStudio) -> None:
+    only = "--only", "label-studio"
+    assert boxdrop_local("status", *only).exit_code == 3
+    up = boxdrop_local("up", *only)
     assert up.exit_code == 0, up.output
     server = studio.running()
     assert server is not None
     assert server.url in up.output
     assert server.password in up.output
-    assert boxdrop_local("status").output == f"Label Studio runs at {server.url} (process {server.pid})\n"
-    assert "Starting development server" in boxdrop_local("logs").output
-    assert "its data stays in" in boxdrop_local("down").output
-    assert "was not running" in boxdrop_local("down").output
+    said = boxdrop_local("status", *only).output
+    assert said == f"Label Studio runs at {server.url} (process {server.pid})\n"
+    assert "Starting development server" in boxdrop_local("logs", *only).output
+    assert "its data stays in" in boxdrop_local("down", *only).output
+    assert "was not running" in boxdrop_local("down", *only).output
+
+
+def test_the_status_of_the_whole_system_names_what_is_missing(studio: LabelStudio) -> None:
+    server = studio.up()
+    status = boxdrop_local("status")
+    assert status.exit_code == 3
+    assert server.url in status.output
+    assert status.output.count("is not running") == 3
 
 
 def test_an_answer_through_a_proxy_does_not_count(

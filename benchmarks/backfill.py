@@ -1,0 +1,107 @@
+"""Memory and speed of a backfill over a listing of a million keys.
+
+    python -m benchmarks.backfill [--keys 1000000] [--real 5000]
+
+The listing, DynamoDB and SQS are simulated in this process and take no time: what is measured is boxdrop's
+part. Beside it, a few thousand keys against a real MiniStack, over HTTP, with 16 calls under way: what boto3
+and a network add.
+"""
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import click
+
+from boxdrop.ledger import Ledger, create_table
+from boxdrop.objects import Bucket, ListedObject
+from boxdrop.pipeline.backfill import BackfillSummary, backfill
+from boxdrop.pipeline.dispatch import Dispatcher
+from boxdrop.queues import Queue
+from tests.aws_server import aws_with_shared_venv
+from tests.label_studio_server import free_port, quiet
+
+
+@click.command()
+@click.option("--keys", default=1_000_000, show_default=True)
+@click.option("--real", default=5000, show_default=True, help="Keys against MiniStack; 0 leaves it out.")
+def main(keys: int, real: int) -> None:
+    """Print one line for each."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    report("simulated", keys, *run(keys, (_Table(), object(), _Queue()), "images"))
+    if real:
+        with tempfile.TemporaryDirectory() as folder:
+            aws = aws_with_shared_venv(Path(folder) / "aws")
+            server = aws.up(free_port(), quiet)
+            try:
+                made = [boto3.client(name, endpoint_url=server.url) for name in ("dynamodb", "s3", "sqs")]
+                create_table(made[0], "ledger")
+                for name in ("images", "data"):
+                    made[1].create_bucket(Bucket=name)
+                report("MiniStack over HTTP", real, *run(real, tuple(made), "images"))
+            finally:
+                aws.down(quiet)
+
+
+def listing(keys: int) -> Iterator[ListedObject]:
+    """As S3 lists: in the order of keys."""
+    for number in range(keys):
+        yield ListedObject(f"archive/{number // 10_000:04}/photo {number:08}.jpg", f"{number:032x}", 200_000)
+
+
+def run(keys: int, clients: tuple[Any, ...], bucket: str) -> tuple[BackfillSummary, float]:
+    """One backfill; its summary, and seconds."""
+    dynamodb, s3, sqs = clients
+    url = sqs.create_queue(QueueName="launches")["QueueUrl"]
+    dispatcher = Dispatcher(
+        Ledger("ledger", client=dynamodb),
+        Bucket(bucket, client=s3),
+        Bucket("data", client=s3),
+        Queue(url, client=sqs),
+        0.2,
+    )
+    began = time.monotonic()
+    summary = backfill(dispatcher, bucket, listing(keys))
+    return summary, time.monotonic() - began
+
+
+def report(what: str, keys: int, summary: BackfillSummary, seconds: float) -> None:
+    """Print what it took."""
+    assert sum(summary.wanted.values()) == summary.listed == keys, summary
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    click.echo(
+        f"{what}: {keys:,} keys wanted in {seconds:.0f} s, {keys / seconds:,.0f} a second; "
+        f"peak memory {peak:.0f} MB; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+class _Table:
+    """DynamoDB, empty, taking everything at once."""
+
+    def put_item(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+    def get_item(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+    def batch_get_item(self, **_: Any) -> dict[str, Any]:
+        return {"Responses": {}, "UnprocessedKeys": {}}
+
+
+class _Queue:
+    """SQS, taking everything."""
+
+    def create_queue(self, **_: Any) -> dict[str, Any]:
+        return {"QueueUrl": "launches"}
+
+    def send_message_batch(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Which network addresses may be asked for images: those of the public internet, unless the user allows
+others.
+
+A collection, or a redirect of one, may name any address; from inside a network that would reach what
+outsiders must not (a cloud's metadata service, a router, a database): server-side request forgery. So every
+name is resolved once, all addresses that it has are looked at, and the connection is made to an address that
+was looked at: a name that changes its answer between the two (DNS rebinding) gains nothing.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from boxdrop.errors import BoxdropError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], list[str]]
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # RFC 4291
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291, deprecated
+
+
+class ForbiddenAddressError(BoxdropError):
+    """The address is not one of the public internet, and is not allowed."""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Ask the system for the addresses of a name.
+
+    Raises:
+        OSError: there are none.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class AddressGuard:
+    """Tells addresses that may be connected to from those that may not.
+
+    Args:
+        allow: networks beside the public internet: ``10.1.0.0/16`` for a collection in the own network.
+        resolve: how names become addresses.
+
+    Raises:
+        BoxdropError: what is allowed is not a network.
+    """
+
+    def __init__(self, allow: Iterable[str] = (), resolve: Resolve = resolve) -> None:
+        self._allowed = tuple(_network(text) for text in allow)
+        self._resolve = resolve
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """Resolve a name, and say which addresses may be connected to.
+
+        Raises:
+            ForbiddenAddressError: one of its addresses may not; the others are not used either.
+            OSError: the name has no address.
+        """
+        found = self._resolve(host, port)
+        for text in found:
+            if not self.allows(text):
+                raise ForbiddenAddressError(
+                    f"{host} is {text}, which is not an address of the public internet; if this collection "
+                    f"is your own, allow its network: --allow-network {_example(text)}"
+                )
+        return found
+
+    def allows(self, text: str) -> bool:
+        """Whether an address, as text, may be connected to."""
+        address = ipaddress.ip_address(text.partition("%")[0])
+        within = _embedded(address)
+        return all(self._allows(each) for each in within)
+
+    def _allows(self, address: Address) -> bool:
+        if any(address in network for network in self._allowed if network.version == address.version):
+            return True
+        unicast = address.version == 4 or address in _GLOBAL_UNICAST
+        return unicast and address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _embedded(address: Address) -> list[Address]:
+    """The addresses that a connection may end up at: an IPv6 address may carry an IPv4 one that a gateway
+    takes out."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:  # the system connects to the IPv4 address itself
+        return [address.ipv4_mapped]
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 0xFFFF):
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    if address.sixtofour is not None:
+        return [address, address.sixtofour]
+    if address.teredo is not None:
+        return [address, *address.teredo]
+    return [address]
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise BoxdropError(
+            f"--allow-network {text}: not a network; write 10.1.0.0/16 or 192.168.7.3"
+        ) from None
+
+
+def _example(text: str) -> str:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return f"{address}/{address.max_prefixlen}"

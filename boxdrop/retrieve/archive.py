@@ -1,0 +1,124 @@
+"""The user's own archive: a folder or a bucket, ranked by a caption with the detector itself.
+
+The caption is the detector's one query, and an image is worth its best match: the highest score of any box.
+No second model is needed, and what the detector cannot find would be of no use to it. Every image is looked
+at once; nothing of it is kept but its score.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from boxdrop.detect import Detector
+from boxdrop.detect.stream import Found, Stream
+from boxdrop.errors import BoxdropError
+from boxdrop.images import DEFAULT_LIMITS, Limits
+from boxdrop.labels import Label, LabelSet
+from boxdrop.retrieve.candidates import Candidate, Fetched
+from boxdrop.retrieve.licenses import OWN, License
+from boxdrop.sources import Source, SourceImage
+
+MANY_FETCHERS = 16
+"""Threads that fetch from S3: they wait most of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How far a ranking is: images that were looked at, and those that could not be used."""
+
+    images: int
+    unusable: int
+
+
+def rank(
+    source: Source,
+    detector: Detector,
+    caption: str,
+    *,
+    top: int,
+    threshold: float = 0.0,
+    limits: Limits = DEFAULT_LIMITS,
+    on_progress: Callable[[Ranking], None] = lambda _: None,
+) -> list[tuple[float, SourceImage]]:
+    """Look at every image of an archive, and return those that fit the caption best.
+
+    Args:
+        source: the archive.
+        detector: what looks.
+        caption: its one query.
+        top: how many at most; memory grows with this number, not with the archive.
+        threshold: the lowest score; where nothing reaches the detector's floor, an image has 0.
+        limits: bytes and pixels that an image may have; others are passed over.
+        on_progress: called after each image.
+
+    Returns:
+        (score, image), best first; of equal scores the one that is listed first.
+
+    Raises:
+        BoxdropError: the archive has no image that can be read, or the caption is too long for the detector.
+    """
+    query = LabelSet((Label(caption, (caption,)),))
+    stream = Stream[SourceImage](
+        detector,
+        query,
+        lambda image: source.fetch(image, limits),
+        limits=limits,
+        fetchers=MANY_FETCHERS if source.folder is None else None,
+    )
+    best: list[tuple[float, int, SourceImage]] = []  # a heap, worst first
+    images = unusable = 0
+    for outcome in stream.outcomes(source.images()):
+        images += 1
+        if isinstance(outcome, Found):
+            scores = outcome.candidates.scores
+            score = round(float(scores[0]), 6) if len(scores) else 0.0
+            if score >= threshold:
+                heapq.heappush(best, (score, -images, outcome.item))
+                if len(best) > top:
+                    heapq.heappop(best)
+        else:
+            unusable += 1
+        on_progress(Ranking(images, unusable))
+    if images == unusable:
+        raise BoxdropError(f"{source.location}: no image here that can be read")
+    return [(score, image) for score, _, image in sorted(best, reverse=True)]
+
+
+class Archive:
+    """The best of an own archive; see `boxdrop.retrieve.candidates.CandidateSource`.
+
+    Args:
+        source: where the images are.
+        ranked: of `rank`.
+        limits: of an image.
+    """
+
+    def __init__(
+        self, source: Source, ranked: list[tuple[float, SourceImage]], limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.name = source.location
+        self._source = source
+        self._limits = limits
+        self._ranked = ranked
+        self._images = {_url(source, image): image for _, image in ranked}
+
+    def candidates(self) -> Iterator[Candidate]:
+        """See `CandidateSource`."""
+        for score, image in self._ranked:
+            yield Candidate(
+                url=_url(self._source, image),
+                source="own archive",
+                license=License(OWN, name="own archive"),
+                title=image.name.rpartition("/")[2].rpartition(".")[0],
+                landing_page="",
+                score=score,
+            )
+
+    def fetch(self, candidate: Candidate) -> Fetched:
+        """See `CandidateSource`."""
+        image = self._images[candidate.url]
+        return Fetched(self._source.fetch(image, self._limits), candidate.url)
+
+
+def _url(source: Source, image: SourceImage) -> str:
+    return image.name if source.folder is None else str(source.folder / image.name)

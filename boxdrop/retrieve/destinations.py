@@ -1,0 +1,282 @@
+"""Destinations: where retrieved images go, and what earlier runs did there.
+
+A destination remembers every address that it settled: the images it kept in ``sources.jsonl``, those it could
+not use in a second file. A run that was killed goes on behind them. An image is put in place in two steps:
+first the bytes, under a name that nobody looks at (in S3: at once, with its provenance as metadata), then the
+line of ``sources.jsonl``, then the name; so no image is ever there without its provenance, and no line
+without its image.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final, Protocol
+from urllib.parse import quote
+
+from boxdrop.errors import BoxdropError
+from boxdrop.objects import Bucket, Put
+from boxdrop.retrieve.provenance import SOURCES, SourceRecord, read_sources, to_metadata
+
+_REJECTED: Final = ".retrieve-rejected.jsonl"
+_ARRIVING: Final = ".retrieve-arriving"
+_LOCK: Final = ".retrieve-lock"
+_SYNC_EVERY: Final = 50
+
+CONTENT_TYPES: Final = {
+    **{
+        "jpeg": "image/jpeg",
+        "png": "image/png",
+        "webp": "image/webp",
+        "gif": "image/gif",
+        "bmp": "image/bmp",
+    },
+    **{
+        "tiff": "image/tiff",
+        "avif": "image/avif",
+        "heic": "image/heic",
+        "jpeg2000": "image/jp2",
+        "ico": "image/x-icon",
+    },
+}
+SUFFIXES: Final = {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2"}
+"""Endings of files whose format has another name."""
+
+
+class Destination(Protocol):
+    """Keeps images. `place` may be called from several threads, the others from one."""
+
+    @property
+    def location(self) -> str:
+        """As the user would write it."""
+
+    def open(self) -> contextlib.AbstractContextManager[None]:
+        """Have the destination for oneself, and take up what earlier runs left."""
+
+    def kept(self) -> Iterator[SourceRecord]:
+        """The images that are there."""
+
+    def rejected(self) -> Iterator[str]:
+        """Addresses that were settled without an image."""
+
+    def place(self, record: SourceRecord, data: bytes, format: str) -> None:
+        """Bring the bytes of an image there, before `keep`."""
+
+    def keep(self, record: SourceRecord) -> None:
+        """Make the image count."""
+
+    def reject(self, url: str, reason: str, message: str) -> None:
+        """Remember that an address gives no image."""
+
+    def finish(self) -> None:
+        """Complete ``sources.jsonl``."""
+
+
+class Folder:
+    """Images in a folder of this machine, ``sources.jsonl`` beside them; see `Destination`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._memory = _Memory(path)
+
+    @property
+    def location(self) -> str:
+        return str(self.path)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        with _clear_disk_errors(self.path), self._memory.open():
+            arriving = self.path / _ARRIVING
+            arriving.mkdir(exist_ok=True)
+            waiting = {path.name for path in arriving.iterdir()}
+            for record in self.kept() if waiting else ():
+                if record.file in waiting:  # a kill between line and name
+                    (arriving / record.file).replace(self.path / record.file)
+                    waiting.discard(record.file)
+            for name in waiting:
+                (arriving / name).unlink()
+            yield
+
+    def kept(self) -> Iterator[SourceRecord]:
+        return read_sources(self._memory.sources)
+
+    def rejected(self) -> Iterator[str]:
+        return self._memory.rejections()
+
+    def place(self, record: SourceRecord, data: bytes, format: str) -> None:
+        (self.path / _ARRIVING / record.file).write_bytes(data)
+
+    def keep(self, record: SourceRecord) -> None:
+        self._memory.keep(record)
+        (self.path / _ARRIVING / record.file).replace(self.path / record.file)
+
+    def reject(self, url: str, reason: str, message: str) -> None:
+        self._memory.reject(url, reason, message)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / _ARRIVING).rmdir()
+
+
+class BucketPrefix:
+    """Images under a prefix of a bucket; see `Destination`.
+
+    Provenance is each object's metadata, and ``PREFIX/sources.jsonl``, which is written every 50 images and
+    at the end. It is there, if empty, before the first image: publishing looks for credits where it is. What
+    could not be used is remembered on this machine alone.
+
+    Args:
+        bucket: the bucket.
+        prefix: ends in ``/``.
+        memory: a folder of this machine for this destination's memory.
+    """
+
+    def __init__(self, bucket: Bucket, prefix: str, memory: Path) -> None:
+        self.bucket = bucket
+        self.prefix = prefix
+        self._memory = _Memory(memory / bucket.name / quote(prefix.rstrip("/") or "_", safe=""))
+        self._unsaved = 0
+
+    @property
+    def location(self) -> str:
+        return f"s3://{self.bucket.name}/{self.prefix}"
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        with _clear_disk_errors(self._memory.folder), self._memory.open():
+            there = self.bucket.get(self.prefix + SOURCES)
+            if there is not None:
+                self._memory.merge(there.body, f"{self.location}{SOURCES}")
+            self._save()
+            yield
+
+    def kept(self) -> Iterator[SourceRecord]:
+        return read_sources(self._memory.sources)
+
+    def rejected(self) -> Iterator[str]:
+        return self._memory.rejections()
+
+    def place(self, record: SourceRecord, data: bytes, format: str) -> None:
+        key = self.prefix + record.file
+        made = self.bucket.create(key, data, CONTENT_TYPES[format], to_metadata(record.candidate))
+        if made is Put.REFUSED and not self.bucket.exists(key):  # another writer, and it gave up
+            raise BoxdropError(
+                f"s3://{self.bucket.name}/{key} cannot be written: somebody else writes it; run again"
+            )
+
+    def keep(self, record: SourceRecord) -> None:
+        self._memory.keep(record)
+        self._unsaved += 1
+        if self._unsaved == _SYNC_EVERY:
+            self._save()
+
+    def reject(self, url: str, reason: str, message: str) -> None:
+        self._memory.reject(url, reason, message)
+
+    def finish(self) -> None:
+        if self._unsaved:
+            self._save()
+
+    def _save(self) -> None:
+        sources = self._memory.sources
+        body = sources.read_bytes() if sources.exists() else b""
+        self.bucket.put(self.prefix + SOURCES, body, "application/x-ndjson")
+        self._unsaved = 0
+
+
+class _Memory:
+    """The two files that a destination remembers by; they only grow, a line at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sources = folder / SOURCES
+        self._rejected = folder / _REJECTED
+        self._kept_file: IO[bytes] | None = None
+        self._rejected_file: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold the folder's lock, which the system drops if the process dies; mend torn last lines."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BoxdropError(f"another boxdrop retrieves into {self.folder}; wait for it") from None
+            for path in (self.sources, self._rejected):
+                if path.exists():
+                    _remove_torn_line(path)
+            with self.sources.open("ab") as kept, self._rejected.open("ab") as rejected:
+                self._kept_file, self._rejected_file = kept, rejected
+                yield
+
+    def keep(self, record: SourceRecord) -> None:
+        _append(self._kept_file, record.to_json())
+
+    def reject(self, url: str, reason: str, message: str) -> None:
+        _append(self._rejected_file, json.dumps({"url": url, "reason": reason, "message": message}))
+
+    def rejections(self) -> Iterator[str]:
+        if self._rejected.exists():
+            with self._rejected.open("rb") as lines:
+                for line in lines:
+                    yield str(json.loads(line)["url"])
+
+    def merge(self, content: bytes, where: str) -> None:
+        """Take in lines that another machine wrote."""
+        known = {record.file for record in read_sources(self.sources)}
+        for number, line in enumerate(content.splitlines(), 1):
+            record = SourceRecord.from_json(line, f"{where}: line {number}")
+            if record.file not in known:
+                self.keep(record)
+
+
+def _append(file: IO[bytes] | None, line: str) -> None:
+    assert file is not None, "the destination is not open"
+    file.write(line.encode("utf-8", "replace") + b"\n")
+    file.flush()
+
+
+def _remove_torn_line(path: Path) -> None:
+    """Cut a file behind its last line end: what follows was being written when the process died."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+
+
+@contextlib.contextmanager
+def _clear_disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BoxdropError(
+                f"{folder}: the disk is full; free some space and run again, what is there stays"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise BoxdropError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+        raise
+
+
+def file_name(title: str, sha256: str, format: str) -> str:
+    """``ripe-bananas-3f2a9c01d2e4.jpg``: readable, the same for the same content, and safe everywhere."""
+    words = "".join(c if c.isascii() and c.isalnum() else " " for c in title.lower()).split()
+    slug = "-".join(words)[:40].strip("-")
+    return f"{slug}{'-' if slug else ''}{sha256[:12]}.{SUFFIXES.get(format, format)}"
+
+
+def digest_of(url: str) -> bytes:
+    """16 bytes that stand for an address: millions of them fit into memory."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest()[:16]
