@@ -322,6 +322,8 @@ class Detector:
         options.log_severity_level = 3  # errors; warnings about graph clean-up are of no use to anyone
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        if graph == TEXT_GRAPH:  # it runs once for a label set: less work than rearranging its weights
+            options.add_session_config_entry("session.disable_prepacking", "1")
         path = self.bundle.path / graph
         rewritten = cpu_graph(graph)
         if (

@@ -118,6 +118,7 @@ def test_a_killed_run_goes_on_and_every_image_is_there_once(tmp_path: Path) -> N
     assert names == [f"{number:04}.jpg" for number in range(500)]
     summary = json.loads((out / "run.json").read_text())["summary"]
     assert (summary["resumed"], summary["computed"]) == (kept, 500 - kept)
+    assert {"fetch", "decode", "preprocess", "detect", "postprocess", "write"} <= set(summary["stages"])
 
 
 def test_one_bad_file_stops_nothing(tmp_path: Path, demo_detector: Detector) -> None:
