@@ -216,7 +216,10 @@ class Pipeline(Stack):
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
             track.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-            track.allow("ReadData", ["s3:GetObject"], objects("runs"))
+            track.allow("ReadData", ["s3:GetObject"], objects("runs", "labelsets", "tracked", "zenml"))
+            track.allow("WriteData", ["s3:PutObject"], objects("tracked", "zenml"))
+            # Thumbnails of samples, of the very content that the boxes are about.
+            track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])
             track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.ref])
 
     def _let_submit(self, launch: PipelineFunction) -> None:
