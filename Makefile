@@ -79,6 +79,19 @@ requirements: | .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	  --no-emit-index-url --generate-hashes --custom-compile-command "make requirements" --no-emit-package onnxruntime \
 	  --extra job -c requirements/test.txt pyproject.toml -o requirements/job.txt
+	@for package in small tracking; do $(MAKE) --no-print-directory requirements/functions-$$package.txt; done
+	$(MAKE) --no-print-directory requirements/functions-label-studio.txt OMIT="$(NEVER_IMPORTED)"
+
+# What the deployed functions import; the versions are those of the tests.
+FUNCTIONS_COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --generate-hashes --custom-compile-command "make requirements" -c requirements/test.txt
+# Of Label Studio's SDK: what its client never imports. OpenCV alone is 145 MB, and a package may have 250.
+NEVER_IMPORTED := opencv-python-headless black isort datamodel-code-generator nltk regex joblib watchfiles ijson typer \
+	shellingham genson inflect more-itertools typeguard mypy-extensions pathspec platformdirs pytokens tqdm ujson \
+	cloudpickle doclang requests-mock defusedxml
+
+requirements/functions-%.txt: infra/packages/%.in requirements/test.txt | .venv/bin/uv
+	$(FUNCTIONS_COMPILE) $(addprefix --no-emit-package ,$(OMIT)) $< -o $@
 
 clean:
 	-[ ! -x $(BIN)/boxdrop ] || $(BIN)/boxdrop local down

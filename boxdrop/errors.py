@@ -49,3 +49,7 @@ class LabelStudioError(BoxdropError):
 
 class LocalError(BoxdropError):
     """A service of the system on this machine could not be started, reached or stopped."""
+
+
+class TrackingError(BoxdropError):
+    """ZenML is not installed, unreachable, refused the call, or is not what boxdrop can talk to."""

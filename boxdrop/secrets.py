@@ -19,6 +19,9 @@ LABEL_STUDIO_URL: Final = "LABEL_STUDIO_URL"
 LABEL_STUDIO_SECRET_ID: Final = "BOXDROP_LABEL_STUDIO_SECRET"  # noqa: S105
 WEBHOOK_SECRET: Final = "BOXDROP_WEBHOOK_SECRET"  # noqa: S105
 WEBHOOK_SECRET_ID: Final = "BOXDROP_WEBHOOK_SECRET_ID"  # noqa: S105
+ZENML_STORE_URL: Final = "ZENML_STORE_URL"
+ZENML_KEY: Final = "ZENML_STORE_API_KEY"
+ZENML_SECRET_ID: Final = "BOXDROP_ZENML_SECRET"  # noqa: S105
 
 TTL_S: Final = 300.0
 """How long what Secrets Manager said is believed: a rotated secret is in use after at most this."""
@@ -127,6 +130,26 @@ class Secrets:
         fields = _object(self._read(secret_id, WEBHOOK_SECRET_ID), secret_id, '{"current": …, "previous": …}')
         previous = _text(fields, "previous", secret_id) if fields.get("previous") else None
         return WebhookSecrets(_text(fields, "current", secret_id), previous)
+
+    def zenml_key(self) -> str | None:
+        """API key of a ZenML service account; None where neither variable is set: a server without log-in.
+
+        ``ZENML_STORE_API_KEY`` has the key; or ``BOXDROP_ZENML_SECRET`` names a secret which is the key, or
+        JSON: ``{"key": "…"}``.
+
+        Raises:
+            SecretError: one sentence.
+        """
+        key = self._variable(ZENML_KEY)
+        if key or not self._variable(ZENML_SECRET_ID):
+            return key or None
+        secret_id = self._variable(ZENML_SECRET_ID)
+        value = self._read(secret_id, ZENML_SECRET_ID)
+        return (
+            _text(_object(value, secret_id, '{"key": …}'), "key", secret_id)
+            if value.startswith("{")
+            else value
+        )
 
     def refresh(self) -> bool:
         """Forget what Secrets Manager said: somebody came with a secret that is not known, or was refused.

@@ -17,6 +17,9 @@ from boxdrop.secrets import (
     LABEL_STUDIO_URL,
     WEBHOOK_SECRET,
     WEBHOOK_SECRET_ID,
+    ZENML_KEY,
+    ZENML_SECRET_ID,
+    ZENML_STORE_URL,
 )
 
 
@@ -123,10 +126,15 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "BOXDROP_APPLY_LIMIT",
         *_LAUNCHER,
     ),
+    "track": ("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", ZENML_STORE_URL, ZENML_SECRET_ID),
 }
 """The variables that each function reads, beside Powertools' own and AWS's."""
 
-_ONE_OF: Final = {LABEL_STUDIO_SECRET_ID: LABEL_STUDIO_TOKEN, WEBHOOK_SECRET_ID: WEBHOOK_SECRET}
+_ONE_OF: Final = {
+    LABEL_STUDIO_SECRET_ID: LABEL_STUDIO_TOKEN,
+    WEBHOOK_SECRET_ID: WEBHOOK_SECRET,
+    ZENML_SECRET_ID: ZENML_KEY,
+}
 """Instead of a secret's id, the secret itself: for one machine and for tests."""
 
 _MAY_BE_EMPTY: Final = {
@@ -135,6 +143,8 @@ _MAY_BE_EMPTY: Final = {
     "BOXDROP_ENDPOINT",
     "BOXDROP_WEBHOOK_URL",
     LABEL_STUDIO_URL,  # the secret may tell it
+    ZENML_STORE_URL,  # without it, the store of this machine, which has no log-in
+    ZENML_SECRET_ID,
 }
 """Which of them a launcher needs, it says itself."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
-from boxdrop.metrics import NAMESPACE, Metric
+from boxdrop.metrics import Metric, namespace
 
 
 def logger_of(function: str) -> Logger:
@@ -19,7 +19,7 @@ def emit(function: str, values: Mapping[Metric, float], **dimensions: str) -> No
     Raises:
         ValueError: a metric has other dimensions.
     """
-    metrics = EphemeralMetrics(namespace=NAMESPACE, service=function)
+    metrics = EphemeralMetrics(namespace=namespace(), service=function)
     for name, value in dimensions.items():
         metrics.add_dimension(name, value)
     for metric, number in values.items():

@@ -33,9 +33,10 @@ class Limits:
 LIMITS: Final = {"fp16": Limits(kept=0.99, score=0.002), "int8": Limits(kept=0.9, score=0.02)}
 
 CHOOSING_LIMITS: Final = Limits(kept=0.5, score=0.1)
-"""For families that choose their boxes among places, where a small change lets other places be chosen, and points
-be sampled elsewhere. With random weights, the only ones at hand, this multiplies rounding beyond what a trained
-model's smooth features would do; so the limit catches a broken conversion, and the numbers are there to be read."""
+"""For families that choose their boxes among places, where a small change lets other places be chosen, and
+points be sampled elsewhere. With random weights, the only ones at hand, this multiplies rounding beyond what
+a trained model's smooth features would do; so the limit catches a broken conversion, and the numbers are
+there to be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,9 @@ def _scale_grounding(model: Any, seed: int) -> None:
     shared /= shared.norm()
     core.encoder.layers[-1].text_enhancer_layer.layer_norm_after.bias.copy_(share * shared)
     mixed = hasattr(model.class_embed[0], "bias")  # MM-Grounding-DINO divides by √width
+    if mixed:
+        for head in (*model.class_embed, core.encoder_output_class_embed):
+            head.bias.zero_()
     for norm in (core.decoder.layer_norm, core.enc_output_norm):
         norm.weight.fill_(2.0 if mixed else 2.0 / math.sqrt(width))
         norm.bias.copy_(-3 / share * (math.sqrt(width) if mixed else 1.0) * shared)

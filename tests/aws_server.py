@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from boxdrop.local.aws import Aws, Server
@@ -25,3 +27,14 @@ def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     aws = aws_with_shared_venv(tmp_path_factory.mktemp("home") / "aws")
     yield aws.up(free_port(), quiet)
     aws.down(quiet)
+
+
+def client_of(aws_server: Server, service: str) -> Any:
+    """boto3's client of a service of MiniStack."""
+    return boto3.client(
+        service,
+        endpoint_url=aws_server.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )

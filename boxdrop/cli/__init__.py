@@ -21,7 +21,10 @@ _COMMANDS = {
     "apply": ("boxdrop.cli.apply", "Say what a changed labels.yaml runs again, and do it."),
     "retry": ("boxdrop.cli.retry", "Try again what failed."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and set right what was lost."),
+    "runs": ("boxdrop.cli.runs", "List the runs, look at one, compare two."),
+    "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and look at them there."),
     "bundle": ("boxdrop.cli.bundle", "Show, bring and choose detectors in the data bucket."),
+    "doctor": ("boxdrop.cli.doctor", "Say what a deployment still needs, a line each."),
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
 }
 

@@ -46,14 +46,14 @@ def status(project: str | None, system: str | None, table: str | None, failures:
         table, window_s, queues = chosen.table, chosen.window_s, dict(chosen.queues)
     ledger = open_ledger(table, system)
     if not watch:
-        console.print(_picture(ledger, project, window_s, queues))
+        console.print(picture(ledger, project, window_s, queues))
         if failures:
             _print_failures(console, ledger, project)
         return
-    with Live(_picture(ledger, project, window_s, queues), console=console, auto_refresh=False) as live:
+    with Live(picture(ledger, project, window_s, queues), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(_WATCH_S)
-            live.update(_picture(ledger, project, window_s, queues), refresh=True)
+            live.update(picture(ledger, project, window_s, queues), refresh=True)
 
 
 def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
@@ -72,9 +72,15 @@ def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
     return chosen
 
 
-def _picture(
+def picture(
     ledger: "Ledger", name: str | None, window_s: float, queues: "Mapping[str, str]"
 ) -> "RenderableType":
+    """What there is to see of one project, or of all.
+
+    Args:
+        window_s: how long launch lets images gather.
+        queues: URLs by name, to count dead letters; may be empty.
+    """
     from rich.console import Group
     from rich.text import Text
 

@@ -43,8 +43,7 @@ def to_task(
     scores = [box.score for box in prediction.boxes]
     data = {
         DATA_KEY: image_url,
-        # A name that is no UTF-8 is shown with replacement characters; the identity below is exact.
-        "file_name": prediction.image.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "file_name": _file_name(prediction.image),
         "labels_found": _labels_found(prediction.boxes, label_set),
         "boxes": len(prediction.boxes),
         "lowest_score": round(min(scores), 3) if scores else None,
@@ -68,6 +67,16 @@ def to_task(
             }
         ],
     }
+
+
+def _file_name(image: str) -> str:
+    """An image's name for people; the identity beside it is exact.
+
+    Label Studio turns every ``s3://…`` of a task's data into an address of its own, so of an object it is the
+    key. A name that is no UTF-8 is shown with replacement characters.
+    """
+    name = image.removeprefix("s3://").partition("/")[2] if image.startswith("s3://") else image
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check(prediction: Prediction, label_set: LabelSet) -> None:

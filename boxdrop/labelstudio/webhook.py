@@ -31,6 +31,9 @@ ACTIONS: Final = (
     "TASKS_DELETED",  # annotations go with their task, and no event tells of them
 )
 
+SYNC: Final = "SYNC"
+"""Instead of one of `ACTIONS`: a schedule asks for a comparison, no webhook did."""
+
 MAX_BODY_BYTES: Final = 1 << 20
 """A body has 2.6 KB for the project and some 0.4 KB a box, twice where the prediction is with it. Bulk
 actions send everything in one body, which passes this limit at some 300 annotations: then the project is

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import LocalError
+from boxdrop.local.aws import SIGNER
 from boxdrop.system import LOCAL, LOCAL_KEY, System
 
 try:
@@ -26,10 +27,10 @@ LABEL_STUDIO_SECRET: Final = "boxdrop/label-studio"  # noqa: S105
 WEBHOOK_SECRET: Final = "boxdrop/webhook"  # noqa: S105
 
 PRESIGN: Final = {
-    "BOXDROP_PRESIGN_ACCESS_KEY_ID": "label-studio",
-    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "label-studio",
+    "BOXDROP_PRESIGN_ACCESS_KEY_ID": SIGNER,
+    "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": SIGNER,
 }
-"""What Label Studio signs the addresses of images with; here, any keys are as good."""
+"""What Label Studio signs the addresses of images with; MiniStack checks these signatures."""
 
 WINDOW_S: Final = 0.2
 """How long launch waits for more images. On AWS, minutes pay; here nobody waits for a GPU to come up."""

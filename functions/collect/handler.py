@@ -7,7 +7,7 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.errors import LabelStudioError
-from boxdrop.labelstudio.webhook import ReviewEvent
+from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.pipeline.collect import Found, collect, collect_event, project_of
 from boxdrop.pipeline.reconcile import reconcile
 from functions.messages import Response, each_message, fields_of
@@ -45,6 +45,8 @@ def _collect(body: str) -> None:
                 wait_s=_WAIT_S,
             )
             logger.info("compared", project=name, found=found)
+            if event.action == SYNC:
+                emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})

@@ -7,7 +7,7 @@ invoke. With ``"sync": true`` in a schedule's input, collect compares each proje
 from typing import Any
 
 from boxdrop import metrics
-from boxdrop.labelstudio.webhook import ReviewEvent
+from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.pipeline.runs import RunDoctor, fail_run_by_id, failed_runs
 from functions.observability import emit, logger_of
 from functions.resources import Resources, resources
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     _look(of)
     if event.get("sync"):
         numbers = [project.label_studio_id for project in of.ledger.projects()]
-        of.reviews.send_all(ReviewEvent("SYNC", number).to_fields() for number in numbers if number)
+        of.reviews.send_all(ReviewEvent(SYNC, number).to_fields() for number in numbers if number)
 
 
 def _look(of: Resources) -> None:

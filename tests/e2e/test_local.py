@@ -145,7 +145,7 @@ def test_everything_survives_down_and_up(system: System) -> None:
     annotations = [listed.key for listed in system.data.list("annotations/")]
     assert "all data stays in" in call("local", "down").output
     assert CliRunner().invoke(boxdrop, ["local", "status"]).exit_code == 3
-    assert "is not running" in CliRunner().invoke(boxdrop, ["status"]).output
+    assert "boxdrop local up" in CliRunner().invoke(boxdrop, ["status"]).output
     system.running = up()
     assert not system.running.crashed
     assert {row.key: row for row in rows(system)} == before

@@ -119,7 +119,7 @@ def test_what_an_image_gets_does_not_depend_on_its_batch(detectors: dict[str, De
         np.testing.assert_array_equal(ours.queries, theirs.queries)
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
         np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=2e-3)  # pixels, of up to 1,000
-    assert sum(len(batched) for batched in together) > 200
+    assert sum(len(batched) for batched in together) > 100
 
 
 @pytest.mark.parametrize("name", ["grounding-dino", "omdet-turbo"])

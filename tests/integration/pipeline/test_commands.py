@@ -51,7 +51,7 @@ def test_status_counts_the_images_and_names_the_failures(
     bring(ledger, connection, [*good[:2], bad])
     counts = call("status", NAME)
     assert counts.exit_code == 0, counts.output
-    head, line = counts.output.splitlines()
+    head, line, *_ = counts.output.splitlines()
     numbers = dict(zip(head.split()[1:9], line.split()[1:9], strict=True))
     assert {state: n for state, n in numbers.items() if n != "·"} == {
         "running": "1",

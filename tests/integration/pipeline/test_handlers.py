@@ -6,7 +6,9 @@ AWS is moto over HTTP, Label Studio is real; a job is worked by hand.
 import base64
 import importlib
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +84,11 @@ class Functions:
             for name, value in self.aws.items():
                 patch.setenv(name, value)
             handler = importlib.import_module(f"functions.{function}.handler").handler
+            for stream in logging.getLogger(
+                function
+            ).handlers:  # the present one: pytest has one for each test
+                if isinstance(stream, logging.StreamHandler):
+                    stream.setStream(sys.stdout)
             return handler(event, None)
 
     def deliver(self, function: str, *bodies: str | dict[str, Any]) -> list[int]:
@@ -201,7 +208,8 @@ def test_an_upload_becomes_a_task_and_a_person_verifies_it(
     assert live.deliver("publish", *events, ended, "{poison") == [2]
     made = tasks(connection, world)
     assert set(made) == {"a.jpg", "b.jpg"}
-    assert made["a.jpg"].data["image"] == f"s3://{world.images.name}/fruit/a.jpg"
+    address = base64.b64encode(f"s3://{world.images.name}/fruit/a.jpg".encode()).decode()
+    assert made["a.jpg"].data["image"].endswith(f"/resolve/?fileuri={address}")
     assert made["a.jpg"].data["labels_found"] == "apple"
     assert world.states() == {"tasked": 2, "failed": 1}
     assert world.row("fruit/bad.jpg").reason == "truncated"
@@ -242,10 +250,10 @@ def test_changed_thresholds_choose_the_boxes_anew_without_a_run(
     world = live.world
     live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"))
     (run_id,) = live.launch()
-    live.deliver("publish", *live.work(run_id, score=0.5))
+    live.deliver("publish", *live.work(run_id, score=0.9))
     (before,) = tasks(connection, world).values()
     live.deliver(
-        "dispatch", world.labels("fruit", "labels: [pineapple, banana, {name: apple, threshold: 0.6}]")
+        "dispatch", world.labels("fruit", "labels: [pineapple, banana, {name: apple, threshold: 0.95}]")
     )
     world.ledger.record_swept("fruit", 1)
     assert live.launch() == []

@@ -203,7 +203,7 @@ class World:
 
     # The job
 
-    def work(self, run_id: str, *, score: float = 0.5) -> list[PartName]:
+    def work(self, run_id: str, *, score: float = 0.9) -> list[PartName]:
         """Do what a job does: parts in which "bad" images fail, and overwritten ones are left out."""
         manifest = read_manifest(self.data, run_id)
         names = manifest.header.parts()

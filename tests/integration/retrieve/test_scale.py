@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,6 +80,37 @@ def test_killed_and_run_again_no_image_is_fetched_twice_and_none_is_lost(
         assert decode((tmp_path / "images" / record.file).read_bytes()).width == 320
     others = {path.name for path in (tmp_path / "images").iterdir()} - {record.file for record in records}
     assert others == {"sources.jsonl", ".retrieve-rejected.jsonl", ".retrieve-lock"}
+
+
+def test_ctrl_c_ends_downloads_that_would_go_on_for_ever_and_keeps_what_is_there(
+    servers: list[Server], tmp_path: Path
+) -> None:
+    def trickle(_: Request) -> Reply:
+        def parts() -> Iterator[bytes]:
+            yield picture(99)
+            while True:
+                time.sleep(0.05)
+                yield b"\0"
+
+        return Reply(stream=parts())
+
+    urls = [servers[1].serve(f"/{n}.jpg", image(picture(n))) for n in range(3)]
+    urls.append(servers[0].serve("/endless.jpg", trickle))
+    command = _command(_list_of(tmp_path / "list.csv", urls), tmp_path / "images", 60)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    sources, until = tmp_path / "images" / "sources.jsonl", time.monotonic() + 60
+    while len(_whole_lines(sources, tmp_path)) < 3 or not servers[0].requests:
+        assert time.monotonic() < until, "the first images did not come"
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 130, said
+    assert "run the same command again to go on" in said
+    assert len(list((tmp_path / "images").glob("*.jpg"))) == 3
 
 
 def _whole_lines(path: Path, scratch: Path) -> list[SourceRecord]:

@@ -25,6 +25,16 @@ def test_one_row_outside_fails_the_whole(change: Any) -> None:
     assert report.table().count("← outside") == 1
 
 
+def test_a_choice_among_places_is_compared_too() -> None:
+    chosen = replace(ROW, chosen=100, swapped=2, place=1e-5)
+    report = Report((chosen,), level=0.1)
+    assert report.passed
+    assert "swapped 2%" in report.table()
+    assert "swapped" not in Report((ROW,), level=0.1).table()
+    for change in ({"swapped": 3}, {"place": 2e-3}, {"place": float("nan")}):
+        assert not Report((replace(chosen, **change),), level=0.1).passed
+
+
 def test_inputs_that_differ_fail_the_whole() -> None:
     assert not Report((ROW,), level=TOLERANCE.level * 1.01).passed
     assert not Report((ROW,), level=float("nan")).passed

@@ -1,0 +1,87 @@
+"""``boxdrop doctor``: what a deployment still needs."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from boxdrop.cli.system import open_system, system_option
+from boxdrop.errors import BoxdropError
+
+if TYPE_CHECKING:
+    from boxdrop.doctor import Line
+
+
+@click.command()
+@system_option
+@click.option(
+    "--compute",
+    type=click.Choice(["batch", "sagemaker"]),
+    default="batch",
+    show_default=True,
+    help="What will run the detector: whose quotas are looked at, where nothing is deployed yet.",
+)
+@click.option(
+    "--no-docker", is_flag=True, help="The job's image is in ECR already (`image_uri`): Docker is not needed."
+)
+def doctor(system: str | None, compute: str, no_docker: bool) -> None:
+    """Say what a deployment needs, a line each: ok, or what to do.
+
+    \b
+      boxdrop doctor                 before: tools on this machine, account, quotas
+      boxdrop doctor --system prod   after: secrets, Label Studio, webhook, buckets, detector
+
+    Changes nothing. Exits with 1 if something is missing.
+    """
+    bad = 0
+    for line in _system_lines(system) if system else _lines_before(compute, not no_docker):
+        mark = click.style("ok  ", fg="green") if line.ok else click.style("do  ", fg="red")
+        click.echo(f"{mark}{line.name}: {line.text}")
+        bad += not line.ok
+    if bad:
+        click.echo(f"{bad} to do." if system else f"{bad} to do; then: npx cdk deploy --all")
+        sys.exit(1)
+    click.echo("All is well." if system else "Ready: npx cdk deploy --all")
+
+
+def _lines_before(compute: str, needs_docker: bool) -> "Iterator[Line]":
+    from boxdrop.doctor import look_at_account, look_at_machine
+
+    yield from look_at_machine(Path.cwd(), needs_docker=needs_docker)
+    yield from look_at_account(_client, compute=compute)
+
+
+def _system_lines(name: str) -> "Iterator[Line]":
+    from boxdrop.doctor import look_at_system
+    from boxdrop.local.home import home
+
+    found = open_system(name)
+    return look_at_system(found, _client, home() / "bundles", description=_description(name))
+
+
+def _description(name: str) -> dict[str, Any]:
+    """All that a deployment says of itself; what runs on this machine says no more than `System`."""
+    from boxdrop.system import LOCAL, parameter_name
+
+    if name == LOCAL:
+        return {}
+    answer = _client("ssm").get_parameter(Name=parameter_name(name))
+    described: dict[str, Any] = json.loads(answer["Parameter"]["Value"])
+    return described
+
+
+def _client(service: str) -> Any:
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise BoxdropError("doctor needs boto3: pip install 'boxdrop[functions]'") from None
+    config = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=5, read_timeout=20)
+    try:
+        return boto3.client(service, config=config)
+    except BotoCoreError as error:
+        raise BoxdropError(f"AWS cannot be asked: {error}; set AWS_PROFILE and AWS_REGION") from None

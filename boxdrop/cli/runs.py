@@ -1,0 +1,231 @@
+"""``boxdrop runs``: the runs of the past, from the data bucket; ZenML is not needed."""
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from boxdrop.history import PastRun
+    from boxdrop.ledger import Ledger
+    from boxdrop.runs import RunSummary
+
+_LIMIT = 20
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+class _Runs(click.Group):
+    """`boxdrop runs` lists, and `boxdrop runs RUN` shows one: the words that are typed most often."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and _RUN_ID.fullmatch(args[0]):
+            return "show", show, args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Runs, invoke_without_command=True)
+@system_option
+@bucket_option
+@table_option
+@click.option("--project", help="Only runs of this project.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=_LIMIT, show_default=True, help="So many.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.pass_context
+def runs(
+    ctx: click.Context,
+    system: str | None,
+    data_bucket: str | None,
+    table: str | None,
+    project: str | None,
+    limit: int,
+    everything: bool,
+) -> None:
+    """List the runs, the newest first; show one with `boxdrop runs RUN`.
+
+    Only finished runs have more than their images to show; what the ledger says of the others comes with it.
+    """
+    ctx.obj = data_bucket, system
+    if ctx.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from boxdrop.history import list_runs, tracked_runs
+
+    bucket = open_data_bucket(data_bucket, system)
+    ledger = open_ledger(table, system) if table or not data_bucket else None
+    found = list(list_runs(bucket, project, None if everything else limit + 1))
+    console = Console()
+    if not found:
+        console.print("No runs yet." if project is None else f"No runs of {project} yet.")
+        return
+    shown = found if everything else found[:limit]
+    states = _states(ledger, shown)
+    console.print(_list(shown, states, tracked_runs(bucket)))
+    if len(found) > len(shown):
+        console.print(f"[dim]… and older ones: --all, or -n {5 * limit}[/dim]")
+
+
+@runs.command()
+@click.argument("run")
+@click.pass_context
+def show(ctx: click.Context, run: str) -> None:
+    """Show what RUN did; a part of its id is enough, such as its last digits."""
+    from rich.console import Console
+
+    from boxdrop.history import find_run, finished, zenml_urls
+
+    bucket = open_data_bucket(*ctx.obj)
+    summary = finished(bucket, find_run(bucket, run))
+    console = Console()
+    console.print(_about(summary, zenml_urls(bucket, summary.run_id)))
+    console.print(_by_label(summary))
+
+
+@runs.command()
+@click.argument("before")
+@click.argument("after")
+@click.pass_context
+def compare(ctx: click.Context, before: str, after: str) -> None:
+    """Show what changed from run BEFORE to run AFTER: labels, model, speed, counts."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxdrop.history import compare as compare_runs
+    from boxdrop.history import find_run, finished, read_labels
+
+    bucket = open_data_bucket(*ctx.obj)
+    first, second = (finished(bucket, find_run(bucket, run)) for run in (before, after))
+    labels = [read_labels(bucket, each.labels) for each in (first, second)]
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for header in ("", "", first.run_id, second.run_id, "change"):
+        table.add_column(header)
+    about = ""
+    for line in compare_runs(first, second, *labels):
+        if about and line.about != about:
+            table.add_row()
+        cells = (line.about if line.about != about else "", line.name, line.before, line.after)
+        about = line.about
+        table.add_row(*map(Text, cells), Text(line.change, style="bold" if line.change else ""))
+    console = Console()
+    if first.project != second.project:
+        console.print(f"Runs of two projects: {first.project} and {second.project}", markup=False)
+    console.print(table)
+
+
+def _states(ledger: "Ledger | None", listed: "list[PastRun]") -> dict[str, str]:
+    """What the ledger says of runs without a summary."""
+    if ledger is None:
+        return {}
+    states = {}
+    for run in listed:
+        if run.summary is None and (row := ledger.run(run.project, run.run_id)) is not None:
+            states[run.run_id] = f"{row.state}: {row.reason}" if row.reason else str(row.state)
+    return states
+
+
+def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxdrop.history import images_per_s
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for header in ("run", "project", "finished", "model"):
+        table.add_column(header, no_wrap=header == "run")
+    for header in ("images", "boxes", "failed", "images/s", "took", "$"):
+        table.add_column(header, justify="right", no_wrap=True)
+    if tracked:
+        table.add_column("ZenML", justify="center")
+    for run in listed:
+        mark = ["✓" if run.run_id in tracked else "·"] if tracked else []
+        summary = run.summary
+        if summary is None:
+            state = states.get(run.run_id, "not finished")
+            cells = [run.run_id, run.project, state, "", f"{run.images:,}", *[""] * 5]
+        else:
+            cells = [
+                run.run_id,
+                run.project,
+                _ago(summary.finished_at),
+                summary.model_version,
+                f"{summary.images:,}",
+                f"{summary.boxes:,}",
+                f"{summary.failed:,}" if summary.failed else "·",
+                f"{images_per_s(summary):.1f}",
+                _span(summary.seconds),
+                "" if summary.estimated_cost_usd is None else f"{summary.estimated_cost_usd:.4f}",
+            ]
+        table.add_row(*map(Text, [*cells, *mark]))
+    return table
+
+
+def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxdrop.history import images_per_s
+
+    bundle = summary.bundle
+    cost = summary.estimated_cost_usd
+    rows: dict[str, Any] = {
+        "run": summary.run_id,
+        "project": summary.project,
+        "finished": f"{summary.finished_at:%Y-%m-%d %H:%M:%S} UTC, after {_span(summary.seconds)}",
+        "images": f"{summary.images:,}: {summary.predicted:,} with predictions, {summary.failed:,} failed, "
+        f"{summary.superseded:,} overwritten and {summary.gone:,} deleted meanwhile",
+        "failures": ", ".join(f"{count:,} {why}" for why, count in summary.failures_by_reason.items()),
+        "model": f"{summary.model_version} ({bundle.family}, {bundle.precision}, {bundle.digest[:16]})",
+        "ran on": f"{summary.device}, {summary.provider}"
+        + (f", {summary.instance_type}" if summary.instance_type else "")
+        + (" Spot" if summary.spot else ""),
+        "speed": f"{images_per_s(summary):.1f} images/s in {len(summary.shards)} shard"
+        + ("s" if len(summary.shards) != 1 else ""),
+        "GPU": f"{summary.gpu_seconds:,.0f} s" + (f", about ${cost:.4f}" if cost is not None else ""),
+        "labels": summary.labels[:16],
+        "ZenML": ", ".join(url or "the store of this machine" for url in zenml),
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value))
+    return table
+
+
+def _by_label(summary: "RunSummary") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("label")
+    table.add_column("boxes", justify="right")
+    table.add_column("scores, 0 to 1")
+    for label, counts in summary.score_histograms.items():
+        table.add_row(Text(label), f"{summary.boxes_by_label.get(label, 0):,}", _sparkline(counts))
+    return table
+
+
+def _sparkline(counts: "tuple[int, ...]") -> str:
+    most = max(counts, default=0)
+    return "".join("·" if not count else "▁▂▃▄▅▆▇█"[min(7, 8 * count // (most + 1))] for count in counts)
+
+
+def _ago(time: datetime) -> str:
+    return f"{_span((datetime.now(UTC) - time).total_seconds())} ago"
+
+
+def _span(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h``, ``2 days``."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,103 @@
+"""``boxdrop track``: runs in ZenML."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
+
+if TYPE_CHECKING:
+    from boxdrop.tracking.track import SyncSummary
+
+
+@click.group(no_args_is_help=True)
+def track() -> None:
+    """Register finished runs in ZenML, and look at them there.
+
+    Which ZenML: the server that $ZENML_STORE_URL names, with the API key of a service account in
+    $ZENML_STORE_API_KEY (or in the secret that $BOXDROP_ZENML_SECRET names). Without it, the store of this
+    machine, in $BOXDROP_HOME/zenml.
+    """
+
+
+@track.command()
+@system_option
+@bucket_option
+@table_option
+@click.option("--days", type=click.IntRange(min=1), help="Pass over runs that are older. Default: none.")
+@click.option("--no-thumbnails", is_flag=True, help="Draw sample boxes on empty frames, without the images.")
+def sync(
+    system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
+) -> None:
+    """Register every finished run that ZenML does not have yet: after it was down, or for the first time.
+
+    It is safe at any time and beside others: a run is registered once.
+    """
+    from rich.console import Console
+
+    from boxdrop.objects import Bucket
+    from boxdrop.tracking.register import connect
+    from boxdrop.tracking.store import configured_store
+    from boxdrop.tracking.track import Tracking
+
+    console = Console(stderr=True, soft_wrap=True)
+    bucket = open_data_bucket(data_bucket, system)
+    ledger = open_ledger(table, system) if table or not data_bucket else None
+    store = configured_store()
+    with console.status("Connecting to ZenML") as spinner:
+        tracking = Tracking(connect(store, bucket.name), bucket, ledger, None if no_thumbnails else Bucket)
+        summary = tracking.sync(
+            since=datetime.now(UTC) - timedelta(days=days) if days else None,
+            on_progress=lambda run_id: spinner.update(f"Registering run {run_id}"),
+        )
+    for run_id, reason in (summary.failed or {}).items():
+        console.print(f"{run_id}: {reason}", style="red", markup=False, highlight=False)
+    console.print(_said(summary), highlight=False)
+    if summary.failed:
+        raise click.exceptions.Exit(1)
+
+
+@track.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 8237, or the next free one.")
+@click.option("--no-browser", is_flag=True, help="Only say where the dashboard is.")
+def dashboard(port: int | None, no_browser: bool) -> None:
+    """Open ZenML's dashboard: the server's, or one for the store of this machine, until Ctrl-C.
+
+    The first time, the server is installed: half a minute, 170 MB.
+    """
+    import signal
+
+    from boxdrop.tracking.server import ZenMLServer, skip_survey
+    from boxdrop.tracking.store import configured_store
+
+    store = configured_store()
+    if store.is_server:
+        _open(store.url, no_browser)
+        return
+    with ZenMLServer().running(port, lambda text: click.echo(text, err=True)) as url:
+        skip_survey(url)
+        _open(url, no_browser)
+        click.echo("Press Ctrl-C to stop it.", err=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            click.echo("ZenML's dashboard is stopped; the runs stay.", err=True)
+
+
+def _open(url: str, no_browser: bool) -> None:
+    click.echo(f"ZenML's dashboard is at {url}")
+    if not no_browser:
+        click.launch(url)
+
+
+def _said(summary: "SyncSummary") -> str:
+    found = {
+        "registered": len(summary.registered),
+        "were there already": len(summary.present),
+        "not finished": summary.unfinished,
+        "wait for their tasks in Label Studio": len(summary.unpublished),
+        "failed": len(summary.failed or ()),
+    }
+    said = "; ".join(f"{count:,} {what}" for what, count in found.items() if count)
+    return f"Runs: {said}" if said else "ZenML has all runs"

@@ -1,0 +1,371 @@
+"""What a deployment needs, looked at one by one: before it, machine and account; after it, the system.
+
+Nothing is changed. Each look ends in a line that says ok, or what to do.
+"""
+
+import ipaddress
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from boxdrop.errors import BoxdropError
+from boxdrop.labelstudio.connection import Connection, connect
+from boxdrop.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_URL, WEBHOOK_SECRET_ID, Secrets
+from boxdrop.system import LOCAL, System
+
+OLDEST_NODE: Final = 20
+_BOOTSTRAP: Final = "/cdk-bootstrap/hnb659fds/version"
+_OLDEST_BOOTSTRAP: Final = 6
+_QUOTAS: Final = {
+    "L-3819A6DF": ("vCPUs of G instances on Spot", "All G and VT Spot Instance Requests"),
+    "L-DB2E81BA": ("vCPUs of G instances on demand", "Running On-Demand G and VT instances"),
+}
+_LEAST_VCPUS: Final = 4  # of an xlarge
+_TOOL_S: Final = 60.0
+
+MakeClient = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was found.
+
+    Attributes:
+        name: of what was looked at.
+        ok: whether it is as it must be.
+        text: what it is; where it is not ok, what to do.
+    """
+
+    name: str
+    ok: bool
+    text: str
+
+
+class _NotOkError(Exception):
+    """Ends a look: its text says what to do."""
+
+
+def _lines(looks: Sequence[tuple[str, Callable[[], str]]]) -> Iterator[Line]:
+    """Look, one after the other; one that fails stops no other."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    for name, look in looks:
+        try:
+            yield Line(name, True, look())
+        except (_NotOkError, BoxdropError) as problem:
+            yield Line(name, False, str(problem))
+        except ClientError as error:
+            details = error.response.get("Error", {})
+            yield Line(name, False, f"AWS refused: {details.get('Message') or details.get('Code')}")
+        except BotoCoreError as error:
+            yield Line(name, False, f"AWS cannot be asked: {error}")
+
+
+# -- before ------------------------------------------------------------------------------------------------
+
+
+def look_at_machine(folder: Path, *, needs_docker: bool = True) -> Iterator[Line]:
+    """What `cdk deploy` needs on this machine.
+
+    Args:
+        folder: the checkout, with ``package.json``.
+        needs_docker: whether the job's image is built here, and not named as ``image_uri``.
+    """
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("Node.js", _node),
+        ("CDK", lambda: _cdk(folder)),
+    ]
+    if needs_docker:
+        looks.append(("Docker", _docker))
+    return _lines(looks)
+
+
+def _node() -> str:
+    version = _run("node", "--version", install="install Node.js 22 or newer")
+    number = re.match(r"v(\d+)\.", version)
+    if number is None or int(number[1]) < OLDEST_NODE:
+        raise _NotOkError(f"it is {version}; install Node.js 22 or newer")
+    return version
+
+
+def _cdk(folder: Path) -> str:
+    try:
+        wanted = json.loads((folder / "package.json").read_text())["devDependencies"]["aws-cdk"]
+    except (OSError, ValueError, KeyError):
+        raise _NotOkError(f"{folder} is no checkout of boxdrop; go into one") from None
+    try:
+        there = json.loads((folder / "node_modules" / "aws-cdk" / "package.json").read_text())["version"]
+    except (OSError, ValueError, KeyError):
+        raise _NotOkError("it is not installed here; run: npm ci") from None
+    if there != wanted:
+        raise _NotOkError(f"it is {there}, and aws-cdk-lib here needs {wanted}; run: npm ci")
+    return str(there)
+
+
+def _docker() -> str:
+    version = _run(
+        "docker", "version", "--format", "{{.Server.Version}}",
+        install="start Docker, or name an image in ECR as image_uri",
+    )  # fmt: skip
+    return f"server {version}"
+
+
+def _run(*command: str, install: str) -> str:
+    if shutil.which(command[0]) is None:
+        raise _NotOkError(f"there is none; {install}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_S)
+    except subprocess.TimeoutExpired:
+        raise _NotOkError(f"it does not answer; {install}") from None
+    if done.returncode:
+        raise _NotOkError(f"it does not work; {install}")
+    return done.stdout.strip()
+
+
+def look_at_account(
+    make_client: MakeClient, *, compute: str = "batch", instance_type: str = "ml.g4dn.xlarge"
+) -> Iterator[Line]:
+    """What a deployment needs of the account and region.
+
+    Args:
+        make_client: makes boto3's client of a service.
+        compute: ``batch`` or ``sagemaker``.
+        instance_type: of the endpoint.
+    """
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("Credentials", lambda: _credentials(make_client)),
+        ("CDK bootstrap", lambda: _bootstrap(make_client)),
+    ]
+    if compute == "batch":
+        looks += [
+            (f"Quota: {name}", lambda code=code, title=title: _vcpus(make_client, code, title))  # type: ignore[misc]
+            for code, (name, title) in _QUOTAS.items()
+        ]
+    else:
+        looks.append((f"Quota: {instance_type} endpoints", lambda: _endpoints(make_client, instance_type)))
+    return _lines(looks)
+
+
+def _credentials(make_client: MakeClient) -> str:
+    identity = make_client("sts").get_caller_identity()
+    return f"account {identity['Account']}, as {identity['Arn'].rpartition(':')[2]}"
+
+
+def _bootstrap(make_client: MakeClient) -> str:
+    ssm = make_client("ssm")
+    mend = "run once for this account and region: npx cdk bootstrap"
+    try:
+        version = int(ssm.get_parameter(Name=_BOOTSTRAP)["Parameter"]["Value"])
+    except ssm.exceptions.ParameterNotFound:
+        raise _NotOkError(f"it was not done; {mend}") from None
+    if version < _OLDEST_BOOTSTRAP:
+        raise _NotOkError(f"it is of version {version}; {mend}")
+    return f"version {version}"
+
+
+def _vcpus(make_client: MakeClient, code: str, title: str) -> str:
+    client = make_client("service-quotas")
+    try:
+        quota = client.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
+    except client.exceptions.NoSuchResourceException:
+        quota = client.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
+    if quota < _LEAST_VCPUS:
+        raise _NotOkError(
+            f"it is {quota:.0f}, and one instance has {_LEAST_VCPUS}; ask for more in Service Quotas: EC2, "
+            f"{title}"
+        )
+    return f"{quota:.0f}"
+
+
+def _endpoints(make_client: MakeClient, instance_type: str) -> str:
+    name = f"{instance_type} for endpoint usage"
+    pages = (
+        make_client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
+    )
+    found = next(
+        (quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name), 0.0
+    )
+    if found < 1:
+        raise _NotOkError(f"it is {found:.0f}; ask for more in Service Quotas: Amazon SageMaker, {name}")
+    return f"{found:.0f}"
+
+
+# -- after -------------------------------------------------------------------------------------------------
+
+
+def look_at_system(
+    system: System, make_client: MakeClient, cache: Path, *, description: dict[str, Any] | None = None
+) -> Iterator[Line]:
+    """Whether a system can do its work.
+
+    Args:
+        system: which.
+        make_client: makes boto3's client of a service.
+        cache: folder that bundles are fetched into.
+        description: all that the deployment says of itself, beside what `System` knows.
+    """
+    more = description or {}
+    secrets = Secrets(
+        client=make_client("secretsmanager"),
+        environ={
+            name: value
+            for name, value in {
+                LABEL_STUDIO_URL: system.label_studio_url,
+                LABEL_STUDIO_SECRET_ID: system.label_studio_secret,
+                WEBHOOK_SECRET_ID: more.get("webhook_secret"),
+            }.items()
+            if value
+        },
+    )
+    connected: list[Connection] = []
+
+    def log_in() -> str:
+        access = secrets.label_studio()
+        connected.append(connect(access.url or "", access.token))
+        return f"{connected[0].url} runs {connected[0].version} and accepts the token"
+
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("Secret: Label Studio's token", lambda: _token(system, secrets)),
+        ("Label Studio", log_in),
+        ("Images' events", lambda: _events(system, make_client)),
+        ("Images in the browser (CORS)", lambda: _cors(system, make_client)),
+        ("Detector", lambda: _bundle(system, make_client, cache)),
+        ("Dead letters", lambda: _dead_letters(system, make_client)),
+    ]
+    if more.get("webhook_secret"):
+        looks.insert(1, ("Secret: the webhook's", lambda: _webhook_secret(secrets)))
+    if more.get("webhook_url"):
+        looks.append(("Webhook", lambda: _webhooks(system, make_client, connected, str(more["webhook_url"]))))
+    if more.get("presign_user"):
+        looks.append(("Who signs images", lambda: _presign(make_client, str(more["presign_user"]))))
+    if system.name != LOCAL:
+        looks.insert(3, ("Label Studio from the cloud", lambda: _public(system)))
+    return _lines(looks)
+
+
+def _token(system: System, secrets: Secrets) -> str:
+    try:
+        secrets.label_studio()
+    except BoxdropError as error:
+        raise _NotOkError(
+            f"{error}; store it: aws secretsmanager put-secret-value --secret-id "
+            f"{system.label_studio_secret} --secret-string TOKEN"
+        ) from None
+    return "filled"
+
+
+def _webhook_secret(secrets: Secrets) -> str:
+    count = len(secrets.webhook().valid)
+    return "filled" if count == 1 else "filled; a rotation is under way: remove `previous` when it is done"
+
+
+def _public(system: System) -> str:
+    """Functions are not in a VPC, so what has only a private address is out of their reach."""
+    host = urlsplit(system.label_studio_url or "").hostname or ""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        raise _NotOkError(f"nobody knows the name {host}; give Label Studio a public one") from None
+    private = sorted(str(each) for each in found if not ipaddress.ip_address(str(each)).is_global)
+    if private:
+        raise _NotOkError(
+            f"{host} is {', '.join(private)}, which functions in AWS cannot reach; give it a public address"
+        )
+    return f"{host} has a public address"
+
+
+def _events(system: System, make_client: MakeClient) -> str:
+    if system.image_bucket == system.data_bucket:
+        raise _NotOkError("images and boxdrop's own files are in one bucket; name another image_bucket")
+    present = make_client("s3").get_bucket_notification_configuration(Bucket=system.image_bucket)
+    if "EventBridgeConfiguration" not in present and system.name != LOCAL:
+        raise _NotOkError(
+            f"{system.image_bucket} does not send its events to EventBridge; turn it on under Properties, or "
+            "deploy again"
+        )
+    return f"s3://{system.image_bucket} tells of its objects"
+
+
+def _cors(system: System, make_client: MakeClient) -> str:
+    from botocore.exceptions import ClientError
+
+    parts = urlsplit(system.label_studio_url or "")
+    origin = f"{parts.scheme}://{parts.netloc}"
+    try:
+        rules = make_client("s3").get_bucket_cors(Bucket=system.image_bucket)["CORSRules"]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "NoSuchCORSConfiguration":
+            raise
+        rules = []
+    for rule in rules:
+        if "GET" in rule["AllowedMethods"] and {"*", origin} & set(rule["AllowedOrigins"]):
+            return f"{origin} may load images"
+    raise _NotOkError(
+        f"{system.image_bucket} does not let {origin} load images; add a CORS rule that allows GET from it "
+        "(docs/deploy.md)"
+    )
+
+
+def _bundle(system: System, make_client: MakeClient, cache: Path) -> str:
+    from boxdrop import bundles
+    from boxdrop.objects import Bucket
+
+    data = Bucket(system.data_bucket, client=make_client("s3"))
+    reference = bundles.resolve(data, None)
+    bundles.fetch(data, reference, cache)  # compares every sha256
+    return f"{reference.name} ({reference.digest[:16]}), {reference.family}, as it was pushed"
+
+
+def _dead_letters(system: System, make_client: MakeClient) -> str:
+    sqs, found = make_client("sqs"), {}
+    for name, url in system.queues.items():
+        if name.endswith("-dlq"):
+            answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+            found[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+    full = ", ".join(f"{count} in {name}" for name, count in found.items() if count)
+    if full:
+        raise _NotOkError(f"{full}; see why (docs/operations.md#dead-letters), then: boxdrop retry PROJECT")
+    return "none"
+
+
+def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Connection], url: str) -> str:
+    from boxdrop.labelstudio.webhook import SECRET_HEADER
+    from boxdrop.ledger import Ledger
+
+    if not connected:
+        raise _NotOkError("Label Studio could not be asked, see above")
+    projects = [
+        project
+        for project in Ledger(system.table, client=make_client("dynamodb")).projects()
+        if project.label_studio_id is not None
+    ]
+    if not projects:
+        return "is set up with the first project"
+    for project in projects:
+        listed = connected[0].sdk.webhooks.list(project=str(project.label_studio_id))
+        own = [each for each in listed if SECRET_HEADER in (each.headers or {})]
+        if not any(each.url == url and each.is_active for each in own):
+            raise _NotOkError(
+                f"Label Studio's project {project.label_studio_id} ({project.name}) does not call {url}; "
+                f"set it up again with: boxdrop sync {project.name}"
+            )
+    return f"{len(projects)} projects call {url}"
+
+
+def _presign(make_client: MakeClient, user: str) -> str:
+    iam = make_client("iam")
+    mend = f"aws iam create-access-key --user-name {user}, and give it to Label Studio (docs/deploy.md)"
+    try:
+        keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+    except iam.exceptions.NoSuchEntityException:
+        raise _NotOkError(f"there is no user {user}; deploy again") from None
+    if not any(key["Status"] == "Active" for key in keys):
+        raise _NotOkError(f"{user} has no access key; run: {mend}")
+    return f"{user} has an access key"

@@ -1,0 +1,309 @@
+"""What ZenML is told of a run: plain data, made from the summary and from what belongs to it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from boxdrop.documents import to_json
+from boxdrop.labels import LabelSet
+from boxdrop.runs import SUMMARY_FORMAT, RunSummary
+from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
+
+DIGEST_SHOWN: Final = 16
+_MANIFEST_ROWS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What came of a run in Label Studio.
+
+    Attributes:
+        project_id: Label Studio's number of the project; None while it has none.
+        tasks: images of the run that have their task; None where later runs have taken images over.
+        waiting: images of the run that a detector is through with, and that no task shows yet.
+        finished_at: when the last task was recorded; None if there is none.
+    """
+
+    project_id: int | None
+    tasks: int | None
+    waiting: int
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file of the run, as ZenML's own materializers read it back.
+
+    Attributes:
+        name: of the output of its step.
+        materializer, data_type: import paths within zenml: who loads it needs no boxdrop.
+        file: what the materializer looks for.
+        body: its content.
+        shown_as: ``html``, ``markdown`` or ``json``: how the dashboard shows it.
+        shown: what the dashboard shows; the same file, or one beside it with text made for people.
+    """
+
+    name: str
+    type: str
+    materializer: str
+    data_type: str
+    file: str
+    body: bytes
+    shown_as: str
+    shown: bytes | None = None
+
+    @property
+    def shown_file(self) -> str:
+        """Name of the file that the dashboard shows."""
+        return self.file if self.shown is None else "shown.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the run.
+
+    Attributes:
+        function: of `boxdrop.tracking.pipeline`, which does the same inside a ZenML pipeline.
+        inputs: name of each input, with the step that made it.
+        artifacts: what it made.
+    """
+
+    name: str
+    function: str
+    description: str
+    started_at: datetime
+    finished_at: datetime
+    after: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that ZenML is told of one run.
+
+    Attributes:
+        run_id: names the run, and the versions of its artifacts.
+        model, model_version: ZenML's model and version: the bundle's name, and the begin of its digest.
+        model_metadata: about the bundle.
+        parameters: of the pipeline: what the run was asked to do.
+        metadata: what came of it.
+        tags: to filter by.
+    """
+
+    run_id: str
+    project: str
+    model: str
+    model_version: str
+    model_metadata: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    tags: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began to gather its images."""
+        return min(step.started_at for step in self.steps)
+
+    @property
+    def finished_at(self) -> datetime:
+        """When its last task, or else its last prediction, was there."""
+        return max(step.finished_at for step in self.steps)
+
+
+def make_entry(
+    summary: RunSummary,
+    *,
+    manifest: bytes,
+    labels: str,
+    thumbnails: Mapping[str, bytes],
+    published: Published | None,
+) -> Entry:
+    """Put together what ZenML is told.
+
+    Args:
+        summary: what the job wrote at its end.
+        manifest: of the run, as it was.
+        labels: the label set's snapshot, YAML.
+        thumbnails: small JPEGs of the summary's samples, by key; may be empty.
+        published: what came of it in Label Studio; None where nobody published, or nobody knows.
+    """
+    label_set = LabelSet.from_yaml(labels, f"labelsets/{summary.labels}.yaml")
+    return Entry(
+        run_id=summary.run_id,
+        project=summary.project,
+        model=summary.bundle.name,
+        model_version=summary.bundle.digest[:DIGEST_SHOWN],
+        model_metadata=_known(
+            digest=summary.bundle.digest, family=summary.bundle.family, precision=summary.bundle.precision
+        ),
+        parameters=_known(
+            project=summary.project,
+            images=f"s3://{summary.bucket}/{summary.project}/",
+            labels=list(label_set.names),
+            caption=summary.caption,
+            detector=summary.bundle.name,
+        ),
+        metadata=_metadata(summary, published),
+        tags=(summary.project, *(("with-failures",) if summary.failed else ())),
+        steps=_steps(summary, label_set, manifest, labels, thumbnails, published),
+    )
+
+
+def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any]:
+    seconds = (summary.finished_at - summary.started_at).total_seconds()
+    waited = (summary.started_at - summary.created_at).total_seconds()
+    seen = summary.predicted + summary.failed
+    return _known(
+        project=summary.project,
+        images=summary.images,
+        predicted=summary.predicted,
+        failed=summary.failed,
+        failures_by_reason=dict(summary.failures_by_reason) or None,
+        superseded=summary.superseded,
+        gone=summary.gone,
+        boxes=summary.boxes,
+        boxes_by_label=dict(summary.boxes_by_label) or None,
+        model_version=summary.model_version,
+        generation=summary.generation,
+        labels_digest=summary.labels,
+        bundle=summary.bundle.name,
+        bundle_digest=summary.bundle.digest,
+        precision=summary.bundle.precision,
+        provider=summary.provider,
+        device=summary.device,
+        images_per_s=round(seen / seconds, 2) if seconds > 0 else None,
+        seconds=round(seconds, 1),
+        seconds_waiting_for_a_machine=round(waited, 1),
+        seconds_by_stage=stage_seconds(summary) or None,
+        gpu_seconds=round(summary.gpu_seconds, 1),
+        estimated_cost_usd=summary.estimated_cost_usd,
+        launcher=summary.launcher,
+        instance_type=summary.instance_type,
+        spot=summary.spot,
+        shards=len(summary.shards),
+        jobs=list(summary.job_ids) or None,
+        tasks=published.tasks if published else None,
+        label_studio_project=published.project_id if published else None,
+    )
+
+
+def stage_seconds(summary: RunSummary) -> dict[str, float]:
+    """Seconds of work by stage, over all shards; stages that took none are left out."""
+    total: Counter[str] = Counter()
+    for shard in summary.shards:
+        total.update(asdict(shard.stages))
+    return {stage: round(seconds, 2) for stage, seconds in total.items() if seconds}
+
+
+def _steps(
+    summary: RunSummary,
+    label_set: LabelSet,
+    manifest: bytes,
+    labels: str,
+    thumbnails: Mapping[str, bytes],
+    published: Published | None,
+) -> tuple[Step, ...]:
+    created, began, ended = summary.created_at, summary.started_at, summary.finished_at
+    # A run's id begins with when it began to gather; its manifest is there when that is done.
+    gathered = datetime.strptime(summary.run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    dataset = Step(
+        name="dataset",
+        function="get_or_create_dataset",
+        description="Gathers the images that want boxes, and pins the labels.",
+        started_at=min(gathered, created),
+        finished_at=created,
+        artifacts=(
+            _file("manifest", manifest, _manifest_page(summary, manifest)),
+            _file("labels", labels.encode(), f"```yaml\n{labels}```\n"),
+        ),
+        metadata=_known(images=summary.images, labels=len(label_set)),
+    )
+    predict = Step(
+        name="load_and_predict",
+        function="predict",
+        description="Fetches the images and finds boxes, in as many shards as the run has.",
+        started_at=began,
+        finished_at=max(began, ended),
+        after=("dataset",),
+        inputs={"manifest": "dataset", "labels": "dataset"},
+        artifacts=(
+            _text(
+                "predictions", "JSONString", "output.json", to_json(summary, format=SUMMARY_FORMAT), "json"
+            ),
+            _text("scores", "HTMLString", "output.html", score_page(summary, label_set), "html"),
+            _text("samples", "HTMLString", "output.html", _sheet(summary, label_set, thumbnails), "html"),
+        ),
+        metadata=_known(
+            predicted=summary.predicted,
+            failed=summary.failed,
+            boxes=summary.boxes,
+            seconds_by_stage=stage_seconds(summary) or None,
+            provider=summary.provider,
+        ),
+    )
+    # Publishing begins with the first part; when the last part of it was done is what is known.
+    synced = max(predict.finished_at, (published and published.finished_at) or predict.finished_at)
+    sync = Step(
+        name="sync",
+        function="sync",
+        description="Makes a task in Label Studio of each image that has a prediction.",
+        started_at=min(predict.finished_at, synced),
+        finished_at=synced,
+        after=("load_and_predict",),
+        inputs={"predictions": "load_and_predict"},
+        metadata=_known(
+            tasks=published.tasks if published else None,
+            label_studio_project=published.project_id if published else None,
+        ),
+    )
+    return dataset, predict, sync
+
+
+def _sheet(summary: RunSummary, label_set: LabelSet, thumbnails: Mapping[str, bytes]) -> str:
+    counts = counts_line(summary.predicted, summary.boxes, summary.failed, len(summary.samples))
+    return sample_sheet(
+        f"{summary.project}: {summary.caption}" if summary.caption else summary.project,
+        f"Run {summary.run_id} · {summary.model_version} · {counts}",
+        label_set,
+        summary.boxes_by_label,
+        summary.samples,
+        thumbnails,
+    )
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """ZenML's metadata know no nothing: leave out what is not known."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _file(name: str, body: bytes, shown: str) -> Artifact:
+    materializer = "zenml.materializers.built_in_materializer.BytesMaterializer"
+    kind = "DataArtifact"
+    return Artifact(name, kind, materializer, "builtins.bytes", "data.txt", body, "markdown", shown.encode())
+
+
+def _text(name: str, data_type: str, file: str, text: str, shown_as: str) -> Artifact:
+    materializer = "zenml.materializers.structured_string_materializer.StructuredStringMaterializer"
+    kind = "DataAnalysisArtifact"
+    return Artifact(name, kind, materializer, f"zenml.types.{data_type}", file, text.encode(), shown_as)
+
+
+def _manifest_page(summary: RunSummary, manifest: bytes) -> str:
+    """The first images of a manifest as a table; the artifact itself has them all."""
+    rows = manifest.split(b"\n", _MANIFEST_ROWS + 1)[1 : _MANIFEST_ROWS + 1]
+    images = [json.loads(row) for row in rows if row.strip()]
+    lines = [f"{summary.images:,} images of s3://{summary.bucket}", "", "| key | version |", "| --- | --- |"]
+    lines += [f"| {_cell(image['key'])} | {_cell(image['version'])} |" for image in images]
+    if summary.images > len(images):
+        lines.append(f"| … and {summary.images - len(images):,} more | |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return "`" + text.replace("|", "¦").replace("`", "'").replace("\n", " ") + "`"

@@ -1,0 +1,178 @@
+"""Which ZenML: a server, or the store of this machine. Checked before zenml itself is imported.
+
+ZenML's client tries a server that is down for half a minute and explains a wrong key by its own commands. So
+the server is asked two questions first, in seconds: which version are you, and do you take this key?
+"""
+
+import importlib.metadata
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from boxdrop.errors import TrackingError
+from boxdrop.local.home import home
+from boxdrop.secrets import ZENML_STORE_URL, Secrets
+
+WAITING: Final = "runs wait in the data bucket; `boxdrop track sync` registers them later"
+_CONNECT_S = 5.0
+_ANSWER_S = 20.0
+_HTTP_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where runs are registered.
+
+    Attributes:
+        url: of a server, or ``sqlite:///…``: the store of this machine.
+        key: API key of a service account; None for the store of this machine, and for servers without log-in.
+    """
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is reached over HTTP."""
+        return self.url.startswith(("http://", "https://"))
+
+
+def zenml_home() -> Path:
+    """Everything of ZenML on this machine: its store, its artifacts, the server's venv."""
+    return home() / "zenml"
+
+
+def local_store() -> Store:
+    """The store of this machine, which `boxdrop track dashboard` shows."""
+    return Store(f"sqlite:///{zenml_home() / 'data' / 'zenml.db'}")
+
+
+def configured_store(secrets: Secrets | None = None) -> Store:
+    """The server that ``ZENML_STORE_URL`` names, with its key; without it, the store of this machine.
+
+    Raises:
+        SecretError: the key cannot be read.
+        TrackingError: the URL is none.
+    """
+    url = os.environ.get(ZENML_STORE_URL, "").strip().rstrip("/")
+    if not url:
+        return local_store()
+    if not re.match(r"https?://[^/]", url):
+        raise TrackingError(
+            f"{ZENML_STORE_URL} is {url}; it must be a ZenML server's http:// or https:// URL"
+        )
+    return Store(url, (secrets or Secrets()).zenml_key())
+
+
+def check_server(store: Store) -> None:
+    """Ask a server whether it is there, speaks our version, and takes our key.
+
+    Raises:
+        TrackingError: it does not; with the way out.
+    """
+    import requests
+
+    name = f"ZenML at {store.url}"
+    try:
+        answer = requests.get(f"{store.url}/api/v1/info", timeout=(_CONNECT_S, _ANSWER_S))
+        info = answer.json() if answer.ok else None
+        version = info.get("version") if isinstance(info, dict) else None
+        if not isinstance(version, str):
+            raise TrackingError(
+                f"{store.url} is no ZenML server: it answered {answer.status_code}; {WAITING}"
+            )
+        _check_version(name, version)
+        if store.key is not None:
+            _log_in(name, store)
+    except requests.Timeout:
+        raise TrackingError(f"{name} did not answer within {_ANSWER_S:.0f} s; {WAITING}") from None
+    except requests.ConnectionError as error:
+        raise TrackingError(f"{name} cannot be reached: {_cause(error)}; {WAITING}") from None
+    except (requests.RequestException, ValueError) as error:
+        raise TrackingError(f"{name} gave no useful answer: {error}; {WAITING}") from None
+
+
+def installed_version() -> str:
+    """Version of the zenml that is installed here.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    try:
+        return importlib.metadata.version("zenml")
+    except importlib.metadata.PackageNotFoundError:
+        raise TrackingError("tracking needs ZenML: pip install 'boxdrop[tracking]'") from None
+
+
+def prepare_environment(store: Store) -> None:
+    """Tell zenml, before it is imported, where to go, to be quiet, and to call nobody else.
+
+    Its settings are kept in boxdrop's home, so that the ZenML of a user's own projects stays as it is.
+    """
+    folder = zenml_home()
+    settings = {
+        "ZENML_CONFIG_PATH": str(folder / "client"),
+        "ZENML_LOCAL_STORES_PATH": str(folder / "data"),
+        "ZENML_STORE_URL": store.url,
+        "ZENML_STORE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_LOGGING_VERBOSITY": "NOTSET",  # else it takes over logging, stdout and stderr
+        "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
+        "ZENML_DISABLE_CLIENT_SERVER_MISMATCH_WARNING": "true",
+        "ZENML_ENABLE_RICH_TRACEBACK": "false",
+    }
+    if store.key is not None:
+        settings["ZENML_STORE_API_KEY"] = store.key
+    if not store.is_server:
+        settings.pop("ZENML_STORE_HTTP_TIMEOUT")
+        for name in ("ZENML_STORE_API_KEY", "ZENML_STORE_HTTP_TIMEOUT"):  # zenml refuses them beside SQLite
+            os.environ.pop(name, None)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    os.environ.update(settings)
+
+
+def _check_version(name: str, version: str) -> None:
+    ours = installed_version()
+    if _minor(version) != _minor(ours):
+        raise TrackingError(
+            f"{name} is version {version}, and the zenml installed here is {ours}; they understand "
+            f"each other only within one minor version. Install zenml {_minor(version)} here, or move the "
+            f"server to {_minor(ours)}; {WAITING}"
+        )
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _log_in(name: str, store: Store) -> None:
+    import requests
+
+    answer: Any = requests.post(
+        f"{store.url}/api/v1/login",
+        data={"grant_type": "zenml-api-key", "password": store.key},
+        timeout=(_CONNECT_S, _ANSWER_S),
+    )
+    if answer.status_code in (401, 403):
+        raise TrackingError(
+            f"{name} refused the API key: create one for a service account "
+            f"(`zenml service-account create boxdrop`) and store it where boxdrop reads it; {WAITING}"
+        )
+    if not answer.ok:
+        raise TrackingError(f"{name} did not let us log in: it answered {answer.status_code}; {WAITING}")
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason, without urllib3's nesting."""
+    text = str(error)
+    for known in (
+        "Connection refused",
+        "Name or service not known",
+        "Connection reset",
+        "Network is unreachable",
+    ):
+        if known in text:
+            return known.lower()
+    return type(error).__name__

@@ -1,0 +1,215 @@
+"""Summaries become runs in ZenML: one when it lands, and all that wait, when somebody asks.
+
+A mark in the data bucket, ``tracked/STORE/RUN.json``, says that a ZenML has a run. It saves asking ZenML
+about each, and keeps a run away that somebody deleted there. What makes it exactly one run is ZenML itself,
+see `boxdrop.tracking.register`: the mark is written afterwards.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from boxdrop.errors import BoxdropError, RunError, TrackingError
+from boxdrop.images import Limits, decode
+from boxdrop.ledger import Ledger
+from boxdrop.objects import Bucket
+from boxdrop.report.thumbnails import make_thumbnail
+from boxdrop.runs import RunSummary, check_run_id, manifest_key, read_manifest, read_summary
+from boxdrop.tracking.entry import Published, make_entry
+from boxdrop.tracking.outcome import published
+from boxdrop.tracking.register import Registered, Tracker
+
+THUMBNAIL_PX: Final = 320
+PATIENCE: Final = timedelta(hours=1)
+"""A run whose images are not all in Label Studio is registered after this all the same."""
+
+_SAMPLE_LIMITS: Final = Limits(max_bytes=30_000_000, max_pixels=24_000_000)
+_FETCHED_AT_ONCE: Final = 2
+"""Samples are decoded in a function with 1 GB of memory: at most 13 bytes a pixel, two at once."""
+
+_GIVE_UP: Final = 3
+
+
+class NotPublishedError(BoxdropError):
+    """Not all of a run's images are in Label Studio yet: it is registered when they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSummary:
+    """What became of the runs that are not in ZenML.
+
+    Attributes:
+        registered: now.
+        present: were in ZenML, and only the mark was missing.
+        unfinished: have no summary: they run, or died.
+        unpublished: not all of their images are in Label Studio yet.
+        failed: what was wrong, by run.
+    """
+
+    registered: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    unfinished: int = 0
+    unpublished: tuple[str, ...] = ()
+    failed: Mapping[str, str] | None = None
+
+
+class Tracking:
+    """The runs of one system, and the ZenML that keeps them.
+
+    Args:
+        tracker: see `boxdrop.tracking.register.connect`.
+        bucket: the data bucket.
+        ledger: tells what came of a run in Label Studio; None where nobody publishes.
+        open_images: opens an image bucket by its name, for thumbnails; None for pages without them.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        bucket: Bucket,
+        ledger: Ledger | None = None,
+        open_images: Callable[[str], Bucket] | None = Bucket,
+    ) -> None:
+        self._tracker = tracker
+        self._bucket = bucket
+        self._ledger = ledger
+        self._open_images = open_images
+
+    def track(self, run_id: str, now: datetime | None = None) -> Registered:
+        """Register one finished run, exactly once.
+
+        Args:
+            run_id: the run. One that has its mark is not looked at again.
+            now: the time; by default it is looked up.
+
+        Raises:
+            NotPublishedError: its images are still on their way into Label Studio.
+            RunError: it has no summary yet.
+            TrackingError: ZenML refused or went away; call again later.
+        """
+        mark = self._bucket.get(self._mark_key(run_id))
+        if mark is not None:
+            known = json.loads(mark.body)
+            return Registered(known["zenml_run"], created=False, url=known["url"])
+        summary = read_summary(self._bucket, run_id)
+        if summary is None:
+            raise RunError(f"run {run_id} has no summary in s3://{self._bucket.name} yet")
+        outcome = self._published(summary, now or datetime.now(UTC))
+        entry = make_entry(
+            summary,
+            manifest=self._read(manifest_key(run_id)),
+            labels=self._read(f"labelsets/{summary.labels}.yaml").decode(),
+            thumbnails=self._thumbnails(summary),
+            published=outcome,
+        )
+        registered = self._tracker.record(entry)
+        self._mark(run_id, registered)
+        return registered
+
+    def sync(
+        self,
+        *,
+        since: datetime | None = None,
+        on_progress: Callable[[str], None] = lambda _: None,
+        until: Callable[[], bool] = lambda: False,
+    ) -> SyncSummary:
+        """Register every finished run that is not in ZenML yet, the oldest first.
+
+        Args:
+            since: passes over runs that are older.
+            on_progress: told each run's id before it is looked at.
+            until: asked before each run; True ends the work early.
+
+        Raises:
+            TrackingError: ZenML is gone, or refuses one run after the other.
+        """
+        registered: list[str] = []
+        present: list[str] = []
+        unpublished: list[str] = []
+        failed: dict[str, str] = {}
+        unfinished = in_a_row = 0
+        for run_id in self.untracked(since):
+            if until():
+                break
+            on_progress(run_id)
+            try:
+                found = self.track(run_id)
+                (registered if found.created else present).append(run_id)
+                in_a_row = 0
+            except NotPublishedError:
+                unpublished.append(run_id)
+            except TrackingError as error:
+                failed[run_id] = str(error)
+                in_a_row += 1
+                if in_a_row == _GIVE_UP:
+                    raise TrackingError(
+                        f"{in_a_row} runs in a row failed, the last one {run_id}: {error}"
+                    ) from error
+            except BoxdropError as error:
+                if self._bucket.exists(f"runs/{run_id}/summary.json"):
+                    failed[run_id] = str(error)
+                else:
+                    unfinished += 1
+        return SyncSummary(tuple(registered), tuple(present), unfinished, tuple(unpublished), failed)
+
+    def untracked(self, since: datetime | None = None) -> list[str]:
+        """Ids of the runs that this ZenML does not have, the oldest first; some have no summary yet."""
+        prefix = self._marks()
+        tracked = {
+            listed.key.removeprefix(prefix).removesuffix(".json") for listed in self._bucket.list(prefix)
+        }
+        first = f"{since.astimezone(UTC):%Y%m%dT%H%M%SZ}" if since else ""
+        return [
+            run_id
+            for run_id in self._bucket.list_folders("runs/")
+            if run_id >= first and run_id not in tracked
+        ]
+
+    def _published(self, summary: RunSummary, now: datetime) -> Published | None:
+        if self._ledger is None:
+            return None
+        images = (image.image_id for image in read_manifest(self._bucket, summary.run_id).images)
+        outcome = published(self._ledger, summary.project, summary.run_id, images)
+        if outcome.waiting and now - summary.finished_at < PATIENCE:
+            raise NotPublishedError(
+                f"run {summary.run_id}: {outcome.waiting:,} images are not in Label Studio yet; "
+                "it is registered when they are"
+            )
+        return outcome
+
+    def _thumbnails(self, summary: RunSummary) -> dict[str, bytes]:
+        """Small pictures of the samples, of exactly the content that the boxes are about."""
+        if self._open_images is None or not summary.samples:
+            return {}
+        images = self._open_images(summary.bucket)
+
+        def fetch(key: str, version: str) -> bytes | None:
+            try:
+                picture = decode(images.read_version(key, version, _SAMPLE_LIMITS.max_bytes), _SAMPLE_LIMITS)
+                return make_thumbnail(picture, THUMBNAIL_PX)
+            except BoxdropError:  # its boxes are drawn on an empty frame
+                return None
+
+        with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+            made = pool.map(lambda sample: (sample.key, fetch(sample.key, sample.version)), summary.samples)
+            return {key: thumbnail for key, thumbnail in made if thumbnail is not None}
+
+    def _read(self, key: str) -> bytes:
+        stored = self._bucket.get(key)
+        if stored is None:
+            raise RunError(f"s3://{self._bucket.name}/{key}: there is no such object")
+        return stored.body
+
+    def _mark(self, run_id: str, registered: Registered) -> None:
+        """Remember that the run is there. Who is second finds the mark, which is as good."""
+        body = json.dumps({"run_id": run_id, "zenml_run": registered.id, "url": registered.url})
+        self._bucket.create(self._mark_key(run_id), body.encode())
+
+    def _mark_key(self, run_id: str) -> str:
+        return f"{self._marks()}{check_run_id(run_id)}.json"
+
+    def _marks(self) -> str:
+        return f"tracked/{self._tracker.store_id}/"

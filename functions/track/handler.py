@@ -1,0 +1,63 @@
+"""track: finished runs become runs in ZenML. See `boxdrop.tracking.track`.
+
+Messages of the queue `track` are S3's events about summaries. Called on a schedule, it registers what waits:
+runs that finished while ZenML was down, or before their tasks were there. The only function with zenml in it.
+"""
+
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+from boxdrop.errors import TrackingError
+from boxdrop.events import Happened, parse_events
+from boxdrop.ledger import Ledger
+from boxdrop.objects import Bucket
+from boxdrop.runs import run_of_summary_key
+from boxdrop.tracking.register import connect
+from boxdrop.tracking.store import configured_store
+from boxdrop.tracking.track import Tracking
+from functions.environment import read_environment
+from functions.messages import Response, each_message
+from functions.observability import logger_of
+
+NAME: Final = "track"
+LOOK_BACK: Final = timedelta(days=14)
+"""How old a run may be that a schedule registers; SQS keeps no message longer either."""
+
+_SPARE_MS: Final = 60_000
+logger = logger_of(NAME)
+
+
+def handler(event: dict[str, Any], context: Any) -> Response | None:
+    """Register the runs that messages name; on a schedule, all that wait."""
+    if "Records" in event:
+        return each_message(NAME, event, context, _track)
+    summary = _tracking().sync(
+        since=datetime.now(UTC) - LOOK_BACK, until=lambda: context.get_remaining_time_in_millis() < _SPARE_MS
+    )
+    logger.info("looked", summary=summary)
+    return None
+
+
+def _track(body: str) -> None:
+    for about in parse_events(body):
+        run_id = run_of_summary_key(about.key)
+        if run_id is None or about.happened != Happened.CREATED:
+            continue
+        try:
+            registered = _tracking().track(run_id)
+        except TrackingError:
+            _tracking.cache_clear()  # the key may have been changed, or the server moved
+            raise
+        logger.info("tracked", run_id=run_id, zenml_run=registered.id, first=registered.created)
+
+
+@cache
+def _tracking() -> Tracking:
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # the only folder that zenml may write its settings to
+        os.environ.setdefault("BOXDROP_HOME", tempfile.gettempdir())
+    environment = read_environment(NAME)
+    data = Bucket(environment.data_bucket)
+    return Tracking(connect(configured_store(), data.name), data, Ledger(environment.table))

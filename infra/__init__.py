@@ -1,0 +1,1 @@
+"""The CDK app: boxdrop in an AWS account."""

@@ -1,0 +1,92 @@
+"""The app that `cdk.json` names: reads the configuration, makes four stacks."""
+
+import sys
+from typing import Any, Final
+
+from aws_cdk import App, PermissionsBoundary, Stack, Tags
+from aws_cdk import Environment as Target
+from aws_cdk import aws_lambda as lambda_
+
+from boxdrop.errors import BoxdropError
+from infra import bundling
+from infra.config import Environment, load
+from infra.findings import open_findings
+from infra.functions import Package
+from infra.stacks.compute import Compute
+from infra.stacks.data import Data
+from infra.stacks.monitoring import Monitoring
+from infra.stacks.pipeline import MakeCode, Pipeline
+
+BUNDLING_STACKS: Final = "aws:cdk:bundling-stacks"
+"""What the CDK command line tells: packages are made for these stacks only, for none when it lists or
+destroys."""
+
+
+def make_app(app: App, environment: Environment, make_code: MakeCode | None = None) -> dict[str, Stack]:
+    """Put the stacks of one environment into an app.
+
+    Args:
+        make_code: gives the functions' packages; by default those that are deployed.
+
+    Returns:
+        The stacks by name: ``data``, ``compute``, ``pipeline``, ``monitoring``.
+    """
+    prefix = environment.prefix
+    target = Target(account=environment.account, region=environment.region)
+    options: dict[str, Any] = {"env": target}
+    if environment.permissions_boundary_arn:
+        options["permissions_boundary"] = PermissionsBoundary.from_arn(environment.permissions_boundary_arn)
+    data = Data(
+        app, f"{prefix}-data", environment=environment,
+        description="boxdrop: buckets, table and secrets; everything that must stay", **options,
+    )  # fmt: skip
+    compute = Compute(
+        app, f"{prefix}-compute", environment=environment, data=data,
+        description="boxdrop: what runs the detector", **options,
+    )  # fmt: skip
+    pipeline = Pipeline(
+        app, f"{prefix}-pipeline", environment=environment, data=data,
+        make_code=make_code or _code_maker(app, prefix),
+        description="boxdrop: queues, functions and rules", **options,
+    )  # fmt: skip
+    if environment.compute == "sagemaker":
+        pipeline.add_stack_dependency(compute)  # it listens to a topic there
+    monitoring = Monitoring(
+        app, f"{prefix}-monitoring", environment=environment, pipeline=pipeline,
+        description="boxdrop: dashboard, alarms, budget", **options,
+    )  # fmt: skip
+    monitoring.add_stack_dependency(pipeline)  # whose names it knows without asking
+    Tags.of(app).add("boxdrop:environment", environment.name)
+    for name, value in sorted(environment.tags.items()):
+        Tags.of(app).add(name, value)
+    return {"data": data, "compute": compute, "pipeline": pipeline, "monitoring": monitoring}
+
+
+def _code_maker(app: App, prefix: str) -> MakeCode:
+    """Packages, where the pipeline is deployed; the handlers alone where nothing is."""
+    stacks = app.node.try_get_context(BUNDLING_STACKS)
+    wanted = stacks is None or any(each in ("**", "*", f"{prefix}-pipeline") for each in stacks)
+
+    def make(package: Package) -> lambda_.Code:
+        folder = bundling.build(package) if wanted else bundling.sources_only()
+        return lambda_.Code.from_asset(str(folder))
+
+    return make
+
+
+def main() -> None:
+    """Synthesize the environment that ``-c env=NAME`` names."""
+    app = App()
+    try:
+        environment = load(app.node.try_get_context("environments"), app.node.try_get_context("env"))
+        make_app(app, environment)
+    except BoxdropError as error:
+        sys.exit(f"boxdrop: {error}")
+    app.synth()
+    left = [str(finding) for finding in open_findings(app)]
+    if left:
+        sys.exit("\n".join(("boxdrop: cdk-nag has found:", *left)))
+
+
+if __name__ == "__main__":
+    main()

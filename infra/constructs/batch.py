@@ -1,0 +1,201 @@
+"""AWS Batch on GPU instances: from zero, Spot first, on-demand second, and back to zero."""
+
+from typing import Final
+
+from aws_cdk import Stack, Tags
+from aws_cdk import aws_batch as batch
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.config import Environment
+from infra.constructs.network import make_place
+
+MEMORY_MIB: Final = 14_000
+"""Of the 16,384 of an xlarge: the system and the ECS agent take their part, and a job that asks for more is
+never placed."""
+VCPUS: Final = 4
+_DISK_GB: Final = 60
+
+
+class GpuQueue(Construct):
+    """A job queue, its compute environments and the job definition.
+
+    Queue and definition have names that the pipeline knows, so its stack needs nothing of this one. Compute
+    environments have none, for CloudFormation may have to replace them.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        image: str,
+        role: iam.Role,
+        log_group: logs.LogGroup,
+        variables: dict[str, str],
+    ) -> None:
+        super().__init__(scope, "Batch")
+        place = make_place(self, environment)
+        profile = self._instance_profile(environment)
+        template = self._launch_template(environment)
+        kinds = ["SPOT"] * environment.spot + ["EC2"] * environment.on_demand
+        environments = [
+            batch.CfnComputeEnvironment(
+                self,
+                "Spot" if kind == "SPOT" else "OnDemand",
+                type="MANAGED",
+                state="ENABLED",
+                replace_compute_environment=False,
+                update_policy=batch.CfnComputeEnvironment.UpdatePolicyProperty(
+                    job_execution_timeout_minutes=60, terminate_jobs_on_update=False
+                ),
+                compute_resources=batch.CfnComputeEnvironment.ComputeResourcesProperty(
+                    type=kind,
+                    allocation_strategy=(
+                        "SPOT_PRICE_CAPACITY_OPTIMIZED" if kind == "SPOT" else "BEST_FIT_PROGRESSIVE"
+                    ),
+                    minv_cpus=0,
+                    desiredv_cpus=0,
+                    maxv_cpus=environment.max_vcpus,
+                    instance_types=list(environment.instances),
+                    instance_role=profile.attr_arn,
+                    subnets=list(place.subnets),
+                    security_group_ids=list(place.security_groups),
+                    ec2_configuration=[
+                        batch.CfnComputeEnvironment.Ec2ConfigurationObjectProperty(
+                            image_type="ECS_AL2023_NVIDIA"
+                        )
+                    ],
+                    launch_template=batch.CfnComputeEnvironment.LaunchTemplateSpecificationProperty(
+                        launch_template_id=template.ref, version=template.attr_latest_version_number
+                    ),
+                    tags={"Name": f"{environment.prefix}-job", **environment.tags},
+                    update_to_latest_image_version=True,
+                ),
+            )
+            for kind in kinds
+        ]
+        for each in environments:
+            each.node.add_dependency(place.vpc)
+        self.queue = batch.CfnJobQueue(
+            self,
+            "Queue",
+            job_queue_name=environment.prefix,
+            priority=1,
+            state="ENABLED",
+            compute_environment_order=[
+                batch.CfnJobQueue.ComputeEnvironmentOrderProperty(
+                    compute_environment=each.attr_compute_environment_arn, order=order
+                )
+                for order, each in enumerate(environments, 1)
+            ],
+            # Without this, a job that no instance type can hold blocks the queue for ever.
+            job_state_time_limit_actions=[
+                batch.CfnJobQueue.JobStateTimeLimitActionProperty(
+                    action="CANCEL", max_time_seconds=seconds, reason=reason, state="RUNNABLE"
+                )
+                for reason, seconds in {
+                    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": 600,
+                    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT": 600,
+                }.items()
+            ],
+        )
+        self.definition = batch.CfnJobDefinition(
+            self,
+            "Definition",
+            job_definition_name=environment.prefix,
+            type="container",
+            platform_capabilities=["EC2"],
+            propagate_tags=True,
+            timeout=batch.CfnJobDefinition.TimeoutProperty(
+                attempt_duration_seconds=environment.job_timeout_s
+            ),
+            retry_strategy=batch.CfnJobDefinition.RetryStrategyProperty(
+                attempts=5,
+                # The first rule that fits decides. A Spot instance that was taken away is no fault of
+                # the job, most else is; then reconcile gives its images to another run.
+                evaluate_on_exit=[
+                    batch.CfnJobDefinition.EvaluateOnExitProperty(
+                        action="RETRY", on_status_reason="Host EC2*"
+                    ),
+                    # EX_TEMPFAIL: it was asked to stop, or S3 did not answer.
+                    batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_exit_code="75"),
+                    batch.CfnJobDefinition.EvaluateOnExitProperty(action="EXIT", on_reason="*"),
+                ],
+            ),
+            container_properties=batch.CfnJobDefinition.ContainerPropertiesProperty(
+                image=image,
+                job_role_arn=role.role_arn,
+                privileged=False,
+                environment=[
+                    batch.CfnJobDefinition.EnvironmentProperty(name=name, value=value)
+                    for name, value in sorted(variables.items())
+                ],
+                resource_requirements=[
+                    batch.CfnJobDefinition.ResourceRequirementProperty(type=type_, value=str(value))
+                    for type_, value in (("VCPU", VCPUS), ("MEMORY", MEMORY_MIB), ("GPU", 1))
+                ],
+                log_configuration=batch.CfnJobDefinition.LogConfigurationProperty(
+                    log_driver="awslogs",
+                    options={
+                        "awslogs-group": log_group.log_group_name,
+                        "awslogs-stream-prefix": "job",
+                    },
+                ),
+            ),
+        )
+
+    def _instance_profile(self, environment: Environment) -> iam.CfnInstanceProfile:
+        role = iam.Role(
+            self,
+            "InstanceRole",
+            assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
+            description=f"boxdrop {environment.name}: what a GPU instance's ECS agent may do; not the job",
+            managed_policies=[
+                iam.ManagedPolicy.from_aws_managed_policy_name(
+                    "service-role/AmazonEC2ContainerServiceforEC2Role"
+                )
+            ],
+        )
+        return iam.CfnInstanceProfile(self, "InstanceProfile", roles=[role.role_name])
+
+    def _launch_template(self, environment: Environment) -> ec2.CfnLaunchTemplate:
+        template = ec2.CfnLaunchTemplate(
+            self,
+            "Template",
+            launch_template_data=ec2.CfnLaunchTemplate.LaunchTemplateDataProperty(
+                block_device_mappings=[
+                    ec2.CfnLaunchTemplate.BlockDeviceMappingProperty(
+                        device_name="/dev/xvda",
+                        ebs=ec2.CfnLaunchTemplate.EbsProperty(
+                            encrypted=True,
+                            volume_size=_DISK_GB,
+                            volume_type="gp3",
+                            delete_on_termination=True,
+                        ),
+                    )
+                ],
+                # Containers reach the metadata through the bridge, a second hop; they do not have to.
+                metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(
+                    http_tokens="required", http_put_response_hop_limit=1
+                ),
+            ),
+        )
+        Tags.of(template).add("boxdrop:environment", environment.name)
+        return template
+
+
+def queue_arn(stack: Stack, environment: Environment) -> str:
+    """The job queue's, by its name."""
+    return stack.format_arn(service="batch", resource="job-queue", resource_name=environment.prefix)
+
+
+def definition_arns(stack: Stack, environment: Environment) -> list[str]:
+    """The job definition's, in whichever revision."""
+    name = environment.prefix
+    return [
+        stack.format_arn(service="batch", resource="job-definition", resource_name=each)
+        for each in (name, f"{name}:*")
+    ]

@@ -1,0 +1,70 @@
+"""Queues that never lose a message: each with a dead-letter queue of its own."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+MAX_RECEIVES: Final = 5
+"""Tries before a message is a dead letter. Below it, a visibility timeout each: five tries are 30 minutes or
+more, longer than a deployment of Label Studio takes."""
+
+
+def dead_letter_queue(scope: Construct, prefix: str, name: str) -> sqs.Queue:
+    """A queue for what could not be done; it keeps a message as long as SQS can: 14 days."""
+    return sqs.Queue(
+        scope,
+        f"{name.title()}DeadLetters",
+        queue_name=f"{prefix}-{name}-dlq",
+        retention_period=Duration.days(14),
+        encryption=sqs.QueueEncryption.SQS_MANAGED,
+        enforce_ssl=True,
+    )
+
+
+class Mailbox(Construct):
+    """A queue, its dead-letter queue, and the time that its function takes.
+
+    Messages carry ids and S3's events, nothing confidential: SQS's own encryption does, and the services that
+    send need no key.
+
+    Args:
+        name: of the queue; the other one is NAME-dlq.
+        timeout_s: of the function that reads it, seconds.
+    """
+
+    def __init__(self, scope: Construct, prefix: str, name: str, timeout_s: int) -> None:
+        super().__init__(scope, f"{name.title()}Mailbox")
+        self.name = name
+        self.dead_letters = dead_letter_queue(self, prefix, name)
+        self.queue = sqs.Queue(
+            self,
+            f"{name.title()}Queue",
+            queue_name=f"{prefix}-{name}",
+            # AWS: at least six times the function's timeout, or a throttled batch is handed out twice.
+            visibility_timeout=Duration.seconds(6 * timeout_s),
+            retention_period=Duration.days(14),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
+        )
+
+    def admit(self, *rules: str) -> None:
+        """Let EventBridge rules, by their ARNs, put messages into the queue and its dead letters."""
+        for queue in (self.queue, self.dead_letters):
+            admit(queue, rules)
+
+
+def admit(queue: sqs.Queue, rules: Sequence[str]) -> None:
+    """Let EventBridge rules, by their ARNs, put messages into a queue."""
+    queue.add_to_resource_policy(
+        iam.PolicyStatement(
+            principals=[iam.ServicePrincipal("events.amazonaws.com")],
+            actions=["sqs:SendMessage"],
+            resources=[queue.queue_arn],
+            conditions={"ArnEquals": {"aws:SourceArn": list(rules)}},
+        )
+    )

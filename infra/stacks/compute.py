@@ -1,0 +1,144 @@
+"""Where the detector runs: AWS Batch or a SageMaker endpoint, and the one image that Docker builds."""
+
+from pathlib import Path
+from typing import Final
+
+from aws_cdk import Fn, Stack
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.config import Environment
+from infra.constructs.batch import GpuQueue
+from infra.constructs.endpoint import AsyncEndpoint
+from infra.constructs.function import log_group
+from infra.stacks.data import Data, use_keys
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+
+
+class Compute(Stack):
+    """The job's image, role and machines.
+
+    Attributes:
+        role: what the job may do.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, environment: Environment, data: Data, **options: object
+    ) -> None:
+        super().__init__(scope, id, **options)  # type: ignore[arg-type]
+        self._environment = environment
+        logs = log_group(self, "Log", environment, "job", data.key)
+        variables = {
+            "BOXDROP_DATA_BUCKET": data.data.bucket_name,
+            "BOXDROP_PROVIDER": "cuda",
+            "BOXDROP_USD_PER_HOUR": f"{environment.usd_per_hour:g}",
+            "POWERTOOLS_METRICS_NAMESPACE": environment.prefix,
+        }
+        self.role = self._role(data)
+        image = self._image()
+        if environment.compute == "batch":
+            GpuQueue(
+                self,
+                environment=environment,
+                image=image,
+                role=self.role,
+                log_group=logs,
+                variables=variables,
+            )
+        else:
+            self._let_sagemaker_work(data)
+            AsyncEndpoint(
+                self,
+                environment=environment,
+                image=image,
+                role=self.role,
+                bucket=data.data.bucket_name,
+                key_arn=data.key.key_arn if data.key else None,
+                variables=variables,
+            )
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """The region's first two, as CloudFormation finds them: CDK would look them up, with credentials."""
+        return [Fn.select(number, Fn.get_azs()) for number in range(2)]
+
+    def _image(self) -> str:
+        if self._environment.image_uri:
+            return self._environment.image_uri
+        asset = ecr_assets.DockerImageAsset(
+            self,
+            "Image",
+            directory=str(_REPOSITORY),
+            file="functions/job/Dockerfile",
+            platform=ecr_assets.Platform.LINUX_AMD64,
+        )
+        return asset.image_uri
+
+    def _role(self, data: Data) -> iam.Role:
+        service = "ecs-tasks" if self._environment.compute == "batch" else "sagemaker"
+        role = iam.Role(
+            self,
+            "JobRole",
+            assumed_by=iam.ServicePrincipal(f"{service}.amazonaws.com"),
+            description=f"boxdrop {self._environment.name}: what the job may do",
+        )
+        objects = data.data.arn_for_objects
+        statements = {
+            # By version where the bucket has versions, by If-Match where it has none.
+            "Images": (["s3:GetObject", "s3:GetObjectVersion"], [data.images.arn_for_objects("*")]),
+            "Read": (
+                ["s3:GetObject"],
+                [objects(f"{each}/*") for each in ("bundles", "labelsets", "predictions", "runs")],
+            ),
+            "Write": (["s3:PutObject"], [objects("predictions/*"), objects("runs/*")]),
+            # Without it, S3 answers 403 where an object is not there.
+            "List": (["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn]),
+        }
+        for sid, (actions, resources) in statements.items():
+            role.add_to_principal_policy(iam.PolicyStatement(sid=sid, actions=actions, resources=resources))
+        use_keys(role, data)
+        return role
+
+    def _let_sagemaker_work(self, data: Data) -> None:
+        """What the endpoint does with the model's role beside the job: pull, log, count, answer."""
+        prefix = (
+            f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:"
+            f"/aws/sagemaker/Endpoints/{self._environment.prefix}"
+        )
+        statements = [
+            iam.PolicyStatement(
+                sid="Pull",
+                actions=[
+                    "ecr:BatchGetImage",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:BatchCheckLayerAvailability",
+                ],
+                resources=[self.format_arn(service="ecr", resource="repository", resource_name="*")],
+            ),
+            iam.PolicyStatement(sid="PullToken", actions=["ecr:GetAuthorizationToken"], resources=["*"]),
+            iam.PolicyStatement(
+                sid="Log",
+                actions=[
+                    "logs:CreateLogGroup",
+                    "logs:CreateLogStream",
+                    "logs:PutLogEvents",
+                    "logs:DescribeLogStreams",
+                ],
+                resources=[prefix, f"{prefix}:*"],
+            ),
+            iam.PolicyStatement(
+                sid="Count",
+                actions=["cloudwatch:PutMetricData"],
+                resources=["*"],
+                conditions={
+                    "StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}
+                },
+            ),
+            iam.PolicyStatement(
+                sid="Answer", actions=["s3:PutObject"], resources=[data.data.arn_for_objects("sagemaker/*")]
+            ),
+        ]
+        for each in statements:
+            self.role.add_to_principal_policy(each)

@@ -1,0 +1,289 @@
+"""What stays: buckets, table, secrets, and who may sign images for the annotators' browsers."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from aws_cdk import CfnDeletionPolicy, CfnOutput, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from boxdrop.ledger import TABLE
+from infra.config import Environment
+from infra.constructs.function import RUNTIME, log_group
+
+_NOTIFICATIONS: Final = Path(__file__).parents[1] / "constructs" / "bucket_notifications.py"
+
+
+class Data(Stack):
+    """Buckets, table, secrets. Deploying anything else leaves them alone.
+
+    Attributes:
+        images, data: the buckets.
+        table: the ledger.
+        label_studio_secret: Label Studio's token; made empty.
+        webhook_secret: of the webhook's header; made with a random value.
+        zenml_secret: key of ZenML's service account; made empty, if runs are tracked.
+        key: of the user, for all of this and for logs.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, environment: Environment, **options: object) -> None:
+        super().__init__(scope, id, **options)  # type: ignore[arg-type]
+        self._environment = environment
+        self.key: kms.IKey | None = None
+        if environment.kms_key_arn:
+            self.key = kms.Key.from_key_arn(self, "Key", environment.kms_key_arn)
+        self._removal = (
+            RemovalPolicy.RETAIN if environment.removal_policy == "retain" else RemovalPolicy.DESTROY
+        )
+        self._access_logs: s3.IBucket | None = None
+        if environment.access_log_bucket:
+            self._access_logs = s3.Bucket.from_bucket_name(self, "AccessLogs", environment.access_log_bucket)
+        self.images = self._image_bucket()
+        self.data = self._bucket("DataBucket", versioned=False, lifecycle=_data_lifecycle())
+        _send_events(self.data)
+        self.table = self._table()
+        self.label_studio_secret = self._secret(
+            "LabelStudioSecret", "label-studio", "Label Studio's access token"
+        )
+        self.webhook_secret = self._webhook_secret()
+        self.zenml_secret = (
+            self._secret("ZenmlSecret", "zenml", "API key of ZenML's service account")
+            if environment.zenml_url
+            else None
+        )
+        self.image_key_arn = environment.image_bucket_key_arn or environment.kms_key_arn
+        self._let_label_studio_read()
+        self._outputs()
+
+    def _bucket(
+        self,
+        id: str,
+        *,
+        versioned: bool,
+        lifecycle: list[s3.LifecycleRule],
+        cors: list[s3.CorsRule] | None = None,
+    ) -> s3.Bucket:
+        return s3.Bucket(
+            self,
+            id,
+            encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=self.key,
+            bucket_key_enabled=True if self.key else None,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            versioned=versioned,
+            lifecycle_rules=lifecycle,
+            cors=cors,
+            removal_policy=self._removal,
+            server_access_logs_bucket=self._access_logs,
+            server_access_logs_prefix=f"{id}/" if self._access_logs else None,
+        )
+
+    def _image_bucket(self) -> s3.IBucket:
+        environment = self._environment
+        if environment.image_bucket:
+            bucket = s3.Bucket.from_bucket_name(self, "ImageBucket", environment.image_bucket)
+            self._turn_on_events(environment.image_bucket)
+            return bucket
+        made = self._bucket(
+            "ImageBucket",
+            # A job reads the version that its manifest names, also if the image is overwritten meanwhile.
+            versioned=True,
+            lifecycle=[
+                s3.LifecycleRule(
+                    id="old-versions",
+                    noncurrent_version_expiration=Duration.days(30),
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                    expired_object_delete_marker=True,
+                )
+            ],
+            cors=[
+                s3.CorsRule(
+                    id="annotators",
+                    allowed_methods=[s3.HttpMethods.GET, s3.HttpMethods.HEAD],
+                    allowed_origins=list(environment.origins),
+                    allowed_headers=["*"],
+                    max_age=3600,
+                )
+            ],
+        )
+        _send_events(made)
+        return made
+
+    def _turn_on_events(self, name: str) -> None:
+        """EventBridge for a bucket of the user's. CloudFormation cannot change a bucket that is not its own,
+        and S3 has one document for all notifications of a bucket, so a small function adds to it."""
+        environment = self._environment
+        role = iam.Role(
+            self,
+            "NotificationsRole",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"boxdrop {environment.name}: add EventBridge to the notifications of {name}",
+        )
+        logs = log_group(self, "NotificationsLog", environment, "bucket-notifications", self.key)
+        statements = {
+            "Logs": (["logs:CreateLogStream", "logs:PutLogEvents"], f"{logs.log_group_arn}:*"),
+            "Notifications": (
+                ["s3:GetBucketNotification", "s3:PutBucketNotification"],
+                self.format_arn(service="s3", region="", account="", resource=name),
+            ),
+        }
+        for sid, (actions, resource) in statements.items():
+            role.add_to_policy(iam.PolicyStatement(sid=sid, actions=actions, resources=[resource]))
+        function = lambda_.Function(
+            self,
+            "Notifications",
+            description="Adds EventBridge to a bucket's notifications, and leaves the others as they are.",
+            runtime=RUNTIME,
+            code=lambda_.Code.from_inline(_NOTIFICATIONS.read_text(encoding="utf-8")),
+            handler="index.handler",
+            role=role.without_policy_updates(),
+            log_group=logs,
+            timeout=Duration.seconds(60),
+        )
+        function.node.add_dependency(role)
+        CustomResource(
+            self,
+            "ImageBucketEvents",
+            service_token=function.function_arn,
+            resource_type="Custom::BucketEvents",
+            properties={"Bucket": name},
+        )
+
+    def _table(self) -> dynamodb.Table:
+        text = dynamodb.AttributeType.STRING
+        table = dynamodb.Table(
+            self,
+            "Ledger",
+            partition_key=dynamodb.Attribute(name=TABLE.partition_key, type=text),
+            sort_key=dynamodb.Attribute(name=TABLE.sort_key, type=text),
+            billing_mode=dynamodb.BillingMode(TABLE.billing_mode),
+            time_to_live_attribute=TABLE.ttl_attribute,
+            encryption=(
+                dynamodb.TableEncryption.CUSTOMER_MANAGED if self.key else dynamodb.TableEncryption.DEFAULT
+            ),
+            encryption_key=self.key,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=self._removal == RemovalPolicy.RETAIN,
+            removal_policy=self._removal,
+        )
+        table.add_global_secondary_index(
+            index_name=TABLE.index,
+            partition_key=dynamodb.Attribute(name=TABLE.index_partition_key, type=text),
+            sort_key=dynamodb.Attribute(name=TABLE.index_sort_key, type=text),
+            projection_type=dynamodb.ProjectionType(TABLE.projection),
+        )
+        return table
+
+    def _secret(self, id: str, name: str, what: str) -> secretsmanager.CfnSecret:
+        """A secret without a value: CDK's own construct would fill it with a random one."""
+        secret = secretsmanager.CfnSecret(
+            self,
+            id,
+            name=f"{self._environment.prefix}/{name}",
+            description=f"boxdrop {self._environment.name}: {what}",
+            kms_key_id=self.key.key_arn if self.key else None,
+        )
+        self._keep(secret)
+        return secret
+
+    def _webhook_secret(self) -> secretsmanager.CfnSecret:
+        secret = self._secret("WebhookSecret", "webhook", "header that Label Studio's webhook sends")
+        secret.generate_secret_string = secretsmanager.CfnSecret.GenerateSecretStringProperty(
+            secret_string_template=json.dumps({}),
+            generate_string_key="current",
+            exclude_punctuation=True,
+            password_length=48,
+        )
+        return secret
+
+    def _keep(self, secret: secretsmanager.CfnSecret) -> None:
+        secret.cfn_options.deletion_policy = secret.cfn_options.update_replace_policy = (
+            CfnDeletionPolicy.RETAIN if self._removal == RemovalPolicy.RETAIN else CfnDeletionPolicy.DELETE
+        )
+
+    def _let_label_studio_read(self) -> None:
+        """Label Studio signs an address for each image that a browser loads, with what may only read them."""
+        environment = self._environment
+        statements = [
+            iam.PolicyStatement(
+                sid="Images", actions=["s3:GetObject"], resources=[self.images.arn_for_objects("*")]
+            ),
+            # Label Studio looks whether the bucket is there before it keeps the connection.
+            iam.PolicyStatement(sid="Bucket", actions=["s3:ListBucket"], resources=[self.images.bucket_arn]),
+        ]
+        if self.image_key_arn:
+            statements.append(
+                iam.PolicyStatement(sid="Key", actions=["kms:Decrypt"], resources=[self.image_key_arn])
+            )
+        if environment.label_studio_role_arn:
+            role = iam.Role.from_role_arn(self, "LabelStudioRole", environment.label_studio_role_arn)
+            policy = iam.Policy(self, "LabelStudioReads", statements=statements, roles=[role])
+        else:
+            self.presign_user = iam.CfnUser(
+                self,
+                "Presign",
+                user_name=f"{environment.prefix}-presign",
+            )
+            user = iam.User.from_user_name(self, "PresignUser", f"{environment.prefix}-presign")
+            policy = iam.Policy(self, "LabelStudioReads", statements=statements, users=[user])
+            policy.node.add_dependency(self.presign_user)
+
+    def _outputs(self) -> None:
+        environment = self._environment
+        fill = "aws secretsmanager put-secret-value --secret-id {} --secret-string '{}'"
+        outputs = {
+            "ImageBucketName": ("Put images here", self.images.bucket_name),
+            "FillLabelStudioSecret": (
+                "Run this once, with the token from Account & Settings",
+                fill.format(f"{environment.prefix}/label-studio", "TOKEN"),
+            ),
+        }
+        if environment.label_studio_role_arn is None:
+            outputs["MakePresignKey"] = (
+                "Run this once; Label Studio signs images with the key that it prints",
+                f"aws iam create-access-key --user-name {environment.prefix}-presign",
+            )
+        if environment.zenml_url:
+            outputs["FillZenmlSecret"] = (
+                "Run this once, with the key of a ZenML service account",
+                fill.format(f"{environment.prefix}/zenml", "KEY"),
+            )
+        for name, (description, value) in outputs.items():
+            CfnOutput(self, name, description=description, value=value)
+
+
+def _send_events(bucket: s3.Bucket) -> None:
+    """Events to EventBridge, by the bucket's own property: `event_bridge_enabled` would bring a function."""
+    resource = bucket.node.default_child
+    assert isinstance(resource, s3.CfnBucket)
+    resource.add_property_override(
+        "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", True
+    )
+
+
+def _data_lifecycle() -> list[s3.LifecycleRule]:
+    """What a run needed and nobody reads again; predictions, annotations and summaries stay."""
+    return [
+        s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(7)),
+        s3.LifecycleRule(id="sagemaker", prefix="sagemaker/", expiration=Duration.days(30)),
+    ]
+
+
+def use_keys(role: iam.Role, data: Data) -> None:
+    """Let a role use the user's keys, through the services that hold what they encrypt."""
+    keys = sorted({each for each in (data.key and data.key.key_arn, data.image_key_arn) if each})
+    if keys:
+        role.add_to_principal_policy(
+            iam.PolicyStatement(sid="Keys", actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=keys)
+        )

@@ -1,0 +1,411 @@
+"""What people look at, and what calls them: dashboard, alarms, budget, saved queries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from boxdrop import metrics
+from boxdrop.metrics import Metric
+from infra.config import Environment
+from infra.dashboard import dashboard_body
+from infra.stacks.pipeline import Pipeline
+
+RUNBOOK: Final = "https://github.com/boxdrop/boxdrop/blob/main/docs/operations.md"
+"""Each alarm's description ends with a section of it."""
+
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+class Monitoring(Stack):
+    """Dashboard, alarms, budget, saved queries.
+
+    Attributes:
+        topic: who is told.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        environment: Environment,
+        pipeline: Pipeline,
+        **options: object,
+    ) -> None:
+        super().__init__(scope, id, **options)  # type: ignore[arg-type]
+        self._environment = environment
+        self._pipeline = pipeline
+        self.topic = self._topic()
+        self._dead_letter_alarms()
+        self._queue_alarms()
+        self._job_alarms()
+        self._function_alarms()
+        self._work_alarms()
+        if environment.monthly_budget_usd is not None:
+            self._budget(environment.monthly_budget_usd)
+        self._queries()
+        cloudwatch.CfnDashboard(
+            self,
+            "Dashboard",
+            dashboard_name=environment.prefix,
+            dashboard_body=self.to_json_string(
+                dashboard_body(environment, self.region, pipeline_names(pipeline))
+            ),
+        )
+        CfnOutput(
+            self,
+            "DashboardUrl",
+            value=f"https://{self.region}.console.aws.amazon.com/cloudwatch/home?region={self.region}"
+            f"#dashboards/dashboard/{environment.prefix}",
+        )
+
+    def _topic(self) -> sns.ITopic:
+        alarms = self._environment.alarms
+        if alarms.topic_arn:
+            return sns.Topic.from_topic_arn(self, "Topic", alarms.topic_arn)
+        topic = sns.Topic(self, "Topic", topic_name=f"{self._environment.prefix}-alarms", enforce_ssl=True)
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Alarms",
+                principals=[
+                    iam.ServicePrincipal("cloudwatch.amazonaws.com"),
+                    iam.ServicePrincipal("budgets.amazonaws.com"),
+                ],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+            )
+        )
+        if alarms.email:
+            topic.add_subscription(subscriptions.EmailSubscription(alarms.email))
+        return topic
+
+    # -- alarms -----------------------------------------------------------------------------------------
+
+    def _alarm(
+        self,
+        id: str,
+        runbook: str,
+        what: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        expression: str | None = None,
+        inputs: Mapping[str, Mapping[str, Any]] | None = None,
+        above: float | None = None,
+        below: float | None = None,
+        period: int = 5 * _MINUTE,
+        periods: int = 1,
+        missing: str = "notBreaching",
+    ) -> cloudwatch.CfnAlarm:
+        """An alarm on one metric, or on an expression of several.
+
+        Args:
+            runbook: section of docs/operations.md.
+            what: a sentence: what is the matter.
+            query: namespace, metric_name, dimensions, statistic.
+            expression: of metric math, or a Metrics Insights query; over `inputs`, each as `query`.
+        """
+        assert (above is None) != (below is None)
+        options: dict[str, Any] = {}
+        if query is not None:
+            options = {**query, "period": period}
+        else:
+            options["metrics"] = [
+                cloudwatch.CfnAlarm.MetricDataQueryProperty(
+                    id="result",
+                    expression=expression,
+                    label=id,
+                    return_data=True,
+                    period=period if not inputs else None,
+                ),
+                *(
+                    cloudwatch.CfnAlarm.MetricDataQueryProperty(
+                        id=name,
+                        return_data=False,
+                        metric_stat=cloudwatch.CfnAlarm.MetricStatProperty(
+                            metric=cloudwatch.CfnAlarm.MetricProperty(
+                                namespace=each["namespace"],
+                                metric_name=each["metric_name"],
+                                dimensions=each["dimensions"],
+                            ),
+                            period=period,
+                            stat=each["statistic"],
+                        ),
+                    )
+                    for name, each in (inputs or {}).items()
+                ),
+            ]
+        return cloudwatch.CfnAlarm(
+            self,
+            id,
+            alarm_name=f"{self._environment.prefix}-{runbook}"
+            + ("" if _kebab(id) == runbook else f"-{_kebab(id)}"),
+            alarm_description=f"{what} What to do: {RUNBOOK}#{runbook}",
+            comparison_operator=("GreaterThanThreshold" if above is not None else "LessThanThreshold"),
+            threshold=above if above is not None else below,
+            evaluation_periods=periods,
+            datapoints_to_alarm=periods,
+            treat_missing_data=missing,
+            alarm_actions=[self.topic.topic_arn],
+            ok_actions=[self.topic.topic_arn],
+            **options,
+        )
+
+    def _dead_letter_alarms(self) -> None:
+        for name in sorted((*self._pipeline.mailboxes, *self._pipeline.dead_letters)):
+            self._alarm(
+                f"{name.title()}DeadLetters",
+                "dead-letters",
+                f"Something about {name} was tried often and given up: it lies in {name}-dlq.",
+                query=_sqs(
+                    f"{self._environment.prefix}-{name}-dlq", "ApproximateNumberOfMessagesVisible", "Maximum"
+                ),
+                above=0,
+            )
+
+    def _queue_alarms(self) -> None:
+        minutes = self._environment.alarms.oldest_message_minutes
+        for name in sorted(self._pipeline.mailboxes):
+            # Launches are meant to wait for their window.
+            extra = self._environment.batching_window_s if name == "launches" else 0
+            self._alarm(
+                f"{name.title()}Waits",
+                "messages-wait",
+                f"A message in {name} waits for more than {minutes} minutes.",
+                query=_sqs(f"{self._environment.prefix}-{name}", "ApproximateAgeOfOldestMessage", "Maximum"),
+                above=minutes * _MINUTE + extra,
+                periods=2,
+            )
+
+    def _job_alarms(self) -> None:
+        environment = self._environment
+        self._alarm(
+            "RunsFailed",
+            "runs-fail",
+            "A run died or could not be submitted; its images are wanted again.",
+            expression=self._over_all(metrics.RUNS_FAILED),
+            above=0,
+        )
+        if self._pipeline.blocked_rule is not None:
+            self._alarm(
+                "QueueBlocked",
+                "no-instances",
+                "AWS Batch can place no job: no instance is to be had, or none is large enough.",
+                query={
+                    "namespace": "AWS/Events",
+                    "metric_name": "MatchedEvents",
+                    "statistic": "Sum",
+                    "dimensions": [_dimension("RuleName", f"{environment.prefix}-blockedqueue")],
+                },
+                above=0,
+            )
+        idle = environment.alarms.gpu_idle_minutes
+        self._alarm(
+            "GpuIdle",
+            "gpu-idle",
+            f"A GPU is paid for and has done next to nothing for {idle} minutes.",
+            query=(
+                self._own(metrics.GPU_UTILISATION, "job", "Maximum")
+                if environment.compute == "batch"
+                else {
+                    "namespace": "/aws/sagemaker/Endpoints",
+                    "metric_name": "GPUUtilization",
+                    "statistic": "Maximum",
+                    "dimensions": [
+                        _dimension("EndpointName", environment.prefix),
+                        _dimension("VariantName", "gpu"),
+                    ],
+                }
+            ),
+            below=5,
+            period=5 * _MINUTE,
+            periods=max(1, idle // 5),
+        )
+        self._alarm(
+            "CpuProvider",
+            "cpu-in-use",
+            "The detector ran on the processor: fifty times slower, at a GPU's price.",
+            query=self._own(metrics.CPU_PROVIDER_USED, "job", "Sum"),
+            above=0,
+        )
+
+    def _function_alarms(self) -> None:
+        for name in sorted(self._pipeline.functions):
+            self._alarm(
+                f"{name.title()}Errors",
+                "functions-fail",
+                f"{name} ended with an error, several times.",
+                query=_lambda(f"{self._environment.prefix}-{name}", "Errors", "Sum"),
+                above=3,
+                periods=2,
+            )
+
+    def _work_alarms(self) -> None:
+        alarms = self._environment.alarms
+        self._alarm(
+            "LabelStudioErrors",
+            "label-studio-errors",
+            "Label Studio does not do what it is asked.",
+            expression=self._over_all(metrics.LABEL_STUDIO_ERRORS),
+            above=5,
+            periods=3,
+        )
+        self._alarm(
+            "WebhookRefused",
+            "webhook-refused",
+            "Somebody calls the webhook without its secret.",
+            expression=self._over_all(metrics.WEBHOOK_REFUSED),
+            above=10,
+        )
+        self._alarm(
+            "WebhookSilent",
+            "webhook-silent",
+            f"People made more than {alarms.missed_reviews} reviews that no webhook told of.",
+            expression=self._over_all(metrics.REVIEWS_MISSED),
+            above=alarms.missed_reviews,
+            period=3 * _HOUR,
+        )
+        self._alarm(
+            "ImagesSlow",
+            "images-slow",
+            f"Of 100 images, more than five take over {alarms.image_age_minutes} minutes to become tasks.",
+            expression=self._over_all(metrics.END_TO_END, "MAX"),
+            above=alarms.image_age_minutes * _MINUTE,
+            periods=3,
+        )
+
+    def _over_all(self, metric: Metric, how: str = "SUM") -> str:
+        """Over projects and services: an alarm takes a Metrics Insights query, but no search."""
+        return f"SELECT {how}({metric.name}) FROM {_schema(self._environment, metric)}"  # noqa: S608
+
+    def _own(self, metric: Metric, service: str, statistic: str) -> dict[str, Any]:
+        assert metric.dimensions == ()
+        return {
+            "namespace": self._environment.prefix,
+            "metric_name": metric.name,
+            "statistic": statistic,
+            "dimensions": [_dimension("service", service)],
+        }
+
+    # -- budget and queries ----------------------------------------------------------------------------
+
+    def _budget(self, dollars: float) -> None:
+        """Of the whole account unless cost allocation tags are on: a budget sees tags a day later."""
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=self._environment.prefix,
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
+                cost_filters={"TagKeyValue": [f"user:boxdrop:environment${self._environment.name}"]},
+            ),
+            notifications_with_subscribers=[
+                budgets.CfnBudget.NotificationWithSubscribersProperty(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        comparison_operator="GREATER_THAN",
+                        notification_type=kind,
+                        threshold=percent,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=[
+                        budgets.CfnBudget.SubscriberProperty(
+                            address=self.topic.topic_arn, subscription_type="SNS"
+                        )
+                    ],
+                )
+                for kind, percent in (("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100))
+            ],
+        )
+
+    def _queries(self) -> None:
+        prefix = f"/boxdrop/{self._environment.name}/"
+        names = [*self._pipeline.functions, "job"]
+        for name, query in QUERIES.items():
+            logs.CfnQueryDefinition(
+                self,
+                "".join(word.title() for word in name.split()),
+                name=f"{self._environment.prefix}/{name}",
+                log_group_names=[f"{prefix}{each}" for each in names],
+                query_string=query,
+            )
+
+
+QUERIES: Final = {
+    "what happened to this image": (
+        "fields @timestamp, service, message, run_id, reason\n"
+        "| filter image_id = 'IMAGE_ID' or key = 'KEY'\n"
+        "| sort @timestamp asc\n"
+        "| limit 200"
+    ),
+    "what happened in this run": (
+        "fields @timestamp, service, message, image_id, reason\n"
+        "| filter run_id = 'RUN_ID'\n"
+        "| sort @timestamp asc\n"
+        "| limit 1000"
+    ),
+    "why images fail": (
+        "filter ispresent(reason)\n| stats count(*) as images by reason, project\n"
+        "| sort images desc\n| limit 50"
+    ),
+    "errors": (
+        "filter level = 'ERROR'\n| fields @timestamp, service, message\n| sort @timestamp desc\n| limit 100"
+    ),
+    "slow calls": (
+        "filter type = 'platform.report'\n"
+        "| stats count(*) as calls, avg(record.metrics.durationMs) as mean, "
+        "pct(record.metrics.durationMs, 95) as p95, max(record.metrics.maxMemoryUsedMB) as memory by @log\n"
+        "| sort p95 desc"
+    ),
+}
+"""Saved in CloudWatch Logs Insights: replace what is in capitals."""
+
+
+def pipeline_names(pipeline: Pipeline) -> dict[str, Sequence[str]]:
+    """Names that the dashboard needs."""
+    return {
+        "queues": [box.name for box in pipeline.mailboxes.values()],
+        "dead_letters": [*pipeline.mailboxes, *pipeline.dead_letters],
+        "functions": list(pipeline.functions),
+    }
+
+
+def _kebab(id: str) -> str:
+    return "".join(f"-{each.lower()}" if each.isupper() else each for each in id).lstrip("-")
+
+
+def _schema(environment: Environment, metric: Metric) -> str:
+    names = ", ".join(("service", *metric.dimensions))
+    return f'"{environment.prefix}", {names}'.join(("SCHEMA(", ")"))
+
+
+def _dimension(name: str, value: str) -> Any:
+    return cloudwatch.CfnAlarm.DimensionProperty(name=name, value=value)
+
+
+def _sqs(queue: str, metric: str, statistic: str) -> dict[str, Any]:
+    return {
+        "namespace": "AWS/SQS",
+        "metric_name": metric,
+        "statistic": statistic,
+        "dimensions": [_dimension("QueueName", queue)],
+    }
+
+
+def _lambda(function: str, metric: str, statistic: str) -> dict[str, Any]:
+    return {
+        "namespace": "AWS/Lambda",
+        "metric_name": metric,
+        "statistic": statistic,
+        "dimensions": [_dimension("FunctionName", function)],
+    }

@@ -1,0 +1,517 @@
+"""What happens to an image: queues, functions, rules, the webhook's address, the system's description."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_apigatewayv2 as gateway
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from boxdrop.pipeline.publish import LEASE_S
+from boxdrop.system import System, parameter_name
+from functions.environment import NEEDS
+from infra.config import Environment
+from infra.constructs.batch import definition_arns, queue_arn
+from infra.constructs.endpoint import endpoint_arn, topic_arn
+from infra.constructs.function import PipelineFunction, log_group
+from infra.constructs.queues import Mailbox, admit, dead_letter_queue
+from infra.functions import FUNCTIONS, QUEUES, FunctionSpec, Package
+from infra.stacks.data import Data, use_keys
+
+RECONCILE_MINUTES: Final = 15
+"""How often the schedule looks for what was lost: a run that died without an event waits so long at most."""
+
+SYNC_HOURS: Final = 6
+"""How often every task is compared with the ledger: so long does a review wait that no webhook told of."""
+
+TRACK_HOURS: Final = 1
+"""How often runs are registered that finished while ZenML was down."""
+
+CALLED_DIRECTLY: Final = ("reconcile", "track")
+
+_TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
+_TABLE_WRITES: Final = ("dynamodb:PutItem",)
+
+MakeCode = Callable[[Package], lambda_.Code]
+
+
+class Pipeline(Stack):
+    """Queues, functions and rules; keeps nothing, and may be destroyed and deployed at any time.
+
+    Attributes:
+        mailboxes: queue and dead letters by name.
+        dead_letters: of what is called without a queue, by function.
+        functions: by name.
+        api: the webhook's.
+        blocked_rule: sees that Batch can place no job.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        environment: Environment,
+        data: Data,
+        make_code: MakeCode,
+        **options: object,
+    ) -> None:
+        super().__init__(scope, id, **options)  # type: ignore[arg-type]
+        self._environment = environment
+        self._data = data
+        self._make_code = make_code
+        self._codes: dict[Package, lambda_.Code] = {}
+        tracked = environment.zenml_url is not None
+        self.mailboxes = {
+            name: Mailbox(self, environment.prefix, name, spec.timeout_s)
+            for name, spec in QUEUES.items()
+            if tracked or name != "track"
+        }
+        self.dead_letters = {"reconcile": dead_letter_queue(self, environment.prefix, "reconcile")}
+        self.api = self._api()
+        self.functions = {
+            name: self._function(spec) for name, spec in FUNCTIONS.items() if tracked or name != "track"
+        }
+        self._connect_webhook()
+        for name, mailbox in self.mailboxes.items():
+            spec = QUEUES[name]
+            self.functions[spec.name].read_from(
+                mailbox.queue.queue_arn,
+                batch=spec.batch,
+                window_s=spec.window_s,
+                concurrency=spec.concurrency,
+            )
+        self._permissions()
+        self._object_rules()
+        self._reconcile_rules()
+        self._describe()
+
+    # -- functions --------------------------------------------------------------------------------------
+
+    def _function(self, spec: FunctionSpec) -> PipelineFunction:
+        variables = {
+            "POWERTOOLS_METRICS_NAMESPACE": self._environment.prefix,
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+        }
+        known = self._variables()
+        variables |= {name: known[name] for name in NEEDS[spec.name] if name in known}
+        if spec.package not in self._codes:
+            self._codes[spec.package] = self._make_code(spec.package)
+        return PipelineFunction(
+            self,
+            spec.name,
+            environment=self._environment,
+            code=self._codes[spec.package],
+            variables=variables,
+            memory_mb=spec.memory_mb,
+            timeout_s=spec.timeout_s,
+            key=self._data.key,
+            dead_letter_queue_arn=(
+                self._dead_letters_of(spec.name).queue_arn if spec.name in CALLED_DIRECTLY else None
+            ),
+        )
+
+    def _variables(self) -> Mapping[str, str]:
+        """Everything that functions may be told, see `functions/environment.py`."""
+        environment, data = self._environment, self._data
+        known = {
+            "BOXDROP_TABLE": data.table.table_name,
+            "BOXDROP_IMAGE_BUCKET": data.images.bucket_name,
+            "BOXDROP_DATA_BUCKET": data.data.bucket_name,
+            "BOXDROP_WINDOW_S": str(environment.batching_window_s),
+            "BOXDROP_RUN_IMAGES": str(environment.run_images),
+            "BOXDROP_SHARD_IMAGES": str(environment.shard_images),
+            "BOXDROP_APPLY_LIMIT": str(environment.apply_limit),
+            "BOXDROP_LAUNCHER": environment.compute,
+            "BOXDROP_LEASE_S": f"{LEASE_S:g}",
+            "BOXDROP_JOB_TIMEOUT_S": str(environment.job_timeout_s),
+            "LABEL_STUDIO_URL": environment.label_studio_url,
+            "BOXDROP_LABEL_STUDIO_SECRET": data.label_studio_secret.ref,
+            "BOXDROP_WEBHOOK_SECRET_ID": data.webhook_secret.ref,
+            "BOXDROP_WEBHOOK_URL": f"{self.api.attr_api_endpoint}/webhook",
+        }
+        for name, mailbox in self.mailboxes.items():
+            known[f"BOXDROP_{name.upper()}_QUEUE"] = mailbox.queue.queue_url
+        if environment.compute == "batch":
+            known["BOXDROP_JOB_QUEUE"] = known["BOXDROP_JOB_DEFINITION"] = environment.prefix
+        else:
+            known["BOXDROP_ENDPOINT"] = environment.prefix
+        if data.zenml_secret is not None and environment.zenml_url:
+            known["ZENML_STORE_URL"] = environment.zenml_url
+            known["BOXDROP_ZENML_SECRET"] = data.zenml_secret.ref
+        return known
+
+    def _permissions(self) -> None:
+        """What each function may do, beside its log and its queue."""
+        data, queues = self._data, self.mailboxes
+        table, index = data.table.table_arn, f"{data.table.table_arn}/index/*"
+        images = data.images.arn_for_objects("*")
+
+        def objects(*prefixes: str) -> list[str]:
+            return [data.data.arn_for_objects(f"{prefix}/*") for prefix in prefixes]
+
+        for name, function in self.functions.items():
+            if name != "webhook":
+                function.allow("ReadLedger", _TABLE_READS, [table, index])
+                if name != "track":
+                    function.allow("WriteLedger", _TABLE_WRITES, [table])
+            if name != "webhook":
+                use_keys(function.role, data)
+
+        dispatch = self.functions["dispatch"]
+        # labels.yaml is read, images are looked at where their events have no order; 404 needs the bucket.
+        dispatch.allow("LookAtImages", ["s3:GetObject"], [images])
+        dispatch.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
+        dispatch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
+        dispatch.allow("WriteData", ["s3:PutObject"], objects("labelsets"))
+        dispatch.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
+
+        launch = self.functions["launch"]
+        launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
+        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
+        launch.allow("WriteData", ["s3:PutObject"], objects("runs"))
+        launch.allow(
+            "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
+        )
+        self._let_submit(launch)
+
+        publish = self.functions["publish"]
+        publish.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
+        publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
+        publish.allow(
+            "Secrets",
+            ["secretsmanager:GetSecretValue"],
+            [data.label_studio_secret.ref, data.webhook_secret.ref],
+        )
+
+        webhook = self.functions["webhook"]
+        webhook.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.webhook_secret.ref])
+        webhook.allow("Send", ["sqs:SendMessage"], [queues["reviews"].queue.queue_arn])
+
+        collect = self.functions["collect"]
+        collect.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
+        collect.allow("ReadData", ["s3:GetObject"], objects("annotations", "reviews"))
+        collect.allow("WriteData", ["s3:PutObject"], objects("annotations", "reviews"))
+        collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.ref])
+
+        reconcile = self.functions["reconcile"]
+        reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
+        reconcile.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
+        reconcile.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "predictions", "runs"))
+        reconcile.allow(
+            "Send",
+            ["sqs:SendMessage"],
+            [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")],
+        )
+        if self._environment.compute == "batch":
+            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])  # takes no resource
+
+        if "track" in self.functions and data.zenml_secret is not None:
+            track = self.functions["track"]
+            track.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
+            track.allow("ReadData", ["s3:GetObject"], objects("runs"))
+            track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.ref])
+
+    def _let_submit(self, launch: PipelineFunction) -> None:
+        environment = self._environment
+        if environment.compute == "sagemaker":
+            launch.allow("Submit", ["sagemaker:InvokeEndpointAsync"], [endpoint_arn(self, environment)])
+            return
+        jobs = [queue_arn(self, environment), *definition_arns(self, environment)]
+        launch.allow("Submit", ["batch:SubmitJob"], jobs)
+        # A job is submitted with its run's id as a tag, and Batch gives it its id only then.
+        launch.allow(
+            "TagJob",
+            ["batch:TagResource"],
+            [self.format_arn(service="batch", resource="job", resource_name="*")],
+        )
+        # These take no resource.
+        launch.allow("FindJobs", ["batch:ListJobs"], ["*"])
+
+    # -- the webhook -----------------------------------------------------------------------------------
+
+    def _api(self) -> gateway.CfnApi:
+        return gateway.CfnApi(
+            self,
+            "Api",
+            name=f"{self._environment.prefix}-webhook",
+            description="Label Studio tells here that people worked",
+            protocol_type="HTTP",
+        )
+
+    def _connect_webhook(self) -> None:
+        webhook = self.functions["webhook"]
+        logs = log_group(self, "ApiLog", self._environment, "api", self._data.key)
+        integration = gateway.CfnIntegration(
+            self,
+            "ApiIntegration",
+            api_id=self.api.ref,
+            integration_type="AWS_PROXY",
+            integration_uri=webhook.function.function_arn,
+            payload_format_version="2.0",
+        )
+        gateway.CfnRoute(
+            self,
+            "ApiRoute",
+            api_id=self.api.ref,
+            route_key="POST /webhook",
+            authorization_type="NONE",
+            target=f"integrations/{integration.ref}",
+        )
+        gateway.CfnStage(
+            self,
+            "ApiStage",
+            api_id=self.api.ref,
+            stage_name="$default",
+            auto_deploy=True,
+            default_route_settings=gateway.CfnStage.RouteSettingsProperty(
+                # Strangers pay nothing, and we little: a call costs some millionths of a dollar.
+                throttling_rate_limit=50,
+                throttling_burst_limit=100,
+                detailed_metrics_enabled=False,
+            ),
+            access_log_settings=gateway.CfnStage.AccessLogSettingsProperty(
+                destination_arn=logs.log_group_arn,
+                # No header and no body: the secret is in one, people's work in the other.
+                format=json.dumps(
+                    {
+                        "requestId": "$context.requestId",
+                        "time": "$context.requestTime",
+                        "route": "$context.routeKey",
+                        "status": "$context.status",
+                        "error": "$context.integrationErrorMessage",
+                        "ms": "$context.responseLatency",
+                    }
+                ),
+            ),
+        )
+        lambda_.CfnPermission(
+            self,
+            "ApiMayCall",
+            action="lambda:InvokeFunction",
+            function_name=webhook.function.function_arn,
+            principal="apigateway.amazonaws.com",
+            source_arn=self.format_arn(
+                service="execute-api", resource=self.api.ref, resource_name="*/POST/webhook"
+            ),
+        )
+
+    # -- rules ----------------------------------------------------------------------------------------
+
+    def _object_rules(self) -> None:
+        """Objects that come and go, from the buckets' events into queues."""
+        images, data = self._data.images.bucket_name, self._data.data.bucket_name
+        self._queue_rule(
+            "Uploads",
+            "uploads",
+            "images that came, were overwritten or deleted",
+            {
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created", "Object Deleted"],
+                "detail": {"bucket": {"name": [images]}},
+            },
+        )
+        self._queue_rule(
+            "Parts",
+            "parts",
+            "parts of predictions, and the end of their run",
+            {
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created"],
+                "detail": {
+                    "bucket": {"name": [data]},
+                    "object": {"key": [{"prefix": "predictions/"}, {"wildcard": "runs/*/summary.json"}]},
+                },
+            },
+        )
+        if "track" in self.mailboxes:
+            self._queue_rule(
+                "Summaries",
+                "track",
+                "summaries of finished runs",
+                {
+                    "source": ["aws.s3"],
+                    "detail-type": ["Object Created"],
+                    "detail": {
+                        "bucket": {"name": [data]},
+                        "object": {"key": [{"wildcard": "runs/*/summary.json"}]},
+                    },
+                },
+            )
+
+    def _queue_rule(self, id: str, queue: str, what: str, pattern: Mapping[str, Any]) -> None:
+        mailbox = self.mailboxes[queue]
+        rule = events.CfnRule(
+            self,
+            f"{id}Rule",
+            name=f"{self._environment.prefix}-{queue}",
+            description=f"boxdrop: {what}",
+            event_pattern=dict(pattern),
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id=queue,
+                    arn=mailbox.queue.queue_arn,
+                    # The same message in the same dead letters, whoever could not deliver it.
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                        arn=mailbox.dead_letters.queue_arn
+                    ),
+                )
+            ],
+        )
+        mailbox.admit(rule.attr_arn)
+
+    def _reconcile_rules(self) -> None:
+        """Whatever ends badly, and a schedule for what ends without a word."""
+        environment = self._environment
+        rules: dict[str, dict[str, Any]] = {
+            "Schedule": {
+                "description": "boxdrop: look for runs and images that were lost",
+                "schedule_expression": f"rate({RECONCILE_MINUTES} minutes)",
+            },
+            "Sync": {
+                "description": "boxdrop: compare Label Studio with the ledger",
+                "schedule_expression": f"rate({SYNC_HOURS} hours)",
+            },
+        }
+        if environment.compute == "batch":
+            rules["FailedJobs"] = {
+                "description": "boxdrop: jobs that failed",
+                "event_pattern": {
+                    "source": ["aws.batch"],
+                    "detail-type": ["Batch Job State Change"],
+                    "detail": {"jobQueue": [queue_arn(self, environment)], "status": ["FAILED"]},
+                },
+            }
+            rules["BlockedQueue"] = {
+                "description": "boxdrop: no instance can be had for the job at the head of the queue",
+                "event_pattern": {
+                    "source": ["aws.batch"],
+                    "detail-type": ["Batch Job Queue Blocked"],
+                    "detail": {"jobQueue": [queue_arn(self, environment)]},
+                },
+            }
+        if "track" in self.functions:
+            rules["TrackWaiting"] = {
+                "description": "boxdrop: runs that wait for ZenML",
+                "schedule_expression": f"rate({TRACK_HOURS} hour)",
+            }
+        self.blocked_rule: events.CfnRule | None = None
+        for id, options in rules.items():
+            name = "track" if id == "TrackWaiting" else "reconcile"
+            called, dead_letters = self.functions[name], self._dead_letters_of(name)
+            rule = events.CfnRule(
+                self,
+                f"{id}Rule",
+                name=f"{environment.prefix}-{id.lower()}",
+                targets=[
+                    events.CfnRule.TargetProperty(
+                        id=name,
+                        arn=called.function.function_arn,
+                        input=json.dumps({"source": "aws.events", "sync": True}) if id == "Sync" else None,
+                        dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                            arn=dead_letters.queue_arn
+                        ),
+                    )
+                ],
+                **options,
+            )
+            lambda_.CfnPermission(
+                self,
+                f"{id}MayCall",
+                action="lambda:InvokeFunction",
+                function_name=called.function.function_arn,
+                principal="events.amazonaws.com",
+                source_arn=rule.attr_arn,
+            )
+            admit(dead_letters, [rule.attr_arn])
+            if id == "BlockedQueue":
+                self.blocked_rule = rule
+        if environment.compute == "sagemaker":
+            self._hear_of_failed_shards()
+
+    def _dead_letters_of(self, function: str) -> sqs.Queue:
+        """Where calls go that a function without a queue, or beside its queue, could not do."""
+        return self.dead_letters.get(function) or self.mailboxes[function].dead_letters
+
+    def _hear_of_failed_shards(self) -> None:
+        """SageMaker tells a topic of the compute stack what it could not do."""
+        reconcile, dead_letters = self.functions["reconcile"], self.dead_letters["reconcile"]
+        topic = topic_arn(self, self._environment)
+        sns.CfnSubscription(
+            self,
+            "FailedShards",
+            topic_arn=topic,
+            protocol="lambda",
+            endpoint=reconcile.function.function_arn,
+            redrive_policy={"deadLetterTargetArn": dead_letters.queue_arn},
+        )
+        lambda_.CfnPermission(
+            self,
+            "FailedShardsMayCall",
+            action="lambda:InvokeFunction",
+            function_name=reconcile.function.function_arn,
+            principal="sns.amazonaws.com",
+            source_arn=topic,
+        )
+        dead_letters.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("sns.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[dead_letters.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": topic}},
+            )
+        )
+
+    # -- the description ------------------------------------------------------------------------------
+
+    def _describe(self) -> None:
+        """What `boxdrop --system NAME` reads."""
+        environment, data = self._environment, self._data
+        queues = {name: box.queue.queue_url for name, box in self.mailboxes.items()}
+        queues |= {f"{name}-dlq": box.dead_letters.queue_url for name, box in self.mailboxes.items()}
+        queues |= {f"{name}-dlq": queue.queue_url for name, queue in self.dead_letters.items()}
+        system = System(
+            name=environment.name,
+            region=self.region,
+            table=data.table.table_name,
+            image_bucket=data.images.bucket_name,
+            data_bucket=data.data.bucket_name,
+            queues=queues,
+            launcher=environment.compute,
+            window_s=environment.batching_window_s,
+            label_studio_url=environment.label_studio_url,
+            label_studio_secret=data.label_studio_secret.ref,
+        )
+        description = json.loads(system.to_json()) | {
+            "webhook_url": f"{self.api.attr_api_endpoint}/webhook",
+            "webhook_secret": data.webhook_secret.ref,
+            "presign_user": None if environment.label_studio_role_arn else f"{environment.prefix}-presign",
+            "compute_name": environment.prefix,
+        }
+        ssm.CfnParameter(
+            self,
+            "System",
+            name=parameter_name(environment.name),
+            type="String",
+            description="What `boxdrop --system` reads",
+            value=self.to_json_string(description),
+        )
+        CfnOutput(
+            self,
+            "WebhookUrl",
+            description="boxdrop sets it up in Label Studio by itself",
+            value=f"{self.api.attr_api_endpoint}/webhook",
+        )
+        CfnOutput(
+            self,
+            "NextStep",
+            description="See what is still missing",
+            value=f"boxdrop doctor --system {environment.name}",
+        )

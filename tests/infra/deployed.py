@@ -1,0 +1,289 @@
+"""One deployment on the emulator, with a real Label Studio, through which everything happens once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from boxdrop import bundles
+from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.labelstudio.connection import Connection, connect
+from boxdrop.labelstudio.webhook import SECRET_HEADER
+from boxdrop.ledger import Image, Ledger, RunState, Sighting, State
+from boxdrop.predictions import image_id
+from boxdrop.runs import new_run_id
+from boxdrop.system import System
+from infra.config import load
+from tests.infra.emulated import (
+    REGION,
+    Deployment,
+    Emulator,
+    free_space,
+    publish_assets,
+    synthesize,
+    wait_for,
+)
+from tests.integration.labelstudio.conftest import annotate
+from tests.label_studio_server import free_port, quiet, with_empty_database
+
+PROJECT = "fruit baskets"
+FIRST, SECOND, BAD, LOST = (
+    f"{PROJECT}/{name}" for name in ("first + one.jpg", "second.jpg", "broken.jpg", "lost.jpg")
+)
+LABELS = "caption: fruit baskets\nlabels:\n- pineapple\n- banana\n- apple\n"
+
+
+@dataclass
+class Happened:
+    """What came of it.
+
+    Attributes:
+        refused: status that the webhook answered a stranger with.
+        rows: ledger rows at the end, by key.
+        seen: states in which rows were seen on the way, by key.
+    """
+
+    deployment: Deployment
+    system: System
+    ledger: Ledger
+    connection: Connection
+    label_studio_project: int = 0
+    tasks: list[Any] = field(default_factory=list)
+    refused: int = 0
+    annotations: list[str] = field(default_factory=list)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+
+    def row(self, key: str) -> Image | None:
+        """An image's row."""
+        return self.ledger.image(image_id(self.system.image_bucket, key))
+
+    def wait_for_state(self, key: str, state: State) -> Image:
+        """Until an image is in a state."""
+
+        def reached() -> Image | None:
+            row = self.row(key)
+            return row if row is not None and row.state == state else None
+
+        found: Image = wait_for(f"{state} of {key}", reached)
+        return found
+
+
+@pytest.fixture(scope="session")
+def happened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Happened]:
+    """Deploys, then lets one thing after the other happen."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with pytest.MonkeyPatch.context() as environ:
+        # Label Studio signs images with what is in its environment, as docs/deploy.md has it.
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environ.setenv(name, "presign")
+        studio = with_empty_database(folder / "label-studio")
+        server = studio.up(free_port(), quiet)
+    try:
+        emulator = Emulator(folder)
+        try:
+            deployment = _deploy(emulator, server.url, folder)
+            try:
+                yield _use(deployment, connect(server.url, server.token), server.token)
+            finally:
+                deployment.close()
+        finally:
+            emulator.close()
+    finally:
+        studio.down(quiet)
+        free_space(folder)
+
+
+def _deploy(emulator: Emulator, label_studio_url: str, folder: Path) -> Deployment:
+    settings = {
+        "label_studio_url": label_studio_url,
+        "account": "000000000000",
+        "region": REGION,
+        "batching_window_s": 0,
+        "removal_policy": "destroy",
+        "image_uri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/boxdrop-job:1",
+    }
+    environment = load({"emulated": settings}, None)
+    templates = synthesize(environment, folder / "cdk.out")
+    emulator.client("s3").create_bucket(Bucket="templates")
+    emulator.client("ssm").put_parameter(
+        Name="/cdk-bootstrap/hnb659fds/version", Value="21", Type="String"
+    )  # what `cdk bootstrap` leaves
+    publish_assets(emulator, folder / "cdk.out", environment.prefix)
+    deployment = Deployment(emulator, environment, templates)
+    deployment.deploy("data")
+    deployment.deploy("pipeline")
+    deployment.make_batch()
+    deployment.work()
+    return deployment
+
+
+def _use(deployment: Deployment, connection: Connection, token: str) -> Happened:
+    emulator, system = deployment.emulator, deployment.system
+    s3 = emulator.client("s3")
+    assert system.label_studio_secret is not None
+    emulator.client("secretsmanager").put_secret_value(
+        SecretId=system.label_studio_secret, SecretString=token
+    )  # the command of the stack's output
+    data = deployment.bucket(system.data_bucket)
+    bundles.use(data, bundles.push(data, BUNDLE).name)
+    ledger = Ledger(system.table, client=emulator.client("dynamodb"))
+    happened = Happened(deployment, system, ledger, connection)
+
+    def upload(key: str, body: bytes) -> None:
+        s3.put_object(Bucket=system.image_bucket, Key=key, Body=body)
+
+    scenes = sorted(SCENES.glob("*.jpg"))
+    upload(f"{PROJECT}/labels.yaml", LABELS.encode())
+    upload(FIRST, scenes[0].read_bytes())
+    upload(SECOND, scenes[1].read_bytes())
+    upload(BAD, b"this is no picture")
+    first = happened.wait_for_state(FIRST, State.TASKED)
+    happened.wait_for_state(SECOND, State.TASKED)
+    happened.wait_for_state(BAD, State.FAILED)
+    project = ledger.project(PROJECT)
+    assert project is not None
+    assert project.label_studio_id is not None
+    happened.label_studio_project = project.label_studio_id
+    happened.tasks = list(connection.sdk.tasks.list(project=project.label_studio_id, fields="all"))
+
+    _review(happened, first)
+    _tell_strangers(happened)
+    _change_threshold(happened, upload)
+    s3.delete_object(Bucket=system.image_bucket, Key=SECOND)
+    happened.wait_for_state(SECOND, State.GONE)
+    _ask_where_nobody_knows_the_order(happened)
+    _lose_things(happened, scenes[2].read_bytes())
+    happened.annotations = [each.key for each in data.list("annotations/")]
+    for name, url in system.queues.items():
+        if name.endswith("-dlq"):
+            answer = emulator.client("sqs").get_queue_attributes(
+                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
+            )
+            happened.dead_letters[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+    return happened
+
+
+def _review(happened: Happened, image: Image) -> None:
+    """Somebody verifies a task; the webhook tells of it, at an address that can be looked up here."""
+    sdk = happened.connection.sdk
+    (webhook,) = sdk.webhooks.list(project=str(happened.label_studio_project))
+    assert webhook.url == happened.deployment.outputs["WebhookUrl"]
+    sdk.webhooks.update(webhook.id, url=happened.deployment.forward())
+    annotate(happened.connection, sdk.tasks.get(image.task_id), "pineapple")
+    happened.wait_for_state(FIRST, State.VERIFIED)
+
+
+def _tell_strangers(happened: Happened) -> None:
+    answer = requests.post(
+        happened.deployment.forward(), json={"action": "x"}, headers={SECRET_HEADER: "guess"}, timeout=60
+    )
+    happened.refused = answer.status_code
+
+
+def _change_threshold(happened: Happened, upload: Any) -> None:
+    """Stored predictions are published again, under the new threshold."""
+    changed = LABELS.replace("- banana", "- name: banana\n  threshold: 0.95")
+    upload(f"{PROJECT}/labels.yaml", changed.encode())
+
+    def spread() -> bool:
+        project = happened.ledger.project(PROJECT)
+        return project is not None and project.labels == project.stored_labels == project.republished
+
+    before = happened.ledger.project(PROJECT)
+    assert before is not None
+    wait_for("new labels", lambda: (p := happened.ledger.project(PROJECT)) and p.labels != before.labels)
+    wait_for("stored predictions under the new threshold", spread)
+
+
+def _ask_where_nobody_knows_the_order(happened: Happened) -> None:
+    """An event without a sequencer, about another content than the ledger's: S3 is asked."""
+    system, sqs = happened.system, happened.deployment.emulator.client("sqs")
+    calls = len(happened.deployment.emulator.calls())
+    event = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "detail": {
+            "bucket": {"name": system.image_bucket},
+            "object": {"key": FIRST, "etag": "0" * 32, "size": 5},
+        },
+    }
+    sqs.send_message(QueueUrl=system.queue("uploads"), MessageBody=json.dumps(event))
+    wait_for(
+        "look at the object",
+        lambda: any(
+            call["function"].endswith("-dispatch") and call["about"].get("Key") == FIRST
+            for call in happened.deployment.emulator.calls()[calls:]
+        ),
+    )
+
+
+def _lose_things(happened: Happened, picture: bytes) -> None:
+    """Runs that died in the ways that only reconcile finds."""
+    deployment, ledger, system = happened.deployment, happened.ledger, happened.system
+    earlier = Ledger(
+        system.table,
+        client=deployment.emulator.client("dynamodb"),
+        clock=lambda: datetime.now(UTC) - timedelta(hours=3),
+    )
+    project = ledger.project(PROJECT)
+    assert project is not None
+    # A job that Batch says to have failed.
+    (run, *_) = ledger.list_runs(PROJECT, limit=1)
+    deployment.invoke(
+        "reconcile",
+        {
+            "source": "aws.batch",
+            "detail-type": "Batch Job State Change",
+            "detail": {"jobName": f"boxdrop-{run.run_id}-1", "status": "FAILED", "statusReason": "test"},
+        },
+    )
+    # A run whose time is over, with a job that is to be asked for.
+    overdue = new_run_id(datetime.now(UTC) - timedelta(hours=3))
+    earlier.start_run(PROJECT, overdue, project.generation, datetime.now(UTC) - timedelta(hours=2))
+    earlier.record_submission(
+        PROJECT, overdue, attempt=1, manifest=f"runs/{overdue}/manifest.jsonl", images=1,
+        job_ids=("11111111-2222-3333-4444-555555555555",), deadline=datetime.now(UTC) - timedelta(hours=1),
+    )  # fmt: skip
+    # A run that ended well, and left an image behind, whose message to publish was lost.
+    _forget_to_publish(happened, earlier)
+    # An image that a finished run left behind without a word.
+    left = new_run_id(datetime.now(UTC) - timedelta(hours=2))
+    deployment.emulator.client("s3").put_object(Bucket=system.image_bucket, Key=LOST, Body=picture)
+    happened.wait_for_state(LOST, State.TASKED)
+    earlier.start_run(PROJECT, left, project.generation, datetime.now(UTC) + timedelta(hours=1))
+    ghost = f"{PROJECT}/ghost.jpg"
+    earlier.want([Sighting(system.image_bucket, ghost, PROJECT, "v", "")], project.generation)
+    earlier.claim_wanted(PROJECT, left, project.generation, 10)
+    earlier.finish_run(PROJECT, left, RunState.SUCCEEDED)
+    deployment.invoke("reconcile", {"source": "aws.events"})
+    deployment.invoke("reconcile", {"source": "aws.events", "sync": True})
+    wait_for(
+        "comparison with Label Studio",
+        lambda: any(
+            call["function"].endswith("-reconcile") and call["about"].get("QueueUrl", "").endswith("reviews")
+            for call in deployment.emulator.calls()
+        ),
+    )
+
+
+def _forget_to_publish(happened: Happened, earlier: Ledger) -> None:
+    """The failed image's run has ended long ago; its image is put back into the run's hands."""
+    row = happened.row(BAD)
+    assert row is not None
+    happened.ledger.retry([row.image_id])
+    run_id = new_run_id(datetime.now(UTC) - timedelta(hours=2))
+    project = happened.ledger.project(PROJECT)
+    assert project is not None
+    earlier.start_run(PROJECT, run_id, project.generation, datetime.now(UTC) + timedelta(hours=1))
+    earlier.claim_wanted(PROJECT, run_id, project.generation, 10)
+    data = happened.deployment.bucket(happened.system.data_bucket)
+    (part, *_) = [each.key for each in data.list(f"predictions/{PROJECT}/")]
+    stored = data.get(part)
+    assert stored is not None
+    data.create(part.replace(part.split("/")[2], run_id), stored.body)
+    earlier.finish_run(PROJECT, run_id, RunState.SUCCEEDED)
