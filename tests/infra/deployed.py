@@ -13,7 +13,7 @@ import requests
 from boxdrop import bundles
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.labelstudio.connection import Connection, connect
-from boxdrop.labelstudio.webhook import SECRET_HEADER
+from boxdrop.labelstudio.webhook import SECRET_HEADER, ensure_webhook
 from boxdrop.ledger import Image, Ledger, RunState, Sighting, State
 from boxdrop.predictions import image_id
 from boxdrop.runs import new_run_id
@@ -173,7 +173,12 @@ def _review(happened: Happened, image: Image) -> None:
     sdk = happened.connection.sdk
     (webhook,) = sdk.webhooks.list(project=str(happened.label_studio_project))
     assert webhook.url == happened.deployment.outputs["WebhookUrl"]
-    sdk.webhooks.update(webhook.id, url=happened.deployment.forward())
+    ensure_webhook(  # as a whole: Label Studio empties what an update leaves out
+        happened.connection,
+        happened.label_studio_project,
+        happened.deployment.forward(),
+        webhook.headers[SECRET_HEADER],
+    )
     annotate(happened.connection, sdk.tasks.get(image.task_id), "pineapple")
     happened.wait_for_state(FIRST, State.VERIFIED)
 
