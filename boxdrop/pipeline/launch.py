@@ -138,7 +138,7 @@ class Launching:
                 self._data,
                 name,
                 limit=self._settings.apply_limit,
-                quiet_s=self._settings.window_s,
+                quiet_s=int(self._settings.window_s),  # as long as SQS delays: whole seconds
                 clock=self._now,
             )
             spread = spread_labels(self._ledger, self._data, self._parts, name, clock=self._now)

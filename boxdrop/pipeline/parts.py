@@ -33,12 +33,14 @@ class Published:
     Attributes:
         project, run_id: whose it is.
         summary: see `PublishSummary`.
+        failed: images that have a reason instead of boxes by this; a replay has none.
         waited_s: for each image that has its boxes by this, seconds since it was wanted.
     """
 
     project: str
     run_id: str
     summary: PublishSummary
+    failed: int = 0
     waited_s: tuple[float, ...] = ()
 
 
@@ -107,7 +109,8 @@ def publish_part(
         for row in rows
         if row.state == State.TASKED and row.since >= began and row.wanted_at is not None
     )
-    return Published(name.project, name.run_id, summary, waited)
+    failed = sum(row.state == State.FAILED and row.since >= began for row in rows)
+    return Published(name.project, name.run_id, summary, failed, waited)
 
 
 def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generation: int) -> None:

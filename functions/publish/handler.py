@@ -64,7 +64,7 @@ def _publish_part(part: PartName) -> None:
     )
     made = {
         metrics.TASKS_PUBLISHED: summary.created + summary.replaced,
-        metrics.IMAGES_FAILED: summary.failures,
+        metrics.IMAGES_FAILED: published.failed,
     }
     emit(NAME, made, project=project)
     for seconds in published.waited_s:

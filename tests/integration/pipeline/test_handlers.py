@@ -88,7 +88,7 @@ class Functions:
                 function
             ).handlers:  # the present one: pytest has one for each test
                 if isinstance(stream, logging.StreamHandler):
-                    stream.setStream(sys.stdout)
+                    stream.stream = sys.stdout  # not setStream: it flushes the one before, which is closed
             return handler(event, None)
 
     def deliver(self, function: str, *bodies: str | dict[str, Any]) -> list[int]:
