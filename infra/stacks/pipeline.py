@@ -183,7 +183,8 @@ class Pipeline(Stack):
         self._let_submit(launch)
 
         publish = self.functions["publish"]
-        publish.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
+        publish.allow("ReadCredits", ["s3:GetObject"], [images])
+        publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
         publish.allow(
             "Secrets",
