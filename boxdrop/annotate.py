@@ -6,8 +6,6 @@ are through, the file is rewritten once, with each image exactly once, and the o
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import time
@@ -28,6 +26,7 @@ from boxdrop.exports import (
     PredictionWriter,
     RecordWriter,
 )
+from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.images import Image, Limits, read_file
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
@@ -195,7 +194,11 @@ class Annotation:
         """
         started = time.monotonic()
         summary = Summary(self.source.location, self.model_version)
-        with _clear_disk_errors(self.outputs.folder), self._exclusive():
+        taken = f"another boxdrop is writing into {self.outputs.folder}; wait, or give another --out"
+        with (
+            clear_disk_errors(self.outputs.folder, "give another --out"),
+            exclusive(self.outputs.folder / ".lock", taken),
+        ):
             self._claim_folder()
             finished = self._finished(retry_failures)
             current: dict[bytes, bytes] = {}
@@ -328,7 +331,7 @@ class Annotation:
         """The prediction_ids that earlier runs left behind; a last line that a kill cut off is removed."""
         if not self.outputs.predictions.exists():
             return set()
-        _remove_torn_line(self.outputs.predictions)
+        remove_torn_line(self.outputs.predictions)
         return {
             bytes.fromhex(record.prediction_id)
             for record in read_jsonl(self.outputs.predictions)
@@ -421,51 +424,6 @@ class Annotation:
                 indent=1,
             )
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Hold the folder's lock, which the system drops if the process dies."""
-        self.outputs.folder.mkdir(parents=True, exist_ok=True)
-        with (self.outputs.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BoxdropError(
-                    f"another boxdrop is writing into {self.outputs.folder}; wait, or give another --out"
-                ) from None
-            yield
-
 
 def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
     return [prediction.image for prediction in predictions]
-
-
-def _remove_torn_line(path: Path) -> None:
-    """Cut a file behind its last line end: what follows was being written when the process died."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        file.truncate(end)
-
-
-@contextlib.contextmanager
-def _clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Say what to do when the output folder cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BoxdropError(
-                f"{folder}: the disk is full; free some space and run again, what was done is kept"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise BoxdropError(
-                f"{error.filename or folder}: cannot be written: {error.strerror}; give another --out"
-            ) from None
-        raise

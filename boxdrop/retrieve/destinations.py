@@ -8,17 +8,15 @@ without its image.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, Protocol
 from urllib.parse import quote
 
 from boxdrop.errors import BoxdropError
+from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.objects import Bucket, Put
 from boxdrop.retrieve.provenance import SOURCES, SourceRecord, read_sources, to_metadata
 
@@ -89,7 +87,7 @@ class Folder:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        with _clear_disk_errors(self.path), self._memory.open():
+        with clear_disk_errors(self.path), self._memory.open():
             arriving = self.path / _ARRIVING
             arriving.mkdir(exist_ok=True)
             waiting = {path.name for path in arriving.iterdir()}
@@ -147,7 +145,7 @@ class BucketPrefix:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        with _clear_disk_errors(self._memory.folder), self._memory.open():
+        with clear_disk_errors(self._memory.folder), self._memory.open():
             there = self.bucket.get(self.prefix + SOURCES)
             if there is not None:
                 self._memory.merge(there.body, f"{self.location}{SOURCES}")
@@ -201,15 +199,10 @@ class _Memory:
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Hold the folder's lock, which the system drops if the process dies; mend torn last lines."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / _LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BoxdropError(f"another boxdrop retrieves into {self.folder}; wait for it") from None
+        with exclusive(self.folder / _LOCK, f"another boxdrop retrieves into {self.folder}; wait for it"):
             for path in (self.sources, self._rejected):
                 if path.exists():
-                    _remove_torn_line(path)
+                    remove_torn_line(path)
             with self.sources.open("ab") as kept, self._rejected.open("ab") as rejected:
                 self._kept_file, self._rejected_file = kept, rejected
                 yield
@@ -239,35 +232,6 @@ def _append(file: IO[bytes] | None, line: str) -> None:
     assert file is not None, "the destination is not open"
     file.write(line.encode("utf-8", "replace") + b"\n")
     file.flush()
-
-
-def _remove_torn_line(path: Path) -> None:
-    """Cut a file behind its last line end: what follows was being written when the process died."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        file.truncate(end)
-
-
-@contextlib.contextmanager
-def _clear_disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BoxdropError(
-                f"{folder}: the disk is full; free some space and run again, what is there stays"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise BoxdropError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-        raise
 
 
 def file_name(title: str, sha256: str, format: str) -> str:

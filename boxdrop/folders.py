@@ -1,0 +1,66 @@
+"""A folder that one program at a time writes into, and that a killed one leaves fit to go on with."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from boxdrop.errors import BoxdropError
+
+
+@contextlib.contextmanager
+def exclusive(lock: Path, taken: str) -> Iterator[None]:
+    """Hold a lock file, which the system drops if the process dies. Its folder is made if it is not there.
+
+    Raises:
+        BoxdropError: `taken`, if another process holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BoxdropError(taken) from None
+        yield
+
+
+@contextlib.contextmanager
+def clear_disk_errors(folder: Path, elsewhere: str = "") -> Iterator[None]:
+    """Say what to do when a folder cannot be written.
+
+    Args:
+        elsewhere: how to choose another one, if the user can: ``give another --out``.
+
+    Raises:
+        BoxdropError: the disk is full, or the folder may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BoxdropError(
+                f"{folder}: the disk is full; free some space and run again, what was done is kept"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            mend = f"; {elsewhere}" if elsewhere else ""
+            raise BoxdropError(
+                f"{error.filename or folder}: cannot be written: {error.strerror}{mend}"
+            ) from None
+        raise
+
+
+def remove_torn_line(path: Path) -> None:
+    """Cut a file behind its last line end: what follows was being written when the process died."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
