@@ -39,33 +39,18 @@ def _publish(body: str) -> None:
 
 def _publish_part(part: PartName) -> None:
     of = resources(NAME)
+    options: dict[str, Any] = {"webhook": of.webhook, "credits": of.credits}
+    options["lease_s"] = of.environment.lease_s
     try:
-        published = publish_part(
-            of.ledger,
-            of.connection,
-            of.data,
-            part,
-            webhook=of.webhook,
-            credits=of.credits,
-            lease_s=of.environment.lease_s,
-        )
+        published = publish_part(of.ledger, of.connection, of.data, part, **options)
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         raise
     summary, project = published.summary, part.project
-    counts = {name: value for name, value in asdict(summary).items() if name != "refused"}
-    logger.info(
-        "published",
-        project=project,
-        run_id=part.run_id,
-        first=part.first,
-        counts=counts | {"refused": len(summary.refused)},  # not their names
-    )
-    made = {
-        metrics.TASKS_PUBLISHED: summary.created + summary.replaced,
-        metrics.IMAGES_FAILED: published.failed,
-    }
-    emit(NAME, made, project=project)
+    counts = asdict(summary) | {"refused": len(summary.refused)}  # not their names
+    logger.info("published", project=project, run_id=part.run_id, first=part.first, counts=counts)
+    tasks = summary.created + summary.replaced
+    emit(NAME, {metrics.TASKS_PUBLISHED: tasks, metrics.IMAGES_FAILED: published.failed}, project=project)
     for seconds in published.waited_s:
         emit(NAME, {metrics.END_TO_END: seconds}, project=project)
