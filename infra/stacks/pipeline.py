@@ -36,7 +36,7 @@ TRACK_HOURS: Final = 1
 
 CALLED_DIRECTLY: Final = ("reconcile", "track")
 
-_TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
+_TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem")
 _TABLE_WRITES: Final = ("dynamodb:PutItem",)
 
 MakeCode = Callable[[Package], lambda_.Code]
@@ -158,24 +158,25 @@ class Pipeline(Stack):
             return [data.data.arn_for_objects(f"{prefix}/*") for prefix in prefixes]
 
         for name, function in self.functions.items():
-            if name != "webhook":
-                function.allow("ReadLedger", _TABLE_READS, [table, index])
-                if name != "track":
-                    function.allow("WriteLedger", _TABLE_WRITES, [table])
-            if name != "webhook":
-                use_keys(function.role, data)
+            if name == "webhook":
+                continue
+            function.allow("ReadLedger", _TABLE_READS, [table])
+            function.allow("ListLedger", ["dynamodb:Query"], [index])
+            if name != "track":
+                function.allow("WriteLedger", _TABLE_WRITES, [table])
+            use_keys(function.role, data)
 
         dispatch = self.functions["dispatch"]
         # labels.yaml is read, images are looked at where their events have no order; 404 needs the bucket.
         dispatch.allow("LookAtImages", ["s3:GetObject"], [images])
-        dispatch.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
-        dispatch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
+        dispatch.allow("ListImages", ["s3:ListBucket"], [data.images.bucket_arn])
         dispatch.allow("WriteData", ["s3:PutObject"], objects("labelsets"))
         dispatch.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
 
         launch = self.functions["launch"]
+        launch.allow("ListRuns", ["dynamodb:Query"], [table])
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets"))
+        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "runs"))
         launch.allow("WriteData", ["s3:PutObject"], objects("runs"))
         launch.allow(
             "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
@@ -183,7 +184,8 @@ class Pipeline(Stack):
         self._let_submit(launch)
 
         publish = self.functions["publish"]
-        publish.allow("ReadCredits", ["s3:GetObject"], [images])
+        # Where images come from, for their tasks; of no image itself.
+        publish.allow("ReadSources", ["s3:GetObject"], [data.images.arn_for_objects("*/sources.jsonl")])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
         publish.allow(

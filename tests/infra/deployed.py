@@ -55,6 +55,10 @@ class Happened:
     label_studio_project: int = 0
     tasks: list[Any] = field(default_factory=list)
     refused: int = 0
+    first_labels: str = ""
+    first: Image | None = None
+    second: Image | None = None
+    verified: Image | None = None
     annotations: list[str] = field(default_factory=list)
     dead_letters: dict[str, int] = field(default_factory=dict)
 
@@ -103,7 +107,7 @@ def _deploy(emulator: Emulator, label_studio_url: str, folder: Path) -> Deployme
         "label_studio_url": label_studio_url,
         "account": "000000000000",
         "region": REGION,
-        "batching_window_s": 0,
+        "batching_window_s": 1,
         "removal_policy": "destroy",
         "image_uri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/boxdrop-job:1",
     }
@@ -148,10 +152,18 @@ def _use(deployment: Deployment, connection: Connection, token: str) -> Happened
     project = ledger.project(PROJECT)
     assert project is not None
     assert project.label_studio_id is not None
+    assert project.labels is not None
     happened.label_studio_project = project.label_studio_id
+    happened.first_labels = project.labels
     happened.tasks = list(connection.sdk.tasks.list(project=project.label_studio_id, fields="all"))
 
+    happened.first, happened.second = first, happened.row(SECOND)
     _review(happened, first)
+    # An image waits in a project without labels, of which a folder becomes one.
+    upload("attic/box/old.jpg", scenes[0].read_bytes())
+    happened.wait_for_state("attic/box/old.jpg", State.WAITING)
+    upload("attic/box/labels.yaml", LABELS.encode())
+    happened.wait_for_state("attic/box/old.jpg", State.TASKED)
     _tell_strangers(happened)
     _change_threshold(happened, upload)
     s3.delete_object(Bucket=system.image_bucket, Key=SECOND)
@@ -180,7 +192,7 @@ def _review(happened: Happened, image: Image) -> None:
         webhook.headers[SECRET_HEADER],
     )
     annotate(happened.connection, sdk.tasks.get(image.task_id), "pineapple")
-    happened.wait_for_state(FIRST, State.VERIFIED)
+    happened.verified = happened.wait_for_state(FIRST, State.VERIFIED)
 
 
 def _tell_strangers(happened: Happened) -> None:
@@ -206,25 +218,25 @@ def _change_threshold(happened: Happened, upload: Any) -> None:
 
 
 def _ask_where_nobody_knows_the_order(happened: Happened) -> None:
-    """An event without a sequencer, about another content than the ledger's: S3 is asked."""
+    """Events without a sequencer, about other content than the ledger's: S3 is asked. A part that is not there."""
     system, sqs = happened.system, happened.deployment.emulator.client("sqs")
     calls = len(happened.deployment.emulator.calls())
-    event = {
-        "source": "aws.s3",
-        "detail-type": "Object Created",
-        "detail": {
-            "bucket": {"name": system.image_bucket},
-            "object": {"key": FIRST, "etag": "0" * 32, "size": 5},
-        },
-    }
-    sqs.send_message(QueueUrl=system.queue("uploads"), MessageBody=json.dumps(event))
-    wait_for(
-        "look at the object",
-        lambda: any(
-            call["function"].endswith("-dispatch") and call["about"].get("Key") == FIRST
-            for call in happened.deployment.emulator.calls()[calls:]
-        ),
-    )
+    missing = f"predictions/{PROJECT}/{new_run_id()}/part-00000000-00000001.jsonl"
+    for queue, bucket, key in (
+        ("uploads", system.image_bucket, FIRST),
+        ("uploads", system.image_bucket, SECOND),  # which is gone
+        ("parts", system.data_bucket, missing),
+    ):
+        about = {"bucket": {"name": bucket}, "object": {"key": key, "etag": "0" * 32, "size": 5}}
+        event = {"source": "aws.s3", "detail-type": "Object Created", "detail": about}
+        sqs.send_message(QueueUrl=system.queue(queue), MessageBody=json.dumps(event))
+    for key in (FIRST, SECOND, missing):
+        wait_for(
+            f"look at {key}",
+            lambda key=key: any(
+                call["about"].get("Key") == key for call in happened.deployment.emulator.calls()[calls:]
+            ),
+        )
 
 
 def _lose_things(happened: Happened, picture: bytes) -> None:
@@ -237,6 +249,8 @@ def _lose_things(happened: Happened, picture: bytes) -> None:
     )
     project = ledger.project(PROJECT)
     assert project is not None
+    # Labels that are stored, and whose launch died before they came into force.
+    ledger.store_labels(PROJECT, system.image_bucket, happened.first_labels, sequencer="F" * 18)
     # A job that Batch says to have failed.
     (run, *_) = ledger.list_runs(PROJECT, limit=1)
     deployment.invoke(

@@ -8,6 +8,7 @@ What MiniStack 1.5.33 lacks, and what stands in for it here:
 - Names: functions' URLs (``ID.execute-api.localhost``) are not in the DNS: `Deployment.forward` takes the
   call and passes it on.
 - CloudFormation of budgets, saved queries and autoscaling: the monitoring stack is not deployed.
+- Versions: events of a bucket with versions name none, so rows have etags.
 - IAM: roles are kept, and not enforced; what they would have to allow is compared in `test_permissions`.
 - Python 3.13: the functions run on the Python that runs the tests, with packages made for it.
 """

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from boxdrop.ledger import State
-from tests.infra.deployed import BAD, FIRST, SECOND, Happened
+from tests.infra.deployed import BAD, SECOND, Happened
 
 pytestmark = pytest.mark.slow
 
 
 def test_an_uploaded_image_becomes_a_task_with_boxes(happened: Happened) -> None:
-    images = {task.data["image"]: task for task in happened.tasks}
-    for key in (FIRST, SECOND):
-        task = images[f"s3://{happened.system.image_bucket}/{key}"]
-        (prediction,) = task.predictions
+    tasks = {task.id: task for task in happened.tasks}
+    for row in (happened.first, happened.second):
+        assert row is not None
+        (prediction,) = tasks[row.task_id].predictions
         assert prediction["result"]
 
 
@@ -27,9 +27,8 @@ def test_a_file_that_is_no_image_becomes_a_failed_row_with_its_reason(happened: 
 
 
 def test_what_somebody_verifies_lies_in_the_data_bucket(happened: Happened) -> None:
-    row = happened.row(FIRST)
+    row = happened.verified
     assert row is not None
-    assert row.state == State.VERIFIED
     assert any(row.image_id in key for key in happened.annotations)
 
 
