@@ -6,8 +6,8 @@ Contestants, in turn in each round, so that a busy machine is busy for all:
 
 - ``pipeline``: transformers' zero-shot-object-detection pipeline, one forward pass a label and image.
 - ``joint``: transformers' processor, one forward pass for all labels, post-processing.
-- ``autodistill``: its OWL-ViT or OWLv2 wrapper, in the Python given with --peers (autodistill needs
-  transformers 4: see docs/performance.md for the environment). Only for 3 labels.
+- ``autodistill``: its OWL-ViT or OWLv2 wrapper, in the Python given with --peers (docs/performance.md says
+  what to install there). Only for 3 labels.
 - ``boxdrop fp32`` and ``int8``: pre-processing, model, suppression, selection; nothing overlaps here.
 
 Text embeddings are cached by boxdrop only; the others have no such thing. Medians, and from the least to the
@@ -163,8 +163,14 @@ import importlib, json, os, sys, time
 from pathlib import Path
 family, images = sys.argv[1], json.loads(sys.argv[2])
 wrapper = {"owlvit": ("autodistill_owl_vit", "OWLViT"), "owlv2": ("autodistill_owlv2", "OWLv2")}[family]
+import transformers
+for processor in (transformers.OwlViTProcessor, transformers.Owlv2Processor):
+    # The name that it had in transformers 4, for which the wrappers are written.
+    processor.post_process_object_detection = (
+        lambda self, outputs, threshold=0.1, target_sizes=None:
+        self.post_process_grounded_object_detection(outputs, threshold=threshold, target_sizes=target_sizes))
 from autodistill.detection import CaptionOntology
-said, sys.stdout = sys.stdout, sys.stderr
+said, sys.stdout = sys.stdout, open(os.devnull, "w")  # it prints every score
 made = getattr(importlib.import_module(wrapper[0]), wrapper[1])(CaptionOntology(json.loads(sys.argv[3])))
 import torch
 for line in sys.stdin:
