@@ -16,7 +16,7 @@ from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.webhook import SECRET_HEADER, ensure_webhook
 from boxdrop.ledger import Image, Ledger, RunState, Sighting, State
 from boxdrop.predictions import image_id
-from boxdrop.runs import new_run_id
+from boxdrop.runs import manifest_key, new_run_id
 from boxdrop.system import System
 from infra.config import load
 from tests.infra.emulated import (
@@ -218,7 +218,7 @@ def _change_threshold(happened: Happened, upload: Any) -> None:
 
 
 def _ask_where_nobody_knows_the_order(happened: Happened) -> None:
-    """Events without a sequencer, about other content than the ledger's: S3 is asked. A part that is not there."""
+    """Events without a sequencer, about other content than the ledger's: S3 is asked. A missing part."""
     system, sqs = happened.system, happened.deployment.emulator.client("sqs")
     calls = len(happened.deployment.emulator.calls())
     missing = f"predictions/{PROJECT}/{new_run_id()}/part-00000000-00000001.jsonl"
@@ -249,8 +249,6 @@ def _lose_things(happened: Happened, picture: bytes) -> None:
     )
     project = ledger.project(PROJECT)
     assert project is not None
-    # Labels that are stored, and whose launch died before they came into force.
-    ledger.store_labels(PROJECT, system.image_bucket, happened.first_labels, sequencer="F" * 18)
     # A job that Batch says to have failed.
     (run, *_) = ledger.list_runs(PROJECT, limit=1)
     deployment.invoke(
@@ -279,6 +277,8 @@ def _lose_things(happened: Happened, picture: bytes) -> None:
     earlier.want([Sighting(system.image_bucket, ghost, PROJECT, "v", "")], project.generation)
     earlier.claim_wanted(PROJECT, left, project.generation, 10)
     earlier.finish_run(PROJECT, left, RunState.SUCCEEDED)
+    # Labels that are stored, and whose launch died before they came into force.
+    ledger.store_labels(PROJECT, system.image_bucket, happened.first_labels, sequencer="F" * 18)
     deployment.invoke("reconcile", {"source": "aws.events"})
     deployment.invoke("reconcile", {"source": "aws.events", "sync": True})
     wait_for(
@@ -302,7 +302,10 @@ def _forget_to_publish(happened: Happened, earlier: Ledger) -> None:
     earlier.claim_wanted(PROJECT, run_id, project.generation, 10)
     data = happened.deployment.bucket(happened.system.data_bucket)
     (part, *_) = [each.key for each in data.list(f"predictions/{PROJECT}/")]
-    stored = data.get(part)
-    assert stored is not None
-    data.create(part.replace(part.split("/")[2], run_id), stored.body)
+    earlier_run = part.split("/")[2]
+    for key in (manifest_key(earlier_run), part):  # a manifest is there before its parts
+        stored = data.get(key)
+        assert stored is not None
+        body = stored.body.replace(earlier_run.encode(), run_id.encode())
+        data.create(key.replace(earlier_run, run_id), body)
     earlier.finish_run(PROJECT, run_id, RunState.SUCCEEDED)
