@@ -265,17 +265,10 @@ def _lose_things(happened: Happened, picture: bytes) -> None:
         PROJECT, overdue, attempt=1, manifest=f"runs/{overdue}/manifest.jsonl", images=1,
         job_ids=("11111111-2222-3333-4444-555555555555",), deadline=datetime.now(UTC) - timedelta(hours=1),
     )  # fmt: skip
-    # A run that ended well, and left an image behind, whose message to publish was lost.
-    _forget_to_publish(happened, earlier)
-    # An image that a finished run left behind without a word.
-    left = new_run_id(datetime.now(UTC) - timedelta(hours=2))
+    # An image that a run which ended well left behind without a word.
+    _leave_behind(happened, earlier, project.generation)
     deployment.emulator.client("s3").put_object(Bucket=system.image_bucket, Key=LOST, Body=picture)
     happened.wait_for_state(LOST, State.TASKED)
-    earlier.start_run(PROJECT, left, project.generation, datetime.now(UTC) + timedelta(hours=1))
-    ghost = f"{PROJECT}/ghost.jpg"
-    earlier.want([Sighting(system.image_bucket, ghost, PROJECT, "v", "")], project.generation)
-    earlier.claim_wanted(PROJECT, left, project.generation, 10)
-    earlier.finish_run(PROJECT, left, RunState.SUCCEEDED)
     # Labels that are stored, and whose launch died before they came into force.
     ledger.store_labels(PROJECT, system.image_bucket, happened.first_labels, sequencer="F" * 18)
     deployment.invoke("reconcile", {"source": "aws.events"})
@@ -289,16 +282,10 @@ def _lose_things(happened: Happened, picture: bytes) -> None:
     )
 
 
-def _forget_to_publish(happened: Happened, earlier: Ledger) -> None:
-    """The failed image's run has ended long ago; its image is put back into the run's hands."""
-    row = happened.row(BAD)
-    assert row is not None
-    happened.ledger.retry([row.image_id])
+def _leave_behind(happened: Happened, earlier: Ledger, generation: int) -> None:
+    """A finished run still holds an image, of which neither a record nor the object is there."""
+    bucket, ghost = happened.system.image_bucket, f"{PROJECT}/ghost.jpg"
     run_id = new_run_id(datetime.now(UTC) - timedelta(hours=2))
-    project = happened.ledger.project(PROJECT)
-    assert project is not None
-    earlier.start_run(PROJECT, run_id, project.generation, datetime.now(UTC) + timedelta(hours=1))
-    earlier.claim_wanted(PROJECT, run_id, project.generation, 10)
     data = happened.deployment.bucket(happened.system.data_bucket)
     (part, *_) = [each.key for each in data.list(f"predictions/{PROJECT}/")]
     earlier_run = part.split("/")[2]
@@ -307,4 +294,7 @@ def _forget_to_publish(happened: Happened, earlier: Ledger) -> None:
         assert stored is not None
         body = stored.body.replace(earlier_run.encode(), run_id.encode())
         data.create(key.replace(earlier_run, run_id), body)
+    earlier.start_run(PROJECT, run_id, generation, datetime.now(UTC) + timedelta(hours=1))
+    earlier.want([Sighting(image_id(bucket, ghost), PROJECT, bucket, ghost, "v")], generation)
+    assert earlier.claim_wanted(PROJECT, run_id, generation, 10)
     earlier.finish_run(PROJECT, run_id, RunState.SUCCEEDED)

@@ -19,7 +19,7 @@ def test_an_uploaded_image_becomes_a_task_with_boxes(happened: Happened) -> None
     for row in (happened.first, happened.second):
         assert row is not None
         (prediction,) = tasks[row.task_id].predictions
-        assert prediction["result"]
+        assert prediction.result
 
 
 def test_a_file_that_is_no_image_becomes_a_failed_row_with_its_reason(happened: Happened) -> None:
