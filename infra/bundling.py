@@ -48,7 +48,7 @@ _KEPT: Final = 3
 """Packages of earlier sources that are left on the disk."""
 
 _SOURCES: Final = ("boxdrop", "functions")
-_NOT_DEPLOYED: Final = ("boxdrop/demo", "boxdrop/local", "boxdrop/cli", "boxdrop/report", "functions/job")
+_NOT_DEPLOYED: Final = ("boxdrop/demo", "boxdrop/cli", "functions/job")
 
 
 class BundlingError(BoxdropError):
@@ -136,7 +136,7 @@ def _source_files() -> list[Path]:
         for folder in _SOURCES
         for path in (REPOSITORY / folder).rglob("*")
         if path.is_file()
-        and path.suffix in (".py", ".typed", ".json", ".yaml")
+        and path.suffix in (".py", ".typed", ".json", ".yaml", ".html", ".css", ".js")
         and not any(path.is_relative_to(each) for each in excluded)
     )
 

@@ -127,7 +127,7 @@ def test_the_packages_for_lambda_are_pinned_for_its_python_and_by_hash() -> None
         assert "://" not in lines
 
 
-def test_a_package_has_neither_the_detector_nor_the_system_of_one_machine(packages: dict[str, Path]) -> None:
+def test_a_package_has_neither_the_detectors_runtime_nor_the_command_line(packages: dict[str, Path]) -> None:
     for folder in packages.values():
         for absent in ("onnxruntime", "cv2", "torch", "boxdrop/demo", "boxdrop/cli", "functions/job"):
             assert not (folder / absent).exists()
