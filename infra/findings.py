@@ -107,13 +107,13 @@ ACKNOWLEDGED: Final = (
         "One file in each project's folder: where its images come from.",
     ),
     Acknowledged(
-        "IAM5", r"(pipeline/(Dispatch|Reconcile)|compute/JobRole|data/LabelStudioReads)/",
+        "IAM5", r"(pipeline/(Dispatch|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
         r"(Image\w*Arn\w*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$",
         "Every image of the image bucket, to be read.",
     ),
     Acknowledged(
         "IAM5", rf"({_FUNCTION}|compute/JobRole/)",
-        r"/(annotations|bundles|labelsets|predictions|reviews|runs|sagemaker)/\*$",
+        r"/(annotations|bundles|labelsets|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
         "Objects are named after images, labels and runs that do not exist yet: each role has its prefixes.",
     ),
     Acknowledged(
