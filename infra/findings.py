@@ -103,11 +103,7 @@ ACKNOWLEDGED: Final = (
         "IAM5", _FUNCTION, r"(Ledger\w*Arn\w*|<Ledger\w+\.Arn>)/index/\*$", "The ledger's one index."
     ),
     Acknowledged(
-        "IAM5", r"pipeline/Publish/", r"/\*/sources\.jsonl$",
-        "One file in each project's folder: where its images come from.",
-    ),
-    Acknowledged(
-        "IAM5", r"(pipeline/(Dispatch|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
+        "IAM5", r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
         r"(Image\w*Arn\w*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$",
         "Every image of the image bucket, to be read.",
     ),

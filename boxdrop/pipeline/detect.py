@@ -287,7 +287,7 @@ class Job:
                     resumed=len(manifest.images) - shard.computed,
                     images_per_s=round(rate, 3),
                     stages=shard.stages,
-                    peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+                    peak_memory_mb=_peak_memory_mb(),
                     gpu_utilisation=meter.mean,
                 ),
                 counts=shard.tally.counts,
@@ -629,3 +629,18 @@ class _Meter:
             self._looks += 1
             if self._over.wait(1.0):
                 return
+
+
+def _peak_memory_mb() -> float:
+    """Most memory that this process has held.
+
+    From Linux itself where it tells: ``ru_maxrss`` of a new program begins with what its parent held.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

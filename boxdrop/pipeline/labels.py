@@ -213,7 +213,8 @@ def apply_labels(
         is_new = project.labels != project.stored_labels
         if is_new and project.labels is not None and project.labels_at is not None:
             quiet = (clock() - project.labels_at).total_seconds()
-            if quiet < quiet_s / 2:  # half: clocks differ, and whoever changed it last has asked, too
+            # Half: clocks differ, and whoever changed it last has asked, too.
+            if quiet_s and quiet < quiet_s / 2:
                 return Applied.EARLY
         stored = project.stored_labels
         try:

@@ -185,8 +185,8 @@ class Pipeline(Stack):
         self._let_submit(launch)
 
         publish = self.functions["publish"]
-        # Where images come from, for their tasks; of no image itself.
-        publish.allow("ReadSources", ["s3:GetObject"], [data.images.arn_for_objects("*/sources.jsonl")])
+        # Whom to credit: a project's sources.jsonl, and where there is one, the metadata of its images.
+        publish.allow("ReadCredits", ["s3:GetObject"], [images])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
         publish.allow(

@@ -66,6 +66,8 @@ def aws_variables(aws_url: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "BOXDROP_PRESIGN_ACCESS_KEY_ID": "test",  # Label Studio may be running without any
+        "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": "test",
     }
 
 
