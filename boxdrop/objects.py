@@ -246,15 +246,7 @@ class Bucket:
         Raises:
             BoxdropError: S3 does not tell.
         """
-        try:
-            self._s3.head_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if _status(error) == 404:
-                return False
-            raise self._error(key, "looked up", error) from None
-        except BotoCoreError as error:
-            raise self._error(key, "looked up", error) from None
-        return True
+        return self._head(key) is not None
 
     def version(self, key: str) -> str | None:
         """Ask which content an object has now, as `boxdrop.predictions.object_version` names it; None: none.
@@ -262,29 +254,43 @@ class Bucket:
         Raises:
             BoxdropError: S3 does not tell.
         """
+        head = self._head(key)
+        if head is None:
+            return None
+        return object_version(head.get("VersionId"), head.get("ETag"), head.get("ContentLength"))
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        """What was stored with an object; nothing where there is none.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        found: Mapping[str, str] = (self._head(key) or {}).get("Metadata", {})
+        return found
+
+    def _head(self, key: str) -> Mapping[str, Any] | None:
+        """What S3 says of an object without its content; None if there is none."""
         try:
-            answer = self._s3.head_object(Bucket=self.name, Key=key)
+            answer: Mapping[str, Any] = self._s3.head_object(Bucket=self.name, Key=key)
         except ClientError as error:
             if _status(error) == 404:
                 return None
             raise self._error(key, "looked at", error) from None
         except BotoCoreError as error:
             raise self._error(key, "looked at", error) from None
-        return object_version(answer.get("VersionId"), answer.get("ETag"), answer.get("ContentLength"))
+        return answer
 
-    def folders(self, prefix: str) -> Iterator[str]:
-        """Stream the folders right below a prefix, each with its last slash, in order.
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Stream what comes between a prefix that ends in a slash and the next slash, in key order.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
         """
         try:
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=prefix, Delimiter="/"
-            )
-            for page in pages:
+            pages = self._s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
                 for entry in page.get("CommonPrefixes", []):
-                    yield entry["Prefix"]
+                    yield entry["Prefix"].removeprefix(prefix).removesuffix("/")
         except (BotoCoreError, ClientError) as error:
             raise self._error(prefix, "listed", error) from None
 
@@ -316,22 +322,6 @@ class Bucket:
         """
         self._put(key, body, content_type, Metadata=dict(metadata or {}))
 
-    def metadata(self, key: str) -> Mapping[str, str]:
-        """What was stored with an object; nothing where there is none.
-
-        Raises:
-            BoxdropError: S3 does not tell.
-        """
-        try:
-            found: Mapping[str, str] = self._s3.head_object(Bucket=self.name, Key=key).get("Metadata", {})
-        except ClientError as error:
-            if _status(error) == 404:
-                return {}
-            raise self._error(key, "looked at", error) from None
-        except BotoCoreError as error:
-            raise self._error(key, "looked at", error) from None
-        return found
-
     def upload(self, key: str, path: Path) -> None:
         """Copy a file of any size into an object, whatever is there.
 
@@ -354,20 +344,6 @@ class Bucket:
             self._s3.download_file(self.name, key, str(path))
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._error(key, "read", error) from None
-
-    def list_folders(self, prefix: str) -> Iterator[str]:
-        """Stream what comes between a prefix that ends in a slash and the next slash, in key order.
-
-        Raises:
-            BoxdropError: the bucket is not there, or may not be listed.
-        """
-        try:
-            pages = self._s3.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
-                for entry in page.get("CommonPrefixes", []):
-                    yield entry["Prefix"].removeprefix(prefix).removesuffix("/")
-        except (BotoCoreError, ClientError) as error:
-            raise self._error(prefix, "listed", error) from None
 
     def replace(self, key: str, body: bytes, etag: str, content_type: str = "application/json") -> Put:
         """Write an object if it is still the one that was read (``If-Match``); also refused if it is gone.

@@ -319,9 +319,7 @@ def ancestors(project: str) -> Iterator[str]:
 
 def stored_parts(data: Bucket, project: str, model_version: str | None) -> Iterator[PartName]:
     """The parts of a project whose predictions this detector with these prompts would make again."""
-    prefix = f"predictions/{project}/"
-    for folder in data.folders(prefix):
-        run_id = folder.removeprefix(prefix).rstrip("/")
+    for run_id in data.list_folders(f"predictions/{project}/"):
         parts = list_parts(data, project, run_id)
         first = next(parts, None)
         if first is None:  # a folder of a project inside this one
