@@ -9,7 +9,7 @@ them.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -226,29 +226,42 @@ def _scale_omdet(model: Any, seed: int) -> None:
     """As for Grounding DINO; convolutions have batch norms behind them, and the text's start is CLIP's."""
     generator = torch.Generator().manual_seed(seed)
 
-    def spread(tensor: torch.Tensor, deviation: float) -> None:
-        tensor.normal_(0, deviation, generator=generator)
-
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            spread(module.weight, 1 / math.sqrt(module.in_features))
-            if module.bias is not None and "sampling_offsets" not in name:
-                spread(module.bias, 0.02)
-        elif isinstance(module, torch.nn.Embedding):
-            spread(module.weight, 0.3)
-        elif isinstance(module, torch.nn.Conv2d):
-            spread(module.weight, 1 / math.sqrt(module.weight[0].numel()))
-        elif isinstance(module, torch.nn.BatchNorm2d):
+    def own(_: str, module: Any) -> None:
+        if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.7, 1.4, generator=generator)
-            spread(module.running_mean, 0.1)
-        if name.endswith("sampling_offsets"):
-            module.weight.mul_(0.3)
-        if hasattr(module, "relative_position_bias_table"):
-            spread(module.relative_position_bias_table, 0.5)
+            _spread(module.running_mean, 0.1, generator)
+
+    _spread_layers(model, generator, own)
     projection = model.language_backbone.text_projection
-    spread(projection, 1 / math.sqrt(len(projection)))
+    _spread(projection, 1 / math.sqrt(len(projection)), generator)
     for head in (model.decoder.encoder_bbox_head, *model.decoder.decoder_bbox_head):
         head.layers[-1].weight.mul_(0.5)
+
+
+def _spread(tensor: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+    tensor.normal_(0, deviation, generator=generator)
+
+
+def _spread_layers(model: Any, generator: torch.Generator, own: Callable[[str, Any], None]) -> None:
+    """Spread the weights that both families have.
+
+    Args:
+        own: takes the name and the module of each, for what only one family has.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            _spread(module.weight, 1 / math.sqrt(module.in_features), generator)
+            if module.bias is not None and "sampling_offsets" not in name:
+                _spread(module.bias, 0.02, generator)
+        elif isinstance(module, torch.nn.Embedding):
+            _spread(module.weight, 0.3, generator)
+        elif isinstance(module, torch.nn.Conv2d):
+            _spread(module.weight, 1 / math.sqrt(module.weight[0].numel()), generator)
+        if name.endswith("sampling_offsets"):  # the bias is a star around the place, as it starts out
+            module.weight.mul_(0.3)
+        own(name, module)
+        if hasattr(module, "relative_position_bias_table"):
+            _spread(module.relative_position_bias_table, 0.5, generator)
 
 
 def _write_processor(folder: Path, settings: Settings) -> None:
@@ -294,28 +307,15 @@ def _scale_grounding(model: Any, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def spread(tensor: torch.Tensor, deviation: float) -> None:
-        tensor.normal_(0, deviation, generator=generator)
-
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            spread(module.weight, 1 / math.sqrt(module.in_features))
-            if module.bias is not None and "sampling_offsets" not in name:
-                spread(module.bias, 0.02)
-        elif isinstance(module, torch.nn.Embedding):
-            spread(module.weight, 0.3)
-        elif isinstance(module, torch.nn.Conv2d):
-            spread(module.weight, 1 / math.sqrt(module.weight[0].numel()))
-        if name.endswith("sampling_offsets"):  # the bias is a star around the place, as it starts out
-            module.weight.mul_(0.3)
+    def own(name: str, module: Any) -> None:
         if name.endswith("fusion_layer"):  # starts at 1e-4, and would say nothing about the fusion
-            spread(module.vision_param, 0.3)
-            spread(module.text_param, 0.3)
-        if hasattr(module, "relative_position_bias_table"):
-            spread(module.relative_position_bias_table, 0.5)
+            _spread(module.vision_param, 0.3, generator)
+            _spread(module.text_param, 0.3, generator)
+
+    _spread_layers(model, generator, own)
     core = model.model
-    spread(core.level_embed, 0.3)
-    spread(core.query_position_embeddings.weight, 0.1)
+    _spread(core.level_embed, 0.3, generator)
+    _spread(core.query_position_embeddings.weight, 0.1, generator)
     for head in (*model.bbox_embed, core.encoder_output_bbox_embed):
         head.layers[-1].weight.mul_(0.5)
     # Logits are products of two normed vectors: some 2 around -3, where a trained model's are, by scale and
