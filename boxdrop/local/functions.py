@@ -48,6 +48,7 @@ class Function:
         self._environment = dict(environment) | {"AWS_LAMBDA_FUNCTION_NAME": name}
         self._runtime = list(runtime)
         self._lock = Lock()
+        self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: IO[bytes] | None = None
 
@@ -91,17 +92,18 @@ class Function:
         return answer.get("result")
 
     def ask_to_stop(self) -> None:
-        """Tell its process to end; `stop` waits for it."""
+        """Tell its process to end; `stop` waits for it. No other one is started."""
+        self._stopped = True
         process = self._process
         if process is not None:
             process.terminate()
 
     def stop(self) -> None:
         """End its process: a function in its work gets SIGTERM and some seconds."""
+        self.ask_to_stop()
         process = self._process
         if process is None:
             return
-        self.ask_to_stop()
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -112,6 +114,8 @@ class Function:
         if self._process is not None and self._process.poll() is None:
             return
         self._close()
+        if self._stopped:
+            raise FunctionError(f"{self.name}: it was stopped")
         reading, writing = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -122,6 +126,8 @@ class Function:
             )
         finally:
             os.close(writing)
+        if self._stopped:  # meanwhile: `stop` may not have seen it
+            self._process.kill()
         self._answers = os.fdopen(reading, "rb", buffering=0)
         self._answer(_START_S)  # that it is ready
 

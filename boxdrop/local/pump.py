@@ -39,6 +39,7 @@ _POLL_S: Final = 1  # SQS's long poll; as long as a stop may wait for it
 _CALL: Final = 10  # messages in one call of SQS
 _PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
 _GRACE_S: Final = 2.0  # after a fault of SQS itself
+_STOP_S: Final = 15.0  # for a thread to end: a long poll, or the last words of a function that was stopped
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
 _SYNC_EACH: Final = 10  # calls of reconcile: then Label Studio is compared, too
 _WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
@@ -114,13 +115,20 @@ class Pump:
         log("pump", "started", webhook_url=self.webhook_url, endpoint=self.system.endpoint_url)
 
     def stop(self) -> None:
-        """End: nothing new is delivered, functions get some seconds to finish."""
+        """End: nothing new is delivered, functions get some seconds to finish.
+
+        Once it returns, no thread of this pump reads a queue any more: what is sent then is left to others.
+        """
         self._stopping.set()
         self._web.shutdown()
         for function in self.functions.values():
             function.ask_to_stop()
         for function in self.functions.values():
             function.stop()
+        for thread in self._threads:
+            if thread.ident is not None:  # it was started
+                thread.join(_STOP_S)
+        self._web.server_close()
         log("pump", "stopped")
 
     def _warm(self, function: Function) -> None:
@@ -139,6 +147,9 @@ class Pump:
                 messages = source.gather(self._stopping)
                 if not messages:
                     continue
+                if self._stopping.is_set():
+                    source.give_back(messages)
+                    return
                 with source.hidden(messages):
                     try:
                         failed = failed_messages(function.invoke(source.event(messages)), messages)
@@ -162,6 +173,9 @@ class Pump:
         while not self._stopping.is_set():
             try:
                 for message in source.gather(self._stopping):
+                    if self._stopping.is_set():
+                        source.give_back([message])
+                        return
                     job = json.loads(message["Body"])
                     attempt = int(message["Attributes"]["ApproximateReceiveCount"])
                     with source.hidden([message]):
@@ -243,9 +257,14 @@ class _Source:
 
     def hidden(self, messages: Sequence[Mapping[str, Any]]) -> "_Hidden":
         """Keep messages from being delivered again for the time of a block."""
-        return _Hidden(lambda: self._hide(messages), self._delivery.visibility_s / 3)
+        seconds = self._delivery.visibility_s
+        return _Hidden(lambda: self._hide(messages, seconds), seconds / 3)
 
-    def _hide(self, messages: Sequence[Mapping[str, Any]]) -> None:
+    def give_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Let messages be delivered again at once."""
+        self._hide(messages, 0)
+
+    def _hide(self, messages: Sequence[Mapping[str, Any]], seconds: int) -> None:
         for some in _tens(messages):
             self._sqs.change_message_visibility_batch(
                 QueueUrl=self._url,
@@ -253,7 +272,7 @@ class _Source:
                     {
                         "Id": str(number),
                         "ReceiptHandle": each["ReceiptHandle"],
-                        "VisibilityTimeout": self._delivery.visibility_s,
+                        "VisibilityTimeout": seconds,
                     }
                     for number, each in enumerate(some)
                 ],
@@ -270,7 +289,7 @@ class _Source:
 
 
 class _Hidden:
-    """Calls `hide` now and then, in a thread of its own, for the time of a block."""
+    """Calls `hide` at once and then now and then, in a thread of its own, for the time of a block."""
 
     def __init__(self, hide: Callable[[], None], every_s: float) -> None:
         self._hide, self._every, self._done = hide, every_s, Event()
@@ -284,11 +303,12 @@ class _Hidden:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._done.wait(self._every):
+        while not self._done.is_set():  # at once: gathering took some of their time already
             try:
                 self._hide()
             except Exception as error:  # they come twice then, which functions must stand anyway
                 log("pump", "messages could not be kept hidden", error=str(error))
+            self._done.wait(self._every)
 
 
 def _tens(messages: Sequence[Mapping[str, Any]]) -> list[Sequence[Mapping[str, Any]]]:

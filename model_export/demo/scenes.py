@@ -118,8 +118,8 @@ class Recipe:
 
 
 TRAINING = Recipe(
-    objects=(1, 6), size=(0.14, 0.58), heaps=0.22, fruit_only=0.25, distractors=0.45, crowds=0.5, empty=0.05,
-    wear=0.8, redrawn=0.5,
+    objects=(1, 6), size=(0.14, 0.58), heaps=0.25, fruit_only=0.32, distractors=0.45, crowds=0.5, empty=0.05,
+    wear=0.8, redrawn=0.65,
 )  # fmt: skip
 _CROWD, _CROWD_SIZE = (7, 12), (0.17, 0.38)
 EVALUATION = Recipe(
@@ -367,7 +367,7 @@ def redraw_icon(rng: Generator, icon: Image.Image) -> Image.Image:
         hue = hue.point([(level + turn) % 256 for level in range(256)])
         icon = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
         icon.putalpha(alpha)
-    if rng.random() < 0.3:  # flat areas, as flat styles have them
+    if rng.random() < 0.4:  # flat areas, as flat styles have them
         flat = icon.convert("RGB").quantize(int(rng.integers(3, 9)), dither=Image.Dither.NONE).convert("RGB")
         icon = flat.filter(ImageFilter.ModeFilter(5)) if rng.random() < 0.5 else flat
         icon.putalpha(alpha)
