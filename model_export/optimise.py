@@ -15,6 +15,7 @@ import onnxruntime
 from onnx.external_data_helper import set_external_data
 
 from boxdrop.detect.bundle import cpu_graph
+from model_export.attention import fuse_attention
 
 _SMALL = 1024  # bytes; shapes and axes must stay in the graph
 
@@ -33,6 +34,7 @@ def optimise(file: Path) -> list[Path]:
         options.add_session_config_entry("session.disable_prepacking", "1")  # what is packed is not written
         onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         model = onnx.load(str(staged))
+    fuse_attention(model)
     known = _places(file)
     end = 0
     with data.open("wb") as stream:

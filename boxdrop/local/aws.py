@@ -24,6 +24,7 @@ from boxdrop.local.servers import (
     Say,
     answers,
     choose_port,
+    end,
     inherited_variables,
     only_one,
     start_detached,
@@ -146,9 +147,7 @@ class Aws:
             pid = self._process()
             if pid is None:
                 return False
-            processes.stop(pid, _STOP_S)
-            if processes.is_alive(pid):
-                raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+            end(pid, _STOP_S)
             if self._has_kept_its_state():
                 self._in_use.unlink(missing_ok=True)
             return True

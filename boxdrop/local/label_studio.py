@@ -22,10 +22,10 @@ from boxdrop.local.environment import Environment, last_lines
 from boxdrop.local.home import home
 from boxdrop.local.servers import (
     HOST,
-    STOP_S,
     Say,
     answers,
     choose_port,
+    end,
     inherited_variables,
     only_one,
     start_detached,
@@ -140,14 +140,7 @@ class LabelStudio:
             pid = self._process()
             if pid is None:
                 return False
-            try:
-                processes.stop(pid, STOP_S)
-            except PermissionError:
-                raise LocalError(
-                    f"the server, process {pid}, belongs to another user; stop it as that user"
-                ) from None
-            if processes.is_alive(pid):
-                raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+            end(pid)
             return True
 
     def _process(self) -> int | None:

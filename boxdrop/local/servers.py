@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from boxdrop.errors import LocalError
+from boxdrop.local import processes
 
 HOST: Final = "127.0.0.1"
 """Nothing of the local system listens anywhere else."""
@@ -117,6 +118,22 @@ def only_one(folder: Path, what: str, say: Say) -> Iterator[None]:
         yield
 
 
+def end(pid: int, patience_s: float = STOP_S) -> None:
+    """Stop a server that `start_detached` started.
+
+    Raises:
+        LocalError: it is another user's, or does not end.
+    """
+    try:
+        processes.stop(pid, patience_s)
+    except PermissionError:
+        raise LocalError(
+            f"the server, process {pid}, belongs to another user; stop it as that user"
+        ) from None
+    if processes.is_alive(pid):
+        raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+
+
 @contextmanager
 def start_detached(
     command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str], stop_s: float = STOP_S
@@ -133,8 +150,6 @@ def start_detached(
     Yields:
         The process, and where in the log its lines begin.
     """
-    from boxdrop.local import processes
-
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
     process = None
