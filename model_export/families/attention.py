@@ -52,7 +52,8 @@ def sample(
     batch, width = queries.shape[0], attention.d_model // attention.n_heads
     values = linear(attention.value_proj, features)
     values = (values if real is None else values * real).transpose(1, 2)  # [B, D, N]
-    offsets = linear(attention.sampling_offsets, queries).reshape(batch, -1, heads, count, points, 2)
+    offsets = linear(attention.sampling_offsets, queries)
+    grids = _grids(offsets, references, sizes, (heads, count, points))
     weights = linear(attention.attention_weights, queries).reshape(batch, -1, heads, count * points)
     weights = weights.softmax(dim=-1).transpose(1, 2).reshape(batch * heads, 1, -1, count, points)
     mixed: Any = 0  # [B · heads, width, Q]; level by level, for all points at once are a third of a gigabyte
@@ -61,14 +62,33 @@ def sample(
         stop = start + height * across
         picture = values[:, :, start:stop].reshape(batch * heads, width, height, across)
         start = stop
-        near = references[:, :, None, number, None]  # [B, Q, 1, 1, 2 or 4]
-        offset = offsets[:, :, :, number]  # [B, Q, heads, points, 2]
-        if references.shape[-1] == 2:
-            scale = torch.stack([torch.as_tensor(across), torch.as_tensor(height)]).to(offset.dtype)
-            places = near + offset / scale
-        else:
-            places = near[..., :2] + offset / points * near[..., 2:] * 0.5
-        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # [B · heads, Q, points, 2]
+        grid = grids[:, :, :, number].transpose(1, 2).flatten(0, 1)  # [B · heads, Q, points, 2]
         sampled = functional.grid_sample(picture, grid, align_corners=False)
         mixed = mixed + (sampled * weights[:, :, :, number]).sum(dim=-1)
     return linear(attention.output_proj, mixed.reshape(batch, heads * width, -1).transpose(1, 2))
+
+
+def _grids(
+    offsets: Tensor, references: Tensor, sizes: Sequence[tuple[Any, Any]], each: tuple[int, int, int]
+) -> Tensor:
+    """Where points are sampled, -1 to 1 of the canvas: [B, Q, heads, levels, points, 2].
+
+    On rows of all points at once: ONNX Runtime is slow where what is broadcast ends with two numbers.
+
+    Args:
+        offsets: [B, Q, heads · levels · points · 2].
+        references, sizes: see `sample`.
+        each: heads, levels and points.
+    """
+    heads, count, points = each
+    # Which of a reference's numbers, two a level, a point's two begin with.
+    spread = torch.eye(2 * count).reshape(2 * count, 1, count, 1, 2)
+    spread = spread.expand(2 * count, heads, count, points, 2).reshape(2 * count, -1)
+    centres = (2 * references[..., :2] - 1).flatten(2) @ spread
+    if references.shape[-1] == 2:
+        pairs = [torch.stack([torch.as_tensor(across), torch.as_tensor(height)]) for height, across in sizes]
+        scale = 2 / torch.stack(pairs).to(offsets.dtype)
+        reach = scale.reshape(count, 1, 2).expand(heads, count, points, 2).reshape(1, 1, -1)
+    else:
+        reach = (references[..., 2:] / points).flatten(2) @ spread
+    return (centres + offsets * reach).reshape(offsets.shape[0], -1, heads, count, points, 2)
