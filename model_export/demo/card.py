@@ -86,7 +86,12 @@ def write_card(results: dict[str, Any], curve: Sequence[dict[str, Any]]) -> str:
         ],
     )
     last = curve[-1] if curve else None
-    trained = f"{last['minutes']:.0f} minutes and {last['step']:,} steps" if last else "see `curve.jsonl`"
+    trained = "Trained"
+    if last:
+        trained = f"Trained for {last['minutes']:.0f} minutes and {last['step']:,} steps"
+        if last.get("start"):
+            trained = f"Trained in several stretches, the last of {last['minutes']:.0f} minutes and "
+            trained += f"{last['step']:,} steps,"
     return f"""---
 license: apache-2.0
 library_name: boxdrop

@@ -532,7 +532,13 @@ def train(folder: Path, settings: Settings, resume: bool = False, start: Path | 
         }  # fmt: skip
         torch.save(state, checkpoint_file.with_suffix(".partial"))
         checkpoint_file.with_suffix(".partial").replace(checkpoint_file)
-        line = {"minutes": round((time.monotonic() - started) / 60, 2), "step": step, "finished": finished}
+        line: dict[str, Any] = {
+            "minutes": round((time.monotonic() - started) / 60, 2),
+            "step": step,
+            "finished": finished,
+        }
+        if start:
+            line["start"] = start.name
         line |= {key: round(value, 4) for key, value in {**smooth, **figures}.items()}
         with (folder / "curve.jsonl").open("a") as curve:
             curve.write(json.dumps(line) + "\n")
