@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.families import Words
 from boxdrop.detections import Detections
-from boxdrop.errors import BoxdropError, LabelSetError
+from boxdrop.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.labels import Label, LabelSet
 
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
@@ -171,11 +171,12 @@ def test_many_prompts_are_encoded_in_parts_with_the_same_result(
     assert np.array_equal(again.inputs["query_embeds"], whole.inputs["query_embeds"])
 
 
-def test_the_text_graph_is_opened_only_when_needed(toy: Callable[..., Path]) -> None:
-    detector = Detector.load(toy())
-    assert detector._text_session is None
-    detector.embed(labels("red"))
-    assert detector._text_session is not None
+@pytest.mark.parametrize("graph", ["image.onnx", "text.onnx"])
+def test_a_broken_graph_is_an_error_on_load_and_not_later(toy: Callable[..., Path], graph: str) -> None:
+    bundle = Bundle.load(toy())
+    (bundle.path / graph).write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=rf"{graph}: ONNX Runtime .* cannot load it"):
+        Detector(bundle)
 
 
 def test_an_answer_that_is_not_finite_names_the_image(toy: Callable[..., Path]) -> None:
