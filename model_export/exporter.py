@@ -48,6 +48,7 @@ class Choices:
         opset: of the graphs.
         force: replace what is at the destination.
         threads: of the processor, for tracing and for parity; None takes all cores.
+        portable: leave out the graphs that are for this version of ONNX Runtime on a processor.
     """
 
     name: str | None = None
@@ -60,6 +61,7 @@ class Choices:
     opset: int = OPSET
     force: bool = False
     threads: int | None = None
+    portable: bool = False
 
 
 def export(
@@ -124,7 +126,8 @@ def export(
             defaults=Defaults(threshold, floor),
             files={file.name: digest_of(file) for file in written},
         )
-        bundle = _rewritten(bundle, say)
+        if not choices.portable:
+            bundle = _rewritten(bundle, say)
         exact = Detector.load(bundle, threads=choices.threads)
         report = compare(loaded, exact, say=say)
         say(report.table())
@@ -201,7 +204,8 @@ def _converted(bundle: Bundle, folder: Path, precision: str, heads: Sequence[tor
             if cpu_graph("") in name:
                 (folder / name).unlink()
         to_int8(folder / IMAGE_GRAPH, [weights.detach().numpy() for weights in heads])
-        optimise(folder / IMAGE_GRAPH)
+        if bundle.runtime is not None:
+            optimise(folder / IMAGE_GRAPH)
     return replace(
         bundle,
         path=folder,

@@ -53,7 +53,8 @@ def main() -> None:
       python -m model_export.demo fetch
       python -m model_export.demo draw
       python -m model_export.demo train
-      python -m model_export .boxdrop/demo-training/hf --out boxdrop/demo/bundle --template "{}"
+      python -m model_export .boxdrop/demo-training/hf --out boxdrop/demo/bundle --force \\
+        --name demo --template "{}" --threshold 0.5 --floor 0.02 --portable
       python -m model_export.demo evaluate boxdrop/demo/bundle
       python -m model_export.demo card
       python -m model_export.demo samples

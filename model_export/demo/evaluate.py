@@ -37,6 +37,7 @@ from model_export.demo.words import UNSEEN_WORDS
 EVALUATION_SEED = 5_000_000
 VALIDATION_SEED = 5_900_000
 """Scenes on which the threshold is chosen; no figure is made on them."""
+_OTHER_SETS, _OTHER_SEED = 5, 5_100_000
 
 THE_THREE = ("pineapple", "banana", "apple")
 PHRASES = {
@@ -217,6 +218,7 @@ def evaluate(
         results[title]["absent_names"] = silence(named, len(trained), level, present)
         results[title]["absent_words"] = silence(strange, len(words), level, [set()] * len(present))
         results[title]["phrases"] = _phrase_figures(phrased)
+        results[title]["again"] = _other_sets(detector, art, offset, scenes, trained)
 
     for title, art, offset in (("baskets", known, 2), ("baskets_unseen_style", unseen, 3)):
         named, alone, phrased = ask(
@@ -241,6 +243,24 @@ def evaluate(
         "ap": {name.text: _round(value) for name, value in zip(HELD_OUT, precision, strict=True)},
     }  # fmt: skip
     return results
+
+
+def _other_sets(detector: Detector, art: Art, offset: int, scenes: int, labels: LabelSet) -> dict[str, Any]:
+    """How far figures move from set to set: mAP50 of each of some other sets, and of all together the fruits'
+    AP50."""
+    truth: list[Scene] = []
+    found: list[Found] = []
+    each: list[float | None] = []
+    for number in range(_OTHER_SETS):
+        drawn = draw_set(art, EVALUATION, _OTHER_SEED + 100 * number + offset, scenes)
+        (answers,) = ask(detector, drawn, [labels])
+        shown = answers.found()
+        each.append(_round(np.nanmean(average_precision(answers.scenes, shown, len(labels)))))
+        truth += answers.scenes
+        found += shown
+    together = average_precision(truth, found, len(labels))
+    fruits = {fruit: _round(together[index_of(fruit)]) for fruit in THE_THREE}
+    return {"scenes": len(truth), "mAP50": each, **fruits}
 
 
 def _phrase_figures(answers: Answers) -> dict[str, float | None]:
