@@ -80,8 +80,8 @@ def test_most_of_the_fruit_in_the_sample_scenes_is_found(tmp_path: Path, demo_de
         right += bool((iou(there, found.reshape(-1, 4)) >= 0.5).any())
     assert summary.images == len(files)
     assert summary.failures == 0
-    assert right / len(fruit) >= 0.85
-    assert right / summary.boxes >= 0.95
+    assert right / len(fruit) >= 0.9
+    assert right / summary.boxes >= 0.92
     for name in ("predictions.jsonl", "label-studio.json", "coco.json", "failures.tsv", "index.html"):
         assert (tmp_path / name).stat().st_size > 0
 
