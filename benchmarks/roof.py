@@ -14,7 +14,6 @@ import math
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.full_size import TITLES, bundle, names, pictures
+from benchmarks.full_size import TITLES, Stopwatch, bundle, names, pictures
 from boxdrop.detect import Detector
 from boxdrop.detect.bundle import IMAGE_GRAPH, cpu_graph
 
@@ -64,9 +63,9 @@ def profile(detector: Detector, feed: dict[str, Any], rounds: int) -> tuple[floa
     """Median seconds of a run, and the operations in one, two a multiplication, by kind of node."""
     bare = []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
-        detector._image_session.run(list(detector.outputs), feed)
-        bare.append(time.perf_counter() - start)
+        with Stopwatch() as watch:
+            detector._image_session.run(list(detector.outputs), feed)
+        bare.append(watch.wall)
     folder = detector.bundle.path
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()
@@ -127,9 +126,9 @@ def product_speed(bits: str, rows: int = 577, width: int = 768) -> float:
     x = {"x": rng.standard_normal((rows, width)).astype(np.float32)}
     taken = []
     for _ in range(60):
-        start = time.perf_counter()
-        session.run(None, x)
-        taken.append(time.perf_counter() - start)
+        with Stopwatch() as watch:
+            session.run(None, x)
+        taken.append(watch.wall)
     return 2.0 * rows * width * 4 * width / min(taken)
 
 

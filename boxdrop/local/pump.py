@@ -39,7 +39,7 @@ _POLL_S: Final = 1  # SQS's long poll; as long as a stop may wait for it
 _CALL: Final = 10  # messages in one call of SQS
 _PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
 _GRACE_S: Final = 2.0  # after a fault of SQS itself
-_STOP_S: Final = 15.0  # for a thread to end: a long poll, or the last words of a function that was stopped
+_STOP_S: Final = 15.0  # for all threads to end: a long poll, or the last words of a function that was stopped
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
 _SYNC_EACH: Final = 10  # calls of reconcile: then Label Studio is compared, too
 _WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
@@ -125,9 +125,10 @@ class Pump:
             function.ask_to_stop()
         for function in self.functions.values():
             function.stop()
+        until = time.monotonic() + _STOP_S
         for thread in self._threads:
             if thread.ident is not None:  # it was started
-                thread.join(_STOP_S)
+                thread.join(max(0.0, until - time.monotonic()))
         self._web.server_close()
         log("pump", "stopped")
 

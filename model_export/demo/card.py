@@ -73,9 +73,10 @@ def write_card(results: dict[str, Any], curve: Sequence[dict[str, Any]]) -> str:
         ((value, name) for name, value in results["known_styles"]["ap"].items() if value is not None)
     )[:8]
     moves = "; ".join(
-        f"{title}: {_share(min(again['mAP50']))} to {_share(max(again['mAP50']))}, and pineapple, banana and "
-        f"apple over all of them {', '.join(_share(again[fruit]) for fruit in THE_THREE)}"
-        for title, again in ((title, part["again"]) for title, part in sets)
+        f"{title}: {_share(min(part['again']['mAP50']))} to {_share(max(part['again']['mAP50']))}, and "
+        "pineapple, banana and apple over all of them "
+        f"{', '.join(_share(part['again'][fruit]) for fruit in THE_THREE)}"
+        for title, part in sets
     )
     art = _table(
         ["style", "author", "licence", "home", "used for"],
