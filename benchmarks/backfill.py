@@ -18,11 +18,11 @@ from typing import Any
 import boto3
 import click
 
+from boxdrop.aws.s3 import Bucket, ListedObject
+from boxdrop.aws.sqs import Queue
 from boxdrop.ledger import Ledger, create_table
-from boxdrop.objects import Bucket, ListedObject
 from boxdrop.pipeline.backfill import BackfillSummary, backfill
 from boxdrop.pipeline.dispatch import Dispatcher
-from boxdrop.queues import Queue
 from tests.aws_server import aws_with_shared_venv
 from tests.label_studio_server import free_port, quiet
 

@@ -20,7 +20,7 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks.full_size import TITLES, Stopwatch, as_if_trained, bundle, names, pictures
-from boxdrop.annotate import Annotation
+from boxdrop.annotate.run import Annotation
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Stream
 from boxdrop.sources import open_source

@@ -53,7 +53,7 @@ def main(few: int, many: int, bundle: Path | None, side: int) -> None:
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from boxdrop.annotate import Annotation
+from boxdrop.annotate.run import Annotation
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.labels import LabelSet

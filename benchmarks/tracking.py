@@ -19,15 +19,15 @@ import boto3
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from boxdrop import bundles
+from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.labels import LabelSet
 from boxdrop.local import processes
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.detect import Detectors, Host, Job
 from boxdrop.pipeline.labels import write_snapshot
 from boxdrop.predictions import image_id, object_version
-from boxdrop.runs import (
+from boxdrop.store import bundles
+from boxdrop.store.runs import (
     ManifestHeader,
     ManifestImage,
     PinnedBundle,

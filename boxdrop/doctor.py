@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from boxdrop.aws.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_URL, WEBHOOK_SECRET_ID, Secrets
 from boxdrop.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection, connect
-from boxdrop.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_URL, WEBHOOK_SECRET_ID, Secrets
 from boxdrop.system import LOCAL, System
 
 OLDEST_NODE: Final = 20
@@ -314,8 +314,8 @@ def _cors(system: System, make_client: MakeClient) -> str:
 
 
 def _bundle(system: System, make_client: MakeClient, cache: Path) -> str:
-    from boxdrop import bundles
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.store import bundles
 
     data = Bucket(system.data_bucket, client=make_client("s3"))
     reference = bundles.resolve(data, None)

@@ -111,7 +111,7 @@ class S3Source:
     """The objects under a prefix of an S3 bucket, read with the credentials of the environment."""
 
     def __init__(self, url: str) -> None:
-        from boxdrop.objects import Bucket  # boto3 is an extra
+        from boxdrop.aws.s3 import Bucket  # boto3 is an extra
 
         bucket, _, self.prefix = url.removeprefix("s3://").partition("/")
         if not bucket:

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
-from boxdrop.pipeline.launch import LaunchSettings
-from boxdrop.pipeline.publish import LEASE_S
-from boxdrop.secrets import (
+from boxdrop.aws.secrets import (
     LABEL_STUDIO_SECRET_ID,
     LABEL_STUDIO_TOKEN,
     LABEL_STUDIO_URL,
@@ -21,6 +18,9 @@ from boxdrop.secrets import (
     ZENML_SECRET_ID,
     ZENML_STORE_URL,
 )
+from boxdrop.errors import BoxdropError
+from boxdrop.pipeline.launch import LaunchSettings
+from boxdrop.pipeline.publish import LEASE_S
 
 
 class EnvironmentError(BoxdropError):

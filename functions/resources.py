@@ -2,14 +2,14 @@
 
 from functools import cache, cached_property
 
+from boxdrop.aws.launchers import Launcher, make_launcher
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.secrets import Secrets
+from boxdrop.aws.sqs import Queue
 from boxdrop.labelstudio.connection import Connection, connect
-from boxdrop.launchers import Launcher, make_launcher
 from boxdrop.ledger import Ledger
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.credits import ObjectCredits
 from boxdrop.pipeline.prepare import WebhookTarget
-from boxdrop.queues import Queue
-from boxdrop.secrets import Secrets
 from functions.environment import Environment, read_environment
 
 

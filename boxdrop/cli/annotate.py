@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from boxdrop.annotate import Annotation, Summary
+    from boxdrop.annotate.run import Annotation, Summary
     from boxdrop.detect import Detector
     from boxdrop.sources import Source
 
@@ -96,7 +96,7 @@ def annotate(
     If the run is interrupted, the same command goes on where it stopped; if only thresholds changed, it
     needs no time of the detector.
     """
-    from boxdrop.annotate import Annotation
+    from boxdrop.annotate.run import Annotation
     from boxdrop.sources import open_source
 
     images = open_source(source)

@@ -23,8 +23,9 @@ def apply(project: str, yes: bool, system: str | None) -> None:
     Thresholds, colours and the caption only publish anew what the detector found before. What people verified
     stays.
     """
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.aws.sqs import Queue
     from boxdrop.ledger import Ledger
-    from boxdrop.objects import Bucket
     from boxdrop.pipeline.dispatch import ask_for_launch
     from boxdrop.pipeline.labels import (
         Applied,
@@ -34,7 +35,6 @@ def apply(project: str, yes: bool, system: str | None) -> None:
         spread_labels,
         store_labels,
     )
-    from boxdrop.queues import Queue
 
     chosen = open_system(system)
     ledger, images, data = Ledger(chosen.table), Bucket(chosen.image_bucket), Bucket(chosen.data_bucket)

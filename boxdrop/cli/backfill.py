@@ -25,12 +25,12 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
     """
     from rich.console import Console
 
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.aws.sqs import Queue
     from boxdrop.ledger import Ledger
-    from boxdrop.objects import Bucket
     from boxdrop.pipeline.backfill import BackfillError, list_objects
     from boxdrop.pipeline.backfill import backfill as mark
     from boxdrop.pipeline.dispatch import Dispatcher
-    from boxdrop.queues import Queue
 
     chosen = open_system(system)
     name, _, prefix = location.removeprefix("s3://").partition("/")

@@ -30,7 +30,7 @@ def list_(data_bucket: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxdrop.bundles import list_bundles
+    from boxdrop.store.bundles import list_bundles
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("bundle", "family", "precision", "threshold", "floor", ""):
@@ -56,7 +56,7 @@ def push(folder: Path, data_bucket: str | None) -> None:
     Its name means this one from now on; the first bundle of all becomes the default. Runs that were begun
     with another one finish with that one.
     """
-    from boxdrop.bundles import push as push_bundle
+    from boxdrop.store.bundles import push as push_bundle
 
     ref = push_bundle(
         open_data_bucket(data_bucket), folder, on_file=lambda name: click.echo(f"  {name}", err=True)
@@ -72,7 +72,7 @@ def use(detector: str, data_bucket: str | None) -> None:
 
     With a digest, NAME@DIGEST, that name means this one from now on: the way back after a push.
     """
-    from boxdrop.bundles import use as use_bundle
+    from boxdrop.store.bundles import use as use_bundle
 
     ref = use_bundle(open_data_bucket(data_bucket), detector)
     click.echo(f"{ref.name}@{ref.digest[:16]} is the default now")

@@ -51,7 +51,7 @@ def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":
     if not project.startswith("s3://") and (folder / SOURCES).is_file():
         yield from read_sources(folder / SOURCES)
         return
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
 
     if project.startswith("s3://"):
         bucket, _, prefix = project.removeprefix("s3://").partition("/")

@@ -11,8 +11,8 @@ from boxdrop.cli.system import open_system, system_option
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
-    from boxdrop.objects import Bucket
-    from boxdrop.uploads import DropSummary, File
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.pipeline.drop import DropSummary, File
 
 _FAILURES_SHOWN = 10
 
@@ -31,11 +31,11 @@ def drop(folder: Path, project: str, labels: str | None, without_labels: bool, s
     What is there with the same content is passed over, so a drop that was interrupted goes on where it
     stopped when it is run again. The boxes come by themselves: `boxdrop status PROJECT --watch`.
     """
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.local.aws import check_disk
     from boxdrop.local.home import home
-    from boxdrop.objects import Bucket
+    from boxdrop.pipeline.drop import DropSummary, list_files
     from boxdrop.system import LOCAL
-    from boxdrop.uploads import DropSummary, list_files
 
     check_project(project)
     chosen = open_system(system)
@@ -57,9 +57,9 @@ def _prepare_labels(
     bucket: "Bucket", folder: Path, project: str, labels: str | None, without_labels: bool
 ) -> None:
     """Check the labels before any image goes up, and put them there if the project has none."""
+    from boxdrop.aws.s3 import Put
     from boxdrop.cli.new import labels_yaml
     from boxdrop.labels import LabelSet
-    from boxdrop.objects import Put
 
     own = folder / "labels.yaml"
     key = f"{project}/labels.yaml"
@@ -93,7 +93,7 @@ def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSu
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from boxdrop.uploads import drop
+    from boxdrop.pipeline.drop import drop
 
     console = Console(stderr=True, soft_wrap=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

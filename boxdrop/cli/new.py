@@ -11,7 +11,7 @@ from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 
 if TYPE_CHECKING:
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.retrieve.destinations import Destination
 
 
@@ -132,7 +132,7 @@ def store_labels(bucket_name: str, project: str, text: str) -> None:
     Raises:
         BoxdropError: there is another one; with the way out.
     """
-    from boxdrop.objects import Bucket, Put
+    from boxdrop.aws.s3 import Bucket, Put
 
     bucket = Bucket(bucket_name)
     key = f"{project}/labels.yaml"

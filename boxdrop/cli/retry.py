@@ -15,11 +15,11 @@ def retry(project: str, reason: str | None, system: str | None) -> None:
     Messages that could not be handled many times (dead letters) go back into their queues, whichever project
     they are about.
     """
+    from boxdrop.aws.sqs import Queue
     from boxdrop.cli.status import choose_projects
     from boxdrop.ledger import Ledger
     from boxdrop.pipeline.dispatch import ask_for_launch
     from boxdrop.pipeline.retry import retry_dead_letters, retry_failed
-    from boxdrop.queues import Queue
 
     chosen = open_system(system)
     ledger = Ledger(chosen.table)

@@ -11,9 +11,9 @@ from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, sys
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from boxdrop.history import PastRun
     from boxdrop.ledger import Ledger
-    from boxdrop.runs import RunSummary
+    from boxdrop.store.history import PastRun
+    from boxdrop.store.runs import RunSummary
 
 _LIMIT = 20
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -56,7 +56,7 @@ def runs(
         return
     from rich.console import Console
 
-    from boxdrop.history import list_runs, tracked_runs
+    from boxdrop.store.history import list_runs, tracked_runs
 
     bucket = open_data_bucket(data_bucket, system)
     ledger = open_ledger(table, system) if table or not data_bucket else None
@@ -79,7 +79,7 @@ def show(ctx: click.Context, run: str) -> None:
     """Show what RUN did; a part of its id is enough, such as its last digits."""
     from rich.console import Console
 
-    from boxdrop.history import find_run, finished, zenml_urls
+    from boxdrop.store.history import find_run, finished, zenml_urls
 
     bucket = open_data_bucket(*ctx.obj)
     summary = finished(bucket, find_run(bucket, run))
@@ -98,8 +98,8 @@ def compare(ctx: click.Context, before: str, after: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxdrop.history import compare as compare_runs
-    from boxdrop.history import find_run, finished, read_labels
+    from boxdrop.store.history import compare as compare_runs
+    from boxdrop.store.history import find_run, finished, read_labels
 
     bucket = open_data_bucket(*ctx.obj)
     first, second = (finished(bucket, find_run(bucket, run)) for run in (before, after))
@@ -135,7 +135,7 @@ def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str]) ->
     from rich.table import Table
     from rich.text import Text
 
-    from boxdrop.history import images_per_s
+    from boxdrop.store.history import images_per_s
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     for header in ("run", "project", "finished", "model"):
@@ -171,7 +171,7 @@ def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from boxdrop.history import images_per_s
+    from boxdrop.store.history import images_per_s
 
     bundle = summary.bundle
     cost = summary.estimated_cost_usd

@@ -9,9 +9,9 @@ import click
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.labelstudio.connection import Connection
     from boxdrop.ledger import Ledger
-    from boxdrop.objects import Bucket
     from boxdrop.system import System
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,7 +67,7 @@ def open_ledger(table: str | None, system: str | None = None) -> "Ledger":
 
 def open_data_bucket(name: str | None, system: str | None = None) -> "Bucket":
     """The data bucket of this name, or of the system; or an error that says where its name comes from."""
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
 
     return Bucket(name or open_system(system).data_bucket)
 
@@ -79,9 +79,9 @@ def log_in(url: str | None, system: str | None = None) -> "Connection":
         url: of the server, or `LOCAL`; by default the system's, if one is meant.
         system: its name.
     """
+    from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
     from boxdrop.labelstudio.connection import connect
     from boxdrop.local.label_studio import LabelStudio, token_for
-    from boxdrop.secrets import LABEL_STUDIO_URL, Secrets
 
     if url == LOCAL:
         server = LabelStudio().running()
@@ -102,7 +102,7 @@ def log_in(url: str | None, system: str | None = None) -> "Connection":
 
 def _with_access(url: str | None, system: str | None) -> Mapping[str, str]:
     """The environment, and what the system says about Label Studio where the environment says nothing."""
-    from boxdrop.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_TOKEN, LABEL_STUDIO_URL
+    from boxdrop.aws.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_TOKEN, LABEL_STUDIO_URL
 
     named = LABEL_STUDIO_TOKEN, LABEL_STUDIO_SECRET_ID
     if any(os.environ.get(name) for name in named) or (url and system is None):

@@ -36,7 +36,7 @@ def sync(
     """
     from rich.console import Console
 
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.tracking.register import connect
     from boxdrop.tracking.store import configured_store
     from boxdrop.tracking.track import Tracking

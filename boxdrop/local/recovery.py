@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket, ListedObject
+from boxdrop.aws.sqs import Queue
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client
 from boxdrop.local.servers import Say
 from boxdrop.local.stack import Running, Stack
-from boxdrop.objects import Bucket, ListedObject
 from boxdrop.pipeline.backfill import backfill, list_objects
 from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.dispatch import Dispatcher
@@ -24,7 +25,6 @@ from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.reconcile import reconcile
 from boxdrop.pipeline.runs import fail_run
 from boxdrop.predictions import image_id
-from boxdrop.queues import Queue
 
 _WAIT_S: Final = 600.0
 _WITH_OBJECTS: Final = tuple(state for state in State if state != State.GONE)

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import SCENES
 from boxdrop.errors import LocalError
 from boxdrop.ledger import Ledger, State
-from boxdrop.objects import Bucket
-from boxdrop.uploads import DropSummary, drop, list_files
+from boxdrop.pipeline.drop import DropSummary, drop, list_files
 
 PROJECT: Final = "fruit-baskets"
 

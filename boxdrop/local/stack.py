@@ -254,12 +254,12 @@ class Stack:
 
 def push_demo_detector(system: System) -> None:
     """Have the detector in the data bucket that ships with boxdrop; one that somebody chose stays chosen."""
-    from boxdrop.bundles import describe, push
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect.bundle import Bundle
     from boxdrop.errors import BundleError
     from boxdrop.local.resources import client
-    from boxdrop.objects import Bucket
+    from boxdrop.store.bundles import describe, push
 
     assert system.endpoint_url is not None
     bucket = Bucket(system.data_bucket, client=client("s3", system.endpoint_url, system.region))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import quote_plus
 
+from boxdrop.aws.s3 import Bucket, ListedObject, ListedVersion
 from boxdrop.errors import BoxdropError
 from boxdrop.iterables import chunked
-from boxdrop.objects import Bucket, ListedObject, ListedVersion
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 
 PAGE: Final = 1000

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.errors import BoxdropError
 from boxdrop.labelstudio.annotations import (
     Annotation,
@@ -35,7 +36,6 @@ from boxdrop.labelstudio.annotations import (
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
-from boxdrop.objects import Bucket, Put
 
 _ROUNDS: Final = 20
 """Each lost race means that another collector has won, so progress is made; more are a fault."""

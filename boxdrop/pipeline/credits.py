@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.ledger import Image
-from boxdrop.objects import Bucket
 from boxdrop.retrieve.provenance import SOURCES, Credit
 
 _AT_ONCE: Final = 16

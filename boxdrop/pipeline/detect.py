@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.bundles import describe, fetch
+from boxdrop.aws.s3 import Bucket
 from boxdrop.detect import Detector
 from boxdrop.detect.detector import Provider
 from boxdrop.detect.stream import Outcome, StageClock, Stream, Unusable
@@ -37,10 +37,10 @@ from boxdrop.metrics import (
     IMAGES_PREDICTED,
     Metric,
 )
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.predictions import Failure, Prediction, Record, candidates_of, select_boxes
-from boxdrop.runs import (
+from boxdrop.store.bundles import describe, fetch
+from boxdrop.store.runs import (
     Launcher,
     Manifest,
     ManifestHeader,
@@ -121,7 +121,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where a job runs, as far as anybody says; see `boxdrop.runs.ShardReport`."""
+    """Where a job runs, as far as anybody says; see `boxdrop.store.runs.ShardReport`."""
 
     launcher: Launcher = "local"
     job_id: str | None = None

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
+from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
-from boxdrop.events import EventError, Happened, ObjectEvent, parse_events
 from boxdrop.images import is_image_name
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Result, Sighting, State
 from boxdrop.ledger.states import moment
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
 from boxdrop.predictions import image_id
-from boxdrop.queues import Queue
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
 
@@ -89,7 +89,7 @@ class Dispatcher:
         self._clock = clock
 
     def dispatch(self, messages: Mapping[str, str]) -> DispatchSummary:
-        """Mark what messages say: S3's events, as `boxdrop.events` reads them, by message id.
+        """Mark what messages say: S3's events, as `boxdrop.aws.s3_events` reads them, by message id.
 
         A message that cannot be read, or whose object cannot, fails alone; so does everything if the ledger
         cannot be reached.

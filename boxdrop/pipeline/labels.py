@@ -18,13 +18,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from boxdrop.bundles import BundleRef, resolve
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, Outcome, Project, State
-from boxdrop.objects import Bucket
-from boxdrop.queues import Queue
-from boxdrop.runs import PartName, list_parts, read_header
+from boxdrop.store.bundles import BundleRef, resolve
+from boxdrop.store.runs import PartName, list_parts, read_header
 
 FILE: Final = "labels.yaml"
 

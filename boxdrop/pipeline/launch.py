@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from boxdrop.aws.launchers import MAX_SHARDS, Launcher
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
-from boxdrop.launchers import MAX_SHARDS, Launcher
 from boxdrop.ledger import Image, Ledger, Project, RunState, State
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
-from boxdrop.queues import Queue
-from boxdrop.runs import (
+from boxdrop.store.runs import (
     PART_IMAGES,
     ManifestHeader,
     ManifestImage,

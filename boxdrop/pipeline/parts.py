@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import LabelStudioError, RunError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
-from boxdrop.runs import Part, PartName, read_header, read_part
+from boxdrop.store.runs import Part, PartName, read_header, read_part
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""

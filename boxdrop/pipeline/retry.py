@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from boxdrop.aws.sqs import Queue, redrive
 from boxdrop.ledger import Ledger, Outcome, State
-from boxdrop.queues import Queue, redrive
 
 DEAD_LETTERS = "-dlq"
 """What the names of queues of dead letters end with."""

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from boxdrop.aws.launchers import Launcher, run_of_job_name
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError, RunError
 from boxdrop.iterables import chunked
-from boxdrop.launchers import Launcher, run_of_job_name
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import apply_labels, part_event, spread_labels
-from boxdrop.queues import Queue
-from boxdrop.runs import list_parts, read_header, read_part, read_summary
+from boxdrop.store.runs import list_parts, read_header, read_part, read_summary
 
 GRACE: Final = timedelta(minutes=15)
 """How long a finished run's parts may be under way to their tasks before anybody worries."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from boxdrop.documents import to_json
 from boxdrop.labels import LabelSet
-from boxdrop.runs import SUMMARY_FORMAT, RunSummary
+from boxdrop.store.documents import to_json
+from boxdrop.store.runs import SUMMARY_FORMAT, RunSummary
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 DIGEST_SHOWN: Final = 16

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zenml import log_metadata, pipeline, step
 from zenml.types import HTMLString
 
+from boxdrop.annotate.thumbnails import thumbnail_path
+from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.errors import BoxdropError
 from boxdrop.images import Limits
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Failure, Prediction, Record, read_jsonl
-from boxdrop.report import thumbnail_path
-from boxdrop.runs import SAMPLES, Sample, SampleBox
-from boxdrop.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.sources import Source, SourceImage, open_source
+from boxdrop.store.runs import SAMPLES, Sample, SampleBox
 from boxdrop.tracking.pages import counts_line, sample_sheet
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def predict(
     provider: Provider = "cpu",
 ) -> tuple[Annotated[Path, "predictions"], Annotated[HTMLString, "samples"]]:
     """Fetch the images, find boxes. The records are those of docs/predictions.md, as a file."""
-    from boxdrop.annotate import Annotation
+    from boxdrop.annotate.run import Annotation
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
 
@@ -225,10 +225,10 @@ def _label_studio() -> Any:
 
 def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
     """Bring images that a caption describes to where the pipeline looks."""
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
     from boxdrop.local.home import home
-    from boxdrop.objects import Bucket
     from boxdrop.retrieve.addresses import AddressGuard
     from boxdrop.retrieve.archive import Archive, rank
     from boxdrop.retrieve.candidates import CandidateSource
@@ -268,8 +268,8 @@ def _bundle(detector: str | None) -> "Path | Bundle | None":
     """A bundle of this machine; one in the data bucket is fetched, and checked."""
     if not detector or not detector.startswith("s3://"):
         return Path(detector) if detector else None
-    from boxdrop.bundles import fetch, resolve
-    from boxdrop.objects import Bucket
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.store.bundles import fetch, resolve
 
     bucket, _, name = detector.removeprefix("s3://").partition("/")
     found = Bucket(bucket)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from boxdrop.annotate.thumbnails import make_thumbnail
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError, RunError, TrackingError
 from boxdrop.images import Limits, decode
 from boxdrop.ledger import Ledger
-from boxdrop.objects import Bucket
-from boxdrop.report.thumbnails import make_thumbnail
-from boxdrop.runs import RunSummary, check_run_id, manifest_key, read_manifest, read_summary
+from boxdrop.store.runs import RunSummary, check_run_id, manifest_key, read_manifest, read_summary
 from boxdrop.tracking.entry import Published, make_entry
 from boxdrop.tracking.outcome import published
 from boxdrop.tracking.register import Registered, Tracker

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError, UnavailableError
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.detect import Detectors, Job, Stop, StoppedError
 from functions.job.environment import Environment
 from functions.job.host import describe_host, find_gpu

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from boxdrop.detect.detector import Provider
 from boxdrop.errors import BoxdropError
 from boxdrop.pipeline.detect import FETCHERS
-from boxdrop.runs import Launcher
+from boxdrop.store.runs import Launcher
 
 Number = TypeVar("Number", int, float)
 

@@ -6,9 +6,9 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-from boxdrop.documents import instant
 from boxdrop.metrics import Metric, emf
 from boxdrop.pipeline.detect import Log
+from boxdrop.store.documents import instant
 
 
 class LineLog(Log):

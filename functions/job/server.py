@@ -13,13 +13,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from boxdrop.bundles import resolve
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.documents import to_json
 from boxdrop.errors import BoxdropError, BundleError, UnavailableError
 from boxdrop.pipeline.detect import Job, Stop, StoppedError
-from boxdrop.runs import SHARD_FORMAT, PinnedBundle, check_run_id
+from boxdrop.store.bundles import resolve
+from boxdrop.store.documents import to_json
+from boxdrop.store.runs import SHARD_FORMAT, PinnedBundle, check_run_id
 
 MAX_BODY: Final = 1 << 16
 _MARGIN: Final = 0.9  # of an invocation's time: then the parts in flight are finished

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from boxdrop import metrics
-from boxdrop.launchers import LaunchError
+from boxdrop.aws.launchers import LaunchError
 from boxdrop.pipeline.labels import Applied
 from boxdrop.pipeline.launch import Launching
 from functions.messages import Response, each_message, fields_of

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.s3_events import Happened, parse_events
 from boxdrop.errors import TrackingError
-from boxdrop.events import Happened, parse_events
 from boxdrop.ledger import Ledger
-from boxdrop.objects import Bucket
-from boxdrop.runs import run_of_summary_key
+from boxdrop.store.runs import run_of_summary_key
 from boxdrop.tracking.register import connect
 from boxdrop.tracking.store import configured_store
 from boxdrop.tracking.track import Tracking

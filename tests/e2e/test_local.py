@@ -12,6 +12,7 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import SCENES
 from boxdrop.labelstudio.connection import Connection, connect
@@ -19,7 +20,6 @@ from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.recovery import settle
 from boxdrop.local.samples import PROJECT
 from boxdrop.local.stack import Running, Stack
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.collect import document_key
 from boxdrop.predictions import image_id
 from tests.e2e import aws_cli

@@ -9,10 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from boxdrop.annotate.page import ReportWriter
+from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
 from boxdrop.images import Image, decode
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
-from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
 from tests.chromium import FLAGS, find_chromium
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import requests
 
-from boxdrop import bundles
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.webhook import SECRET_HEADER, ensure_webhook
 from boxdrop.ledger import Image, Ledger, RunState, Sighting, State
 from boxdrop.predictions import image_id
-from boxdrop.runs import manifest_key, new_run_id
+from boxdrop.store import bundles
+from boxdrop.store.runs import manifest_key, new_run_id
 from boxdrop.system import System
 from infra.config import load
 from tests.infra.emulated import (

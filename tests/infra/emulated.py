@@ -31,8 +31,8 @@ import boto3
 import requests
 from botocore.config import Config
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.local.aws import Aws
-from boxdrop.objects import Bucket
 from boxdrop.system import System, from_json, parameter_name
 from infra import bundling
 from infra.config import Environment

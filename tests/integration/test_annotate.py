@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxdrop.annotate import Annotation, Summary
+from boxdrop.annotate.run import Annotation, Summary
 from boxdrop.demo import SCENES
 from boxdrop.detect import Detector
 from boxdrop.detections import iou

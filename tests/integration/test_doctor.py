@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop import bundles
+from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE
 from boxdrop.doctor import Line, look_at_account, look_at_machine, look_at_system
 from boxdrop.labelstudio.connection import Connection
@@ -18,7 +18,7 @@ from boxdrop.labelstudio.webhook import ensure_webhook
 from boxdrop.ledger import Ledger, create_table
 from boxdrop.local.aws import Server as Aws
 from boxdrop.local.label_studio import Server
-from boxdrop.objects import Bucket
+from boxdrop.store import bundles
 from boxdrop.system import System
 from tests.aws_server import aws_server, client_of
 from tests.integration.labelstudio.conftest import FRUIT

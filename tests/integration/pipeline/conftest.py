@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
 from boxdrop.labelstudio.webhook import SECRET_HEADER
 from boxdrop.ledger import Ledger, create_table
-from boxdrop.objects import Bucket
 from tests.integration.labelstudio.conftest import FRUIT
 from tests.label_studio_server import connection, server
 from tests.moto_server import MakeClient, aws, endpoint

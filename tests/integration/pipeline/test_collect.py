@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.labelstudio.annotations import Annotation, Document, Reason, Tombstone, from_json
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.labelstudio.webhook import WebhookError, ensure_webhook, receive
 from boxdrop.ledger import Image, Ledger, Outcome, Publication, Sighting, State
-from boxdrop.objects import Bucket, Put
 from boxdrop.pipeline.collect import (
     Collected,
     CollectError,

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.label_studio import Server
-from boxdrop.objects import Bucket
 from boxdrop.predictions import Failure
 from tests.integration.labelstudio.conftest import annotate, prediction, tasks_of
 

@@ -8,10 +8,10 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from boxdrop.events import parse_events
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.s3_events import parse_events
 from boxdrop.ledger import State
 from boxdrop.ledger.ledger import Ledger
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import Dispatcher
 from boxdrop.predictions import image_id
 

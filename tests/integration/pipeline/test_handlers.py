@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.launchers import job_name
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import PROJECT_HEADER, SECRET_HEADER
-from boxdrop.launchers import job_name
 from boxdrop.ledger import RunState, State
 from boxdrop.local.label_studio import Server
 from boxdrop.metrics import METRICS

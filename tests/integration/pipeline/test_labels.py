@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from boxdrop.bundles import push
 from boxdrop.demo import BUNDLE
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, Project, Publication
 from boxdrop.pipeline.labels import Applied, Stored, read_snapshot, snapshot_key
+from boxdrop.store.bundles import push
 
 from .world import FRUIT, World
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from boxdrop.launchers import LaunchError
+from boxdrop.aws.launchers import LaunchError
 from boxdrop.ledger import Ledger, RunState, State
 from boxdrop.pipeline import launch as module
 from boxdrop.pipeline.launch import LaunchSettings
-from boxdrop.runs import read_header, read_manifest
+from boxdrop.store.runs import read_header, read_manifest
 
 from .world import NotedLauncher, World
 

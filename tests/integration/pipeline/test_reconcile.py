@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.collect import collect, document_key
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.reconcile import ReconcileSummary, reconcile

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from boxdrop.bundles import push
+from boxdrop.aws.launchers import LaunchError, job_name
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue
 from boxdrop.demo import BUNDLE
-from boxdrop.launchers import LaunchError, job_name
 from boxdrop.ledger import Image, Ledger
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 from boxdrop.pipeline.launch import Launching, LaunchSettings, LaunchSummary
 from boxdrop.pipeline.runs import RunDoctor, RunsSummary
 from boxdrop.predictions import Candidate, Failure, Prediction, Record, image_id
-from boxdrop.queues import Queue
-from boxdrop.runs import Part, PartName, read_manifest, write_part
+from boxdrop.store.bundles import push
+from boxdrop.store.runs import Part, PartName, read_manifest, write_part
 
 FRUIT = "caption: fruit baskets\nlabels: [pineapple, banana, apple]"
 

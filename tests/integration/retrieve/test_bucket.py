@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pictures
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError
 from boxdrop.ledger import Image, State
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.credits import ObjectCredits
 from boxdrop.predictions import image_id
 from boxdrop.retrieve.destinations import BucketPrefix

@@ -14,15 +14,15 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from boxdrop import bundles
+from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, create_table
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.detect import Detectors, Host, Job
 from boxdrop.pipeline.labels import write_snapshot
 from boxdrop.predictions import image_id, object_version
-from boxdrop.runs import (
+from boxdrop.store import bundles
+from boxdrop.store.runs import (
     ManifestHeader,
     ManifestImage,
     PinnedBundle,

@@ -10,7 +10,7 @@ from zenml.client import Client
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import Sighting
 from boxdrop.pipeline.parts import publish_part
-from boxdrop.runs import RunSummary, list_parts, read_manifest, summary_key
+from boxdrop.store.runs import RunSummary, list_parts, read_manifest, summary_key
 from boxdrop.tracking.track import PATIENCE, NotPublishedError
 from functions.track import handler as function
 from tests.integration.tracking.conftest import FRUIT, System

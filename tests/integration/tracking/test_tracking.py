@@ -11,7 +11,7 @@ import pytest
 from zenml.client import Client
 
 from boxdrop.errors import TrackingError
-from boxdrop.runs import RunSummary, manifest_key
+from boxdrop.store.runs import RunSummary, manifest_key
 from boxdrop.tracking.register import Tracker, connect
 from boxdrop.tracking.track import Tracking
 from tests.integration.tracking.conftest import System, boxdrop

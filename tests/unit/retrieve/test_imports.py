@@ -6,7 +6,7 @@ import sys
 
 def test_credits_on_tasks_need_neither_http_client_nor_image_hashes() -> None:
     program = (
-        "import sys; import boxdrop.pipeline.credits, boxdrop.annotate; "
+        "import sys; import boxdrop.pipeline.credits, boxdrop.annotate.run; "
         "print(sorted({'httpx', 'imagehash', 'scipy', 'pywt'} & set(sys.modules)))"
     )
 

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from boxdrop.labels import LabelSet
-from boxdrop.runs import RunSummary, Sample, SampleBox, ShardWork, Stages, SummaryBundle, summary_from_json
+from boxdrop.store.runs import (
+    RunSummary,
+    Sample,
+    SampleBox,
+    ShardWork,
+    Stages,
+    SummaryBundle,
+    summary_from_json,
+)
 from boxdrop.tracking.entry import Published, make_entry
 from boxdrop.tracking.pages import sample_sheet, score_page
 

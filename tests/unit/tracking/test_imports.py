@@ -65,7 +65,7 @@ def test_the_function_track_can() -> None:
 
 def test_runs_are_listed_without_zenml() -> None:
     names = reached_from([REPOSITORY / "boxdrop" / "cli" / "runs.py"])
-    assert "boxdrop.history" in names
+    assert "boxdrop.store.history" in names
     assert not {name for name in names if name.split(".")[0] == "zenml"}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from boxdrop.aws.secrets import Secrets
 from boxdrop.errors import TrackingError
-from boxdrop.secrets import Secrets
 from boxdrop.tracking import store as module
 from boxdrop.tracking.store import Store, check_server, configured_store, installed_version
 

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxdrop import __version__
-from boxdrop.detect.stream import Outcome, Stream, Unusable
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.exports import (
+from boxdrop.annotate.exports import (
     AtomicFile,
     CocoWriter,
     FailureWriter,
@@ -26,6 +24,10 @@ from boxdrop.exports import (
     PredictionWriter,
     RecordWriter,
 )
+from boxdrop.annotate.page import ReportWriter
+from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
+from boxdrop.detect.stream import Outcome, Stream, Unusable
+from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.images import Image, Limits, read_file
 from boxdrop.labels import LabelSet
@@ -41,7 +43,6 @@ from boxdrop.predictions import (
     select_boxes,
     to_json,
 )
-from boxdrop.report import ReportWriter, make_thumbnail, thumbnail_path
 from boxdrop.retrieve.provenance import SOURCES, Credit, read_sources
 from boxdrop.sources import Source, SourceImage
 

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from boxdrop.launchers import (
+from boxdrop.aws.launchers import (
     BatchLauncher,
     LaunchError,
     LocalLauncher,
@@ -17,8 +17,8 @@ from boxdrop.launchers import (
     make_launcher,
     run_of_job_name,
 )
-from boxdrop.objects import Bucket
-from boxdrop.queues import Queue, QueueError, redrive
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue, QueueError, redrive
 from tests.fault_proxy import Fault, FaultProxy
 from tests.moto_server import MakeClient, aws, endpoint
 

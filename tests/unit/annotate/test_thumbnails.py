@@ -8,8 +8,8 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
 from boxdrop.images import Image
-from boxdrop.report import make_thumbnail, thumbnail_path
 
 
 def thumbnail_of(pixels: NDArray[Any], longest_side: int = 480) -> PIL.Image.Image:

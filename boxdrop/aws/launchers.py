@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from boxdrop.aws.s3 import Bucket
+from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
-from boxdrop.objects import Bucket
-from boxdrop.queues import Queue
 
 try:
     import boto3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.exports import AtomicFile, CocoWriter, FailureWriter, LabelStudioWriter
+from boxdrop.annotate.exports import AtomicFile, CocoWriter, FailureWriter, LabelStudioWriter
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Box, Failure, Prediction
 

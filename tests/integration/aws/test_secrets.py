@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from boxdrop.secrets import LabelStudioAccess, SecretError, Secrets, WebhookSecrets
+from boxdrop.aws.secrets import LabelStudioAccess, SecretError, Secrets, WebhookSecrets
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]

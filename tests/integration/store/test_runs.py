@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import RunError
-from boxdrop.objects import Bucket
 from boxdrop.predictions import Failure, Prediction, content_of, object_version
-from boxdrop.runs import (
+from boxdrop.store.runs import (
     ManifestHeader,
     ManifestImage,
     Part,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from boxdrop.annotate.page import ReportWriter
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
-from boxdrop.report import ReportWriter
 
 LABELS = LabelSet.from_yaml(
     "caption: fruit baskets\n"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.errors import BoxdropError
-from boxdrop.objects import Bucket, Put
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]

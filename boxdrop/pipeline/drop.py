@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.images import DEFAULT_LIMITS, is_image_name, read_file
-from boxdrop.objects import Bucket, ListedObject
 from boxdrop.sources import FolderSource
 
 _WORKERS: Final = 16

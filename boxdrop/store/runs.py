@@ -23,12 +23,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, Literal, TypeVar
 
-from boxdrop.documents import DocumentError, from_json, to_json
+from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.errors import PredictionError, RunError
-from boxdrop.objects import Bucket, Put
 from boxdrop.predictions import Failure, Prediction, Record
 from boxdrop.predictions import from_json as record_from_json
 from boxdrop.predictions import to_json as record_to_json
+from boxdrop.store.documents import DocumentError, from_json, to_json
 
 MANIFEST_FORMAT: Final = "boxdrop-manifest/1"
 SHARD_FORMAT: Final = "boxdrop-shard/1"

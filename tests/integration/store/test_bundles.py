@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from boxdrop import bundles
+from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Bundle
 from boxdrop.errors import BoxdropError, BundleError
-from boxdrop.objects import Bucket
+from boxdrop.store import bundles
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.errors import RunError
-from boxdrop.history import compare, find_run, list_runs
 from boxdrop.labels import LabelSet
-from boxdrop.objects import Bucket
 from boxdrop.pipeline.labels import write_snapshot
-from boxdrop.runs import (
+from boxdrop.store.history import compare, find_run, list_runs
+from boxdrop.store.runs import (
     ManifestHeader,
     ManifestImage,
     PinnedBundle,

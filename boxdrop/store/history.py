@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import RunError
 from boxdrop.iterables import chunked
 from boxdrop.labels import Label, LabelSet
-from boxdrop.objects import Bucket
-from boxdrop.runs import ManifestHeader, RunSummary, read_header, read_summary
+from boxdrop.store.runs import ManifestHeader, RunSummary, read_header, read_summary
 
 _READ_AT_ONCE: Final = 16
 _SAME: Final = "="

@@ -171,7 +171,7 @@ def _split(part: str) -> Sequence[str]:
 
 
 def _resource(name: str) -> str:
-    return (files("boxdrop.report") / name).read_text(encoding="utf-8")
+    return (files("boxdrop.annotate") / name).read_text(encoding="utf-8")
 
 
 def _chunk_name(number: int) -> str:

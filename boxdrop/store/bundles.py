@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
-from boxdrop.documents import DocumentError, from_json, to_json
 from boxdrop.errors import BoxdropError, BundleError
-from boxdrop.objects import Bucket, Put
+from boxdrop.store.documents import DocumentError, from_json, to_json
 
 DEFAULT_KEY: Final = "bundles/default.json"
 _DIGEST_DIGITS: Final = 16

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.events import EventError, Happened, ObjectEvent, parse_events
+from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
 from boxdrop.predictions import object_version
 
 

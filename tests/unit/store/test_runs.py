@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from boxdrop.errors import RunError
 from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
-from boxdrop.runs import (
+from boxdrop.store.runs import (
     SAMPLES,
     SCORE_BINS,
     Counts,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.documents import DocumentError, from_json, to_json
+from boxdrop.store.documents import DocumentError, from_json, to_json
 
 
 @dataclass(frozen=True)

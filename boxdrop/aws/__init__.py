@@ -1,0 +1,1 @@
+"""AWS services, each behind a thin client."""

@@ -1,0 +1,1 @@
+"""The data bucket: everything that boxdrop keeps there, one module per kind of object."""
