@@ -1,7 +1,7 @@
 """The ledger: a row an image, in DynamoDB; and rows of projects, runs and leases.
 
 `states` and `projects` are the rules, pure; `table` applies them by conditional writes; `Ledger` is what the
-pipeline calls. The table's shape and its access patterns: docs/decisions/010-the-ledger.md.
+pipeline calls. The table's shape and its access patterns: docs/ledger.md.
 """
 
 from boxdrop.ledger.ledger import Ledger, Page

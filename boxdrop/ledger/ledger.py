@@ -1,4 +1,4 @@
-"""The ledger: what boxdrop knows of every image, project and run. See docs/decisions/010-the-ledger.md."""
+"""The ledger: what boxdrop knows of every image, project and run. See docs/ledger.md."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
