@@ -22,10 +22,10 @@ import click
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import SCENES
+from boxdrop.identity import image_id
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.samples import PROJECT
-from boxdrop.predictions import image_id
-from boxdrop.store.runs import RunSummary, read_summary
+from boxdrop.store.reports import RunSummary, read_summary
 from tests.label_studio_server import free_port, quiet
 from tests.local_system import fresh_stack
 

@@ -24,6 +24,7 @@ import click
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from boxdrop.identity import image_id
 from boxdrop.iterables import chunked
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection, connect
@@ -33,7 +34,7 @@ from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Sighting, create_table
 from boxdrop.pipeline.publish import publish
-from boxdrop.predictions import Box, Prediction, image_id
+from boxdrop.predictions import Box, Prediction
 from tests.label_studio_server import free_port, quiet, with_empty_database
 
 LABELS = LabelSet.from_short_form("pineapple, banana, apple")

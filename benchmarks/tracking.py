@@ -21,23 +21,15 @@ from playwright.sync_api import Page, sync_playwright
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.identity import image_id, new_run_id, object_version
 from boxdrop.labels import LabelSet
 from boxdrop.local import processes
 from boxdrop.pipeline.detect import Detectors, Host, Job
-from boxdrop.pipeline.labels import write_snapshot
-from boxdrop.predictions import image_id, object_version
 from boxdrop.store import bundles
-from boxdrop.store.runs import (
-    ManifestHeader,
-    ManifestImage,
-    PinnedBundle,
-    RunSummary,
-    new_run_id,
-    read_manifest,
-    read_summary,
-    write_manifest,
-    write_summary,
-)
+from boxdrop.store.labelsets import write_label_set
+from boxdrop.store.layout import manifest_key, run_prefix, summary_key
+from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, read_manifest, write_manifest
+from boxdrop.store.reports import RunSummary, read_summary, write_summary
 from boxdrop.tracking.register import connect
 from boxdrop.tracking.server import skip_survey
 from boxdrop.tracking.track import Tracking
@@ -129,7 +121,7 @@ def do_run(photos: Bucket, data: Bucket, folder: Path) -> RunSummary:
         project=PROJECT,
         bucket=photos.name,
         generation=1,
-        labels=write_snapshot(data, label_set),
+        labels=write_label_set(data, label_set),
         bundle=PinnedBundle(ref.name, ref.digest),
         model_version=f"{ref.name}@{label_set.digest(ref.digest)[:8]}",
         images=len(lines),
@@ -140,9 +132,9 @@ def do_run(photos: Bucket, data: Bucket, folder: Path) -> RunSummary:
     Job(data, lambda _: photos, Detectors(data, folder / "bundles"), host).work(header.run_id)
     summary = read_summary(data, header.run_id)
     assert summary is not None
-    boto3.client("s3").delete_object(Bucket=data.name, Key=f"runs/{header.run_id}/summary.json")
-    boto3.client("s3").delete_object(Bucket=data.name, Key=f"runs/{header.run_id}/manifest.jsonl")
-    for listed in list(data.list(f"runs/{header.run_id}/")):
+    boto3.client("s3").delete_object(Bucket=data.name, Key=summary_key(header.run_id))
+    boto3.client("s3").delete_object(Bucket=data.name, Key=manifest_key(header.run_id))
+    for listed in list(data.list(run_prefix(header.run_id))):
         boto3.client("s3").delete_object(Bucket=data.name, Key=listed.key)
     _manifests[header.run_id] = (header, lines)
     return summary

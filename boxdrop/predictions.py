@@ -4,10 +4,8 @@ A line is either a `Prediction` or a `Failure`; both name the image and its vers
 describes the fields for readers of the files.
 """
 
-import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 
 from boxdrop.detections import RIVAL_IOU, Detections, select
 from boxdrop.errors import PredictionError
+from boxdrop.identity import prediction_id
 from boxdrop.labels import LabelSet
 
 FORMAT: Final = "boxdrop-prediction/1"
@@ -85,7 +84,7 @@ class Prediction:
     @property
     def prediction_id(self) -> str:
         """Identity of this prediction: the same image content and model_version give the same one."""
-        return _hash(self.image_id, self.version, self.model_version)
+        return prediction_id(self.image_id, self.version, self.model_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,53 +109,10 @@ class Failure:
     @property
     def prediction_id(self) -> str:
         """As `Prediction.prediction_id`: a failure, too, is the outcome of one version under one model."""
-        return _hash(self.image_id, self.version, self.model_version)
+        return prediction_id(self.image_id, self.version, self.model_version)
 
 
 Record = Prediction | Failure
-
-
-def image_id(bucket: str, key: str) -> str:
-    """Identity of an image for ever: a hash of its bucket and key ('' is the bucket of local files)."""
-    return _hash(bucket, key)
-
-
-def object_version(version_id: str | None, etag: str | None, size: int | None) -> str | None:
-    """Name the content of an object: by version-id, or by etag and size where versioning is off.
-
-    Listings, answers and events of one object give the same name. S3 says ``null`` for what was written
-    before versioning was turned on.
-    """
-    if version_id and version_id != "null":
-        return version_id
-    if etag and size is not None:
-        return f"{etag.strip(chr(34))}-{size}"
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectContent:
-    """What `object_version` was made of: either `version_id`, or `etag` and `size` in bytes."""
-
-    version_id: str | None = None
-    etag: str | None = None
-    size: int | None = None
-
-
-# An MD5 or something that looks like one, the number of parts where it was uploaded in several, and the size.
-# S3's version-ids are no hexadecimal digits; those of emulators are UUIDs, whose first dash comes earlier.
-_ETAG_AND_SIZE = re.compile(r"([0-9a-f]{32}(?:-\d+)?)-(\d+)")
-
-
-def content_of(version: str) -> ObjectContent:
-    """The inverse of `object_version`: tells how to ask S3 for exactly this content."""
-    found = _ETAG_AND_SIZE.fullmatch(version)
-    return ObjectContent(etag=found[1], size=int(found[2])) if found else ObjectContent(version_id=version)
-
-
-def _hash(*parts: str) -> str:
-    joined = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(joined).hexdigest()[:32]
 
 
 def candidates_of(detections: Detections, label_set: LabelSet) -> tuple[Candidate, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.identity import image_id, object_version
 from boxdrop.images import Limits, is_image_name, read_file, sniff
-from boxdrop.predictions import image_id, object_version
 
 
 @dataclass(frozen=True, slots=True)

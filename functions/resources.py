@@ -10,6 +10,7 @@ from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.credits import ObjectCredits
 from boxdrop.pipeline.prepare import WebhookTarget
+from boxdrop.store.layout import request_key
 from functions.environment import Environment, read_environment
 
 
@@ -70,6 +71,7 @@ class Resources:
             job_definition=env.job_definition,
             endpoint=env.endpoint,
             bucket=self.data,
+            request_key=request_key,
             timeout_s=env.job_timeout_s,
         )
 

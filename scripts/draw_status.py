@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from boxdrop.cli.status import picture
 from boxdrop.ledger import FailedImage, Ledger, Publication, RunState, Sighting, create_table
+from boxdrop.store.layout import manifest_key
 
 
 class Scene:
@@ -48,7 +49,7 @@ class Scene:
         later = self.now + timedelta(hours=3)
         self.ledger.start_run(name, run_id, 1, later)
         self.ledger.claim_wanted(name, run_id, 1, images)
-        key = f"runs/{run_id}/manifest.jsonl"
+        key = manifest_key(run_id)
         self.ledger.record_submission(
             name, run_id, attempt=1, manifest=key, images=images, job_ids=["job"], deadline=later
         )

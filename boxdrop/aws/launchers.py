@@ -7,12 +7,13 @@ follow from the run make it rare.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
+from boxdrop.identity import RUN_ID
 
 try:
     import boto3
@@ -24,7 +25,10 @@ except ImportError:
 MAX_SHARDS: Final = 10_000
 """AWS Batch's largest array."""
 
-_JOB_NAME = re.compile(r"boxdrop-(\d{8}T\d{6}Z-[0-9a-f]{8})-\d+(?:-\d{5})?")
+RequestKey = Callable[[str, int, int], str]
+"""Makes the key of a request of a run's id, the attempt and the shard."""
+
+_JOB_NAME = re.compile(rf"boxdrop-({RUN_ID})-\d+(?:-\d{{5}})?")
 _TRIES: Final = 3
 _NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 _ONCE: Final = Config(
@@ -136,12 +140,13 @@ class BatchLauncher:
 
 
 class SageMakerLauncher:
-    """A SageMaker asynchronous endpoint: one invocation a shard, whose request lies in the data bucket.
+    """A SageMaker asynchronous endpoint: one invocation per shard; requests are in the data bucket.
 
     Args:
         endpoint: its name.
         bucket: the data bucket.
         timeout_s: for each invocation; SageMaker allows at most an hour.
+        request_key: makes the keys of the requests.
         client: boto3's SageMaker runtime client.
     """
 
@@ -149,8 +154,10 @@ class SageMakerLauncher:
     REQUEST_TTL_S: Final = 6 * 3600
     """How long a request may wait for an instance, SageMaker's most."""
 
-    def __init__(self, endpoint: str, bucket: Bucket, timeout_s: int, *, client: Any = None) -> None:
-        self._endpoint, self._bucket = endpoint, bucket
+    def __init__(
+        self, endpoint: str, bucket: Bucket, timeout_s: int, request_key: RequestKey, *, client: Any = None
+    ) -> None:
+        self._endpoint, self._bucket, self._request_key = endpoint, bucket, request_key
         self._timeout = min(timeout_s, self.MAX_INVOCATION_S)
         self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
 
@@ -159,7 +166,7 @@ class SageMakerLauncher:
         invocations = []
         for shard in range(shards):
             name = f"{job_name(run_id, attempt)}-{shard:05}"
-            key = f"runs/{run_id}/requests/{attempt}-{shard:05}.json"
+            key = self._request_key(run_id, attempt, shard)
             self._bucket.create(key, json.dumps({"run_id": run_id, "shard": shard}).encode())
             self._invoke(name, f"s3://{self._bucket.name}/{key}")
             invocations.append(name)
@@ -219,6 +226,7 @@ def make_launcher(
     job_definition: str | None,
     endpoint: str | None,
     bucket: Bucket,
+    request_key: RequestKey,
     timeout_s: int,
 ) -> Launcher:
     """The launcher that a system uses.
@@ -229,6 +237,7 @@ def make_launcher(
         job_definition: of Batch.
         endpoint: of SageMaker.
         bucket: the data bucket.
+        request_key: where SageMaker's requests are kept in it.
         timeout_s: for each attempt of a job.
 
     Raises:
@@ -237,7 +246,7 @@ def make_launcher(
     if kind == "batch" and job_queue and job_definition:
         return BatchLauncher(job_queue, job_definition, timeout_s)
     if kind == "sagemaker" and endpoint:
-        return SageMakerLauncher(endpoint, bucket, timeout_s)
+        return SageMakerLauncher(endpoint, bucket, timeout_s, request_key)
     if kind == "local" and job_queue:
         return LocalLauncher(Queue(job_queue))
     needs = {"batch": "a job queue and a job definition", "sagemaker": "an endpoint", "local": "a job queue"}

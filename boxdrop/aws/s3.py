@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from boxdrop.errors import BoxdropError, ImageError, UnavailableError
-from boxdrop.predictions import content_of, object_version
+from boxdrop.identity import content_of, object_version
 
 try:
     import boto3
@@ -195,7 +195,7 @@ class Bucket:
 
         Args:
             key: the object's.
-            version: as `boxdrop.predictions.object_version` names it.
+            version: as `boxdrop.identity.object_version` names it.
             max_bytes: the largest that is read.
 
         Raises:
@@ -249,7 +249,7 @@ class Bucket:
         return self._head(key) is not None
 
     def version(self, key: str) -> str | None:
-        """Ask which content an object has now, as `boxdrop.predictions.object_version` names it; None: none.
+        """Ask which content an object has now, as `boxdrop.identity.object_version` names it; None: none.
 
         Raises:
             BoxdropError: S3 does not tell.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from boxdrop.errors import BoxdropError
-from boxdrop.predictions import object_version
+from boxdrop.identity import object_version
 
 
 class EventError(BoxdropError):

@@ -1,22 +1,21 @@
 """``boxdrop runs``: the runs of the past, from the data bucket; ZenML is not needed."""
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
+from boxdrop.identity import is_run_id
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from boxdrop.ledger import Ledger
     from boxdrop.store.history import PastRun
-    from boxdrop.store.runs import RunSummary
+    from boxdrop.store.reports import RunSummary
 
 _LIMIT = 20
-_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
 class _Runs(click.Group):
@@ -25,7 +24,7 @@ class _Runs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and _RUN_ID.fullmatch(args[0]):
+        if args and is_run_id(args[0]):
             return "show", show, args
         return super().resolve_command(ctx, args)
 
@@ -56,7 +55,8 @@ def runs(
         return
     from rich.console import Console
 
-    from boxdrop.store.history import list_runs, tracked_runs
+    from boxdrop.store.history import list_runs
+    from boxdrop.store.tracked import tracked_runs
 
     bucket = open_data_bucket(data_bucket, system)
     ledger = open_ledger(table, system) if table or not data_bucket else None
@@ -79,7 +79,8 @@ def show(ctx: click.Context, run: str) -> None:
     """Show what RUN did; a part of its id is enough, such as its last digits."""
     from rich.console import Console
 
-    from boxdrop.store.history import find_run, finished, zenml_urls
+    from boxdrop.store.history import find_run, finished
+    from boxdrop.store.tracked import zenml_urls
 
     bucket = open_data_bucket(*ctx.obj)
     summary = finished(bucket, find_run(bucket, run))
@@ -99,11 +100,12 @@ def compare(ctx: click.Context, before: str, after: str) -> None:
     from rich.text import Text
 
     from boxdrop.store.history import compare as compare_runs
-    from boxdrop.store.history import find_run, finished, read_labels
+    from boxdrop.store.history import find_run, finished
+    from boxdrop.store.labelsets import read_label_set
 
     bucket = open_data_bucket(*ctx.obj)
     first, second = (finished(bucket, find_run(bucket, run)) for run in (before, after))
-    labels = [read_labels(bucket, each.labels) for each in (first, second)]
+    labels = [read_label_set(bucket, each.labels) for each in (first, second)]
     table = Table(box=None, header_style="dim", pad_edge=False)
     for header in ("", "", first.run_id, second.run_id, "change"):
         table.add_column(header)

@@ -17,6 +17,7 @@ from boxdrop.errors import BoxdropError
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import FROM_NAME
 from boxdrop.labelstudio.connection import Connection
+from boxdrop.times import time_text
 
 FORMAT: Final = "boxdrop-annotation/1"
 
@@ -435,7 +436,7 @@ def to_json(document: Document) -> str:
         "image_id": document.image_id,
         "task_id": document.task_id,
         "annotation_id": document.annotation_id,
-        "order": _written(document.order),
+        "order": time_text(document.order),
         "user": document.user,
     }
     if isinstance(document, Tombstone):
@@ -443,7 +444,7 @@ def to_json(document: Document) -> str:
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
     fields |= {
         "version": document.version,
-        "updated_at": _written(document.updated_at),
+        "updated_at": time_text(document.updated_at),
         "lead_time": document.lead_time,
         "width": document.width,
         "height": document.height,
@@ -466,10 +467,6 @@ def to_json(document: Document) -> str:
 def _box_fields(box: DrawnBox) -> dict[str, Any]:
     fields: dict[str, Any] = {"label": box.label, "xyxy": list(box.xyxy), "region": box.region}
     return fields | {"rotation": box.rotation} if box.rotation else fields
-
-
-def _written(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def from_json(text: str | bytes, where: str = "annotation") -> Document:

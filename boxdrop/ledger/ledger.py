@@ -23,6 +23,7 @@ from boxdrop.ledger.states import (
     image_partitions,
 )
 from boxdrop.ledger.table import Table
+from boxdrop.times import time_text
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -555,7 +556,7 @@ class Ledger:
     def overdue_runs(self) -> list[Run]:
         """Runs that have not ended though their deadline is over, of all projects."""
         now = self._now()
-        entries = self._table.entries([projects.LIVE_RUNS], high=states.moment(now))
+        entries = self._table.entries([projects.LIVE_RUNS], high=time_text(now))
         runs = self._table.get_many(Run, [entry.key for entry in entries]).values()
         return [run for run in runs if run.is_live and run.deadline <= now]
 

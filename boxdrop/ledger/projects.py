@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from boxdrop.ledger.states import Key, Outcome, Result, following, moment, padded
+from boxdrop.ledger.states import Key, Outcome, Result, following, padded
+from boxdrop.times import time_text
 
 PROJECTS: Final = "project"
 """The index partition that lists the projects. They are few and seldom written."""
@@ -145,7 +146,7 @@ class Run:
     def index_key(self) -> Key | None:
         """Where it is in the index: nowhere once it has ended."""
         if self.is_live:
-            return LIVE_RUNS, f"{moment(self.deadline)}#{self.project}#{self.run_id}"
+            return LIVE_RUNS, f"{time_text(self.deadline)}#{self.project}#{self.run_id}"
         return None
 
     @property

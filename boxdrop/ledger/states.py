@@ -11,9 +11,11 @@ one write that is conditional on the row being the one that the rule saw.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
+
+from boxdrop.times import time_text
 
 R = TypeVar("R")
 Key = tuple[str, str]
@@ -72,7 +74,7 @@ class Sighting:
     """What an event or a listing says about an image.
 
     Attributes:
-        image_id: hexadecimal, see `boxdrop.predictions.image_id`.
+        image_id: hexadecimal, see `boxdrop.identity.image_id`.
         version: which content: S3's version-id, or etag and size. None: deleted.
         sequencer: of the event, as it came; empty where there is none, as in listings.
     """
@@ -175,7 +177,7 @@ class Image:
     def index_key(self) -> Key:
         """Where it is in the index. The sort key begins with what its state is asked for."""
         partition = f"image#{self.project}#{self.state}#{self.image_id[0]}"
-        entered = f"{moment(self.since)}#{self.image_id}"
+        entered = f"{time_text(self.since)}#{self.image_id}"
         if self.state == State.RUNNING:
             return partition, f"{self.run_id}#{entered}"
         if self.state in (State.TASKED, State.FAILED):
@@ -209,11 +211,6 @@ def image_partitions(project: str, state: State) -> list[str]:
 def generation_mark(generation: int) -> str:
     """A generation as text of fixed width: its order is that of numbers."""
     return f"{generation:010}"
-
-
-def moment(time: datetime) -> str:
-    """A time as text of fixed width, UTC: its order is that of time."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def padded(sequencer: str) -> str:

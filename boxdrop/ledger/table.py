@@ -17,7 +17,8 @@ from functools import cache
 from typing import Any, Final, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from boxdrop.errors import BoxdropError
-from boxdrop.ledger.states import Key, Result, moment
+from boxdrop.ledger.states import Key, Result
+from boxdrop.times import read_time, time_text
 
 try:
     import boto3
@@ -359,7 +360,7 @@ def _to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, int | float):
         return {"N": str(value)}
     if isinstance(value, datetime):
-        return {"S": moment(value)}
+        return {"S": time_text(value)}
     if isinstance(value, tuple):
         return {"L": [_to_attribute(each) for each in value]}
     return {"M": {name: _to_attribute(each) for name, each in value.items()}}
@@ -381,7 +382,7 @@ def _from_attribute(type_: Any, attribute: dict[str, Any]) -> Any:
     if tag == "M":
         return {name: _from_attribute(int, each) for name, each in value.items()}
     if type_ is datetime:
-        return datetime.fromisoformat(value)
+        return read_time(value)
     return type_(value) if isinstance(type_, type) and issubclass(type_, StrEnum) else value
 
 

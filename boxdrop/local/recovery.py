@@ -12,6 +12,7 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.aws.sqs import Queue
+from boxdrop.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client
@@ -20,11 +21,11 @@ from boxdrop.local.stack import Running, Stack
 from boxdrop.pipeline.backfill import backfill, list_objects
 from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.dispatch import Dispatcher
-from boxdrop.pipeline.labels import apply_labels, read_snapshot
+from boxdrop.pipeline.labels import apply_labels
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.reconcile import reconcile
 from boxdrop.pipeline.runs import fail_run
-from boxdrop.predictions import image_id
+from boxdrop.store.labelsets import read_label_set
 
 _WAIT_S: Final = 600.0
 _WITH_OBJECTS: Final = tuple(state for state in State if state != State.GONE)
@@ -121,7 +122,7 @@ class Repair:
                 self._prepare(project, project.labels)
 
     def _prepare(self, project: Project, labels: str) -> None:
-        label_set = read_snapshot(self._data, labels)
+        label_set = read_label_set(self._data, labels)
         prepare(self._ledger, self._connection, project.name, label_set, webhook=self._webhook)
         self._ledger.record_prepared(project.name, labels)
 

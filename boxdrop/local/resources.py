@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from boxdrop.errors import LocalError
 from boxdrop.local.aws import SIGNER
+from boxdrop.store.layout import PREDICTIONS
 from boxdrop.system import LOCAL, LOCAL_KEY, System
 
 try:
@@ -82,7 +83,7 @@ _RULES: Final = {
         "detail-type": ["Object Created"],
         "detail": {
             "bucket": {"name": [DATA]},
-            "object": {"key": [{"prefix": "predictions/"}, {"suffix": "/summary.json"}]},
+            "object": {"key": [{"prefix": PREDICTIONS}, {"suffix": "/summary.json"}]},
         },
     },
 }

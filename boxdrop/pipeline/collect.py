@@ -14,15 +14,14 @@ The ledger learns only of what is stored. `order` rises with each document of an
 compares, so a collector that was stopped between 2 and the ledger cannot undo what came later.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from boxdrop.aws.s3 import Bucket, Put
+from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError
 from boxdrop.labelstudio.annotations import (
     Annotation,
@@ -36,6 +35,15 @@ from boxdrop.labelstudio.annotations import (
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
+from boxdrop.store.layout import annotation_key
+from boxdrop.store.reviews import (
+    Pointer,
+    annotation_pointer,
+    read_review,
+    task_pointer,
+    write_pointers,
+    write_review,
+)
 
 _ROUNDS: Final = 20
 """Each lost race means that another collector has won, so progress is made; more are a fault."""
@@ -106,11 +114,11 @@ def collect_event(
     unknown = 0
     if not event.tasks:  # deleted annotations come without their tasks
         for number in event.annotations:
-            pointer = _pointer(bucket, annotation_pointer(project_name, number))
-            if pointer is None:  # it never was a document's, so no document has to change
+            pointer = annotation_pointer(bucket, project_name, number)
+            if pointer is None:  # no document was ever about it, so none has to change
                 unknown += 1
             else:
-                tasks[pointer[0]] = None
+                tasks[pointer.task_id] = None
     counts: Counter[Found] = Counter({Found.UNKNOWN: unknown} if unknown else {})
     written = 0
     lags = []
@@ -160,7 +168,8 @@ def collect(
 
     if image_id is not None:
         return collect_image(image_id)[0]
-    known = _image_of(bucket, project_name, task_id)
+    pointer = task_pointer(bucket, project_name, task_id)
+    known = None if pointer is None else pointer.image_id
     if known is not None:
         collected, task = collect_image(known)
         if task is None or task.image_id in (None, known):
@@ -190,11 +199,11 @@ def _collect_image(
     """Collect an image, and return also what has the task's number now, whether it is the image's or not."""
     if _is_twin(ledger, connection, label_studio_id, task_id, image_id):
         return Collected(Found.TWIN), None
-    key = document_key(project_name, image_id)
+    where = f"s3://{bucket.name}/{annotation_key(project_name, image_id)}"
     written = False
     for _ in range(_ROUNDS):
-        stored = bucket.get(key)
-        before = None if stored is None else from_json(stored.body, f"s3://{bucket.name}/{key}")
+        stored = read_review(bucket, project_name, image_id)
+        before = None if stored is None else from_json(stored.body, where)
         read = _read(connection, label_studio_id, task_id)
         task = read if read is not None and read.image_id == image_id else None
         document: Document | None = before
@@ -204,29 +213,11 @@ def _collect_image(
             result = _record(ledger, before, image_id, task_id, task is None)
             return Collected(_found(before, task), before, written, result), read
         assert document is not None
-        _point(bucket, project_name, document)
-        body = to_json(document).encode()
-        put = bucket.create(key, body) if stored is None else bucket.replace(key, body, stored.etag)
-        written |= put == Put.STORED
+        # Pointers first, so that no document is without them.
+        pointer = Pointer(document.task_id, document.image_id)
+        write_pointers(bucket, project_name, pointer, document.annotation_id)
+        written |= write_review(bucket, project_name, image_id, to_json(document).encode(), stored)
     raise CollectError(f"task {task_id} of {project_name} changes faster than it can be read; try again")
-
-
-def document_key(project_name: str, image_id: str) -> str:
-    """Where an image's document is in the data bucket."""
-    return f"annotations/{project_name}/{image_id}.json"
-
-
-def annotation_pointer(project_name: str, annotation_id: int) -> str:
-    """Where it is kept which task an annotation was on: its deletion does not tell.
-
-    Not below ``annotations/``, whose listing is the documents and nothing else.
-    """
-    return f"reviews/{project_name}/annotation-{annotation_id}.json"
-
-
-def task_pointer(project_name: str, task_id: int) -> str:
-    """Where it is kept which image a task showed: after its deletion, nobody else knows."""
-    return f"reviews/{project_name}/task-{task_id}.json"
 
 
 def _label_studio_id(ledger: Ledger, project_name: str) -> int:
@@ -269,34 +260,3 @@ def _found(document: Document | None, task: ReviewedTask | None) -> Found:
     if document is None:
         return Found.NOTHING
     return Found.VERIFIED if isinstance(document, Annotation) else Found.UNVERIFIED
-
-
-def _point(bucket: Bucket, project_name: str, document: Document) -> None:
-    """Keep which task and image a document is about. Before the document, so that none is without."""
-    body = json.dumps({"task_id": document.task_id, "image_id": document.image_id}).encode()
-    keys = [task_pointer(project_name, document.task_id)]
-    if document.annotation_id is not None:
-        keys.append(annotation_pointer(project_name, document.annotation_id))
-    for key in keys:
-        while bucket.create(key, body) == Put.REFUSED:
-            stored = bucket.get(key)
-            if stored is None:
-                continue
-            if stored.body == body or bucket.replace(key, body, stored.etag) == Put.STORED:
-                break
-
-
-def _image_of(bucket: Bucket, project_name: str, task_id: int) -> str | None:
-    pointer = _pointer(bucket, task_pointer(project_name, task_id))
-    return None if pointer is None else pointer[1]
-
-
-def _pointer(bucket: Bucket, key: str) -> tuple[int, str] | None:
-    stored = bucket.get(key)
-    if stored is None:
-        return None
-    try:
-        fields: Any = json.loads(stored.body)
-        return int(fields["task_id"]), str(fields["image_id"])
-    except (ValueError, KeyError, TypeError):
-        raise CollectError(f"s3://{bucket.name}/{key} is not boxdrop's; delete it") from None

@@ -37,35 +37,32 @@ from boxdrop.metrics import (
     IMAGES_PREDICTED,
     Metric,
 )
-from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.predictions import Failure, Prediction, Record, candidates_of, select_boxes
 from boxdrop.store.bundles import describe, fetch
-from boxdrop.store.runs import (
-    Launcher,
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.store.layout import PartName, summary_key
+from boxdrop.store.manifests import (
     Manifest,
     ManifestHeader,
     ManifestImage,
-    Part,
-    PartName,
     PinnedBundle,
+    read_header,
+    read_manifest,
+)
+from boxdrop.store.parts import Part, list_parts, read_part, write_part
+from boxdrop.store.reports import (
+    LauncherName,
     RunSummary,
     ShardReport,
     ShardWork,
     Stages,
     SummaryBundle,
-    Tally,
-    list_parts,
     list_reports,
-    read_header,
-    read_manifest,
-    read_part,
     read_report,
-    summarise,
-    summary_key,
-    write_part,
     write_report,
     write_summary,
 )
+from boxdrop.store.tally import Tally, summarise
 
 PROGRESS_S: Final = 10.0
 """Seconds between two lines about progress: CloudWatch keeps, and charges for, every line."""
@@ -121,9 +118,9 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where a job runs, as far as anybody says; see `boxdrop.store.runs.ShardReport`."""
+    """Where a job runs, as far as anybody says; see `boxdrop.store.reports.ShardReport`."""
 
-    launcher: Launcher = "local"
+    launcher: LauncherName = "local"
     job_id: str | None = None
     device: str = "unknown"
     instance_type: str | None = None
@@ -358,7 +355,7 @@ class Job:
         return summarise(
             header,
             SummaryBundle(bundle.name, bundle.digest, bundle.family, bundle.precision),
-            read_snapshot(self.data, header.labels).caption,
+            read_label_set(self.data, header.labels).caption,
             reports,
         )
 
@@ -442,7 +439,7 @@ class _Shard:
 
     def _open_stream(self) -> Stream[_Item]:
         header = self._header
-        label_set = self._label_set = read_snapshot(self._job.data, header.labels)
+        label_set = self._label_set = read_label_set(self._job.data, header.labels)
         detector = self._job.detectors.load(header.bundle)
         self._stop.check()
         made = detector.model_version(label_set)

@@ -18,11 +18,11 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
 from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
+from boxdrop.identity import image_id
 from boxdrop.images import is_image_name
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Result, Sighting, State
-from boxdrop.ledger.states import moment
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
-from boxdrop.predictions import image_id
+from boxdrop.times import time_text
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
 
@@ -281,7 +281,7 @@ def ask_for_launch(
     Raises:
         QueueError: ask again.
     """
-    mark = {} if asked_at is None else {"asked_at": moment(asked_at)}
+    mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
     launches.send_all(({"project": project, **mark} for project in projects), window_s)
 
 

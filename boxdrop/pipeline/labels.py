@@ -11,7 +11,6 @@ Three steps, each of which may be repeated or die anywhere:
    caption changed) sends for the stored predictions to be published anew.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,10 @@ from boxdrop.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, Outcome, Project, State
 from boxdrop.store.bundles import BundleRef, resolve
-from boxdrop.store.runs import PartName, list_parts, read_header
+from boxdrop.store.labelsets import read_label_set, write_label_set
+from boxdrop.store.layout import PartName, predictions_prefix
+from boxdrop.store.manifests import read_header
+from boxdrop.store.parts import list_parts
 
 FILE: Final = "labels.yaml"
 
@@ -86,34 +88,6 @@ def labels_key(project: str) -> str:
     return f"{project}/{FILE}"
 
 
-def snapshot_key(digest: str) -> str:
-    """Where a label set is kept in the data bucket; manifests name its digest."""
-    return f"labelsets/{digest}.yaml"
-
-
-def write_snapshot(data: Bucket, label_set: LabelSet) -> str:
-    """Keep a label set for ever; returns its digest, the sha256 of its text."""
-    body = label_set.to_yaml().encode()
-    digest = hashlib.sha256(body).hexdigest()
-    data.create(snapshot_key(digest), body, "application/yaml")
-    return digest
-
-
-def read_snapshot(data: Bucket, digest: str) -> LabelSet:
-    """Read a label set that was kept.
-
-    Raises:
-        LabelSetError: it is not there, or was altered.
-    """
-    where = f"s3://{data.name}/{snapshot_key(digest)}"
-    stored = data.get(snapshot_key(digest))
-    if stored is None:
-        raise LabelSetError(f"{where}: there is no such label set; put the project's labels.yaml again")
-    if hashlib.sha256(stored.body).hexdigest() != digest:
-        raise LabelSetError(f"{where}: was altered; put the project's labels.yaml again")
-    return LabelSet.from_yaml(stored.body.decode(), where)
-
-
 def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = "") -> Stored:
     """Read a project's ``labels.yaml`` as it is now, and record that it is the newest.
 
@@ -133,7 +107,7 @@ def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, seq
             return Stored.MISSING
         digest, error = None, None
         try:
-            digest = write_snapshot(data, _parse(found.body, f"s3://{images.name}/{key}"))
+            digest = write_label_set(data, _parse(found.body, f"s3://{images.name}/{key}"))
         except LabelSetError as mistake:
             error = str(mistake)
         result = ledger.store_labels(project, images.name, digest, sequencer, seen, error)
@@ -167,7 +141,7 @@ def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: b
     """
     if project.stored_labels is None:
         return None
-    label_set = read_snapshot(data, project.stored_labels)
+    label_set = read_label_set(data, project.stored_labels)
     bundle = resolve(data, label_set.detector)
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:
@@ -319,7 +293,7 @@ def ancestors(project: str) -> Iterator[str]:
 
 def stored_parts(data: Bucket, project: str, model_version: str | None) -> Iterator[PartName]:
     """The parts of a project whose predictions this detector with these prompts would make again."""
-    for run_id in data.list_folders(f"predictions/{project}/"):
+    for run_id in data.list_folders(predictions_prefix(project)):
         parts = list_parts(data, project, run_id)
         first = next(parts, None)
         if first is None:  # a folder of a project inside this one

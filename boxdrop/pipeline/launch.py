@@ -15,18 +15,13 @@ from boxdrop.aws.launchers import MAX_SHARDS, Launcher
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
+from boxdrop.identity import new_run_id
 from boxdrop.ledger import Image, Ledger, Project, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
-from boxdrop.store.runs import (
-    PART_IMAGES,
-    ManifestHeader,
-    ManifestImage,
-    PinnedBundle,
-    manifest_key,
-    new_run_id,
-    write_manifest,
-)
+from boxdrop.store.layout import manifest_key
+from boxdrop.store.manifests import PART_IMAGES, ManifestHeader, ManifestImage, PinnedBundle, write_manifest
+from boxdrop.times import time_text
 
 GATHERING: Final = timedelta(minutes=15)
 """As long as a Lambda function may run: a run that is not submitted by then never will be."""
@@ -178,7 +173,7 @@ class Launching:
         owner = f"{socket.gethostname()}/{uuid.uuid4().hex[:8]}"
         lease = self._ledger.acquire_lease(project.name, owner, seconds=_LEASE_S, purpose=_PURPOSE)
         if lease is None:
-            mark = {} if asked_at is None else {"asked_at": asked_at.isoformat()}
+            mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
             self._launches.send({"project": project.name, **mark}, _BUSY_S)
             return None, "another launch looks at this moment"
         try:

@@ -16,11 +16,13 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
-from boxdrop.pipeline.labels import read_snapshot
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
-from boxdrop.store.runs import Part, PartName, read_header, read_part
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.store.layout import PartName
+from boxdrop.store.manifests import read_header
+from boxdrop.store.parts import Part, read_part
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""
@@ -75,7 +77,7 @@ def publish_part(
     project = ledger.project(name.project)
     if project is None or project.labels is None:
         raise RunError(f"{name.key}: the ledger knows no project {name.project} with labels")
-    label_set = read_snapshot(data, project.labels)
+    label_set = read_label_set(data, project.labels)
     prepare_if_needed(ledger, connection, project, label_set, webhook)
     began = clock()
     fits = header.model_version == project.model_version

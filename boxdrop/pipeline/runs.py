@@ -20,7 +20,9 @@ from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import apply_labels, part_event, spread_labels
-from boxdrop.store.runs import list_parts, read_header, read_part, read_summary
+from boxdrop.store.manifests import read_header
+from boxdrop.store.parts import list_parts, read_part
+from boxdrop.store.reports import read_summary
 
 GRACE: Final = timedelta(minutes=15)
 """How long a finished run's parts may be under way to their tasks before anybody worries."""

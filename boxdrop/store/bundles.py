@@ -1,10 +1,9 @@
 """Detector bundles in the data bucket, where jobs fetch them from.
 
-    bundles/NAME/DIGEST16/FILE       a bundle's files; never changed, bundle.json comes last
-    bundles/NAME/latest.json         {"digest": …}: what NAME means
-    bundles/default.json             {"name": …}: what a project uses whose labels.yaml names no detector
-
-DIGEST16 is the beginning of `boxdrop.detect.Bundle.digest`, which covers all that makes a detector's answers.
+A bundle's files never change, and its bundle.json is written last. One pointer per name records which digest
+the name means (``{"digest": …}``), and one records the default: the name that a project uses whose
+labels.yaml names no detector (``{"name": …}``). `Bundle.digest` covers all that determines a detector's
+predictions. See `boxdrop.store.layout` for the keys.
 """
 
 import errno
@@ -16,15 +15,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
+from boxdrop.documents import from_json, to_json
 from boxdrop.errors import BoxdropError, BundleError
-from boxdrop.store.documents import DocumentError, from_json, to_json
+from boxdrop.store.layout import (
+    BUNDLE_DIGITS,
+    BUNDLES,
+    DEFAULT_BUNDLE_KEY,
+    bundle_prefix,
+    bundle_versions_prefix,
+    latest_bundle_key,
+)
 
-DEFAULT_KEY: Final = "bundles/default.json"
-_DIGEST_DIGITS: Final = 16
 _DIGEST = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{48})?")
 _AT_ONCE = 4  # files; boto3 copies each large one in several parts at once
 
@@ -33,12 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BundleRef:
-    """A bundle that lies in the data bucket.
+    """A bundle in the data bucket.
 
     Attributes:
         name, digest, family, precision: the bundle's own; `digest` has 64 hexadecimal digits.
-        floor, threshold: lowest score kept, and shown of labels that set none.
-        prefix: what the keys of its files begin with, ``bundles/NAME/DIGEST16/``.
+        floor: the lowest score that the detector keeps.
+        threshold: the lowest score that is shown of labels that set none.
+        prefix: what the keys of its files begin with.
     """
 
     name: str
@@ -75,22 +81,22 @@ class Listed:
 
 
 def _ignore(_: str) -> None:
-    """The progress of a copy that nobody watches."""
+    """Ignore the progress of a copy."""
 
 
 def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore) -> BundleRef:
-    """Copy a bundle into the data bucket, and let its name mean this one from now on.
+    """Upload a bundle to the data bucket; from now on its name means this one.
 
     The first bundle of all becomes the default. A push that was interrupted is finished by pushing again.
 
     Args:
         bucket: the data bucket.
         folder: the bundle; every file's sha256 is checked first.
-        on_file: called with the name of each file that is there.
+        on_file: called with the name of each file once it is uploaded.
 
     Raises:
-        BundleError: no bundle there or not whole, or one with the same answers but another bundle.json (other
-            default threshold, other report) is in the bucket under this name.
+        BundleError: the folder holds no bundle or a damaged one, or the bucket has the same detector under
+            this name with another bundle.json (another default threshold or report).
     """
     bundle = Bundle.load(folder, verify=True)
     ref = _reference(bundle)
@@ -109,13 +115,13 @@ def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore)
             f"s3://{bucket.name}/{ref.prefix} holds the same detector with another {CARD} (its default "
             "threshold, source or parity report differs); export it under another --name"
         )
-    bucket.put(_latest_key(ref.name), to_json(_Latest(ref.digest)).encode())
-    bucket.create(DEFAULT_KEY, to_json(_Default(ref.name)).encode())
+    bucket.put(latest_bundle_key(ref.name), to_json(_Latest(ref.digest)).encode())
+    bucket.create(DEFAULT_BUNDLE_KEY, to_json(_Default(ref.name)).encode())
     return ref
 
 
 def use(bucket: Bucket, detector: str) -> BundleRef:
-    """Make a bundle the one that projects use whose labels.yaml names none.
+    """Make a bundle the default: projects use it whose labels.yaml names no detector.
 
     Args:
         bucket: the data bucket.
@@ -125,8 +131,8 @@ def use(bucket: Bucket, detector: str) -> BundleRef:
         BundleError: it is not in the bucket.
     """
     ref = resolve(bucket, detector)
-    bucket.put(_latest_key(ref.name), to_json(_Latest(ref.digest)).encode())
-    bucket.put(DEFAULT_KEY, to_json(_Default(ref.name)).encode())
+    bucket.put(latest_bundle_key(ref.name), to_json(_Latest(ref.digest)).encode())
+    bucket.put(DEFAULT_BUNDLE_KEY, to_json(_Default(ref.name)).encode())
     return ref
 
 
@@ -141,10 +147,10 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
         BundleError: it is not in the bucket.
     """
     if detector is None:
-        default = _pointer(bucket, DEFAULT_KEY, _Default)
+        default = _pointer(bucket, DEFAULT_BUNDLE_KEY, _Default)
         if default is None:
             raise BundleError(
-                f"s3://{bucket.name}: there is no detector yet; bring one with: boxdrop bundle push FOLDER"
+                f"s3://{bucket.name}: there is no detector yet; upload one with: boxdrop bundle push FOLDER"
             )
         detector = default.name
     name, _, digest = detector.partition("@")
@@ -154,7 +160,7 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
             "boxdrop bundle list shows them"
         )
     if not digest:
-        latest = _pointer(bucket, _latest_key(name), _Latest)
+        latest = _pointer(bucket, latest_bundle_key(name), _Latest)
         if latest is None:
             raise _unknown(bucket, detector)
         digest = latest.digest
@@ -162,7 +168,7 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
 
 
 def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
-    """Read what a bundle in the data bucket is.
+    """Read the description of a bundle in the data bucket.
 
     Args:
         bucket: the data bucket.
@@ -170,12 +176,12 @@ def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
         digest: 64 hexadecimal digits, or the first 16.
 
     Raises:
-        BundleError: it is not there, or its bundle.json is not valid or another's.
+        BundleError: it is not there, or its bundle.json is not valid or describes another bundle.
     """
-    prefix = _prefix(name, digest)
+    prefix = bundle_prefix(name, digest)
     stored = bucket.get(prefix + CARD)
     if stored is None:
-        raise _unknown(bucket, f"{name}@{digest[:_DIGEST_DIGITS]}")
+        raise _unknown(bucket, f"{name}@{digest[:BUNDLE_DIGITS]}")
     bundle = Bundle.parse(stored.body, Path(prefix), f"s3://{bucket.name}/{prefix}{CARD}")
     if bundle.name != name or not bundle.digest.startswith(digest):
         raise BundleError(
@@ -186,9 +192,9 @@ def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
 
 
 def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
-    """Have a bundle on this machine, every file's sha256 checked.
+    """Download a bundle to this machine, unless it is there, and check the sha256 of every file.
 
-    The folder appears whole or not at all, so that processes may share a cache and be killed at any moment.
+    The folder appears whole or not at all: several processes may share a cache, and be killed at any moment.
 
     Args:
         bucket: the data bucket.
@@ -200,7 +206,7 @@ def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
         BundleError: it is not in the bucket, or what came is not what its digest says.
         BoxdropError: the bucket cannot be read, or the folder not be written.
     """
-    folder = cache / ref.name / ref.digest[:_DIGEST_DIGITS]
+    folder = cache / ref.name / ref.digest[:BUNDLE_DIGITS]
     try:
         if folder.exists():
             try:
@@ -209,7 +215,7 @@ def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
                 _remove(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
-            arriving = Path(unfinished) / ref.digest[:_DIGEST_DIGITS]
+            arriving = Path(unfinished) / ref.digest[:BUNDLE_DIGITS]
             arriving.mkdir()
             _copy(bucket, ref, arriving)
             _checked(arriving, ref)
@@ -232,11 +238,11 @@ def list_bundles(bucket: Bucket) -> Iterator[Listed]:
         BundleError: a bundle.json is not valid.
         BoxdropError: the bucket cannot be read.
     """
-    default = _pointer(bucket, DEFAULT_KEY, _Default)
-    for name in bucket.list_folders("bundles/"):
-        latest = _pointer(bucket, _latest_key(name), _Latest)
-        for digest in bucket.list_folders(f"bundles/{name}/"):
-            if not bucket.exists(_prefix(name, digest) + CARD):  # a push that was interrupted
+    default = _pointer(bucket, DEFAULT_BUNDLE_KEY, _Default)
+    for name in bucket.list_folders(BUNDLES):
+        latest = _pointer(bucket, latest_bundle_key(name), _Latest)
+        for digest in bucket.list_folders(bundle_versions_prefix(name)):
+            if not bucket.exists(bundle_prefix(name, digest) + CARD):  # a push that was interrupted
                 continue
             ref = describe(bucket, name, digest)
             is_latest = latest is not None and latest.digest == ref.digest
@@ -246,7 +252,7 @@ def list_bundles(bucket: Bucket) -> Iterator[Listed]:
 def _copy(bucket: Bucket, ref: BundleRef, folder: Path) -> None:
     stored = bucket.get(ref.prefix + CARD)
     if stored is None:
-        raise _unknown(bucket, f"{ref.name}@{ref.digest[:_DIGEST_DIGITS]}")
+        raise _unknown(bucket, f"{ref.name}@{ref.digest[:BUNDLE_DIGITS]}")
     (folder / CARD).write_bytes(stored.body)
     names = list(Bundle.parse(stored.body, folder).files)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -263,7 +269,7 @@ def _checked(folder: Path, ref: BundleRef) -> Bundle:
 
 
 def _remove(folder: Path) -> None:
-    """Take a folder out of the way at once, then delete it."""
+    """Move a folder out of the way at once, then delete it."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as gone:
         os.replace(folder, Path(gone) / folder.name)
         shutil.rmtree(gone, ignore_errors=True)
@@ -277,16 +283,8 @@ def _reference(bundle: Bundle) -> BundleRef:
         precision=bundle.precision,
         floor=bundle.defaults.floor,
         threshold=bundle.defaults.threshold,
-        prefix=_prefix(bundle.name, bundle.digest),
+        prefix=bundle_prefix(bundle.name, bundle.digest),
     )
-
-
-def _prefix(name: str, digest: str) -> str:
-    return f"bundles/{name}/{digest[:_DIGEST_DIGITS]}/"
-
-
-def _latest_key(name: str) -> str:
-    return f"bundles/{name}/latest.json"
 
 
 def _pointer(bucket: Bucket, key: str, kind: type[T]) -> T | None:
@@ -294,17 +292,15 @@ def _pointer(bucket: Bucket, key: str, kind: type[T]) -> T | None:
     if stored is None:
         return None
     try:
-        return from_json(kind, stored.body)
-    except DocumentError as error:
-        raise BundleError(
-            f"s3://{bucket.name}/{key}: {error}; mend it with: boxdrop bundle use NAME@DIGEST"
-        ) from None
+        return from_json(kind, stored.body, where=f"s3://{bucket.name}/{key}", error=BundleError)
+    except BundleError as error:
+        raise BundleError(f"{error}; fix it with: boxdrop bundle use NAME@DIGEST") from None
 
 
 def _unknown(bucket: Bucket, detector: str) -> BundleError:
-    known = sorted(name for name in bucket.list_folders("bundles/"))
+    known = sorted(name for name in bucket.list_folders(BUNDLES))
     there = f"there are: {', '.join(known)}" if known else "there are none yet"
     return BundleError(
         f"s3://{bucket.name}: there is no detector {detector}; {there}. "
-        "Bring it with: boxdrop bundle push FOLDER"
+        "Upload it with: boxdrop bundle push FOLDER"
     )

@@ -1,6 +1,5 @@
-"""The runs of the past, from the data bucket alone: which there were, and what changed between two."""
+"""Past runs, from the data bucket alone: list them, find one, compare two."""
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import RunError
 from boxdrop.iterables import chunked
 from boxdrop.labels import Label, LabelSet
-from boxdrop.store.runs import ManifestHeader, RunSummary, read_header, read_summary
+from boxdrop.store.layout import RUNS
+from boxdrop.store.manifests import ManifestHeader, read_header
+from boxdrop.store.reports import RunSummary, read_summary
 
 _READ_AT_ONCE: Final = 16
 _SAME: Final = "="
@@ -22,7 +23,7 @@ class PastRun:
 
     Attributes:
         images: of its manifest.
-        summary: None while it is not finished, and for ever if its jobs died.
+        summary: None until the run is finished; a run whose jobs died never has one.
     """
 
     run_id: str
@@ -33,7 +34,7 @@ class PastRun:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A line of a comparison: `change` is for people, and empty where both are the same."""
+    """One line of a comparison; `change` is empty where both runs are the same."""
 
     about: str
     name: str
@@ -43,17 +44,17 @@ class Difference:
 
 
 def list_runs(bucket: Bucket, project: str | None = None, limit: int | None = None) -> Iterator[PastRun]:
-    """Stream the runs, the newest first.
+    """Stream the runs, newest first.
 
     Args:
         bucket: the data bucket.
         project: only its runs.
-        limit: no more than so many.
+        limit: stop after this many.
 
     Raises:
         RunError: a summary is not valid.
     """
-    run_ids = sorted(bucket.list_folders("runs/"), reverse=True)
+    run_ids = sorted(bucket.list_folders(RUNS), reverse=True)
     found = 0
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         for some in chunked(run_ids, _READ_AT_ONCE):
@@ -67,12 +68,12 @@ def list_runs(bucket: Bucket, project: str | None = None, limit: int | None = No
 
 
 def find_run(bucket: Bucket, text: str) -> str:
-    """Find a run's whole id by a part of it, such as its last eight digits.
+    """Find a run's id by a part of it, such as its last eight digits.
 
     Raises:
-        RunError: no run, or more than one, has it.
+        RunError: no run matches, or more than one.
     """
-    found = [run_id for run_id in bucket.list_folders("runs/") if text in run_id]
+    found = [run_id for run_id in bucket.list_folders(RUNS) if text in run_id]
     if text in found:
         return text
     if len(found) == 1:
@@ -96,35 +97,6 @@ def finished(bucket: Bucket, run_id: str) -> RunSummary:
     return summary
 
 
-def read_labels(bucket: Bucket, digest: str) -> LabelSet:
-    """Read a label set's snapshot.
-
-    Raises:
-        RunError: there is none.
-        LabelSetError: it is not valid.
-    """
-    key = f"labelsets/{digest}.yaml"
-    stored = bucket.get(key)
-    if stored is None:
-        raise RunError(f"s3://{bucket.name}/{key}: there is no such label set")
-    return LabelSet.from_yaml(stored.body.decode(), key)
-
-
-def zenml_urls(bucket: Bucket, run_id: str) -> list[str]:
-    """Where ZenML shows a run, in each ZenML that has it; empty texts for stores without a server."""
-    urls = []
-    for store in bucket.list_folders("tracked/"):
-        stored = bucket.get(f"tracked/{store}/{run_id}.json")
-        if stored is not None:
-            urls.append(json.loads(stored.body).get("url") or "")
-    return urls
-
-
-def tracked_runs(bucket: Bucket) -> set[str]:
-    """Ids of the runs that some ZenML has."""
-    return {each.key.rpartition("/")[2].removesuffix(".json") for each in bucket.list("tracked/")}
-
-
 def images_per_s(summary: RunSummary) -> float:
     """Images that the detector saw, over the seconds from the first shard's start to the last one's end."""
     return (summary.predicted + summary.failed) / summary.seconds if summary.seconds else 0.0
@@ -133,7 +105,7 @@ def images_per_s(summary: RunSummary) -> float:
 def compare(
     before: RunSummary, after: RunSummary, labels_before: LabelSet, labels_after: LabelSet
 ) -> list[Difference]:
-    """Tell what changed from one run to another: labels, model, speed, counts."""
+    """Compare two runs: labels, model, speed, counts."""
     return [
         *_compare_labels(labels_before, labels_after),
         *_compare_models(before, after),

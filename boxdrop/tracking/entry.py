@@ -4,12 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+from boxdrop.documents import to_json
+from boxdrop.identity import time_of_run
 from boxdrop.labels import LabelSet
-from boxdrop.store.documents import to_json
-from boxdrop.store.runs import SUMMARY_FORMAT, RunSummary
+from boxdrop.store.layout import label_set_key
+from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 DIGEST_SHOWN: Final = 16
@@ -133,7 +135,7 @@ def make_entry(
         thumbnails: small JPEGs of the summary's samples, by key; may be empty.
         published: what came of it in Label Studio; None where nobody published, or nobody knows.
     """
-    label_set = LabelSet.from_yaml(labels, f"labelsets/{summary.labels}.yaml")
+    label_set = LabelSet.from_yaml(labels, label_set_key(summary.labels))
     return Entry(
         run_id=summary.run_id,
         project=summary.project,
@@ -211,7 +213,7 @@ def _steps(
 ) -> tuple[Step, ...]:
     created, began, ended = summary.created_at, summary.started_at, summary.finished_at
     # A run's id begins with when it began to gather; its manifest is there when that is done.
-    gathered = datetime.strptime(summary.run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    gathered = time_of_run(summary.run_id)
     dataset = Step(
         name="dataset",
         function="get_or_create_dataset",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from boxdrop.labels import LabelSet
-from boxdrop.store.runs import RunSummary, Sample
+from boxdrop.store.reports import RunSummary, Sample
 
 _OTHER_COLOR: Final = "#808890"
 _BARS: Final = 20

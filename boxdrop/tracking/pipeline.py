@@ -31,7 +31,7 @@ from boxdrop.images import Limits
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Failure, Prediction, Record, read_jsonl
 from boxdrop.sources import Source, SourceImage, open_source
-from boxdrop.store.runs import SAMPLES, Sample, SampleBox
+from boxdrop.store.reports import SAMPLES, Sample, SampleBox
 from boxdrop.tracking.pages import counts_line, sample_sheet
 
 if TYPE_CHECKING:

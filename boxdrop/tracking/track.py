@@ -1,11 +1,10 @@
 """Summaries become runs in ZenML: one when it lands, and all that wait, when somebody asks.
 
-A mark in the data bucket, ``tracked/STORE/RUN.json``, says that a ZenML has a run. It saves asking ZenML
+A mark in the data bucket, see `boxdrop.store.tracked`, says that a ZenML has a run. It saves asking ZenML
 about each, and keeps a run away that somebody deleted there. What makes it exactly one run is ZenML itself,
 see `boxdrop.tracking.register`: the mark is written afterwards.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +14,14 @@ from typing import Final
 from boxdrop.annotate.thumbnails import make_thumbnail
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError, RunError, TrackingError
+from boxdrop.identity import earliest_run_id
 from boxdrop.images import Limits, decode
 from boxdrop.ledger import Ledger
-from boxdrop.store.runs import RunSummary, check_run_id, manifest_key, read_manifest, read_summary
+from boxdrop.store.labelsets import read_label_set_text
+from boxdrop.store.layout import RUNS, manifest_key, summary_key
+from boxdrop.store.manifests import read_manifest
+from boxdrop.store.reports import RunSummary, read_summary
+from boxdrop.store.tracked import TrackedRun, read_mark, tracked_runs, write_mark
 from boxdrop.tracking.entry import Published, make_entry
 from boxdrop.tracking.outcome import published
 from boxdrop.tracking.register import Registered, Tracker
@@ -90,10 +94,9 @@ class Tracking:
             RunError: it has no summary yet.
             TrackingError: ZenML refused or went away; call again later.
         """
-        mark = self._bucket.get(self._mark_key(run_id))
+        mark = read_mark(self._bucket, self._tracker.store_id, run_id)
         if mark is not None:
-            known = json.loads(mark.body)
-            return Registered(known["zenml_run"], created=False, url=known["url"])
+            return Registered(mark.zenml_run, created=False, url=mark.url)
         summary = read_summary(self._bucket, run_id)
         if summary is None:
             raise RunError(f"run {run_id} has no summary in s3://{self._bucket.name} yet")
@@ -101,12 +104,13 @@ class Tracking:
         entry = make_entry(
             summary,
             manifest=self._read(manifest_key(run_id)),
-            labels=self._read(f"labelsets/{summary.labels}.yaml").decode(),
+            labels=read_label_set_text(self._bucket, summary.labels),
             thumbnails=self._thumbnails(summary),
             published=outcome,
         )
         registered = self._tracker.record(entry)
-        self._mark(run_id, registered)
+        mark = TrackedRun(run_id, registered.id, registered.url)
+        write_mark(self._bucket, self._tracker.store_id, mark)
         return registered
 
     def sync(
@@ -149,7 +153,7 @@ class Tracking:
                         f"{in_a_row} runs in a row failed, the last one {run_id}: {error}"
                     ) from error
             except BoxdropError as error:
-                if self._bucket.exists(f"runs/{run_id}/summary.json"):
+                if self._bucket.exists(summary_key(run_id)):
                     failed[run_id] = str(error)
                 else:
                     unfinished += 1
@@ -157,15 +161,10 @@ class Tracking:
 
     def untracked(self, since: datetime | None = None) -> list[str]:
         """Ids of the runs that this ZenML does not have, the oldest first; some have no summary yet."""
-        prefix = self._marks()
-        tracked = {
-            listed.key.removeprefix(prefix).removesuffix(".json") for listed in self._bucket.list(prefix)
-        }
-        first = f"{since.astimezone(UTC):%Y%m%dT%H%M%SZ}" if since else ""
+        tracked = tracked_runs(self._bucket, self._tracker.store_id)
+        first = earliest_run_id(since) if since else ""
         return [
-            run_id
-            for run_id in self._bucket.list_folders("runs/")
-            if run_id >= first and run_id not in tracked
+            run_id for run_id in self._bucket.list_folders(RUNS) if run_id >= first and run_id not in tracked
         ]
 
     def _published(self, summary: RunSummary, now: datetime) -> Published | None:
@@ -202,14 +201,3 @@ class Tracking:
         if stored is None:
             raise RunError(f"s3://{self._bucket.name}/{key}: there is no such object")
         return stored.body
-
-    def _mark(self, run_id: str, registered: Registered) -> None:
-        """Remember that the run is there. Who is second finds the mark, which is as good."""
-        body = json.dumps({"run_id": run_id, "zenml_run": registered.id, "url": registered.url})
-        self._bucket.create(self._mark_key(run_id), body.encode())
-
-    def _mark_key(self, run_id: str) -> str:
-        return f"{self._marks()}{check_run_id(run_id)}.json"
-
-    def _marks(self) -> str:
-        return f"tracked/{self._tracker.store_id}/"

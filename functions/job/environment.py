@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from boxdrop.detect.detector import Provider
 from boxdrop.errors import BoxdropError
 from boxdrop.pipeline.detect import FETCHERS
-from boxdrop.store.runs import Launcher
+from boxdrop.store.reports import LauncherName
 
 Number = TypeVar("Number", int, float)
 
@@ -43,7 +43,7 @@ class Environment:
     threads: int | None = None
     batch_size: int | None = None
     fetchers: int = FETCHERS
-    launcher: Launcher | None = None
+    launcher: LauncherName | None = None
     job_id: str | None = None
     array_index: int | None = None
     timeout_s: float | None = None
@@ -69,7 +69,7 @@ class Environment:
             threads=reader.number("BOXDROP_THREADS", int, 1),
             batch_size=reader.number("BOXDROP_BATCH_SIZE", int, 1),
             fetchers=reader.number("BOXDROP_FETCHERS", int, 1) or FETCHERS,
-            launcher=cast(Launcher | None, launcher or ("batch" if batch_job else None)),
+            launcher=cast(LauncherName | None, launcher or ("batch" if batch_job else None)),
             job_id=batch_job or reader.text("BOXDROP_JOB_ID"),
             array_index=reader.number("AWS_BATCH_JOB_ARRAY_INDEX", int, 0),
             timeout_s=reader.number("BOXDROP_JOB_TIMEOUT_S", float, 1),

@@ -8,7 +8,7 @@ from typing import Any
 
 from boxdrop.metrics import Metric, emf
 from boxdrop.pipeline.detect import Log
-from boxdrop.store.documents import instant
+from boxdrop.times import time_text
 
 
 class LineLog(Log):
@@ -18,7 +18,7 @@ class LineLog(Log):
         self._lock = threading.Lock()
 
     def event(self, name: str, **fields: Any) -> None:
-        moment = instant(datetime.now(UTC))
+        moment = time_text(datetime.now(UTC))
         self._print(json.dumps({"time": moment, "service": "job", "message": name, **fields}))
 
     def metrics(self, values: dict[Metric, float], **dimensions: str) -> None:

@@ -15,11 +15,13 @@ from typing import Any, Final
 
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
+from boxdrop.documents import to_json
 from boxdrop.errors import BoxdropError, BundleError, UnavailableError
+from boxdrop.identity import check_run_id
 from boxdrop.pipeline.detect import Job, Stop, StoppedError
 from boxdrop.store.bundles import resolve
-from boxdrop.store.documents import to_json
-from boxdrop.store.runs import SHARD_FORMAT, PinnedBundle, check_run_id
+from boxdrop.store.manifests import PinnedBundle
+from boxdrop.store.reports import SHARD_FORMAT
 
 MAX_BODY: Final = 1 << 16
 _MARGIN: Final = 0.9  # of an invocation's time: then the parts in flight are finished

@@ -10,7 +10,7 @@ from typing import Any
 from boxdrop.errors import BundleError
 from boxdrop.pipeline.detect import Stop
 from boxdrop.store.bundles import resolve
-from boxdrop.store.runs import PinnedBundle
+from boxdrop.store.manifests import PinnedBundle
 from functions.job.__main__ import make_job
 from functions.job.environment import Environment
 from functions.job.log import LineLog

@@ -3,13 +3,13 @@
 Messages of the queue `launches` are ``{"project": NAME}``, with ``asked_at`` where others ask as well.
 """
 
-from datetime import datetime
 from typing import Any
 
 from boxdrop import metrics
 from boxdrop.aws.launchers import LaunchError
 from boxdrop.pipeline.labels import Applied
 from boxdrop.pipeline.launch import Launching
+from boxdrop.times import read_time
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
 from functions.resources import resources
@@ -29,7 +29,7 @@ def _look(body: str) -> None:
     of = resources(NAME)
     launching = Launching(of.ledger, of.data, of.launches, of.parts, of.launcher, of.environment.launching)
     try:
-        summary = launching.launch(project, datetime.fromisoformat(asked_at) if asked_at else None)
+        summary = launching.launch(project, read_time(asked_at) if asked_at else None)
     except LaunchError:
         emit(NAME, {metrics.RUNS_FAILED: 1}, project=project)
         raise

@@ -11,7 +11,7 @@ from boxdrop import metrics
 from boxdrop.aws.s3_events import Happened, parse_events
 from boxdrop.errors import LabelStudioError
 from boxdrop.pipeline.parts import finish_run, publish_part
-from boxdrop.store.runs import PartName, run_of_summary_key
+from boxdrop.store.layout import PartName, run_of_summary_key
 from functions.messages import Response, each_message
 from functions.observability import emit, logger_of
 from functions.resources import resources

@@ -14,7 +14,7 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import Happened, parse_events
 from boxdrop.errors import TrackingError
 from boxdrop.ledger import Ledger
-from boxdrop.store.runs import run_of_summary_key
+from boxdrop.store.layout import run_of_summary_key
 from boxdrop.tracking.register import connect
 from boxdrop.tracking.store import configured_store
 from boxdrop.tracking.track import Tracking

@@ -10,6 +10,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from boxdrop.store.layout import SAGEMAKER
 from infra.config import Environment
 
 
@@ -66,8 +67,8 @@ class AsyncEndpoint(Construct):
                 ),
                 output_config=sagemaker.CfnEndpointConfig.AsyncInferenceOutputConfigProperty(
                     # Outside predictions/, whose every object is a part; and failures where a rule sees them.
-                    s3_output_path=f"s3://{bucket}/sagemaker/answers/",
-                    s3_failure_path=f"s3://{bucket}/sagemaker/failures/",
+                    s3_output_path=f"s3://{bucket}/{SAGEMAKER}answers/",
+                    s3_failure_path=f"s3://{bucket}/{SAGEMAKER}failures/",
                     kms_key_id=key_arn,
                     notification_config=(
                         sagemaker.CfnEndpointConfig.AsyncInferenceNotificationConfigProperty(

@@ -14,6 +14,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from boxdrop.ledger import TABLE
+from boxdrop.store.layout import SAGEMAKER
 from infra.config import Environment
 from infra.constructs.function import RUNTIME, log_group
 
@@ -276,7 +277,7 @@ def _data_lifecycle() -> list[s3.LifecycleRule]:
     """What a run needed and nobody reads again; predictions, annotations and summaries stay."""
     return [
         s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(7)),
-        s3.LifecycleRule(id="sagemaker", prefix="sagemaker/", expiration=Duration.days(30)),
+        s3.LifecycleRule(id="sagemaker", prefix=SAGEMAKER, expiration=Duration.days(30)),
     ]
 
 

@@ -15,6 +15,17 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from boxdrop.pipeline.publish import LEASE_S
+from boxdrop.store.layout import (
+    ANNOTATIONS,
+    BUNDLES,
+    LABEL_SETS,
+    PREDICTIONS,
+    REVIEWS,
+    RUNS,
+    SUMMARY_WILDCARD,
+    TRACKED,
+    ZENML,
+)
 from boxdrop.system import System, parameter_name
 from functions.environment import NEEDS
 from infra.config import Environment
@@ -155,7 +166,7 @@ class Pipeline(Stack):
         images = data.images.arn_for_objects("*")
 
         def objects(*prefixes: str) -> list[str]:
-            return [data.data.arn_for_objects(f"{prefix}/*") for prefix in prefixes]
+            return [data.data.arn_for_objects(f"{prefix}*") for prefix in prefixes]
 
         for name, function in self.functions.items():
             if name == "webhook":
@@ -171,14 +182,14 @@ class Pipeline(Stack):
         # labels.yaml is read, images are looked at where their events have no order; 404 needs the bucket.
         dispatch.allow("LookAtImages", ["s3:GetObject"], [images])
         dispatch.allow("ListImages", ["s3:ListBucket"], [data.images.bucket_arn])
-        dispatch.allow("WriteData", ["s3:PutObject"], objects("labelsets"))
+        dispatch.allow("WriteData", ["s3:PutObject"], objects(LABEL_SETS))
         dispatch.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
 
         launch = self.functions["launch"]
         launch.allow("ListRuns", ["dynamodb:Query"], [table])
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "runs"))
-        launch.allow("WriteData", ["s3:PutObject"], objects("runs"))
+        launch.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, RUNS))
+        launch.allow("WriteData", ["s3:PutObject"], objects(RUNS))
         launch.allow(
             "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
         )
@@ -188,7 +199,7 @@ class Pipeline(Stack):
         # Whom to credit: a project's sources.jsonl, and where there is one, the metadata of its images.
         publish.allow("ReadCredits", ["s3:GetObject"], [images])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
-        publish.allow("ReadData", ["s3:GetObject"], objects("predictions", "labelsets", "runs"))
+        publish.allow("ReadData", ["s3:GetObject"], objects(PREDICTIONS, LABEL_SETS, RUNS))
         publish.allow(
             "Secrets",
             ["secretsmanager:GetSecretValue"],
@@ -201,14 +212,14 @@ class Pipeline(Stack):
 
         collect = self.functions["collect"]
         collect.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        collect.allow("ReadData", ["s3:GetObject"], objects("annotations", "reviews"))
-        collect.allow("WriteData", ["s3:PutObject"], objects("annotations", "reviews"))
+        collect.allow("ReadData", ["s3:GetObject"], objects(ANNOTATIONS, REVIEWS))
+        collect.allow("WriteData", ["s3:PutObject"], objects(ANNOTATIONS, REVIEWS))
         collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.ref])
 
         reconcile = self.functions["reconcile"]
         reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
         reconcile.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
-        reconcile.allow("ReadData", ["s3:GetObject"], objects("bundles", "labelsets", "predictions", "runs"))
+        reconcile.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, PREDICTIONS, RUNS))
         reconcile.allow(
             "Send",
             ["sqs:SendMessage"],
@@ -220,8 +231,8 @@ class Pipeline(Stack):
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
             track.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-            track.allow("ReadData", ["s3:GetObject"], objects("runs", "labelsets", "tracked", "zenml"))
-            track.allow("WriteData", ["s3:PutObject"], objects("tracked", "zenml"))
+            track.allow("ReadData", ["s3:GetObject"], objects(RUNS, LABEL_SETS, TRACKED, ZENML))
+            track.allow("WriteData", ["s3:PutObject"], objects(TRACKED, ZENML))
             # Thumbnails of samples, of the very content that the boxes are about.
             track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])
             track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.ref])
@@ -334,7 +345,7 @@ class Pipeline(Stack):
                 "detail-type": ["Object Created"],
                 "detail": {
                     "bucket": {"name": [data]},
-                    "object": {"key": [{"prefix": "predictions/"}, {"wildcard": "runs/*/summary.json"}]},
+                    "object": {"key": [{"prefix": PREDICTIONS}, {"wildcard": SUMMARY_WILDCARD}]},
                 },
             },
         )
@@ -348,7 +359,7 @@ class Pipeline(Stack):
                     "detail-type": ["Object Created"],
                     "detail": {
                         "bucket": {"name": [data]},
-                        "object": {"key": [{"wildcard": "runs/*/summary.json"}]},
+                        "object": {"key": [{"wildcard": SUMMARY_WILDCARD}]},
                     },
                 },
             )

@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import SCENES
+from boxdrop.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.recovery import settle
 from boxdrop.local.samples import PROJECT
 from boxdrop.local.stack import Running, Stack
-from boxdrop.pipeline.collect import document_key
-from boxdrop.predictions import image_id
+from boxdrop.store.layout import annotation_key
 from tests.e2e import aws_cli
 from tests.label_studio_server import quiet
 from tests.local_system import local_system
@@ -117,7 +117,7 @@ def test_what_a_person_submits_comes_into_the_data_bucket(system: System) -> Non
     verify(system, key)
     row = system.row(key)
     assert row is not None
-    stored = system.data.get(document_key(PROJECT, row.image_id))
+    stored = system.data.get(annotation_key(PROJECT, row.image_id))
     assert stored is not None
     assert b"pineapple" in stored.body
 

@@ -11,12 +11,12 @@ import pytest
 import requests
 
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.identity import image_id, new_run_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.webhook import SECRET_HEADER, ensure_webhook
 from boxdrop.ledger import Image, Ledger, RunState, Sighting, State
-from boxdrop.predictions import image_id
 from boxdrop.store import bundles
-from boxdrop.store.runs import manifest_key, new_run_id
+from boxdrop.store.layout import manifest_key
 from boxdrop.system import System
 from infra.config import load
 from tests.infra.emulated import (

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import pytest
 
+from boxdrop.identity import image_id
 from boxdrop.labelstudio.webhook import PROJECT_HEADER, SECRET_HEADER
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server
-from boxdrop.predictions import image_id
 from infra import bundling
 from infra.functions import FUNCTIONS, Package
 from tests.infra.emulated import PYTHON

@@ -9,17 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.errors import PredictionError
+from boxdrop.identity import ObjectContent, content_of, image_id, object_version
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import (
     Box,
     Candidate,
     Failure,
-    ObjectContent,
     Prediction,
-    content_of,
     from_json,
-    image_id,
-    object_version,
     read_jsonl,
     reselect,
     select_boxes,

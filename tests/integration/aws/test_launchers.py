@@ -19,6 +19,7 @@ from boxdrop.aws.launchers import (
 )
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue, QueueError, redrive
+from boxdrop.store.layout import request_key
 from tests.fault_proxy import Fault, FaultProxy
 from tests.moto_server import MakeClient, aws, endpoint
 
@@ -128,7 +129,7 @@ class NotedRuntime:
 def test_sagemaker_gets_an_invocation_a_shard_whose_request_is_in_the_bucket(aws: MakeClient) -> None:
     aws("s3").create_bucket(Bucket="requests")
     bucket, runtime = Bucket("requests", client=aws("s3")), NotedRuntime()
-    launcher = SageMakerLauncher("endpoint", bucket, 4 * 3600, client=runtime)
+    launcher = SageMakerLauncher("endpoint", bucket, 4 * 3600, request_key, client=runtime)
     ids = launcher.submit(RUN, 2, 1)
     assert ids == (f"boxdrop-{RUN}-1-00000", f"boxdrop-{RUN}-1-00001")
     assert [run_of_job_name(each) for each in ids] == [RUN, RUN]
@@ -156,7 +157,8 @@ def test_a_local_worker_gets_a_message_a_shard(aws: MakeClient) -> None:
 def test_a_launcher_that_lacks_something_says_what(aws: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     bucket = Bucket("requests", client=aws("s3"))
-    options: dict[str, Any] = {"job_definition": "", "endpoint": "", "bucket": bucket, "timeout_s": 60}
+    options: dict[str, Any] = {"job_definition": "", "endpoint": "", "bucket": bucket}
+    options |= {"request_key": request_key, "timeout_s": 60}
     with pytest.raises(LaunchError, match="the launcher batch needs a job queue and a job definition"):
         make_launcher("batch", job_queue="jobs", **options)
     with pytest.raises(LaunchError, match="there is no launcher 'slurm'; use one of batch, sagemaker, local"):

@@ -21,20 +21,14 @@ from botocore.config import Config
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect.detector import Provider
+from boxdrop.identity import image_id, new_run_id, object_version
 from boxdrop.labels import LabelSet
 from boxdrop.pipeline.detect import Detectors, Host, Job
-from boxdrop.pipeline.labels import write_snapshot
-from boxdrop.predictions import Failure, Prediction, from_json, image_id, object_version
+from boxdrop.predictions import Failure, Prediction, from_json
 from boxdrop.store import bundles
-from boxdrop.store.runs import (
-    ManifestHeader,
-    ManifestImage,
-    PinnedBundle,
-    RunSummary,
-    new_run_id,
-    read_summary,
-    write_manifest,
-)
+from boxdrop.store.labelsets import write_label_set
+from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
+from boxdrop.store.reports import RunSummary, read_summary
 from tests.gated_aws import GatedAws
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")
@@ -152,7 +146,7 @@ class System:
             "project": "fruit",
             "bucket": self.images.name,
             "generation": 1,
-            "labels": write_snapshot(self.data, FRUIT),
+            "labels": write_label_set(self.data, FRUIT),
             "bundle": self.pin,
             "model_version": self.model_version,
             "images": len(images),

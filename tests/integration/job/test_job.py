@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from boxdrop.predictions import Failure
-from boxdrop.store.runs import list_reports, read_report
+from boxdrop.store.reports import list_reports, read_report
 from tests.integration.job.conftest import (
     PATIENCE_S,
     SCENE,

@@ -7,7 +7,8 @@ import pytest
 
 from boxdrop.errors import BoxdropError, UnavailableError
 from boxdrop.predictions import Prediction
-from boxdrop.store.runs import ManifestImage, PinnedBundle, read_summary
+from boxdrop.store.manifests import ManifestImage, PinnedBundle
+from boxdrop.store.reports import read_summary
 from tests.integration.job.conftest import SCENE, System, records_of, summary_of
 
 

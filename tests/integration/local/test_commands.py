@@ -9,12 +9,12 @@ from click.testing import CliRunner, Result
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
+from boxdrop.identity import image_id
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.aws import REGION, Server
 from boxdrop.local.resources import client, create
 from boxdrop.local.stack import push_demo_detector
 from boxdrop.pipeline.labels import apply_labels
-from boxdrop.predictions import image_id
 from boxdrop.system import System
 from tests.aws_server import aws_server
 

@@ -24,10 +24,10 @@ from boxdrop.pipeline.collect import (
     Found,
     collect,
     collect_event,
-    document_key,
     project_of,
 )
 from boxdrop.predictions import Prediction
+from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, prediction
 from tests.webhook_receiver import Call, Receiver
 
@@ -104,7 +104,7 @@ class Desk:
         return collect_event(self.ledger, self.connection, self.bucket, name, event)
 
     def document(self, number: int = 0) -> Document | None:
-        stored = self.bucket.get(document_key(NAME, prediction(number).image_id))
+        stored = self.bucket.get(annotation_key(NAME, prediction(number).image_id))
         return None if stored is None else from_json(stored.body)
 
     def annotation(self, number: int = 0) -> Annotation:
@@ -169,11 +169,11 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
     (task,) = desk.publish()
     desk.submit(task)
     desk.collect(task)
-    before, row = desk.bucket.get(document_key(NAME, prediction().image_id)), desk.row()
+    before, row = desk.bucket.get(annotation_key(NAME, prediction().image_id)), desk.row()
     again = desk.collect(task)
     assert again.result is not None
     assert (again.written, again.result.outcome) == (False, Outcome.ALREADY)
-    assert (desk.bucket.get(document_key(NAME, prediction().image_id)), desk.row()) == (before, row)
+    assert (desk.bucket.get(annotation_key(NAME, prediction().image_id)), desk.row()) == (before, row)
 
 
 def test_a_task_that_nobody_touched_leaves_no_trace(desk: Desk) -> None:

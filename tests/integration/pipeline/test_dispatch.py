@@ -10,10 +10,10 @@ import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import parse_events
+from boxdrop.identity import image_id
 from boxdrop.ledger import State
 from boxdrop.ledger.ledger import Ledger
 from boxdrop.pipeline.dispatch import Dispatcher
-from boxdrop.predictions import image_id
 
 from .world import FRUIT, World
 

@@ -22,6 +22,7 @@ import requests
 from botocore.config import Config
 
 from boxdrop.errors import BoxdropError
+from boxdrop.identity import image_id
 from boxdrop.labelstudio import connection as connections
 from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, connect
@@ -30,7 +31,7 @@ from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server
 from boxdrop.pipeline.reconcile import reconcile
-from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
+from boxdrop.predictions import Box, Failure, Prediction, Record
 from tests.fault_proxy import BEGINNING, DELAY_S, Call, Fault, FaultProxy
 from tests.integration.labelstudio.conftest import BOXES, FRUIT, tasks_of
 

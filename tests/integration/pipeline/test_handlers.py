@@ -22,9 +22,9 @@ from boxdrop.labelstudio.webhook import PROJECT_HEADER, SECRET_HEADER
 from boxdrop.ledger import RunState, State
 from boxdrop.local.label_studio import Server
 from boxdrop.metrics import METRICS
-from boxdrop.pipeline.collect import document_key
 from boxdrop.pipeline.labels import part_event
 from boxdrop.pipeline.runs import failed_runs
+from boxdrop.store.layout import annotation_key
 from functions.environment import NEEDS, EnvironmentError, read_environment
 from functions.resources import resources
 from tests.integration.labelstudio.conftest import annotate
@@ -230,7 +230,7 @@ def test_an_upload_becomes_a_task_and_a_person_verifies_it(
     assert "secret!" not in json.dumps(message)
     assert live.deliver("collect", message, "{poison") == [1]
     assert world.row("fruit/a.jpg").state == State.VERIFIED
-    assert world.data.get(document_key("fruit", world.id_of("fruit/a.jpg"))) is not None
+    assert world.data.get(annotation_key("fruit", world.id_of("fruit/a.jpg"))) is not None
 
     output = capsys.readouterr()
     text = output.out + output.err

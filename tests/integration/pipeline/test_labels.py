@@ -8,8 +8,10 @@ import pytest
 from boxdrop.demo import BUNDLE
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, Project, Publication
-from boxdrop.pipeline.labels import Applied, Stored, read_snapshot, snapshot_key
+from boxdrop.pipeline.labels import Applied, Stored
 from boxdrop.store.bundles import push
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.store.layout import label_set_key
 
 from .world import FRUIT, World
 
@@ -48,7 +50,7 @@ def test_the_first_labels_come_into_force_at_once_with_their_detector(world: Wor
     assert row.default_threshold is not None
     assert row.labels is not None
     label_set = LabelSet.from_yaml(FRUIT)
-    assert read_snapshot(world.data, row.labels) == label_set
+    assert read_label_set(world.data, row.labels) == label_set
     assert row.bundle_digest is not None
     assert row.model_version == f"demo@{label_set.digest(row.bundle_digest)[:8]}"
 
@@ -93,7 +95,7 @@ def test_an_older_event_does_not_bring_an_older_file_back(
     world.dispatch(old)
     stored = project(world).stored_labels
     assert stored is not None
-    assert read_snapshot(world.data, stored).names == ("apple", "pear")
+    assert read_label_set(world.data, stored).names == ("apple", "pear")
 
 
 def test_without_an_order_the_file_is_read_again(world: World) -> None:
@@ -107,7 +109,7 @@ def test_without_an_order_the_file_is_read_again(world: World) -> None:
     world.dispatch(unordered(world.labels("fruit", "labels: [pear]")), first)
     stored = project(world).stored_labels
     assert stored is not None
-    assert read_snapshot(world.data, stored).names == ("pear",)
+    assert read_label_set(world.data, stored).names == ("pear",)
 
 
 @WITHOUT_DETECTOR
@@ -156,7 +158,7 @@ def test_labels_that_change_every_moment_run_the_images_once(world: World) -> No
     row = project(world)
     assert row.generation == 2
     assert row.labels is not None
-    assert read_snapshot(world.data, row.labels).names == ("grape",)
+    assert read_label_set(world.data, row.labels).names == ("grape",)
     assert set(world.launches.delays) <= {0, 10, 60}
 
 
@@ -234,7 +236,7 @@ def test_a_snapshot_is_never_written_over(world: World) -> None:
     in_force(world)
     digest = project(world).labels
     assert digest is not None
-    stored = world.data.get(snapshot_key(digest))
+    stored = world.data.get(label_set_key(digest))
     world.dispatch(world.labels("fruit", "# a comment\n" + FRUIT))
     assert project(world).stored_labels == digest
-    assert world.data.get(snapshot_key(digest)) == stored
+    assert world.data.get(label_set_key(digest)) == stored

@@ -10,7 +10,7 @@ from boxdrop.aws.launchers import LaunchError
 from boxdrop.ledger import Ledger, RunState, State
 from boxdrop.pipeline import launch as module
 from boxdrop.pipeline.launch import LaunchSettings
-from boxdrop.store.runs import read_header, read_manifest
+from boxdrop.store.manifests import read_header, read_manifest
 
 from .world import NotedLauncher, World
 

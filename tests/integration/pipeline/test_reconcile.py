@@ -10,9 +10,10 @@ from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
-from boxdrop.pipeline.collect import collect, document_key
+from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.reconcile import ReconcileSummary, reconcile
+from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, tasks_of
 
 from .published import NAME, assert_agreement, bring, claim, known, row
@@ -85,7 +86,7 @@ def test_deleted_tasks_are_wanted_again_and_what_was_verified_on_them_is_taken_b
     connection.sdk.tasks.delete(str(row(ledger, records[0]).task_id))
     assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, lost=1, collected=1)
     assert [row(ledger, record).state for record in records] == [State.WANTED, State.VERIFIED]
-    stored = data_bucket.get(document_key(NAME, records[0].image_id))
+    stored = data_bucket.get(annotation_key(NAME, records[0].image_id))
     assert stored is not None
     assert b'"verified": false' in stored.body or b'"verified":false' in stored.body
 

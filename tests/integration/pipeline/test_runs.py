@@ -9,7 +9,7 @@ from boxdrop.aws.launchers import job_name
 from boxdrop.ledger import RunState, State
 from boxdrop.pipeline.parts import finish_run
 from boxdrop.pipeline.runs import fail_run_by_id, failed_runs
-from boxdrop.store.runs import summary_key
+from boxdrop.store.layout import summary_key
 
 from .world import World
 
@@ -141,7 +141,7 @@ def test_a_summary_that_nobody_heard_of_ends_its_run_and_its_parts_are_sent_for(
 
 
 def _summary(world: World, run: str, part: str) -> bytes:
-    """As a job writes it, see `boxdrop.store.runs.RunSummary`."""
+    """As a job writes it, see `boxdrop.store.reports.RunSummary`."""
     moment = "2026-11-24T21:57:00Z"
     shard = {
         "index": 0,

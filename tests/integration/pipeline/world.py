@@ -13,13 +13,16 @@ from boxdrop.aws.launchers import LaunchError, job_name
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.demo import BUNDLE
+from boxdrop.identity import image_id
 from boxdrop.ledger import Image, Ledger
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 from boxdrop.pipeline.launch import Launching, LaunchSettings, LaunchSummary
 from boxdrop.pipeline.runs import RunDoctor, RunsSummary
-from boxdrop.predictions import Candidate, Failure, Prediction, Record, image_id
+from boxdrop.predictions import Candidate, Failure, Prediction, Record
 from boxdrop.store.bundles import push
-from boxdrop.store.runs import Part, PartName, read_manifest, write_part
+from boxdrop.store.layout import PartName
+from boxdrop.store.manifests import read_manifest
+from boxdrop.store.parts import Part, write_part
 
 FRUIT = "caption: fruit baskets\nlabels: [pineapple, banana, apple]"
 

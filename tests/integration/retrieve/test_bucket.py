@@ -10,9 +10,9 @@ from PIL import Image as Pictures
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError
+from boxdrop.identity import image_id
 from boxdrop.ledger import Image, State
 from boxdrop.pipeline.credits import ObjectCredits
-from boxdrop.predictions import image_id
 from boxdrop.retrieve.destinations import BucketPrefix
 from boxdrop.retrieve.downloads import Manners
 from boxdrop.retrieve.openverse import Openverse

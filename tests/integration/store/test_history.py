@@ -11,19 +11,11 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.errors import RunError
 from boxdrop.labels import LabelSet
-from boxdrop.pipeline.labels import write_snapshot
 from boxdrop.store.history import compare, find_run, list_runs
-from boxdrop.store.runs import (
-    ManifestHeader,
-    ManifestImage,
-    PinnedBundle,
-    RunSummary,
-    ShardWork,
-    Stages,
-    SummaryBundle,
-    write_manifest,
-    write_summary,
-)
+from boxdrop.store.labelsets import write_label_set
+from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
+from boxdrop.store.reports import RunSummary, ShardWork, Stages, SummaryBundle, write_summary
+from boxdrop.store.tracked import TrackedRun, write_mark
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]
@@ -85,7 +77,7 @@ def bucket(aws: MakeClient) -> Bucket:
     s3 = aws("s3")
     s3.create_bucket(Bucket="history")
     bucket = Bucket("history", client=s3)
-    labels = write_snapshot(bucket, BEFORE)
+    labels = write_label_set(bucket, BEFORE)
     for number in range(RUNS):
         project = "street/cars" if number % 10 == 0 else "fruit"
         write_summary(bucket, summary(number, project, labels=labels))
@@ -182,7 +174,7 @@ def test_two_runs_are_compared_from_the_command_line(command: CliRunner) -> None
 
 def test_a_list_says_which_runs_zenml_has(command: CliRunner, bucket: Bucket) -> None:
     run_id = summary(RUNS - 1).run_id
-    bucket.create(f"tracked/store-1/{run_id}.json", b'{"url": "http://zenml/runs/1"}')
+    write_mark(bucket, "store-1", TrackedRun(run_id, "1", "http://zenml/runs/1"))
     assert any(run_id in line and "✓" in line for line in said(command.invoke(boxdrop, ["runs"])))
     assert "http://zenml/runs/1" in command.invoke(boxdrop, ["runs", run_id]).output
     assert len(list(list_runs(bucket, limit=3))) == 3

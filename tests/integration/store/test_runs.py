@@ -7,24 +7,19 @@ import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import RunError
-from boxdrop.predictions import Failure, Prediction, content_of, object_version
-from boxdrop.store.runs import (
+from boxdrop.identity import content_of, new_run_id, object_version
+from boxdrop.predictions import Failure, Prediction
+from boxdrop.store.layout import PartName, manifest_key
+from boxdrop.store.manifests import (
     ManifestHeader,
     ManifestImage,
-    Part,
-    PartName,
     PinnedBundle,
-    list_parts,
-    manifest_key,
-    new_run_id,
     read_header,
     read_manifest,
-    read_part,
-    read_report,
-    read_summary,
     write_manifest,
-    write_part,
 )
+from boxdrop.store.parts import Part, list_parts, read_part, write_part
+from boxdrop.store.reports import read_report, read_summary
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]

@@ -16,21 +16,14 @@ from botocore.config import Config
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.identity import image_id, new_run_id, object_version
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, create_table
 from boxdrop.pipeline.detect import Detectors, Host, Job
-from boxdrop.pipeline.labels import write_snapshot
-from boxdrop.predictions import image_id, object_version
 from boxdrop.store import bundles
-from boxdrop.store.runs import (
-    ManifestHeader,
-    ManifestImage,
-    PinnedBundle,
-    RunSummary,
-    new_run_id,
-    read_summary,
-    write_manifest,
-)
+from boxdrop.store.labelsets import write_label_set
+from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
+from boxdrop.store.reports import RunSummary, read_summary
 from boxdrop.tracking.register import Tracker, connect
 from tests.gated_aws import GatedAws
 from tests.label_studio_server import connection, server
@@ -139,7 +132,7 @@ class System:
             project=project,
             bucket=self.images.name,
             generation=1,
-            labels=write_snapshot(self.data, FRUIT),
+            labels=write_label_set(self.data, FRUIT),
             bundle=self.pin,
             model_version=self.model_version,
             images=len(images),

@@ -10,7 +10,10 @@ from zenml.client import Client
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import Sighting
 from boxdrop.pipeline.parts import publish_part
-from boxdrop.store.runs import RunSummary, list_parts, read_manifest, summary_key
+from boxdrop.store.layout import summary_key
+from boxdrop.store.manifests import read_manifest
+from boxdrop.store.parts import list_parts
+from boxdrop.store.reports import RunSummary
 from boxdrop.tracking.track import PATIENCE, NotPublishedError
 from functions.track import handler as function
 from tests.integration.tracking.conftest import FRUIT, System

@@ -11,7 +11,8 @@ import pytest
 from zenml.client import Client
 
 from boxdrop.errors import TrackingError
-from boxdrop.store.runs import RunSummary, manifest_key
+from boxdrop.store.layout import manifest_key
+from boxdrop.store.reports import RunSummary
 from boxdrop.tracking.register import Tracker, connect
 from boxdrop.tracking.track import Tracking
 from tests.integration.tracking.conftest import System, boxdrop

@@ -15,7 +15,7 @@ def test_the_job_reaches_no_torch_no_label_studio_and_no_command_line() -> None:
     assert not [
         file for file in reached if file.startswith(("model_export/", "boxdrop/cli", "boxdrop/local"))
     ]
-    assert not [file for file in reached if "labelstudio" in file or "report" in file]
+    assert not [file for file in reached if "labelstudio" in file or "annotate" in file]
 
 
 def test_the_jobs_requirements_are_what_it_reaches() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boxdrop.identity import image_id
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.annotations import (
     Annotation,
@@ -26,7 +27,7 @@ from boxdrop.labelstudio.annotations import (
     to_json,
 )
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.predictions import Box, Prediction, image_id
+from boxdrop.predictions import Box, Prediction
 
 FRUIT = LabelSet.from_yaml("labels: [pineapple, banana, apple]")
 PREDICTION = Prediction(

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from boxdrop.errors import ImageError
+from boxdrop.identity import image_id
 from boxdrop.labelstudio.uploads import _showable, _stem
-from boxdrop.predictions import Prediction, image_id
+from boxdrop.predictions import Prediction
 
 ORIENTATION = 0x0112
 

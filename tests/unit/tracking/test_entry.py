@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from boxdrop.labels import LabelSet
-from boxdrop.store.runs import (
+from boxdrop.store.reports import (
     RunSummary,
     Sample,
     SampleBox,

@@ -5,15 +5,18 @@ A document is read by the types of its dataclass: ``str``, ``int``, ``float``, `
 Fields that the dataclass does not know are passed over, so that an older program reads a newer document.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import types
 import typing
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
+
+from boxdrop.times import read_time, time_text
 
 T = TypeVar("T")
 
@@ -33,21 +36,37 @@ def to_json(document: Any, **extra: Any) -> str:
     return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
-def from_json(kind: type[T], text: str | bytes, *, format: str | None = None) -> T:
+def from_json(
+    kind: type[T],
+    text: str | bytes,
+    *,
+    format: str | None = None,
+    where: str = "",
+    error: type[Exception] | None = None,
+) -> T:
     """Read one object.
 
     Args:
         kind: the dataclass.
         text: JSON.
         format: what the field ``format`` must say, if there must be one.
+        where: what messages begin with, such as ``s3://bucket/key: line 7``.
+        error: raised instead of `DocumentError`.
 
     Raises:
         DocumentError: not JSON, another format, a field missing or of the wrong type, or what the dataclass
             itself refuses (``ValueError``).
     """
     try:
+        return _from_json(kind, text, format)
+    except DocumentError as problem:
+        raise (error or DocumentError)(f"{where}: {problem}" if where else str(problem)) from None
+
+
+def _from_json(kind: type[T], text: str | bytes, format: str | None) -> T:
+    try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"this is not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise DocumentError("this must be a JSON object")
@@ -74,11 +93,6 @@ def from_fields(kind: type[T], fields: Mapping[str, Any], inside: str = "") -> T
         raise DocumentError(f"{inside}: {error}" if inside else str(error)) from None
 
 
-def instant(moment: datetime) -> str:
-    """ISO 8601 in UTC to the millisecond, with a Z: ``2026-11-24T21:57:03.120Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @cache
 def _fields_of(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
     types_of = typing.get_type_hints(kind)
@@ -94,7 +108,7 @@ def _fields_of(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return instant(value)
+        return time_text(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -144,12 +158,8 @@ _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 def _read_scalar(expected: Any, value: Any, where: str) -> Any:
     if expected is datetime and isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = datetime.min
-        if moment.tzinfo is not None:
-            return moment
+        with contextlib.suppress(ValueError):
+            return read_time(value)
     elif expected is float and isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             return float(value)

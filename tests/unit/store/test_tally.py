@@ -1,7 +1,6 @@
-"""Keys, the division of a run into shards and parts, and its counts."""
+"""Counts of parts, of shards and of a whole run."""
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,114 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.errors import RunError
-from boxdrop.predictions import Box, Failure, Prediction, Record, image_id
-from boxdrop.store.runs import (
-    SAMPLES,
-    SCORE_BINS,
-    Counts,
-    ManifestHeader,
-    Part,
-    PartName,
-    PinnedBundle,
-    ShardReport,
-    ShardWork,
-    Stages,
-    SummaryBundle,
-    Tally,
-    check_run_id,
-    new_run_id,
-    run_of_summary_key,
-    summarise,
-    summary_key,
-)
-
-RUN = "20261124T215700Z-0123abcd"
-BEGIN = datetime(2026, 11, 24, 21, 57, tzinfo=UTC)
-
-
-def header(images: int, part_images: int = 4, shard_images: int = 8) -> ManifestHeader:
-    return ManifestHeader(
-        run_id=RUN,
-        project="fruit",
-        bucket="images",
-        generation=1,
-        labels="0" * 64,
-        bundle=PinnedBundle("demo", "1" * 64),
-        model_version="demo@00000000",
-        images=images,
-        created_at=BEGIN,
-        part_images=part_images,
-        shard_images=shard_images,
-    )
-
-
-def test_a_run_id_begins_with_its_time() -> None:
-    run_id = new_run_id(BEGIN)
-    assert run_id.startswith("20261124T215700Z-")
-    assert check_run_id(run_id) == run_id
-    assert new_run_id(BEGIN) != run_id
-
-
-@pytest.mark.parametrize("run_id", ["", "../x", RUN.upper(), f"{RUN}\n", f"{RUN}/x"])
-def test_what_is_no_run_id_is_refused(run_id: str) -> None:
-    with pytest.raises(RunError, match="is no run id"):
-        check_run_id(run_id)
-
-
-@given(
-    st.text("abz/ü. -_%+", min_size=1).filter(lambda name: not {"", ".", ".."} & {*name.split("/")}),
-    st.integers(0, 10**8 - 1),
-    st.integers(0, 10**8 - 1),
-)
-def test_a_parts_key_is_read_back(project: str, first: int, last: int) -> None:
-    name = PartName(project, RUN, first, last)
-    assert PartName.from_key(name.key) == name
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        f"predictions/{RUN}/part-00000000-00000001.jsonl",
-        f"predictions/fruit/{RUN}/part-0-1.jsonl",
-        f"predictions/fruit/{RUN}/part-00000000-00000001.jsonl.gz",
-        f"runs/{RUN}/summary.json",
-    ],
-)
-def test_other_keys_are_no_parts(key: str) -> None:
-    assert PartName.from_key(key) is None
-
-
-def test_a_summarys_key_names_its_run() -> None:
-    assert run_of_summary_key(summary_key(RUN)) == RUN
-    assert run_of_summary_key(f"runs/{RUN}/shards/00000.json") is None
-
-
-@given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 5))
-def test_shards_and_parts_cover_every_line_once(images: int, part_images: int, parts: int) -> None:
-    run = header(images, part_images, part_images * parts)
-    by_shard = [run.parts(shard) for shard in range(run.shards)]
-    assert [part for some in by_shard for part in some] == run.parts()
-    lines = [line for part in run.parts() for line in range(part.first, part.last)]
-    assert lines == list(range(images))
-    assert all(0 < len(some) <= parts for some in by_shard)
-
-
-def test_a_shard_that_the_run_does_not_have_is_refused() -> None:
-    with pytest.raises(RunError, match="has 2 shards, numbered from 0; there is no 2"):
-        header(16).parts(2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": 0}, "must be 1 or more"),
-        ({"shard_images": 6}, "must be a multiple of part_images"),
-        ({"run_id": "run#1"}, "use new_run_id"),
-    ],
-)
-def test_a_header_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(header(16), **changes)
+from boxdrop.identity import image_id
+from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.store.layout import PartName
+from boxdrop.store.parts import Part
+from boxdrop.store.reports import SAMPLES, SCORE_BINS, Counts, ShardReport, ShardWork, Stages, SummaryBundle
+from boxdrop.store.tally import Tally, summarise
+from tests.unit.store.test_manifests import BEGIN, RUN, header
 
 
 def record(number: int, *scores: float) -> Prediction:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.store.documents import DocumentError, from_json, to_json
+from boxdrop.documents import DocumentError, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ def spoilt(**changes: Any) -> str:
         count=st.integers(0, 2**60),
         share=st.floats(allow_nan=False, allow_infinity=False),
         is_new=st.booleans(),
-        at=st.datetimes(timezones=st.just(UTC)).map(
-            lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-        ),
+        at=st.datetimes(timezones=st.just(UTC)),
         kind=st.sampled_from(["a", "b"]),
         inner=st.builds(Inner, st.text(), st.tuples(*[st.floats(-9, 9)] * 2)),
         all=st.lists(st.builds(Inner, st.text(), st.tuples(*[st.floats(-9, 9)] * 2)), max_size=3).map(tuple),
@@ -68,7 +66,12 @@ def test_what_was_written_is_read_back(document: Outer) -> None:
 
 
 def test_times_are_utc_with_a_z() -> None:
-    assert json.loads(to_json(GOOD))["at"] == "2026-11-24T12:00:00.123Z"
+    assert json.loads(to_json(GOOD))["at"] == "2026-11-24T12:00:00.123000Z"
+
+
+def test_times_of_other_precisions_and_zones_are_read() -> None:
+    for text in ("2026-11-24T12:00:00.123Z", "2026-11-24T14:00:00.123+02:00"):
+        assert from_json(Outer, spoilt(at=text)).at == NOON
 
 
 def test_fields_of_a_newer_program_are_passed_over() -> None:

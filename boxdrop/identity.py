@@ -1,0 +1,99 @@
+"""Identities: of images, their contents, predictions and runs. Each is made by one rule, here."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from boxdrop.errors import RunError
+
+RUN_ID: Final = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
+"""What a run's id looks like, as a regular expression."""
+
+_RUN_ID = re.compile(RUN_ID)
+_RUN_TIME: Final = "%Y%m%dT%H%M%SZ"
+
+
+def image_id(bucket: str, key: str) -> str:
+    """Identity of an image for ever: a hash of its bucket and key ('' is the bucket of local files)."""
+    return _hash(bucket, key)
+
+
+def prediction_id(image_id: str, version: str, model_version: str) -> str:
+    """Identity of a prediction: the same image content and model_version give the same one."""
+    return _hash(image_id, version, model_version)
+
+
+def object_version(version_id: str | None, etag: str | None, size: int | None) -> str | None:
+    """Name the content of an object: by version-id, or by etag and size where versioning is off.
+
+    Listings, answers and events of one object give the same name. S3 says ``null`` for what was written
+    before versioning was turned on.
+    """
+    if version_id and version_id != "null":
+        return version_id
+    if etag and size is not None:
+        return f"{etag.strip(chr(34))}-{size}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContent:
+    """What `object_version` was made of: either `version_id`, or `etag` and `size` in bytes."""
+
+    version_id: str | None = None
+    etag: str | None = None
+    size: int | None = None
+
+
+# An MD5 or something that looks like one, the number of parts where it was uploaded in several, and the size.
+# S3's version-ids are no hexadecimal digits; those of emulators are UUIDs, whose first dash comes earlier.
+_ETAG_AND_SIZE = re.compile(r"([0-9a-f]{32}(?:-\d+)?)-(\d+)")
+
+
+def content_of(version: str) -> ObjectContent:
+    """The inverse of `object_version`: tells how to ask S3 for exactly this content."""
+    found = _ETAG_AND_SIZE.fullmatch(version)
+    return ObjectContent(etag=found[1], size=int(found[2])) if found else ObjectContent(version_id=version)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """``YYYYMMDDTHHMMSSZ-<8 hexadecimal digits>``: text order is time order."""
+    return f"{earliest_run_id(now or datetime.now(UTC))}-{secrets.token_hex(4)}"
+
+
+def earliest_run_id(moment: datetime) -> str:
+    """What compares as less than the id of every run that was made at this moment or later."""
+    return moment.astimezone(UTC).strftime(_RUN_TIME)
+
+
+def time_of_run(run_id: str) -> datetime:
+    """When a run was made, to the second.
+
+    Raises:
+        RunError: this is no run's id.
+    """
+    return datetime.strptime(check_run_id(run_id).partition("-")[0], _RUN_TIME).replace(tzinfo=UTC)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text is a run's id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run's id if it is one: it comes from outside, and goes into keys.
+
+    Raises:
+        RunError: it is not.
+    """
+    if not is_run_id(run_id):
+        raise RunError(f"{run_id!r} is no run id; they look like 20261124T215700Z-0123abcd")
+    return run_id
+
+
+def _hash(*parts: str) -> str:
+    joined = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(joined).hexdigest()[:32]

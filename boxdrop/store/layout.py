@@ -1,0 +1,181 @@
+"""The keys of the data bucket. Every key is made and read here, and nowhere else.
+
+    labelsets/SHA256.yaml                          a label set, kept for ever
+    runs/RUN/manifest.jsonl                        the images of a run
+    runs/RUN/shards/INDEX.json                     what the job of one shard did
+    runs/RUN/requests/ATTEMPT-INDEX.json           what SageMaker is asked to do, one object per shard
+    runs/RUN/summary.json                          the whole run; written last
+    predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
+    annotations/PROJECT/IMAGE.json                 what people say about an image now
+    reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
+    tracked/STORE/RUN.json                         that a ZenML store has a run
+    bundles/NAME/DIGEST16/FILE                     a detector
+    bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
+
+A project's name is a folder of the image bucket and may hold slashes. `project_folder` is the only place
+that turns it into a part of a key.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from boxdrop.identity import RUN_ID
+
+LABEL_SETS: Final = "labelsets/"
+RUNS: Final = "runs/"
+PREDICTIONS: Final = "predictions/"
+ANNOTATIONS: Final = "annotations/"
+REVIEWS: Final = "reviews/"
+TRACKED: Final = "tracked/"
+BUNDLES: Final = "bundles/"
+
+SAGEMAKER: Final = "sagemaker/"
+"""Below it SageMaker writes its answers, which nobody reads: a job writes its results itself."""
+ZENML: Final = "zenml/"
+"""Below it ZenML keeps the artifacts of tracked runs."""
+
+DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
+BUNDLE_DIGITS: Final = 16
+"""Digits of a bundle's digest that its keys hold."""
+
+_PART_KEY = re.compile(rf"{PREDICTIONS}(.+)/({RUN_ID})/part-(\d{{8}})-(\d{{8}})\.jsonl")
+_SUMMARY_KEY = re.compile(rf"{RUNS}({RUN_ID})/summary\.json")
+SUMMARY_WILDCARD: Final = f"{RUNS}*/summary.json"
+"""The summaries' keys, as EventBridge matches them."""
+
+
+def project_folder(project: str) -> str:
+    """How a project's name appears in keys. The only place that decides it."""
+    return project
+
+
+def label_set_key(digest: str) -> str:
+    """Key of a label set; `digest` is the sha256 of its text, 64 hexadecimal digits."""
+    return f"{LABEL_SETS}{digest}.yaml"
+
+
+def run_prefix(run_id: str) -> str:
+    """What the keys of everything about a run begin with, but its parts."""
+    return f"{RUNS}{run_id}/"
+
+
+def manifest_key(run_id: str) -> str:
+    """Key of a run's manifest."""
+    return f"{run_prefix(run_id)}manifest.jsonl"
+
+
+def shards_prefix(run_id: str) -> str:
+    """What the keys of a run's shard reports begin with."""
+    return f"{run_prefix(run_id)}shards/"
+
+
+def shard_key(run_id: str, index: int) -> str:
+    """Key of a shard's report."""
+    return f"{shards_prefix(run_id)}{index:05}.json"
+
+
+def shard_of_key(key: str) -> int | None:
+    """The index of the shard whose report has this key; None for other keys."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return int(name) if name.isdecimal() else None
+
+
+def request_key(run_id: str, attempt: int, shard: int) -> str:
+    """Key of what SageMaker is asked to do for one shard."""
+    return f"{run_prefix(run_id)}requests/{attempt}-{shard:05}.json"
+
+
+def summary_key(run_id: str) -> str:
+    """Key of a run's summary."""
+    return f"{run_prefix(run_id)}summary.json"
+
+
+def run_of_summary_key(key: str) -> str | None:
+    """The run that a summary's key names; None for other keys."""
+    found = _SUMMARY_KEY.fullmatch(key)
+    return found[1] if found else None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PartName:
+    """Which lines of which manifest a part is about: `first` to before `last`, from 0."""
+
+    project: str
+    run_id: str
+    first: int
+    last: int
+
+    @property
+    def key(self) -> str:
+        """The part's key."""
+        return f"{parts_prefix(self.project, self.run_id)}part-{self.first:08}-{self.last:08}.jsonl"
+
+    @classmethod
+    def from_key(cls, key: str) -> "PartName | None":
+        """Read a key; None if it is not a part's. A project's name may hold slashes."""
+        found = _PART_KEY.fullmatch(key)
+        return cls(found[1], found[2], int(found[3]), int(found[4])) if found else None
+
+
+def predictions_prefix(project: str) -> str:
+    """What the keys of all parts of a project begin with; the next level of folders is its runs."""
+    return f"{PREDICTIONS}{project_folder(project)}/"
+
+
+def parts_prefix(project: str, run_id: str) -> str:
+    """What the keys of the parts of one run begin with."""
+    return f"{predictions_prefix(project)}{run_id}/"
+
+
+def annotations_prefix(project: str) -> str:
+    """What the keys of a project's documents begin with."""
+    return f"{ANNOTATIONS}{project_folder(project)}/"
+
+
+def annotation_key(project: str, image_id: str) -> str:
+    """Key of the document about an image."""
+    return f"{annotations_prefix(project)}{image_id}.json"
+
+
+def annotation_pointer_key(project: str, annotation_id: int) -> str:
+    """Key of the note which task an annotation was on: Label Studio does not report it on deletion.
+
+    It is not below ``annotations/``, whose listing is the documents and nothing else.
+    """
+    return f"{REVIEWS}{project_folder(project)}/annotation-{annotation_id}.json"
+
+
+def task_pointer_key(project: str, task_id: int) -> str:
+    """Key of the note which image a task showed: after the task's deletion nothing else records it."""
+    return f"{REVIEWS}{project_folder(project)}/task-{task_id}.json"
+
+
+def marks_prefix(store_id: str) -> str:
+    """What the keys of the marks of one ZenML store begin with."""
+    return f"{TRACKED}{store_id}/"
+
+
+def mark_key(store_id: str, run_id: str) -> str:
+    """Key of the mark that a ZenML store has a run."""
+    return f"{marks_prefix(store_id)}{run_id}.json"
+
+
+def run_of_mark_key(key: str) -> str:
+    """The run that a mark is about."""
+    return key.rpartition("/")[2].removesuffix(".json")
+
+
+def bundle_versions_prefix(name: str) -> str:
+    """What the keys of all bundles of a name begin with; the next level of folders is their digests."""
+    return f"{BUNDLES}{name}/"
+
+
+def bundle_prefix(name: str, digest: str) -> str:
+    """What the keys of a bundle's files begin with; of `digest`, the first 16 digits count."""
+    return f"{bundle_versions_prefix(name)}{digest[:BUNDLE_DIGITS]}/"
+
+
+def latest_bundle_key(name: str) -> str:
+    """Key of the object that records which bundle a name means."""
+    return f"{bundle_versions_prefix(name)}latest.json"

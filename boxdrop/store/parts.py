@@ -1,0 +1,73 @@
+"""Parts: the predictions of some lines of a manifest, one immutable object each.
+
+A part holds one record of `boxdrop.predictions` for each image that was still what the manifest says. Images
+that were overwritten or deleted in the meantime have none; the object's metadata counts them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from boxdrop.aws.s3 import Bucket
+from boxdrop.errors import PredictionError, RunError
+from boxdrop.predictions import Record
+from boxdrop.predictions import from_json as record_from_json
+from boxdrop.predictions import to_json as record_to_json
+from boxdrop.store.layout import PartName, parts_prefix
+from boxdrop.store.write_once import write_once
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The outcome of some lines of a manifest.
+
+    Attributes:
+        records: in the manifest's order.
+        superseded, gone: how many images were overwritten or deleted before the job read them.
+    """
+
+    name: PartName
+    records: tuple[Record, ...]
+    superseded: int = 0
+    gone: int = 0
+
+
+def write_part(bucket: Bucket, part: Part) -> bool:
+    """Write a part, once.
+
+    Returns:
+        whether this call wrote it; False where it was there already.
+    """
+    lines = "".join(record_to_json(record) + "\n" for record in part.records)
+    metadata = {"superseded": str(part.superseded), "gone": str(part.gone)}
+    return write_once(bucket, part.name.key, lines.encode(), "application/x-ndjson", metadata)
+
+
+def read_part(bucket: Bucket, key: str) -> Part:
+    """Read a part.
+
+    Raises:
+        RunError: the key is not a part's, there is none, or it is not valid.
+    """
+    name = PartName.from_key(key)
+    if name is None:
+        raise RunError(f"{key} is not the key of a part")
+    stored = bucket.get(key)
+    if stored is None:
+        raise RunError(f"s3://{bucket.name}/{key}: there is no such part")
+    try:
+        records = tuple(
+            record_from_json(line, f"s3://{bucket.name}/{key}: line {number}")
+            for number, line in enumerate(stored.body.splitlines(), 1)
+        )
+        counts = [int(stored.metadata.get(word, "0")) for word in ("superseded", "gone")]
+    except (PredictionError, ValueError) as error:
+        raise RunError(str(error)) from None
+    return Part(name, records, *counts)
+
+
+def list_parts(bucket: Bucket, project: str, run_id: str) -> Iterator[PartName]:
+    """Stream the names of the parts of a run that exist, in order."""
+    for listed in bucket.list(parts_prefix(project, run_id)):
+        name = PartName.from_key(listed.key)
+        if name is not None:
+            yield name

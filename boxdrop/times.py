@@ -1,0 +1,24 @@
+"""Times as text: ISO 8601 in UTC to the microsecond, ``2026-11-24T21:57:03.120000Z``.
+
+All times that boxdrop stores or sends are written by `time_text`. They all have the same width, so their text
+order is their time order; the ledger's indices rely on that.
+"""
+
+from datetime import UTC, datetime
+
+
+def time_text(time: datetime) -> str:
+    """Write a time that has a time zone."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def read_time(text: str) -> datetime:
+    """Read a time of any precision and time zone, also as earlier versions wrote it; returns it in UTC.
+
+    Raises:
+        ValueError: it is not a time, or has no time zone.
+    """
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return time.astimezone(UTC)
