@@ -1,6 +1,6 @@
 """The functions' environment, parsed once into one typed model.
 
-`NEEDS` says which variables each function reads: the deployment sets exactly these.
+`boxdrop.topology.FUNCTIONS` lists the variables that each function reads; the deployment sets exactly these.
 """
 
 import os
@@ -20,7 +20,15 @@ from boxdrop.aws.secrets import (
 )
 from boxdrop.errors import BoxdropError
 from boxdrop.pipeline.launch import LaunchSettings
-from boxdrop.pipeline.publish import LEASE_S
+from boxdrop.topology import (
+    APPLY_LIMIT,
+    FUNCTIONS,
+    JOB_TIMEOUT_S,
+    LEASE_S,
+    RUN_IMAGES,
+    SHARD_IMAGES,
+    WINDOW_S,
+)
 
 
 class EnvironmentError(BoxdropError):
@@ -48,7 +56,7 @@ class Environment:
         job_definition: Batch's.
         endpoint: SageMaker's.
         job_timeout_s: for an attempt of a job; a run that nobody ended is looked at after it.
-        lease_s: how long others wait for a publisher that died; see `boxdrop.pipeline.publish.LEASE_S`.
+        lease_s: how long others wait for a publisher that died; see `boxdrop.topology.LEASE_S`.
         webhook_url: where Label Studio tells that people worked; without it, only reconcile finds out.
     """
 
@@ -58,15 +66,15 @@ class Environment:
     launches_queue: str = _variable("BOXDROP_LAUNCHES_QUEUE", default="")
     parts_queue: str = _variable("BOXDROP_PARTS_QUEUE", default="")
     reviews_queue: str = _variable("BOXDROP_REVIEWS_QUEUE", default="")
-    window_s: float = _variable("BOXDROP_WINDOW_S", default=60.0)
-    run_images: int = _variable("BOXDROP_RUN_IMAGES", default=20_000)
-    shard_images: int = _variable("BOXDROP_SHARD_IMAGES", default=2_048)
-    apply_limit: int = _variable("BOXDROP_APPLY_LIMIT", default=10_000)
+    window_s: float = _variable("BOXDROP_WINDOW_S", default=float(WINDOW_S))
+    run_images: int = _variable("BOXDROP_RUN_IMAGES", default=RUN_IMAGES)
+    shard_images: int = _variable("BOXDROP_SHARD_IMAGES", default=SHARD_IMAGES)
+    apply_limit: int = _variable("BOXDROP_APPLY_LIMIT", default=APPLY_LIMIT)
     launcher: str = _variable("BOXDROP_LAUNCHER", default="")
     job_queue: str = _variable("BOXDROP_JOB_QUEUE", default="")
     job_definition: str = _variable("BOXDROP_JOB_DEFINITION", default="")
     endpoint: str = _variable("BOXDROP_ENDPOINT", default="")
-    job_timeout_s: int = _variable("BOXDROP_JOB_TIMEOUT_S", default=3 * 3600)
+    job_timeout_s: int = _variable("BOXDROP_JOB_TIMEOUT_S", default=JOB_TIMEOUT_S)
     lease_s: float = _variable("BOXDROP_LEASE_S", default=LEASE_S)
     webhook_url: str = _variable("BOXDROP_WEBHOOK_URL", default="")
 
@@ -77,58 +85,6 @@ class Environment:
             self.window_s, self.run_images, self.shard_images, self.apply_limit, self.job_timeout_s
         )
 
-
-_LAUNCHER: Final = (
-    "BOXDROP_LAUNCHER",
-    "BOXDROP_JOB_QUEUE",
-    "BOXDROP_JOB_DEFINITION",
-    "BOXDROP_ENDPOINT",
-    "BOXDROP_JOB_TIMEOUT_S",
-)
-_LABEL_STUDIO: Final = (LABEL_STUDIO_URL, LABEL_STUDIO_SECRET_ID)
-
-NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dispatch": (
-        "BOXDROP_TABLE",
-        "BOXDROP_IMAGE_BUCKET",
-        "BOXDROP_DATA_BUCKET",
-        "BOXDROP_LAUNCHES_QUEUE",
-        "BOXDROP_WINDOW_S",
-    ),
-    "launch": (
-        "BOXDROP_TABLE",
-        "BOXDROP_DATA_BUCKET",
-        "BOXDROP_LAUNCHES_QUEUE",
-        "BOXDROP_PARTS_QUEUE",
-        "BOXDROP_WINDOW_S",
-        "BOXDROP_RUN_IMAGES",
-        "BOXDROP_SHARD_IMAGES",
-        "BOXDROP_APPLY_LIMIT",
-        *_LAUNCHER,
-    ),
-    "publish": (
-        "BOXDROP_TABLE",
-        "BOXDROP_DATA_BUCKET",
-        *_LABEL_STUDIO,
-        WEBHOOK_SECRET_ID,
-        "BOXDROP_WEBHOOK_URL",
-    ),
-    "webhook": ("BOXDROP_REVIEWS_QUEUE", WEBHOOK_SECRET_ID),
-    "collect": ("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", *_LABEL_STUDIO),
-    "reconcile": (
-        "BOXDROP_TABLE",
-        "BOXDROP_IMAGE_BUCKET",
-        "BOXDROP_DATA_BUCKET",
-        "BOXDROP_LAUNCHES_QUEUE",
-        "BOXDROP_PARTS_QUEUE",
-        "BOXDROP_REVIEWS_QUEUE",
-        "BOXDROP_WINDOW_S",
-        "BOXDROP_APPLY_LIMIT",
-        *_LAUNCHER,
-    ),
-    "track": ("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", ZENML_STORE_URL, ZENML_SECRET_ID),
-}
-"""The variables that each function reads, beside Powertools' own and AWS's."""
 
 _ONE_OF: Final = {
     LABEL_STUDIO_SECRET_ID: LABEL_STUDIO_TOKEN,
@@ -156,7 +112,7 @@ def read_environment(function: str, environ: Mapping[str, str] = os.environ) -> 
         EnvironmentError: names every variable that is missing or cannot be used.
     """
     problems = []
-    for name in NEEDS[function]:
+    for name in FUNCTIONS[function].reads:
         given = environ.get(name) or environ.get(_ONE_OF.get(name, ""), "")
         if not given and name not in _MAY_BE_EMPTY:
             problems.append(f"{name} is missing")

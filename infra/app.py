@@ -8,10 +8,10 @@ from aws_cdk import Environment as Target
 from aws_cdk import aws_lambda as lambda_
 
 from boxdrop.errors import BoxdropError
+from boxdrop.topology import Package
 from infra import bundling
 from infra.config import Environment, load
 from infra.findings import open_findings
-from infra.functions import Package
 from infra.stacks.compute import Compute
 from infra.stacks.data import Data
 from infra.stacks.monitoring import Monitoring

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from boxdrop.errors import BoxdropError
-from infra.functions import Package
+from boxdrop.topology import Package
 
 REPOSITORY: Final = Path(__file__).parents[1]
 RUNTIME_PYTHON: Final = "3.13"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from boxdrop.errors import BoxdropError
+from boxdrop.topology import APPLY_LIMIT, JOB_TIMEOUT_S, RUN_IMAGES, SHARD_IMAGES, WINDOW_S
 
 Compute = Literal["batch", "sagemaker"]
 
@@ -213,7 +214,7 @@ class Environment(_Settings):
     ] = True
     job_timeout_s: Annotated[
         int, Field(ge=300, le=3600, description="A shard that takes longer is ended.")
-    ] = 3600
+    ] = JOB_TIMEOUT_S
 
     usd_per_hour: Annotated[
         float,
@@ -228,20 +229,20 @@ class Environment(_Settings):
             le=900,
             description="How long uploads are gathered before the detector starts: latency for money.",
         ),
-    ] = 120
+    ] = WINDOW_S
     run_images: Annotated[
         int, Field(ge=1, le=200_000, description="Images in one run at most; the rest is the next run.")
-    ] = 20_000
+    ] = RUN_IMAGES
     shard_images: Annotated[
         int, Field(ge=128, le=50_000, description="Images that one instance gets; a multiple of 128.")
-    ] = 2_560
+    ] = SHARD_IMAGES
     apply_limit: Annotated[
         int,
         Field(
             ge=0,
             description="Changed labels that need the detector for more images wait for `boxdrop apply`.",
         ),
-    ] = 5_000
+    ] = APPLY_LIMIT
     allowed_origins: Annotated[
         tuple[str, ...],
         Field(description="More addresses at which people open Label Studio, for CORS of the image bucket."),

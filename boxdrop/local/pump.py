@@ -30,20 +30,28 @@ from typing import Any, Final
 from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
 from boxdrop.local.home import home
-from boxdrop.local.resources import DELIVERIES, JOB, JOBS, PRESIGN, Delivery, client
+from boxdrop.local.resources import PRESIGN, client, queues
 from boxdrop.local.servers import HOST
 from boxdrop.system import System, from_json
+from boxdrop.topology import (
+    FUNCTIONS,
+    JOBS,
+    LOCAL_LIMITS,
+    LOCAL_RECONCILE_S,
+    LOCAL_SYNC_EVERY,
+    OPTIONAL,
+    READERS,
+    Delivery,
+    local_delivery,
+    local_timeout_s,
+)
 
-RECONCILE_S: Final = 60.0
 _POLL_S: Final = 1  # SQS's long poll; as long as a stop may wait for it
 _CALL: Final = 10  # messages in one call of SQS
 _PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
 _GRACE_S: Final = 2.0  # after a fault of SQS itself
 _STOP_S: Final = 15.0  # for all threads to end: a long poll, or the last words of a function that was stopped
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
-_SYNC_EACH: Final = 10  # calls of reconcile: then Label Studio is compared, too
-_WEBHOOK_S: Final = 29.0  # API Gateway's limit, too
-_RECONCILE_TIME_S: Final = 600.0
 
 
 def log(service: str, text: str, **fields: object) -> None:
@@ -66,7 +74,7 @@ class Settings:
     """
 
     runtime: Sequence[str] = RUNTIME
-    reconcile_s: float = RECONCILE_S
+    reconcile_s: float = LOCAL_RECONCILE_S
     port: int = 0
     environment: Mapping[str, str] | None = None
     package: str = "functions"
@@ -83,16 +91,22 @@ class Pump:
         self._web = ThreadingHTTPServer((HOST, self.settings.port), _handler(self))
         variables = function_environment(system, self.webhook_url) | dict(self.settings.environment or {})
 
-        times = {each.function: each.timeout_s for each in DELIVERIES.values()}
-        times |= {"webhook": _WEBHOOK_S, "reconcile": _RECONCILE_TIME_S, JOB.function: JOB.timeout_s}
+        self._job = local_delivery(JOBS)
+        there = [name for name in queues() if name in system.queues]  # an older system has no `track`
+        read = [READERS[name].name for name in there if name != JOBS]
+        called = [name for name, each in FUNCTIONS.items() if name in read or each.queue is None]
 
-        def function(name: str) -> Function:
-            own = self.settings.job if name == JOB.function else f"{self.settings.package}.{name}.handler"
-            return Function(name, own, variables, times[name], self.settings.runtime)
+        def function(name: str, module: str, timeout_s: float) -> Function:
+            return Function(name, module, variables, timeout_s, self.settings.runtime)
 
-        self.functions = {name: function(name) for name in times}
+        self.functions = {
+            name: function(name, f"{self.settings.package}.{name}.handler", local_timeout_s(name))
+            for name in called
+        }
+        job = self._job.function
+        self.functions[job] = function(job, self.settings.job, self._job.timeout_s)
         self._threads = [
-            *(self._thread(self._deliver, name, each) for name, each in DELIVERIES.items()),
+            *(self._thread(self._deliver, name, local_delivery(name)) for name in there if name != JOBS),
             self._thread(self._work),
             self._thread(self._reconcile_now_and_then),
             self._thread(self._web.serve_forever),
@@ -108,8 +122,9 @@ class Pump:
 
     def start(self) -> None:
         """Begin delivering; functions start beside it, each as Lambda's first call would start it."""
-        for function in self.functions.values():
-            self._thread(self._warm, function).start()
+        for name, function in self.functions.items():
+            if name not in OPTIONAL:  # ZenML takes seconds and 300 MB: only once there is a run to register
+                self._thread(self._warm, function).start()
         for thread in self._threads:
             thread.start()
         log("pump", "started", webhook_url=self.webhook_url, endpoint=self.system.endpoint_url)
@@ -169,8 +184,8 @@ class Pump:
     # Jobs
 
     def _work(self) -> None:
-        source = _Source(self.system, JOBS, JOB)
-        function = self.functions[JOB.function]
+        source = _Source(self.system, JOBS, self._job)
+        function = self.functions[self._job.function]
         while not self._stopping.is_set():
             try:
                 for message in source.gather(self._stopping):
@@ -186,7 +201,7 @@ class Pump:
                         except FunctionError as error:
                             log("pump", "a job failed", error=str(error), job=job, attempt=attempt)
                             status, reason = "FAILED", str(error)
-                    if status == "FAILED" and attempt < JOB.receives:
+                    if status == "FAILED" and attempt < self._job.receives:
                         continue  # the next attempt comes after the visibility timeout
                     self._tell(job_event(job, status, reason, attempt))
                     source.delete([message])
@@ -205,7 +220,7 @@ class Pump:
         calls = 0
         while not self._stopping.wait(self.settings.reconcile_s):
             calls += 1
-            self._tell(timer_event() | ({"sync": True} if calls % _SYNC_EACH == 0 else {}))
+            self._tell(timer_event() | ({"sync": True} if calls % LOCAL_SYNC_EVERY == 0 else {}))
 
     def webhook(self, request: Mapping[str, Any]) -> tuple[int, str]:
         """Hand an API Gateway event to the webhook's function; status and body of its answer."""
@@ -347,14 +362,9 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_PARTS_QUEUE": system.queue("parts"),
         "BOXDROP_REVIEWS_QUEUE": system.queue("reviews"),
         "BOXDROP_JOB_QUEUE": system.queue(JOBS),
+        **LOCAL_LIMITS,
         "BOXDROP_WINDOW_S": str(system.window_s),
-        "BOXDROP_RUN_IMAGES": "20000",
-        "BOXDROP_SHARD_IMAGES": "2048",
-        "BOXDROP_APPLY_LIMIT": "10000",
         "BOXDROP_LAUNCHER": system.launcher,
-        # One process publishes here: a lease keeps nobody out, and a killed one is not waited for long.
-        "BOXDROP_LEASE_S": "20",
-        "BOXDROP_JOB_TIMEOUT_S": str(int(JOB.timeout_s)),
         "BOXDROP_WEBHOOK_URL": webhook_url,
         "BOXDROP_WEBHOOK_SECRET_ID": "boxdrop/webhook",
         "BOXDROP_LABEL_STUDIO_SECRET": system.label_studio_secret or "",
@@ -409,7 +419,7 @@ def main(arguments: Sequence[str], runtime: Sequence[str] = RUNTIME) -> None:
     parser = argparse.ArgumentParser(prog="python -m boxdrop.local.pump")
     parser.add_argument("--home", type=Path, required=True, help="boxdrop's; has system.json")
     parser.add_argument("--port", type=int, default=0, help="of webhooks")
-    parser.add_argument("--reconcile-s", type=float, default=RECONCILE_S)
+    parser.add_argument("--reconcile-s", type=float, default=LOCAL_RECONCILE_S)
     parser.add_argument("--boxdrop-pump", action="store_true", help="marks the command line")
     options = parser.parse_args(arguments)
     description = options.home / "system.json"

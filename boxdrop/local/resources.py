@@ -3,15 +3,15 @@
 Each is made if it is missing and brought up to date if it is there, so every `up` may call this.
 """
 
+import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import LocalError
 from boxdrop.local.aws import SIGNER
-from boxdrop.store.layout import PREDICTIONS
 from boxdrop.system import LOCAL, LOCAL_KEY, System
+from boxdrop.topology import JOBS, LOCAL_LIMITS, OPTIONAL, READERS, local_delivery, local_event_patterns
 
 try:
     import boto3
@@ -33,61 +33,12 @@ PRESIGN: Final = {
 }
 """What Label Studio signs the addresses of images with; MiniStack checks these signatures."""
 
-WINDOW_S: Final = 0.2
-"""How long launch waits for more images. On AWS, minutes pay; here nobody waits for a GPU to come up."""
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A queue, and how Lambda's event source mapping would empty it.
-
-    Attributes:
-        function: folder in ``functions/``.
-        batch: messages in one event, at most.
-        window_s: how long to wait for a batch to fill, after its first message.
-        timeout_s: for one event, after which the function's process is ended.
-        visibility_s: after which what failed is delivered again.
-        receives: deliveries, after which a message is a dead letter.
-    """
-
-    function: str
-    batch: int
-    window_s: float
-    timeout_s: float = 300.0
-    visibility_s: int = 5
-    receives: int = 60
-
-
-DELIVERIES: Final[Mapping[str, Delivery]] = {
-    "uploads": Delivery("dispatch", batch=200, window_s=0.1),
-    "launches": Delivery("launch", batch=10, window_s=WINDOW_S),
-    "parts": Delivery("publish", batch=10, window_s=0.0, timeout_s=600),
-    "reviews": Delivery("collect", batch=10, window_s=0.1),
-}
-"""The queues that functions read. Few seconds of visibility, for the pump keeps messages hidden as long as a
-function works on them; on AWS it is six times the function's time. In return, many receives: five minutes
-without Label Studio make no dead letters."""
-
-JOBS: Final = "jobs"
-JOB: Final = Delivery("job", batch=1, window_s=0.0, timeout_s=3600, receives=12)
-"""AWS Batch's part: a message is a shard of a run, a delivery an attempt."""
-
-_RULES: Final = {
-    "uploads": {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created", "Object Deleted"],
-        "detail": {"bucket": {"name": [IMAGES]}},
-    },
-    "parts": {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created"],
-        "detail": {
-            "bucket": {"name": [DATA]},
-            "object": {"key": [{"prefix": PREDICTIONS}, {"suffix": "/summary.json"}]},
-        },
-    },
-}
-"""Which events go into which queue."""
+def queues() -> tuple[str, ...]:
+    """This machine's queues: a deployment's and the pump's own; `track` only where ZenML is installed."""
+    tracked = importlib.util.find_spec("zenml") is not None
+    readers = (name for name, reader in READERS.items() if tracked or reader.name not in OPTIONAL)
+    return (*readers, JOBS)
 
 
 def client(service: str, endpoint: str, region: str) -> Any:
@@ -126,7 +77,7 @@ def create(
     """
     try:
         _create_buckets(client("s3", endpoint, region), browser_origins)
-        queues = _create_queues(client("sqs", endpoint, region))
+        urls = _create_queues(client("sqs", endpoint, region))
         _create_rules(client("events", endpoint, region), region)
         _create_table(client("dynamodb", endpoint, region))
         secrets = client("secretsmanager", endpoint, region)
@@ -140,9 +91,9 @@ def create(
         table=TABLE,
         image_bucket=IMAGES,
         data_bucket=DATA,
-        queues=queues,
+        queues=urls,
         launcher=LOCAL,
-        window_s=WINDOW_S,
+        window_s=float(LOCAL_LIMITS["BOXDROP_WINDOW_S"]),
         label_studio_url=label_studio_url,
         label_studio_secret=LABEL_STUDIO_SECRET,
         endpoint_url=endpoint,
@@ -163,7 +114,8 @@ def _create_buckets(s3: Any, origins: tuple[str, ...]) -> None:
 
 def _create_queues(sqs: Any) -> dict[str, str]:
     urls: dict[str, str] = {}
-    for name, delivery in {**DELIVERIES, JOBS: JOB}.items():
+    for name in queues():
+        delivery = local_delivery(name)
         dead = f"{name}-dlq"
         urls[dead] = sqs.create_queue(QueueName=dead)["QueueUrl"]
         arn = _attribute(sqs, urls[dead], "QueueArn")
@@ -181,7 +133,9 @@ def _attribute(sqs: Any, url: str, name: str) -> str:
 
 
 def _create_rules(events: Any, region: str) -> None:
-    for name, pattern in _RULES.items():
+    patterns = local_event_patterns(IMAGES, DATA)
+    for name in patterns.keys() & set(queues()):
+        pattern = patterns[name]
         events.put_rule(Name=name, EventPattern=json.dumps(pattern))
         arn = f"arn:aws:sqs:{region}:000000000000:{name}"
         events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])

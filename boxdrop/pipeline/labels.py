@@ -27,11 +27,9 @@ from boxdrop.store.labelsets import read_label_set, write_label_set
 from boxdrop.store.layout import PartName, predictions_prefix
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import list_parts
+from boxdrop.topology import APPLY_LIMIT
 
 FILE: Final = "labels.yaml"
-
-APPLY_LIMIT: Final = 10_000
-"""Images that changed labels run again unasked. On a g4dn.xlarge at 25 images a second, 7 minutes."""
 
 SETTLED: Final = timedelta(seconds=10)
 """How long the ledger's index may be behind: what it did not show before is looked for once more after it."""

@@ -22,6 +22,7 @@ from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.store.layout import manifest_key
 from boxdrop.store.manifests import PART_IMAGES, ManifestHeader, ManifestImage, PinnedBundle, write_manifest
 from boxdrop.times import time_text
+from boxdrop.topology import APPLY_LIMIT, JOB_TIMEOUT_S, RUN_IMAGES, SHARD_IMAGES, WINDOW_S
 
 GATHERING: Final = timedelta(minutes=15)
 """As long as a Lambda function may run: a run that is not submitted by then never will be."""
@@ -46,11 +47,11 @@ class LaunchSettings:
         job_timeout_s: after which a run that nobody ended is looked at.
     """
 
-    window_s: float = 60
-    run_images: int = 20_000
-    shard_images: int = 2_048
-    apply_limit: int = 10_000
-    job_timeout_s: int = 3 * 3600
+    window_s: float = WINDOW_S
+    run_images: int = RUN_IMAGES
+    shard_images: int = SHARD_IMAGES
+    apply_limit: int = APPLY_LIMIT
+    job_timeout_s: int = JOB_TIMEOUT_S
     part_images: int = PART_IMAGES
 
     @property

@@ -17,12 +17,13 @@ from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import LEASE_S, ImageCredits, publish
+from boxdrop.pipeline.publish import ImageCredits, publish
 from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import Part, read_part
+from boxdrop.topology import LEASE_S
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""

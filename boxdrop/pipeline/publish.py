@@ -16,16 +16,13 @@ from typing import Any, Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
+from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
 from boxdrop.predictions import Failure, Prediction, Record
-
-LEASE_S: Final = IMPORT_TIMEOUT_S + 30
-"""How long others wait for a publisher that died: longer than its longest call, or it could not know that
-its import came too late."""
+from boxdrop.topology import LEASE_S
 
 ImageCredits = Callable[[str, Sequence[Image]], Mapping[str, Mapping[str, Any]]]
 """Gives, by image_id, what tasks of a project say about whom to credit; see `boxdrop.pipeline.credits`."""

@@ -14,7 +14,8 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
-from boxdrop.pipeline.publish import LEASE_S, LedgerRegister, hold_lease, mark_tasks, number_of
+from boxdrop.pipeline.publish import LedgerRegister, hold_lease, mark_tasks, number_of
+from boxdrop.topology import LEASE_S
 
 _WITH_TASKS: Final = (
     State.TASKED,

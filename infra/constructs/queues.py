@@ -1,16 +1,13 @@
 """Queues that never lose a message: each with a dead-letter queue of its own."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-MAX_RECEIVES: Final = 5
-"""Tries before a message is a dead letter. Below it, a visibility timeout each: five tries are 30 minutes or
-more, longer than a deployment of Label Studio takes."""
+from boxdrop.topology import delivery
 
 
 def dead_letter_queue(scope: Construct, prefix: str, name: str) -> sqs.Queue:
@@ -33,23 +30,22 @@ class Mailbox(Construct):
 
     Args:
         name: of the queue; the other one is NAME-dlq.
-        timeout_s: of the function that reads it, seconds.
     """
 
-    def __init__(self, scope: Construct, prefix: str, name: str, timeout_s: int) -> None:
+    def __init__(self, scope: Construct, prefix: str, name: str) -> None:
         super().__init__(scope, f"{name.title()}Mailbox")
         self.name = name
+        spec = delivery(name)
         self.dead_letters = dead_letter_queue(self, prefix, name)
         self.queue = sqs.Queue(
             self,
             f"{name.title()}Queue",
             queue_name=f"{prefix}-{name}",
-            # AWS: at least six times the function's timeout, or a throttled batch is handed out twice.
-            visibility_timeout=Duration.seconds(6 * timeout_s),
+            visibility_timeout=Duration.seconds(spec.visibility_s),
             retention_period=Duration.days(14),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
-            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=spec.receives, queue=self.dead_letters),
         )
 
     def admit(self, *rules: str) -> None:

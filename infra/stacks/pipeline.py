@@ -14,7 +14,6 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from boxdrop.pipeline.publish import LEASE_S
 from boxdrop.store.layout import (
     ANNOTATIONS,
     BUNDLES,
@@ -22,28 +21,28 @@ from boxdrop.store.layout import (
     PREDICTIONS,
     REVIEWS,
     RUNS,
-    SUMMARY_WILDCARD,
     TRACKED,
     ZENML,
 )
 from boxdrop.system import System, parameter_name
-from functions.environment import NEEDS
+from boxdrop.topology import (
+    FUNCTIONS,
+    LEASE_S,
+    OPTIONAL,
+    READERS,
+    RECONCILE_MINUTES,
+    SYNC_HOURS,
+    TRACK_HOURS,
+    Function,
+    Package,
+    event_patterns,
+)
 from infra.config import Environment
 from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction, log_group
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
-from infra.functions import FUNCTIONS, QUEUES, FunctionSpec, Package
 from infra.stacks.data import Data, use_keys
-
-RECONCILE_MINUTES: Final = 15
-"""How often the schedule looks for what was lost: a run that died without an event waits so long at most."""
-
-SYNC_HOURS: Final = 6
-"""How often every task is compared with the ledger: so long does a review wait that no webhook told of."""
-
-TRACK_HOURS: Final = 1
-"""How often runs are registered that finished while ZenML was down."""
 
 CALLED_DIRECTLY: Final = ("reconcile", "track")
 
@@ -81,23 +80,23 @@ class Pipeline(Stack):
         self._codes: dict[Package, lambda_.Code] = {}
         tracked = environment.zenml_url is not None
         self.mailboxes = {
-            name: Mailbox(self, environment.prefix, name, spec.timeout_s)
-            for name, spec in QUEUES.items()
-            if tracked or name != "track"
+            name: Mailbox(self, environment.prefix, name)
+            for name, reader in READERS.items()
+            if tracked or reader.name not in OPTIONAL
         }
         self.dead_letters = {"reconcile": dead_letter_queue(self, environment.prefix, "reconcile")}
         self.api = self._api()
         self.functions = {
-            name: self._function(spec) for name, spec in FUNCTIONS.items() if tracked or name != "track"
+            name: self._function(each) for name, each in FUNCTIONS.items() if tracked or name not in OPTIONAL
         }
         self._connect_webhook()
         for name, mailbox in self.mailboxes.items():
-            spec = QUEUES[name]
-            self.functions[spec.name].read_from(
+            reader = READERS[name]
+            self.functions[reader.name].read_from(
                 mailbox.queue.queue_arn,
-                batch=spec.batch,
-                window_s=spec.window_s,
-                concurrency=spec.concurrency,
+                batch=reader.batch,
+                window_s=int(reader.window_s),
+                concurrency=reader.concurrency,
             )
         self._permissions()
         self._object_rules()
@@ -106,13 +105,13 @@ class Pipeline(Stack):
 
     # -- functions --------------------------------------------------------------------------------------
 
-    def _function(self, spec: FunctionSpec) -> PipelineFunction:
+    def _function(self, spec: Function) -> PipelineFunction:
         variables = {
             "POWERTOOLS_METRICS_NAMESPACE": self._environment.prefix,
             "POWERTOOLS_LOG_LEVEL": "INFO",
         }
         known = self._variables()
-        variables |= {name: known[name] for name in NEEDS[spec.name] if name in known}
+        variables |= {name: known[name] for name in spec.reads if name in known}
         if spec.package not in self._codes:
             self._codes[spec.package] = self._make_code(spec.package)
         return PipelineFunction(
@@ -325,44 +324,14 @@ class Pipeline(Stack):
 
     def _object_rules(self) -> None:
         """Objects that come and go, from the buckets' events into queues."""
-        images, data = self._data.images.bucket_name, self._data.data.bucket_name
-        self._queue_rule(
-            "Uploads",
-            "uploads",
-            "images that came, were overwritten or deleted",
-            {
-                "source": ["aws.s3"],
-                "detail-type": ["Object Created", "Object Deleted"],
-                "detail": {"bucket": {"name": [images]}},
-            },
-        )
-        self._queue_rule(
-            "Parts",
-            "parts",
-            "parts of predictions, and the end of their run",
-            {
-                "source": ["aws.s3"],
-                "detail-type": ["Object Created"],
-                "detail": {
-                    "bucket": {"name": [data]},
-                    "object": {"key": [{"prefix": PREDICTIONS}, {"wildcard": SUMMARY_WILDCARD}]},
-                },
-            },
-        )
-        if "track" in self.mailboxes:
-            self._queue_rule(
-                "Summaries",
-                "track",
-                "summaries of finished runs",
-                {
-                    "source": ["aws.s3"],
-                    "detail-type": ["Object Created"],
-                    "detail": {
-                        "bucket": {"name": [data]},
-                        "object": {"key": [{"wildcard": SUMMARY_WILDCARD}]},
-                    },
-                },
-            )
+        patterns = event_patterns(self._data.images.bucket_name, self._data.data.bucket_name)
+        for id, queue, what in (
+            ("Uploads", "uploads", "images that came, were overwritten or deleted"),
+            ("Parts", "parts", "parts of predictions, and the end of their run"),
+            ("Summaries", "track", "summaries of finished runs"),
+        ):
+            if queue in self.mailboxes:
+                self._queue_rule(id, queue, what, patterns[queue])
 
     def _queue_rule(self, id: str, queue: str, what: str, pattern: Mapping[str, Any]) -> None:
         mailbox = self.mailboxes[queue]

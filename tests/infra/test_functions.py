@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.environment import NEEDS
-from infra.functions import FUNCTIONS
+from boxdrop.topology import FUNCTIONS
 from tests.infra.conftest import REPOSITORY, Synthesize, Synthesized
 
 _POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
@@ -36,7 +35,7 @@ def test_each_function_is_told_what_it_reads_and_no_more(variant: Synthesized) -
     others = {name for kind, names in _OF_A_LAUNCHER.items() if kind != compute for name in names}
     assert ("track" in told) == (variant.environment.zenml_url is not None)
     for name, given in told.items():
-        assert set(given) - _POWERTOOLS == set(NEEDS[name]) - others, name
+        assert set(given) - _POWERTOOLS == set(FUNCTIONS[name].reads) - others, name
         assert set(given) >= _POWERTOOLS
 
 
@@ -68,7 +67,7 @@ def test_no_handler_reads_a_variable_that_its_table_does_not_name(name: str) -> 
                 and isinstance(node.ctx, ast.Load)
             ):
                 read.add(str(node.slice.value))
-    known = set(NEEDS[name]) | _POWERTOOLS | OF_A_MACHINE
+    known = set(FUNCTIONS[name].reads) | _POWERTOOLS | OF_A_MACHINE
     assert read <= known, f"{name} reads {sorted(read - known)}"
 
 

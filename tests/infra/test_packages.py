@@ -12,8 +12,8 @@ from boxdrop.identity import image_id
 from boxdrop.labelstudio.webhook import PROJECT_HEADER, SECRET_HEADER
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server
+from boxdrop.topology import FUNCTIONS, Package
 from infra import bundling
-from infra.functions import FUNCTIONS, Package
 from tests.infra.emulated import PYTHON
 from tests.infra.runtime_api import RunningFunction
 from tests.label_studio_server import quiet, server

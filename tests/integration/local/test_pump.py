@@ -16,8 +16,9 @@ from boxdrop.local import pump as pump_module
 from boxdrop.local.aws import REGION, Server
 from boxdrop.local.functions import Function, FunctionError
 from boxdrop.local.pump import Pump, Settings, failed_messages
-from boxdrop.local.resources import DELIVERIES, JOB, client, create
+from boxdrop.local.resources import client, create, queues
 from boxdrop.system import System
+from boxdrop.topology import Delivery, local_delivery
 from tests.aws_server import aws_server
 
 __all__ = ["aws_server"]
@@ -41,12 +42,15 @@ def system(aws_server: Server) -> System:
 def quick(monkeypatch: pytest.MonkeyPatch, system: System) -> None:
     """What failed comes back in two seconds, three times; functions have five seconds."""
     changes: dict[str, Any] = {"visibility_s": 2, "receives": 3, "timeout_s": 5.0}
-    deliveries = {name: dataclasses.replace(each, **changes) for name, each in DELIVERIES.items()}
-    monkeypatch.setattr(pump_module, "DELIVERIES", deliveries)
-    monkeypatch.setattr(pump_module, "JOB", dataclasses.replace(JOB, **changes))
+
+    def changed(queue: str) -> Delivery:
+        return dataclasses.replace(local_delivery(queue), **changes)
+
+    monkeypatch.setattr(pump_module, "local_delivery", changed)
+    monkeypatch.setattr(pump_module, "local_timeout_s", lambda _: changes["timeout_s"])
     assert system.endpoint_url
     sqs = client("sqs", system.endpoint_url, REGION)
-    for name in (*deliveries, "jobs"):
+    for name in queues():
         policy = {
             "deadLetterTargetArn": f"arn:aws:sqs:{REGION}:000000000000:{name}-dlq",
             "maxReceiveCount": 3,

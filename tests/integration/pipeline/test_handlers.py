@@ -25,7 +25,8 @@ from boxdrop.metrics import METRICS
 from boxdrop.pipeline.labels import part_event
 from boxdrop.pipeline.runs import failed_runs
 from boxdrop.store.layout import annotation_key
-from functions.environment import NEEDS, EnvironmentError, read_environment
+from boxdrop.topology import FUNCTIONS
+from functions.environment import EnvironmentError, read_environment
 from functions.resources import resources
 from tests.integration.labelstudio.conftest import annotate
 from tests.label_studio_server import free_port
@@ -79,7 +80,7 @@ class Functions:
         with self._patch.context() as patch:
             for name in [name for name in os.environ if name.startswith(("BOXDROP_", "LABEL_STUDIO_"))]:
                 patch.delenv(name)
-            for name in NEEDS[function]:
+            for name in FUNCTIONS[function].reads:
                 patch.setenv(name, self.variables[name])
             for name, value in self.aws.items():
                 patch.setenv(name, value)
@@ -383,17 +384,22 @@ def test_a_secret_that_was_rotated_is_looked_up_again(
     assert functions.call("webhook", call_of_webhook(annotation_created))["statusCode"] == 202
 
 
-@pytest.mark.parametrize("function", NEEDS)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_without_its_environment_names_all_that_is_missing(function: str) -> None:
     with pytest.raises(EnvironmentError, match=f"the function {function} cannot work") as raised:
         read_environment(function, {"BOXDROP_WINDOW_S": "soon"})
-    for name in set(NEEDS[function]) & {"BOXDROP_TABLE", "BOXDROP_WEBHOOK_SECRET_ID", "BOXDROP_LAUNCHER"}:
+    for name in set(FUNCTIONS[function].reads) & {
+        "BOXDROP_TABLE",
+        "BOXDROP_WEBHOOK_SECRET_ID",
+        "BOXDROP_LAUNCHER",
+    }:
         assert f"{name} is missing" in str(raised.value)
     assert ("BOXDROP_WINDOW_S is 'soon', not a number") in str(raised.value)
 
 
 def test_settings_of_launches_come_from_the_environment() -> None:
-    given = dict.fromkeys(NEEDS["launch"], "1") | {"BOXDROP_RUN_IMAGES": "7", "BOXDROP_SHARD_IMAGES": "200"}
+    given = dict.fromkeys(FUNCTIONS["launch"].reads, "1")
+    given |= {"BOXDROP_RUN_IMAGES": "7", "BOXDROP_SHARD_IMAGES": "200"}
     settings = read_environment("launch", given).launching
     assert (settings.run_images, settings.shard, settings.window_s) == (7, 256, 1.0)
     assert replace(settings, shard_images=1).shard == 128
