@@ -1,0 +1,410 @@
+"""Reading label sets as people write them: ``labels.yaml``, and ``--labels "pineapple, banana, apple"``.
+
+Whatever the text, the result is a label set or a `LabelSetError` that names the line and the way out.
+"""
+
+import difflib
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from boxdrop.errors import LabelSetError
+from boxdrop.labels import MAX_NAME_LENGTH, Label, LabelSet, Tiling
+from boxdrop.yaml_nodes import Node, YamlError, read_nodes, shown
+
+MAX_TEXT: Final = 200_000
+"""Characters of a file: 2,000 labels with a few prompts each are half of it."""
+
+MAX_LABELS: Final = 2_000
+MAX_PROMPTS: Final = 100
+"""Prompts per label."""
+
+MAX_CAPTION: Final = 500
+MAX_ID: Final = 2**31 - 1
+"""Class ids are 32-bit integers in most tools that read exports."""
+
+_MAX_TILE: Final = 100_000
+_SMALLEST_TILE: Final = 64
+_LARGEST_OVERLAP: Final = 0.5
+_LONGEST_NUMBER: Final = 40
+_MAX_MESSAGE: Final = 2_000
+
+_LABEL_KEYS: Final = ("name", "prompts", "threshold", "id", "color")
+_SET_KEYS: Final = ("caption", "detector", "tiling", "labels")
+_TILING_KEYS: Final = ("size", "overlap")
+
+_NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
+_WHOLE: Final = re.compile(r"[0-9]{1,18}")
+_QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]"
+)
+"""Characters that nobody sees and that mean nothing in a label: zero-width space, soft hyphen, byte order
+mark, marks of direction. Joiners (U+200C, U+200D) stay: emoji and several scripts need them."""
+
+_VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))  # variation selectors: colour of an emoji
+
+
+def read_text(text: str, source: str) -> LabelSet:
+    """Read the text of a ``labels.yaml``.
+
+    Args:
+        text: YAML as described in docs/labels.md.
+        source: the file's name, for messages.
+
+    Raises:
+        LabelSetError: naming the source, the line and the way out.
+    """
+    return _Reader(source).read(text)
+
+
+def read_snapshot(text: str, source: str) -> LabelSet:
+    """Read a label set that boxdrop itself wrote with `LabelSet.to_yaml`, as it is.
+
+    What a user may write has become stricter over time; projects made before keep their labels.
+
+    Raises:
+        LabelSetError: it is not one.
+    """
+    return _Reader(source, stored=True).read(text)
+
+
+def read_short_form(text: str, source: str = "--labels") -> LabelSet:
+    """Read ``"pineapple, banana, apple"``: each name is its own prompt.
+
+    Commas and line breaks separate names; quotes around a name are not part of it and may hold a comma.
+
+    Raises:
+        LabelSetError: there is no name, or one is empty, too long or given twice.
+    """
+    reader = _Reader(source)
+    if len(text) > MAX_TEXT:
+        raise reader.error(None, f"{len(text):,} characters are too many for a label set")
+    names = reader.split(text, None, "a label's name")
+    if not names:
+        raise reader.error(None, 'no label given; write names with commas between: "pineapple, banana"')
+    return LabelSet(reader.finish([_Draft(line=None, name=name) for name in names]))
+
+
+def clean_caption(text: str, source: str = "--caption") -> str:
+    """Normalize a caption: one line, nothing that Label Studio or a terminal would refuse.
+
+    Raises:
+        LabelSetError: it is empty, too long, or holds a control character.
+    """
+    return _Reader(source).clean(text, None, "the caption", MAX_CAPTION)
+
+
+def same_word(text: str) -> str:
+    """What two spellings have in common that people take for one word: case, width, invisible characters."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (
+        each for each in folded if unicodedata.category(each) != "Cf" and not "\ufe00" <= each <= "\ufe0f"
+    )
+    return " ".join(unicodedata.normalize("NFKC", "".join(kept)).split())
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A label as written, before names, prompts and ids are checked against each other."""
+
+    line: int | None
+    name: str
+    prompts: list[str] | None = None
+    threshold: float | None = None
+    id: int | None = None
+    color: str = ""
+
+
+class _Reader:
+    """Turns text into a label set.
+
+    Args:
+        source: what messages call the text.
+        stored: the text is boxdrop's own and was accepted before: it is not judged or changed.
+    """
+
+    def __init__(self, source: str, stored: bool = False) -> None:
+        self.source = source
+        self.stored = stored
+
+    def error(self, line: int | None, message: str) -> LabelSetError:
+        where = f"{self.source}: line {line}" if line is not None else self.source
+        return LabelSetError(f"{where}: {message}"[:_MAX_MESSAGE])
+
+    def read(self, text: str) -> LabelSet:
+        if len(text) > MAX_TEXT and not self.stored:
+            raise self.error(None, f"{len(text):,} characters are too many for a label set")
+        try:
+            root = read_nodes(text)
+        except YamlError as error:
+            raise self.error(error.line, str(error)) from None
+        if root is None or root.is_null:
+            raise self.error(None, "the file is empty; give at least `labels:` and one name")
+        if root.items is not None:
+            return LabelSet(self.finish([self._draft(node) for node in root.items]))
+        entries = self._mapping(root, _SET_KEYS, "the file")
+        if "labels" not in entries:
+            raise self.error(1, "there is no `labels:`; give a list of names under it")
+        drafts = self._drafts(entries["labels"])
+        caption = detector = None
+        if "caption" in entries:
+            node = entries["caption"]
+            caption = self.clean(self._text(node, "caption"), node.line, "`caption`", MAX_CAPTION)
+        if "detector" in entries:
+            node = entries["detector"]
+            detector = self._visible(self._text(node, "detector"), node.line, "`detector`").strip()
+            if not detector or len(detector) > MAX_CAPTION:
+                raise self.error(node.line, "`detector` must be the name or folder of a detector")
+        tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
+        return LabelSet(self.finish(drafts), caption, detector, tiling)
+
+    def split(self, text: str, line: int | None, what: str) -> list[str]:
+        """Names between commas and line breaks, without quotes, dashes and brackets around them."""
+        text = text.strip()
+        if text.startswith("[") and text.endswith("]"):  # a list pasted from somewhere
+            text = text[1:-1].strip()
+        names: list[str] = []
+        place = 0
+        while place < len(text):
+            rest = text[place:]
+            skipped = len(rest) - len(rest.lstrip(" \t"))
+            opening = rest[skipped : skipped + 1]
+            closing = _QUOTES.get(opening)
+            end = rest.find(closing, skipped + 1) if closing else -1
+            after = re.match(r"[ \t]*([,\n\r]|$)", rest[end + 1 :]) if end > 0 else None
+            if after:
+                names.append(rest[skipped + 1 : end])
+                place += end + 1 + after.end()
+                continue
+            if opening == '"':
+                raise self.error(
+                    line, f"the quote of {_quoted(rest[skipped:])} is not closed; close or remove it"
+                )
+            match = re.search(r"[,\n\r]", rest)
+            name = rest[: match.start()] if match else rest
+            place += match.end() if match else len(rest)
+            separator = match[0] if match else ""
+            name = re.sub(r"^\s*[-*•] +", "", name)
+            if not name.strip() and (separator != "," or not text[place:].strip(" ,\t\n\r")):
+                continue  # an empty line, or a comma at the end
+            names.append(name)
+        if len(names) == 1 and ";" in names[0]:
+            raise self.error(line, f"{_quoted(names[0])}: separate names by commas, not by semicolons")
+        if any(not name.strip() for name in names):
+            raise self.error(line, f"{what} is empty; remove a comma, or write a name")
+        return names
+
+    def finish(self, drafts: list[_Draft]) -> tuple[Label, ...]:
+        """Check the drafts against each other and number them."""
+        if not drafts:
+            raise self.error(None, "there is no label; give at least one")
+        if len(drafts) > MAX_LABELS and not self.stored:
+            raise self.error(None, f"{len(drafts):,} labels are too many; a project may have {MAX_LABELS:,}")
+        names: dict[str, str] = {}
+        prompt_owners: dict[str, str] = {}
+        taken = {draft.id for draft in drafts if draft.id is not None}
+        free = (number for number in range(len(drafts) + len(taken)) if number not in taken)
+        ids: set[int] = set()
+        labels = []
+        for draft in drafts:
+            name = self.clean(draft.name, draft.line, "a label's name")
+            word = self.word(name)
+            if word in names:
+                raise self.error(
+                    draft.line, f"label {name!r} is there twice (as {names[word]!r}); remove one"
+                )
+            names[word] = name
+            if draft.prompts is not None and not draft.prompts:
+                raise self.error(draft.line, f"label {name!r} has no prompts; give at least one")
+            if draft.prompts is not None and len(draft.prompts) > MAX_PROMPTS and not self.stored:
+                raise self.error(
+                    draft.line,
+                    f"label {name!r} has {len(draft.prompts):,} prompts; give {MAX_PROMPTS} at most",
+                )
+            prompts: list[str] = []
+            for written in draft.prompts if draft.prompts is not None else [name]:
+                prompt = self.clean(written, draft.line, f"a prompt of label {name!r}")
+                owner = prompt_owners.setdefault(self.word(prompt), name)
+                if owner != name:
+                    raise self.error(
+                        draft.line, f"prompt {prompt!r} belongs to {owner!r} and {name!r}; keep it in one"
+                    )
+                if prompt not in prompts:
+                    prompts.append(prompt)
+            number = draft.id if draft.id is not None else next(free)
+            if number in ids:
+                raise self.error(draft.line, f"id {number} of label {name!r} is taken; ids are used once")
+            ids.add(number)
+            labels.append(Label(name, tuple(prompts), draft.threshold, number, draft.color))
+        return tuple(labels)
+
+    def clean(self, text: str, line: int | None, what: str, limit: int = MAX_NAME_LENGTH) -> str:
+        """One line of visible text in composed characters (NFC)."""
+        if self.stored:
+            return text
+        visible = self._visible(text, line, what)
+        clean = " ".join(unicodedata.normalize("NFC", visible).split())
+        if not same_word(clean):
+            raise self.error(line, f"{what} is empty; remove the dash or comma, or write a name")
+        if len(clean) > limit:
+            raise self.error(line, f"{what} is over {limit} characters: {_quoted(clean)}; shorten it")
+        return clean
+
+    def word(self, text: str) -> str:
+        """What may be there once only."""
+        return text.casefold() if self.stored else same_word(text)
+
+    def _visible(self, text: str, line: int | None, what: str) -> str:
+        """Without invisible characters; escaped halves of a character (``\\ud83c\\udf4c``) are joined."""
+        try:
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self.error(
+                line, f"{what} holds half a character: {_quoted(text)}; write it whole"
+            ) from None
+        seen = _INVISIBLE.sub("", whole)
+        for character in seen:
+            if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace():
+                raise self.error(line, f"{what} holds a control character: {_quoted(seen)}; remove it")
+        return seen
+
+    def _drafts(self, node: Node) -> list[_Draft]:
+        if node.is_null:
+            raise self.error(node.line, "`labels` is empty; list names under it, each after a dash")
+        if node.items is not None:
+            return [self._draft(each) for each in node.items]
+        if node.text is None:
+            raise self.error(node.line, "`labels` must be a list of names, each after a dash")
+        if node.lines > 1 and not node.block:
+            self._one_line(node)
+            if "," not in node.text:
+                raise self.error(node.line, "`labels` runs over several lines; put a dash before each name")
+        return [_Draft(node.line, name) for name in self.split(node.text, node.line, "a label's name")]
+
+    def _draft(self, node: Node) -> _Draft:
+        if node.text is not None:
+            return _Draft(node.line, self._text(node, "a label's name"))
+        entries = self._mapping(node, _LABEL_KEYS, "a label")
+        if "name" not in entries:
+            raise self.error(node.line, "this label has no name; give `name:`")
+        draft = _Draft(node.line, self._text(entries["name"], "name"))
+        if "prompts" in entries:
+            draft.prompts = self._prompts(entries["prompts"], draft.name)
+        if "threshold" in entries:
+            draft.threshold = self._number(
+                entries["threshold"], f"threshold of label {_quoted(draft.name)} must be over 0 and at most 1"
+            )
+            if not 0.0 < draft.threshold <= 1.0:
+                raise self.error(
+                    entries["threshold"].line,
+                    f"threshold of label {_quoted(draft.name)} must be over 0 and at most 1, not "
+                    f"{_quoted(entries['threshold'].text)}",
+                )
+        if "id" in entries:
+            draft.id = self._id(entries["id"], draft.name)
+        if "color" in entries:
+            draft.color = self._color(entries["color"], draft.name)
+        return draft
+
+    def _prompts(self, node: Node, name: str) -> list[str]:
+        if node.items is not None:
+            return [self._text(each, "a prompt") for each in node.items]
+        if node.text is None:
+            raise self.error(node.line, f"`prompts` of label {_quoted(name)} must be a list of words")
+        if node.is_null:
+            return []
+        self._one_line(node)
+        if not node.plain and not node.block:  # in quotes, a comma is meant
+            return [node.text] if node.text.strip() else []
+        return self.split(node.text, node.line, f"a prompt of label {_quoted(name)}")
+
+    def _mapping(self, node: Node, allowed: tuple[str, ...], what: str) -> dict[str, Node]:
+        if node.entries is None:
+            raise self.error(node.line, f"{what} must be written as `key: value` ({', '.join(allowed)})")
+        entries: dict[str, Node] = {}
+        for key_node, value in node.entries:
+            if key_node.text is None:
+                raise self.error(key_node.line, f"a key must be a word; use one of {', '.join(allowed)}")
+            key = key_node.text
+            if key not in allowed:
+                close = difflib.get_close_matches(key[:50], allowed, n=1)
+                way_out = f"did you mean `{close[0]}`?" if close else f"use one of {', '.join(allowed)}"
+                raise self.error(key_node.line, f"unknown key `{shown(key)}`; {way_out}")
+            if key in entries:
+                raise self.error(key_node.line, f"`{key}` is there twice; keep one")
+            entries[key] = value
+        return entries
+
+    def _text(self, node: Node, what: str) -> str:
+        if node.text is None:
+            raise self.error(node.line, f"`{what}` must be text")
+        if node.is_null:
+            raise self.error(node.line, f"`{what}` is empty; write the text after it")
+        self._one_line(node)
+        return node.text
+
+    def _one_line(self, node: Node) -> None:
+        """A dash that is indented too far continues the line above it, by the rules of YAML."""
+        if node.plain and node.lines > 1 and re.search(r"(^|\s)-\s", node.text or ""):
+            raise self.error(
+                node.line,
+                f"this and the next line are read as one text, {_quoted(node.text)}: indent the dash below "
+                "as far as the one before",
+            )
+
+    def _tiling(self, node: Node) -> Tiling:
+        if node.text is not None:
+            if node.text == "off":
+                return Tiling()
+            if node.text == "auto":
+                return Tiling("auto")
+            raise self.error(
+                node.line, f"`tiling` must be auto, off, or size and overlap, not {_quoted(node.text)}"
+            )
+        entries = self._mapping(node, _TILING_KEYS, "`tiling`")
+        if "size" not in entries:
+            raise self.error(node.line, "`tiling` has no `size`; give the side of a tile in pixels, or auto")
+        size = entries["size"].text or ""
+        if not _WHOLE.fullmatch(size) or not _SMALLEST_TILE <= int(size) <= _MAX_TILE:
+            raise self.error(
+                entries["size"].line,
+                f"`size` of `tiling` must be a whole number of pixels, {_SMALLEST_TILE} or more",
+            )
+        overlap = Tiling().overlap
+        if "overlap" in entries:
+            allowed = f"`overlap` of `tiling` must be from 0 to {_LARGEST_OVERLAP}, a share of the tile"
+            overlap = self._number(entries["overlap"], allowed)
+            if not 0.0 <= overlap <= _LARGEST_OVERLAP:
+                raise self.error(
+                    entries["overlap"].line, f"{allowed}, not {_quoted(entries['overlap'].text)}"
+                )
+        return Tiling("fixed", int(size), overlap)
+
+    def _number(self, node: Node, allowed: str) -> float:
+        text = (node.text or "").strip()
+        if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+            raise self.error(node.line, f"{allowed}, not {_quoted(node.text)}")
+        return float(text)
+
+    def _id(self, node: Node, name: str) -> int:
+        text = node.text or ""
+        if not _WHOLE.fullmatch(text) or (int(text) > MAX_ID and not self.stored):
+            raise self.error(
+                node.line, f"id of label {_quoted(name)} must be a whole number, 0 or more, up to {MAX_ID:,}"
+            )
+        return int(text)
+
+    def _color(self, node: Node, name: str) -> str:
+        digits = (node.text or "").lower().removeprefix("#")
+        if not re.fullmatch(r"[0-9a-f]{6}", digits):
+            raise self.error(
+                node.line,
+                f"color of label {_quoted(name)} must be six hexadecimal digits in quotes, such as '#ffaa00'",
+            )
+        return f"#{digits}"
+
+
+def _quoted(text: str | None) -> str:
+    return "a list" if text is None else f"'{shown(text)}'"
