@@ -4,6 +4,7 @@ import hashlib
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import LabelSetError
+from boxdrop.label_file import read_snapshot
 from boxdrop.labels import LabelSet
 from boxdrop.store.layout import label_set_key
 
@@ -28,7 +29,7 @@ def read_label_set(bucket: Bucket, digest: str) -> LabelSet:
         LabelSetError: it is not there, or was altered.
         BoxdropError: the bucket cannot be read.
     """
-    return LabelSet.from_yaml(read_label_set_text(bucket, digest), _where(bucket, digest))
+    return read_snapshot(read_label_set_text(bucket, digest), _where(bucket, digest))
 
 
 def read_label_set_text(bucket: Bucket, digest: str) -> str:
