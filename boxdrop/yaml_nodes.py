@@ -117,7 +117,7 @@ class _Events:
         if isinstance(event, yaml.AliasEvent):
             known = self.anchors.get(event.anchor or "")
             if known is None:
-                raise YamlError(line, f"`*{shown(event.anchor or "")}` stands for nothing before it")
+                raise YamlError(line, f"`*{shown(event.anchor or '')}` stands for nothing before it")
             self._count(line, known.size)
             return known
         self._count(line, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from boxdrop.cli.numbers import SCORE
 from boxdrop.errors import BoxdropError
 
 PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which imports what may not be installed
@@ -23,13 +24,13 @@ PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which import
 )
 @click.option(
     "--threshold",
-    type=float,
+    type=SCORE,
     help="Lowest score shown where a label sets none. Default: transformers', 0.1 for OWL, 0.25 for "
     "Grounding DINO, 0.3 for OmDet-Turbo.",
 )
 @click.option(
     "--floor",
-    type=float,
+    type=SCORE,
     help="Lowest score stored; labels may set thresholds down to it. Default: a fifth of the family's "
     "threshold, or --threshold if that is lower.",
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from boxdrop import __version__
+from boxdrop.cli.terminal import complain, survive_any_encoding
 from boxdrop.errors import BoxdropError
 
 _COMMANDS = {
@@ -50,7 +51,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BoxdropError as error:
-            click.secho(f"boxdrop: {error}", fg="red", err=True)
+            complain(f"boxdrop: {error}")
             ctx.exit(1)
 
 
@@ -70,6 +71,7 @@ def boxdrop() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``boxdrop`` command: exits 0, 1 for an error that it explains, 130 for Ctrl-C."""
+    survive_any_encoding()
     try:
         boxdrop.main(arguments, prog_name="boxdrop", standalone_mode=True)
     except KeyboardInterrupt:  # click turns most of them into Abort, which ends in exit code 1

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from boxdrop.cli.numbers import SCORE
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import Console
-
     from boxdrop.annotate.run import Annotation, Summary
+    from boxdrop.cli.console import Console
     from boxdrop.detect import Detector
     from boxdrop.sources import Source
 
@@ -57,7 +57,7 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
 @click.option("--title", help="Title of the project. Default: the caption, or the name of SOURCE.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=SCORE,
     help="Show boxes from this score on, where a label sets no threshold. Default: the detector's.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Look at the first N images only.")
@@ -114,7 +114,7 @@ def annotate(
         workers=workers,
         notice=None if chosen else DEMO_NOTICE,
     )
-    console.print(f"Looking for {', '.join(label_set.names)} in {images.location}", highlight=False)
+    console.print(f"Looking for {', '.join(label_set.names)} in {images.location}")
     try:
         with _progress(console, images, limit) as on_progress:
             summary = annotation.run(on_progress, limit=limit, retry_failures=retry_failures)
@@ -138,9 +138,9 @@ def _label_set(source: str, labels: str | None, project: str | None) -> LabelSet
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from boxdrop.cli.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True)
 
 
 def _name(images: "Source") -> str:
@@ -152,7 +152,7 @@ def _load_detector(path: str | None, provider: Literal["cpu", "cuda"], console: 
     from boxdrop.detect import Detector
 
     if path is None:
-        console.print(DEMO_NOTICE, style="yellow", highlight=False)
+        console.print(DEMO_NOTICE, style="yellow")
     return Detector.load(path or BUNDLE, provider=provider)
 
 
@@ -179,7 +179,7 @@ def _progress(
     from rich import progress
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]:.1f} images/s"),
@@ -208,7 +208,7 @@ def _report(console: "Console", summary: "Summary", annotation: "Annotation") ->
     done = f"{summary.images:,} images, {summary.with_boxes:,} with boxes, {summary.boxes:,} boxes"
     if summary.computed:
         done += f" ({summary.computed:,} computed now in {summary.seconds:.1f} s)"
-    console.print(done, highlight=False)
+    console.print(done)
     table = Table("label", "boxes", box=None, header_style="dim")
     for name in annotation.label_set.names:
         table.add_row(Text(name), f"{summary.boxes_by_label.get(name, 0):,}")
@@ -220,9 +220,8 @@ def _report(console: "Console", summary: "Summary", annotation: "Annotation") ->
         console.print(
             f"{summary.failures:,} could not be used ({reasons}): see {annotation.outputs.failures}",
             style="yellow",
-            highlight=False,
         )
-    console.print(f"Look at {annotation.outputs.page.resolve()}", highlight=False)
+    console.print(f"Look at {annotation.outputs.page.resolve()}")
 
 
 def _publish(console: "Console", annotation: "Annotation", url: str, title: str) -> None:
@@ -231,7 +230,7 @@ def _publish(console: "Console", annotation: "Annotation", url: str, title: str)
 
     connection = log_in(url)
     server = LabelStudio().running()
-    with console.status("Publishing") as status:
+    with console.working("Publishing") as status:
         project, published = annotation.publish(
             connection, title, lambda so_far: status.update(f"Publishing: {so_far.images:,} images")
         )
@@ -242,11 +241,11 @@ def _publish(console: "Console", annotation: "Annotation", url: str, title: str)
         "left alone, since people verified them": published.verified,
     }
     counts = ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
-    console.print(f"In Label Studio: {counts or 'no tasks'}", highlight=False)
+    console.print(f"In Label Studio: {counts or 'no tasks'}")
     for image, reason in published.refused[:10]:
-        console.print(f"  not published: {image}: {reason}", style="yellow", highlight=False, markup=False)
+        console.print(f"  not published: {image}: {reason}", style="yellow")
     if len(published.refused) > 10:
         console.print(f"  … and {len(published.refused) - 10:,} more", style="yellow")
-    console.print(f"Verify the boxes at {project.url}", highlight=False)
+    console.print(f"Verify the boxes at {project.url}")
     if server is not None and connection.url == server.url:
-        console.print(f"  log in as  {server.email}\n  password   {server.password}", highlight=False)
+        console.print(f"  log in as  {server.email}\n  password   {server.password}")

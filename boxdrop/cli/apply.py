@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def apply(project: str, yes: bool, system: str | None) -> None:
         raise BoxdropError(row.labels_error or "its labels.yaml cannot be used")
     change = look_at_change(ledger, data, row, recount=True)
     assert change is not None
-    click.echo(_said(ledger, row, change))
+    say(_said(ledger, row, change))
     if change.images and not yes:
         click.confirm(f"Run {change.images:,} images again?", abort=True)
     if apply_labels(ledger, data, project, limit=None) == Applied.REFUSED:
@@ -61,11 +62,11 @@ def apply(project: str, yes: bool, system: str | None) -> None:
         if spread.again_s != 0:
             break
         ask_for_launch(launches, [project])
-        click.echo(f"{wanted:,} images are wanted again so far", err=True)
+        say(f"{wanted:,} images are wanted again so far", err=True)
     ask_for_launch(launches, [project])
     if spread.again_s is not None:  # the ledger's index lags: launch looks once more
         ask_for_launch(launches, [project], spread.again_s)
-    click.echo(
+    say(
         f"In force. {wanted:,} images are wanted again; {parts:,} parts of stored predictions are published "
         f"anew. How far they are: boxdrop status {project}"
     )

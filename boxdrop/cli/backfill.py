@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -23,10 +24,9 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
     millions of images need no more memory than a thousand. What is known already stays as it is, so it may
     be repeated; one that was interrupted says from where it can go on.
     """
-    from rich.console import Console
-
     from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.sqs import Queue
+    from boxdrop.cli.console import Console
     from boxdrop.ledger import Ledger
     from boxdrop.pipeline.backfill import BackfillError, list_objects
     from boxdrop.pipeline.backfill import backfill as mark
@@ -47,9 +47,9 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
         Queue(chosen.queue("launches")),
         chosen.window_s,
     )
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     reached, began = start_after, time.monotonic()
-    with console.status(f"Listing {location}") as spinner:
+    with console.working(f"Listing {location}") as spinner:
 
         def progress(so_far: "BackfillSummary") -> None:
             nonlocal reached
@@ -62,10 +62,10 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
         except (BoxdropError, KeyboardInterrupt) as error:
             cursor = error.cursor if isinstance(error, BackfillError) and error.cursor else reached
             if cursor:
-                console.print(f"To go on: boxdrop backfill {location} --start-after '{cursor}'", markup=False)
+                console.print(f"To go on: boxdrop backfill {location} --start-after '{cursor}'")
             raise
     wanted = sum(summary.wanted.values())
-    click.echo(
+    say(
         f"{summary.listed:,} objects: {wanted:,} images wanted in {len(summary.wanted):,} projects, "
         f"{summary.listed - summary.ignored - wanted:,} known or labels, {summary.ignored:,} not images in a "
         "folder"

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from boxdrop.cli.system import bucket_option, open_data_bucket
+from boxdrop.cli.terminal import say
 
 
 @click.group()
@@ -26,10 +27,10 @@ def list_(data_bucket: str | None) -> None:
     A labels.yaml chooses one with `detector: NAME`, which means the latest of that name, or with
     `detector: NAME@DIGEST`.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from boxdrop.cli.console import Console
     from boxdrop.store.bundles import list_bundles
 
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -44,7 +45,7 @@ def list_(data_bucket: str | None) -> None:
     if table.row_count:
         console.print(table)
     else:
-        console.print("No detector yet; bring one with: boxdrop bundle push FOLDER", highlight=False)
+        console.print("No detector yet; bring one with: boxdrop bundle push FOLDER")
 
 
 @bundle.command()
@@ -58,10 +59,8 @@ def push(folder: Path, data_bucket: str | None) -> None:
     """
     from boxdrop.store.bundles import push as push_bundle
 
-    ref = push_bundle(
-        open_data_bucket(data_bucket), folder, on_file=lambda name: click.echo(f"  {name}", err=True)
-    )
-    click.echo(f"{ref.name}@{ref.digest[:16]}")
+    ref = push_bundle(open_data_bucket(data_bucket), folder, on_file=lambda name: say(f"  {name}", err=True))
+    say(f"{ref.name}@{ref.digest[:16]}")
 
 
 @bundle.command()
@@ -75,4 +74,4 @@ def use(detector: str, data_bucket: str | None) -> None:
     from boxdrop.store.bundles import use as use_bundle
 
     ref = use_bundle(open_data_bucket(data_bucket), detector)
-    click.echo(f"{ref.name}@{ref.digest[:16]} is the default now")
+    say(f"{ref.name}@{ref.digest[:16]} is the default now")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def credits(project: str, format: str | None, out: Path | None, system: str | No
     name = project.rstrip("/").rpartition("/")[2] or project
     page = credits_page(name, records, chosen)
     if out is None:
-        click.echo(page, nl=False)
+        say(page, nl=False)
         return
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise BoxdropError(f"{out}: cannot be written: {error.strerror}") from None
-    click.echo(f"{len(records):,} images are credited in {out}", err=True)
+    say(f"{len(records):,} images are credited in {out}", err=True)
 
 
 def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":

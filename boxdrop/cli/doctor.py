@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def doctor(system: str | None, compute: str, no_docker: bool) -> None:
     """
     bad = 0
     for line in _system_lines(system) if system else _lines_before(compute, not no_docker):
-        mark = click.style("ok  ", fg="green") if line.ok else click.style("do  ", fg="red")
-        click.echo(f"{mark}{line.name}: {line.text}")
+        click.secho("ok  " if line.ok else "do  ", fg="green" if line.ok else "red", nl=False)
+        say(f"{line.name}: {line.text}")
         bad += not line.ok
     if bad:
-        click.echo(f"{bad} to do." if system else f"{bad} to do; then: npx cdk deploy --all")
+        say(f"{bad} to do." if system else f"{bad} to do; then: npx cdk deploy --all")
         sys.exit(1)
-    click.echo("All is well." if system else "Ready: npx cdk deploy --all")
+    say("All is well." if system else "Ready: npx cdk deploy --all")
 
 
 def _lines_before(compute: str, needs_docker: bool) -> "Iterator[Line]":

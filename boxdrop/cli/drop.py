@@ -8,6 +8,7 @@ import click
 
 from boxdrop.cli.new import check_project, same_labels
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _prepare_labels(
                 f"--labels 'pineapple, banana', or --without-labels to let the images wait for it"
             )
     elif bucket.create(key, text.encode(), "application/yaml") == Put.STORED:
-        click.echo(f"{where} is new", err=True)
+        say(f"{where} is new", err=True)
     elif not same_labels(bucket, key, text):
-        click.echo(
+        say(
             f"{where} has other labels than {own if labels is None else '--labels'}; it stays as it is. To "
             f"change it, put the new one there: `boxdrop apply {project}` says what that runs again.",
             err=True,
@@ -90,13 +91,18 @@ def _prepare_labels(
 
 
 def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSummary") -> None:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from boxdrop.cli.console import Console
     from boxdrop.pipeline.drop import drop
 
-    console = Console(stderr=True, soft_wrap=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     already = len(summary.failed)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Uploading", total=len(files))
@@ -116,9 +122,9 @@ def _report(summary: "DropSummary", project: str) -> None:
         said.append(f"{summary.unnamed:,} passed over: images without an image's name (.jpg, .png, …)")
     if summary.failed:
         said.append(f"{len(summary.failed):,} failed")
-    click.echo(f"{'; '.join(said)}. How far they are: boxdrop status {project}")
+    say(f"{'; '.join(said)}. How far they are: boxdrop status {project}")
     for number, (name, reason) in enumerate(summary.failed.items()):
         if number == _FAILURES_SHOWN:
-            click.echo(f"  … and {len(summary.failed) - number:,} more", err=True)
+            say(f"  … and {len(summary.failed) - number:,} more", err=True)
             break
-        click.echo(f"  {name}: {reason}", err=True)
+        say(f"  {name}: {reason}", err=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.terminal import say
+
 if TYPE_CHECKING:
     from boxdrop.ledger import Ledger
     from boxdrop.local.label_studio import Server
@@ -31,7 +33,7 @@ def _only(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 @click.group(no_args_is_help=True)
@@ -68,8 +70,7 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
 @local.command()
 def demo() -> None:
     """Drop the sample images that ship with boxdrop, wait for their boxes, and say where to look."""
-    from rich.console import Console
-
+    from boxdrop.cli.console import Console
     from boxdrop.demo import SCENES
     from boxdrop.errors import LocalError
     from boxdrop.ledger import Ledger
@@ -81,21 +82,21 @@ def demo() -> None:
         raise LocalError("the system on this machine is not running; start it with: boxdrop local up")
     running.system.enter()
     ledger = Ledger(running.system.table)
-    console = Console(stderr=True, soft_wrap=True)
-    with console.status("Dropping the sample images") as spinner:
+    console = Console(stderr=True)
+    with console.working("Dropping the sample images") as spinner:
         images = drop_samples(running.system.image_bucket)
         found = wait_for_tasks(ledger, images, lambda text: spinner.update(text))
     one_more = SCENES / "fruit-basket-01.jpg"
-    click.echo(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
-    click.echo()
-    click.echo(f"  {running.label_studio.url}/projects/{_number(ledger, PROJECT)}/data")
-    click.echo(f"  log in as  {running.label_studio.email}")
-    click.echo(f"  password   {running.label_studio.password}")
-    click.echo()
-    click.echo("Copy one more image into the bucket, and it appears there a moment later:")
-    click.echo(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
-    click.echo("or a folder of yours (boxdrop is in .venv/bin):")
-    click.echo("  boxdrop drop photos/ my-project --labels 'dog, cat, bicycle'")
+    say(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
+    say()
+    say(f"  {running.label_studio.url}/projects/{_number(ledger, PROJECT)}/data")
+    say(f"  log in as  {running.label_studio.email}")
+    say(f"  password   {running.label_studio.password}")
+    say()
+    say("Copy one more image into the bucket, and it appears there a moment later:")
+    say(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
+    say("or a folder of yours (boxdrop is in .venv/bin):")
+    say("  boxdrop drop photos/ my-project --labels 'dog, cat, bicycle'")
 
 
 def _number(ledger: "Ledger", name: str) -> int | None:
@@ -112,9 +113,9 @@ def status(only: str | None) -> None:
     if only:
         server = LabelStudio().running()
         if server is None:
-            click.echo("Label Studio is not running; start it with `boxdrop local up`")
+            say("Label Studio is not running; start it with `boxdrop local up`")
             sys.exit(NOT_RUNNING)
-        click.echo(f"Label Studio runs at {server.url} (process {server.pid})")
+        say(f"Label Studio runs at {server.url} (process {server.pid})")
         return
     from boxdrop.errors import LocalError
     from boxdrop.local.aws import check_disk
@@ -134,13 +135,13 @@ def status(only: str | None) -> None:
         "the job": f"is ready (process {worker})" if worker else None,
     }
     for what, said in lines.items():
-        click.echo(f"{what:13s} {said or 'is not running'}")
+        say(f"{what:13s} {said or 'is not running'}")
     try:
         check_disk(stack.folder)
     except LocalError as error:
-        click.echo(f"careful: {error}")
+        say(f"careful: {error}")
     if not all((aws, studio, pump)):
-        click.echo("start what is missing with: boxdrop local up")
+        say("start what is missing with: boxdrop local up")
         sys.exit(NOT_RUNNING)
 
 
@@ -161,7 +162,7 @@ def logs(part: str | None, only: str | None, follow: bool) -> None:
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
             for line in log:
-                click.echo(line, nl=False)
+                say(line, nl=False)
             if not follow:
                 return
             time.sleep(_FOLLOW_S)
@@ -176,34 +177,34 @@ def down(only: str | None) -> None:
     if only:
         label_studio = LabelStudio()
         if label_studio.down(_say):
-            click.echo(f"Label Studio is stopped; its data stays in {label_studio.data}")
+            say(f"Label Studio is stopped; its data stays in {label_studio.data}")
         else:
-            click.echo("Label Studio was not running")
+            say("Label Studio was not running")
         return
     from boxdrop.local.stack import Stack
 
     stack = Stack()
     stopped = stack.down(_say)
     if not stopped:
-        click.echo("nothing was running")
+        say("nothing was running")
         return
-    click.echo(f"stopped: {', '.join(stopped)}; all data stays in {stack.folder}")
+    say(f"stopped: {', '.join(stopped)}; all data stays in {stack.folder}")
 
 
 def _print_label_studio(server: "Server") -> None:
-    click.echo(f"Label Studio runs at {server.url}")
-    click.echo(f"  log in as  {server.email}")
-    click.echo(f"  password   {server.password}")
-    click.echo(f"  data       {server.data}")
+    say(f"Label Studio runs at {server.url}")
+    say(f"  log in as  {server.email}")
+    say(f"  password   {server.password}")
+    say(f"  data       {server.data}")
 
 
 def _print_system(running: "Running") -> None:
     _print_label_studio(running.label_studio)
-    click.echo(f"AWS runs at {running.aws.url}")
-    click.echo(f"  images     s3://{running.system.image_bucket}/PROJECT/")
-    click.echo(f"  data       {running.aws.data}")
-    click.echo("Drop images: boxdrop drop DIR PROJECT, or copy them with")
-    click.echo(f"  {copy_line(running, Path('photo.jpg'), 'PROJECT/')}")
+    say(f"AWS runs at {running.aws.url}")
+    say(f"  images     s3://{running.system.image_bucket}/PROJECT/")
+    say(f"  data       {running.aws.data}")
+    say("Drop images: boxdrop drop DIR PROJECT, or copy them with")
+    say(f"  {copy_line(running, Path('photo.jpg'), 'PROJECT/')}")
 
 
 def copy_line(running: "Running", image: Path, key: str) -> str:

@@ -1,5 +1,7 @@
 """``boxdrop new``: a project begins with its labels.yaml."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,7 @@ import click
 
 from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_into, where_options
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 
@@ -54,7 +57,10 @@ def new(
     other means: s3://BUCKET/PROJECT/. With --retrieve there is nothing else to do; the same command goes on
     where it was interrupted.
     """
+    from boxdrop.label_file import clean_caption
+
     check_project(project)
+    caption = clean_caption(caption) if caption else None
     about = caption or LabelSet.load(labels).caption
     if wanted is not None and not about:
         raise BoxdropError("what should the images show? Give --caption beside --retrieve")
@@ -64,19 +70,19 @@ def new(
     path = (folder or Path(project)) / "labels.yaml"
     store_labels(chosen.image_bucket, project, text)
     write_file(path, text)
-    click.echo(f"{project}: {', '.join(label_set.names)}")
-    click.echo(f"  labels  {path}, and s3://{chosen.image_bucket}/{project}/labels.yaml")
+    say(f"{project}: {', '.join(label_set.names)}")
+    say(f"  labels  {path}, and s3://{chosen.image_bucket}/{project}/labels.yaml")
     if wanted is not None:
         _retrieve(project_destination(chosen.image_bucket, project), about or "", wanted, wishes)
-        click.echo(f"  next    boxdrop status {project} --watch; credits: boxdrop credits {project}")
+        say(f"  next    boxdrop status {project} --watch; credits: boxdrop credits {project}")
         return
-    click.echo(f"  next    put images into {path.parent}/ and run: boxdrop drop {path.parent} {project}")
+    say(f"  next    put images into {path.parent}/ and run: boxdrop drop {path.parent} {project}")
 
 
 def _retrieve(destination: "Destination", caption: str, wanted: int, wishes: Wishes) -> None:
-    from rich.console import Console
+    from boxdrop.cli.console import Console
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     try:
         report(console, retrieve_into(destination, caption, wanted, wishes, console), wanted)
     except KeyboardInterrupt:
@@ -140,20 +146,25 @@ def store_labels(bucket_name: str, project: str, text: str) -> None:
         return
     if not same_labels(bucket, key, text):
         raise BoxdropError(
-            f"the project {project} is there already, with other labels: change s3://{bucket_name}/{key} "
-            f"instead; `boxdrop apply {project}` says what that would run again"
+            f"the project {project} exists already, with other labels: change s3://{bucket_name}/{key} "
+            f"instead; `boxdrop apply {shlex.quote(project)}` shows what that would run again"
         )
 
 
 def same_labels(bucket: "Bucket", key: str, text: str) -> bool:
-    """Whether the bucket's labels.yaml says the same, however it is written."""
+    """Whether the bucket's labels.yaml says the same, however it is written.
+
+    A caption that only the stored one has makes no difference: the labels are the same.
+    """
     from boxdrop.errors import LabelSetError
 
     stored = bucket.get(key)
     try:
-        return stored is not None and LabelSet.from_yaml(stored.body.decode()) == LabelSet.from_yaml(text)
+        given = LabelSet.from_yaml(text)
+        there = None if stored is None else LabelSet.from_yaml(stored.body.decode())
     except (LabelSetError, UnicodeDecodeError):
         return False
+    return there is not None and there == (given if given.caption else replace(given, caption=there.caption))
 
 
 def write_file(path: Path, text: str) -> None:

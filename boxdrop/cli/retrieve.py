@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from boxdrop.cli.numbers import Finite
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from boxdrop.cli.console import Console
     from boxdrop.retrieve.candidates import CandidateSource
     from boxdrop.retrieve.destinations import Destination
     from boxdrop.retrieve.licenses import LicenseFilter
@@ -128,7 +128,7 @@ _MORE = (
     click.option(
         "--pause",
         "pause_s",
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         default=0.1,
         show_default=True,
         help="Seconds between two downloads from one server.",
@@ -141,7 +141,7 @@ _MORE = (
     ),
     click.option(
         "--threshold",
-        type=click.FloatRange(0, 1),
+        type=Finite(0, 1),
         default=0.0,
         help="Own archive only: leave out images that fit the caption less.",
     ),
@@ -303,7 +303,7 @@ def report(console: "Console", summary: "Summary", wanted: int) -> None:
 
 
 def _say(console: "Console", text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False)
+    console.print(text, style=style)
 
 
 def _source(
@@ -392,9 +392,9 @@ def _destination(into: str | None, project: str | None, system: str | None, name
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from boxdrop.cli.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True)
 
 
 @contextmanager
@@ -422,7 +422,7 @@ def _progress(
     from rich import progress
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[left_out]:,} left out"),

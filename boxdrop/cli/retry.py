@@ -3,6 +3,7 @@
 import click
 
 from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import say
 
 
 @click.command(no_args_is_help=True)
@@ -27,6 +28,6 @@ def retry(project: str, reason: str | None, system: str | None) -> None:
     wanted = retry_failed(ledger, project, reason)
     if wanted:
         ask_for_launch(Queue(chosen.queue("launches")), [project])
-    click.echo(f"{wanted:,} failed images are wanted again")
+    say(f"{wanted:,} failed images are wanted again")
     for name, count in retry_dead_letters(chosen.queues).items():
-        click.echo(f"{count:,} dead letters are back in the queue {name}")
+        say(f"{count:,} dead letters are back in the queue {name}")

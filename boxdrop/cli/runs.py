@@ -53,8 +53,7 @@ def runs(
     ctx.obj = data_bucket, system
     if ctx.invoked_subcommand is not None:
         return
-    from rich.console import Console
-
+    from boxdrop.cli.console import Console
     from boxdrop.store.history import list_runs
     from boxdrop.store.tracked import tracked_runs
 
@@ -77,8 +76,7 @@ def runs(
 @click.pass_context
 def show(ctx: click.Context, run: str) -> None:
     """Show what RUN did; a part of its id is enough, such as its last digits."""
-    from rich.console import Console
-
+    from boxdrop.cli.console import Console
     from boxdrop.store.history import find_run, finished
     from boxdrop.store.tracked import zenml_urls
 
@@ -95,10 +93,10 @@ def show(ctx: click.Context, run: str) -> None:
 @click.pass_context
 def compare(ctx: click.Context, before: str, after: str) -> None:
     """Show what changed from run BEFORE to run AFTER: labels, model, speed, counts."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from boxdrop.cli.console import Console
     from boxdrop.store.history import compare as compare_runs
     from boxdrop.store.history import find_run, finished
     from boxdrop.store.labelsets import read_label_set
@@ -118,7 +116,7 @@ def compare(ctx: click.Context, before: str, after: str) -> None:
         table.add_row(*map(Text, cells), Text(line.change, style="bold" if line.change else ""))
     console = Console()
     if first.project != second.project:
-        console.print(f"Runs of two projects: {first.project} and {second.project}", markup=False)
+        console.print(f"Runs of two projects: {first.project} and {second.project}")
     console.print(table)
 
 

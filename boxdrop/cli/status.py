@@ -12,8 +12,9 @@ from boxdrop.errors import BoxdropError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
+    from boxdrop.cli.console import Console
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
 
@@ -36,8 +37,9 @@ def status(project: str | None, system: str | None, table: str | None, failures:
     verified  a person verified it                   failed    no boxes; --failures says why
     stale     overwritten after verification         gone      deleted from the bucket
     """
-    from rich.console import Console
     from rich.live import Live
+
+    from boxdrop.cli.console import Console
 
     console = Console()
     window_s, queues = 0.0, {}
@@ -175,8 +177,6 @@ def _print_failures(console: "Console", ledger: "Ledger", name: str | None) -> N
             for image in page.rows:
                 console.print(
                     f"s3://{image.bucket}/{image.key}: {image.reason}: {image.message}",
-                    highlight=False,
-                    markup=False,
                     soft_wrap=True,
                 )
             cursor = page.cursor

@@ -41,18 +41,17 @@ def sync(
     image are removed, deleted tasks are made again, and images that were overwritten or deleted are marked.
     It is safe at any time, and changes nothing where both agree.
     """
-    from rich.console import Console
-
+    from boxdrop.cli.console import Console
     from boxdrop.pipeline.collect import collect
     from boxdrop.pipeline.reconcile import reconcile
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     ledger, bucket, connection = (
         open_ledger(table, system),
         open_data_bucket(data_bucket, system),
         log_in(url, system),
     )
-    with console.status(f"Comparing {project}") as spinner:
+    with console.working(f"Comparing {project}") as spinner:
         summary = reconcile(
             ledger,
             connection,
@@ -63,7 +62,7 @@ def sync(
             wait_s=_WAIT_S,
             on_progress=lambda so_far: spinner.update(f"Comparing {project}: {so_far.tasks:,} tasks"),
         )
-    console.print(f"{summary.tasks:,} tasks: {_said(summary)}", highlight=False)
+    console.print(f"{summary.tasks:,} tasks: {_said(summary)}")
 
 
 def _said(summary: "ReconcileSummary") -> str:

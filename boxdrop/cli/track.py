@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
+from boxdrop.cli.terminal import say
 
 if TYPE_CHECKING:
     from boxdrop.tracking.track import SyncSummary
@@ -34,26 +35,25 @@ def sync(
 
     It is safe at any time and beside others: a run is registered once.
     """
-    from rich.console import Console
-
     from boxdrop.aws.s3 import Bucket
+    from boxdrop.cli.console import Console
     from boxdrop.tracking.register import connect
     from boxdrop.tracking.store import configured_store
     from boxdrop.tracking.track import Tracking
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     bucket = open_data_bucket(data_bucket, system)
     ledger = open_ledger(table, system) if table or not data_bucket else None
     store = configured_store()
-    with console.status("Connecting to ZenML") as spinner:
+    with console.working("Connecting to ZenML") as spinner:
         tracking = Tracking(connect(store, bucket.name), bucket, ledger, None if no_thumbnails else Bucket)
         summary = tracking.sync(
             since=datetime.now(UTC) - timedelta(days=days) if days else None,
             on_progress=lambda run_id: spinner.update(f"Registering run {run_id}"),
         )
     for run_id, reason in (summary.failed or {}).items():
-        console.print(f"{run_id}: {reason}", style="red", markup=False, highlight=False)
-    console.print(_said(summary), highlight=False)
+        console.print(f"{run_id}: {reason}", style="red")
+    console.print(_said(summary))
     if summary.failed:
         raise click.exceptions.Exit(1)
 
@@ -75,18 +75,18 @@ def dashboard(port: int | None, no_browser: bool) -> None:
     if store.is_server:
         _open(store.url, no_browser)
         return
-    with ZenMLServer().running(port, lambda text: click.echo(text, err=True)) as url:
+    with ZenMLServer().running(port, lambda text: say(text, err=True)) as url:
         skip_survey(url)
         _open(url, no_browser)
-        click.echo("Press Ctrl-C to stop it.", err=True)
+        say("Press Ctrl-C to stop it.", err=True)
         try:
             signal.pause()
         except KeyboardInterrupt:
-            click.echo("ZenML's dashboard is stopped; the runs stay.", err=True)
+            say("ZenML's dashboard is stopped; the runs stay.", err=True)
 
 
 def _open(url: str, no_browser: bool) -> None:
-    click.echo(f"ZenML's dashboard is at {url}")
+    say(f"ZenML's dashboard is at {url}")
     if not no_browser:
         click.launch(url)
 

@@ -1,0 +1,64 @@
+"""rich's console, for tables, progress and colours, under the rules of `boxdrop.cli.terminal`."""
+
+from collections.abc import Iterable
+from typing import IO, Any
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.status import Status
+from rich.text import Text
+
+from boxdrop.cli.terminal import printable
+
+
+class Console(RichConsole):
+    """A console without markup, highlighting or emoji codes, through which text goes by `printable`.
+
+    Args:
+        stderr: for progress and notes; results go to standard output.
+    """
+
+    def __init__(
+        self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None
+    ) -> None:
+        super().__init__(
+            stderr=stderr,
+            file=file,
+            width=width,
+            soft_wrap=stderr,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, Text) and printable(renderable.plain) != renderable.plain:
+            renderable = renderable.copy()
+            renderable.plain = printable(renderable.plain)
+        return super().render(renderable, options)
+
+    def working(self, text: str) -> "Working":
+        """A spinner beside a text, for the time of a ``with`` block."""
+        return Working(self, text)
+
+
+class Working:
+    """A spinner beside a text that may change."""
+
+    def __init__(self, console: Console, text: str) -> None:
+        self._status = Status(Text(printable(text)), console=console)
+
+    def __enter__(self) -> "Working":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def update(self, text: str) -> None:
+        """Show another text."""
+        self._status.update(Text(printable(text)))
