@@ -90,7 +90,7 @@ def test_new_leaves_a_project_alone_that_is_there_with_other_labels(
 ) -> None:
     call("new", "taken", "--labels", "dog")
     said = call("new", "taken", "--labels", "cat", "--dir", "elsewhere", code=1).output
-    assert "the project taken is there already, with other labels" in said
+    assert "the project taken exists already, with other labels" in said
     assert not Path("elsewhere").exists()
     assert s3.get_object(Bucket="images", Key="taken/labels.yaml")["Body"].read() == b"labels:\n- dog\n"
 
