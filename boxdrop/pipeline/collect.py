@@ -21,17 +21,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from boxdrop.annotations import Annotation, Document, from_json, to_json
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError
-from boxdrop.labelstudio.annotations import (
-    Annotation,
-    Document,
-    ReviewedTask,
-    document_of,
-    from_json,
-    read_reviews,
-    to_json,
-)
+from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_reviews
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result

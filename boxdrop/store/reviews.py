@@ -1,6 +1,6 @@
 """What people did in Label Studio, as objects: one document per image, and pointers to it.
 
-The document is described by `boxdrop.labelstudio.annotations`. Pointers record which image a task showed and
+The document is described by `boxdrop.annotations`. Pointers record which image a task showed and
 which task an annotation was on, since Label Studio does not report either once they are deleted.
 """
 

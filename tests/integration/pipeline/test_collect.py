@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from boxdrop.annotations import Annotation, Document, Reason, Tombstone, from_json
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.labelstudio.annotations import Annotation, Document, Reason, Tombstone, from_json
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import to_task

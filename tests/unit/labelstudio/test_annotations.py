@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.annotations import (
+from boxdrop.annotations import (
     Annotation,
     AnnotationError,
     Document,
@@ -20,12 +18,13 @@ from boxdrop.labelstudio.annotations import (
     Offer,
     OfferedBox,
     Reason,
-    ReviewedTask,
     Tombstone,
-    document_of,
     from_json,
     to_json,
 )
+from boxdrop.identity import image_id
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.annotations import ReviewedTask, document_of
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.predictions import Box, Prediction
 
