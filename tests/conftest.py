@@ -1,13 +1,17 @@
 """Fixtures that several packages' tests share."""
 
+import csv
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
+from tests.data import hostile as small_files
 
+DATA = Path(__file__).parent / "data"
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -17,11 +21,40 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real photos, hostile files and payloads, which are kept outside the repository."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("needs the test data in ../shared/data, which is not part of the repository")
-    return SHARED_DATA
+def events() -> Path:
+    """Payloads that AWS documents, and that moto, MiniStack and Label Studio sent."""
+    return DATA / "events"
+
+
+@dataclass(frozen=True)
+class HostileFiles:
+    """A collection of hostile image files.
+
+    Attributes:
+        files: folder with nothing but the files.
+        rows: of the manifest: `file`, `what_is_special`, `good_system` (ACCEPT as WxH, REJECT, or EITHER).
+    """
+
+    files: Path
+    rows: tuple[dict[str, str], ...]
+
+    @staticmethod
+    def read(folder: Path) -> "HostileFiles":
+        with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
+            return HostileFiles(folder / "files", tuple(csv.DictReader(file, delimiter="\t")))
+
+
+@pytest.fixture(scope="session", params=["small", "collected"])
+def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HostileFiles:
+    """The small files that tests/data/hostile.py makes; then the collected ones, if they are there."""
+    if request.param == "small":
+        folder = tmp_path_factory.mktemp("hostile")
+        small_files.write(folder)
+        return HostileFiles.read(folder)
+    folder = SHARED_DATA / "hostile"
+    if not folder.is_dir():
+        pytest.skip("the collected hostile files are not part of the repository; the small ones were tried")
+    return HostileFiles.read(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """`annotate` on real files with the real demo detector: every image once, whatever happens on the way."""
 
-import csv
 import json
 import shutil
 import signal
@@ -21,6 +20,7 @@ from boxdrop.errors import BoxdropError, LabelSetError
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Failure, Prediction, Record
 from boxdrop.sources import open_source
+from tests.conftest import HostileFiles
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")
 
@@ -237,15 +237,14 @@ def test_a_threshold_below_the_floor_is_refused_before_the_work(
 
 
 def test_every_hostile_file_becomes_one_line(
-    tmp_path: Path, demo_detector: Detector, shared_data: Path
+    tmp_path: Path, demo_detector: Detector, hostile: HostileFiles
 ) -> None:
-    files = shared_data / "hostile" / "files"
+    files = hostile.files
     summary = run(files, tmp_path, demo_detector)
     assert sorted(record.image for record in records(tmp_path)) == sorted(
         path.name for path in files.iterdir()
     )
-    with (shared_data / "hostile" / "manifest.tsv").open(newline="") as manifest:
-        verdicts = {row["file"]: row["good_system"] for row in csv.DictReader(manifest, delimiter="\t")}
+    verdicts = {row["file"]: row["good_system"] for row in hostile.rows}
     for record in records(tmp_path):
         verdict = verdicts[record.image]
         if verdict.startswith("ACCEPT"):

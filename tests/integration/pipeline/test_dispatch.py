@@ -71,8 +71,8 @@ def test_keys_are_exact_in_every_dialect(world: World, dialect: Callable[[str], 
         "moto_s3_event_sqs.json",
     ],
 )
-def test_events_that_servers_really_sent_become_rows(world: World, payload: str, shared_data: Path) -> None:
-    body = (shared_data / "events" / payload).read_text()
+def test_events_that_servers_really_sent_become_rows(world: World, payload: str, events: Path) -> None:
+    body = (events / payload).read_text()
     (event,) = parse_events(body)
     bucket = Bucket(event.bucket, client=world.s3)
     dispatcher = Dispatcher(world.ledger, bucket, world.data, world.launches, 0)

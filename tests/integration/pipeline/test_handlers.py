@@ -322,9 +322,9 @@ def test_a_launch_of_a_project_that_is_not_there_is_no_dead_letter(functions: Fu
 
 
 @pytest.fixture
-def annotation_created(shared_data: Path) -> dict[str, Any]:
+def annotation_created(events: Path) -> dict[str, Any]:
     """What Label Studio 1.23 really sent."""
-    text = (shared_data / "events" / "labelstudio_webhook_04_ANNOTATION_CREATED.json").read_text()
+    text = (events / "labelstudio_webhook_04_ANNOTATION_CREATED.json").read_text()
     body: dict[str, Any] = json.loads(text)["body"]
     return body
 

@@ -50,8 +50,8 @@ from boxdrop.identity import object_version
         ),
     ],
 )  # fmt: skip
-def test_captured_events_are_understood(shared_data: Path, file: str, expected: ObjectEvent) -> None:
-    assert list(parse_events((shared_data / "events" / file).read_text())) == [expected]
+def test_captured_events_are_understood(events: Path, file: str, expected: ObjectEvent) -> None:
+    assert list(parse_events((events / file).read_text())) == [expected]
 
 
 def record(name: str, key: str, **content: Any) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def body(action: str = "ANNOTATION_CREATED", **fields: Any) -> bytes:
 SUBMITTED = body(annotation={"id": 5, "task": 3, "result": [{"text": "hidden"}]})
 
 
-def test_the_ids_of_real_webhooks_are_found(shared_data: Path) -> None:
+def test_the_ids_of_real_webhooks_are_found(events: Path) -> None:
     found = {}
-    for path in sorted((shared_data / "events").glob("labelstudio_webhook_*_ANNOTATION_*.json")):
+    for path in sorted(events.glob("labelstudio_webhook_*_ANNOTATION_*.json")):
         event = parse(json.dumps(json.loads(path.read_text())["body"]).encode())
         found[event.action] = (event.project, event.tasks, event.annotations)
     assert found == {"ANNOTATION_CREATED": (2, (1,), (1,)), "ANNOTATION_UPDATED": (2, (1,), (1,))}

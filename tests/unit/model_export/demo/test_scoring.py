@@ -1,13 +1,14 @@
 """Figures: suppression, precision and recall, average precision."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model_export.demo.scenes import Scene
 from model_export.demo.scoring import Found, count_right, overlap, suppress
+from tests.conftest import SHARED_DATA
 
 _PIXEL = np.zeros((1, 1, 3), np.uint8)
 
@@ -64,15 +65,81 @@ def test_no_answers_at_all_is_zero() -> None:
     assert np.isnan(precision[1])
 
 
-def test_average_precision_is_that_of_coco(shared_data: Path) -> None:
+def _random_boxes(random: np.random.Generator, count: int) -> list[tuple[float, ...]]:
+    corners = random.uniform(0, 80, (count, 2))
+    return [(*corner, *(corner + random.uniform(5, 60, 2))) for corner in corners]
+
+
+def _random_image(random: np.random.Generator, labels: int) -> tuple[Scene, Found]:
+    """Objects, and answers that are near an object or anywhere; scores are distinct."""
+    objects: list[tuple[float, ...]] = [
+        (*box, int(random.integers(labels))) for box in _random_boxes(random, int(random.integers(1, 9)))
+    ]
+    answers: list[tuple[float, ...]] = [
+        (*(np.array(box) + random.normal(0, 4, 4)), random.random(), label)
+        for *box, label in objects
+        for _ in range(random.integers(0, 3))
+    ]
+    wild = [(*box, random.random(), int(random.integers(labels))) for box in _random_boxes(random, 3)]
+    return _scene(*objects), _found(*answers, *wild)
+
+
+def _ap50_of_pycocotools(scenes: list[Scene], answers: list[Found], labels: int) -> float:
+    """The official AP50: COCOeval's second number."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def coco_boxes(boxes: NDArray[np.floating]) -> list[list[float]]:
+        return [[float(x) for x in (*box[:2], *(box[2:] - box[:2]))] for box in boxes]
+
+    truth, results = COCO(), COCO()
+    images = [{"id": 1 + number} for number in range(len(scenes))]
+    categories = [{"id": label} for label in range(labels)]
+    for coco, entries in (
+        (truth, [(s.boxes, s.labels, np.ones(len(s.labels), np.float32)) for s in scenes]),
+        (results, [(f.boxes, f.labels, f.scores) for f in answers]),
+    ):
+        annotations = [
+            {"image_id": 1 + number, "category_id": int(label), "bbox": box, "score": float(score)}
+            | {"area": box[2] * box[3], "iscrowd": 0}
+            for number, (boxes, names, scores) in enumerate(entries)
+            for box, label, score in zip(coco_boxes(boxes), names, scores, strict=True)
+        ]
+        numbered = [{"id": 1 + number, **each} for number, each in enumerate(annotations)]
+        coco.dataset = {"images": images, "categories": categories, "annotations": numbered}
+        coco.createIndex()
+    evaluation = COCOeval(truth, results, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return float(evaluation.stats[1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
+    """On 60 images with objects and answers drawn at random; never 0 or 1 by chance."""
+    pytest.importorskip("pycocotools", reason="the demo-training extra is not installed")
+    from model_export.demo.scoring import average_precision
+
+    random = np.random.default_rng(seed)
+    scenes, answers = zip(*(_random_image(random, 4) for _ in range(60)), strict=True)
+    expected = _ap50_of_pycocotools(list(scenes), list(answers), 4)
+    assert 0.1 < expected < 0.9
+    assert np.nanmean(average_precision(list(scenes), list(answers), 4)) == pytest.approx(expected, abs=1e-4)
+
+
+GOLDEN = SHARED_DATA / "coco_eval_golden"
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="COCO's own figures are not part of the repository")
+def test_average_precision_is_that_of_coco() -> None:
     """On 100 images of COCO with 734 detections, the mean over labels is the official AP50."""
     pytest.importorskip("pycocotools", reason="the demo-training extra is not installed")
     from model_export.demo.scoring import average_precision
 
-    golden = shared_data / "coco_eval_golden"
-    truth = json.loads((golden / "sampled_gts_bbox_area.json").read_text())
-    answers = json.loads((golden / "sampled_bbox_results.json").read_text())["annotations"]
-    expected = json.loads((golden / "expected_pycocotools.json").read_text())
+    truth = json.loads((GOLDEN / "sampled_gts_bbox_area.json").read_text())
+    answers = json.loads((GOLDEN / "sampled_bbox_results.json").read_text())["annotations"]
+    expected = json.loads((GOLDEN / "expected_pycocotools.json").read_text())
     labels = {category["id"]: i for i, category in enumerate(truth["categories"])}
 
     def rows(entries: list[dict], image: int) -> list[tuple[float, ...]]:  # type: ignore[type-arg]
