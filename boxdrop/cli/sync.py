@@ -14,7 +14,7 @@ from boxdrop.cli.system import (
 )
 
 if TYPE_CHECKING:
-    from boxdrop.pipeline.reconcile import ReconcileSummary
+    from boxdrop.pipeline.sync import SyncSummary
 
 _WAIT_S = 300
 
@@ -43,7 +43,7 @@ def sync(
     """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.collect import collect
-    from boxdrop.pipeline.reconcile import reconcile
+    from boxdrop.pipeline.sync import sync_project
 
     console = Console(stderr=True)
     ledger, bucket, connection = (
@@ -52,7 +52,7 @@ def sync(
         log_in(url, system),
     )
     with console.working(f"Comparing {project}") as spinner:
-        summary = reconcile(
+        summary = sync_project(
             ledger,
             connection,
             project,
@@ -65,7 +65,7 @@ def sync(
     console.print(f"{summary.tasks:,} tasks: {_said(summary)}")
 
 
-def _said(summary: "ReconcileSummary") -> str:
+def _said(summary: "SyncSummary") -> str:
     found = {
         "with news of people's work": summary.collected,
         "not recorded until now": summary.recorded,

@@ -23,8 +23,8 @@ from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.dispatch import Dispatcher
 from boxdrop.pipeline.labels import apply_labels
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.reconcile import reconcile
-from boxdrop.pipeline.runs import fail_run
+from boxdrop.pipeline.recover import fail_run
+from boxdrop.pipeline.sync import sync_project
 from boxdrop.store.labelsets import read_label_set
 
 _WAIT_S: Final = 600.0
@@ -110,7 +110,7 @@ class Repair:
         def look(number: int, image: str) -> object:
             return collect(self._ledger, self._connection, self._data, name, number, image_id=image)
 
-        return reconcile(self._ledger, self._connection, name, collect=look, wait_s=_WAIT_S).tasks
+        return sync_project(self._ledger, self._connection, name, collect=look, wait_s=_WAIT_S).tasks
 
     def prepare_projects(self) -> None:
         """Tell Label Studio where images and the webhook are now, for each project that has labels."""

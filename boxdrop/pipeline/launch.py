@@ -1,7 +1,7 @@
 """launch: the wanted images of a project become a run: claimed, written into a manifest, given to a job.
 
-A run's row comes before its claims, its manifest before its submission, and what was submitted is recorded
-after. So whoever dies leaves a run whose deadline passes, and `boxdrop.pipeline.runs` gives its images back.
+A run's row is written before its claims, its manifest before the submission, and its record after
+it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.recover` returns its images.
 """
 
 import socket

@@ -9,7 +9,7 @@ from boxdrop import metrics
 from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.pipeline.collect import Found, collect, collect_event, project_of
-from boxdrop.pipeline.reconcile import reconcile
+from boxdrop.pipeline.sync import sync_project
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
 from functions.resources import resources
@@ -34,7 +34,7 @@ def _collect(body: str) -> None:
     try:
         summary = collect_event(of.ledger, of.connection, of.data, name, event)
         if summary.look_everywhere:
-            found = reconcile(
+            found = sync_project(
                 of.ledger,
                 of.connection,
                 name,

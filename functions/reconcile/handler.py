@@ -1,4 +1,4 @@
-"""reconcile: whatever was lost on the way is found. See `boxdrop.pipeline.runs` and `….reconcile`.
+"""reconcile: whatever was lost on the way is found. See `boxdrop.pipeline.recover` and `….sync`.
 
 Called by EventBridge: on a schedule, and when a Batch job changes its state; by SNS when SageMaker could not
 invoke. With ``"sync": true`` in a schedule's input, collect compares each project with Label Studio, too.
@@ -8,7 +8,7 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
-from boxdrop.pipeline.runs import RunDoctor, fail_run_by_id, failed_runs
+from boxdrop.pipeline.recover import Recovery, fail_run_by_id, failed_runs
 from functions.observability import emit, logger_of
 from functions.resources import Resources, resources
 
@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 def _look(of: Resources) -> None:
     environment = of.environment
-    doctor = RunDoctor(
+    recovery = Recovery(
         of.ledger,
         of.images,
         of.data,
@@ -44,7 +44,7 @@ def _look(of: Resources) -> None:
         window_s=environment.window_s,
         job_timeout_s=environment.job_timeout_s,
     )
-    found = doctor.look()
+    found = recovery.recover()
     logger.info("looked", found=found)
     for project, images in found.released.items():
         emit(NAME, {metrics.IMAGES_RELEASED: images}, project=project)

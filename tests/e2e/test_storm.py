@@ -37,7 +37,7 @@ from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local import processes
 from boxdrop.local.resources import client
 from boxdrop.local.stack import Running, Stack
-from boxdrop.pipeline.runs import RunDoctor
+from boxdrop.pipeline.recover import Recovery
 from tests.aws_server import aws_with_shared_venv
 from tests.e2e.crashing_runtime import POINTS
 from tests.label_studio_server import free_port, quiet, with_empty_database
@@ -317,7 +317,7 @@ class Storm:
             return datetime.now(UTC) + later
 
         assert system.endpoint_url
-        doctor = RunDoctor(
+        recovery = Recovery(
             Ledger(
                 system.table,
                 client=client("dynamodb", system.endpoint_url, system.region),
@@ -334,7 +334,7 @@ class Storm:
             job_timeout_s=3600,
             clock=clock,
         )
-        found = doctor.look()
+        found = recovery.recover()
         assert not found.problems, found.problems
         self.counts["runs that died"] += len(found.failed)
 

@@ -30,7 +30,7 @@ from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server
-from boxdrop.pipeline.reconcile import reconcile
+from boxdrop.pipeline.sync import sync_project
 from boxdrop.predictions import Box, Failure, Prediction, Record
 from tests.fault_proxy import BEGINNING, DELAY_S, Call, Fault, FaultProxy
 from tests.integration.labelstudio.conftest import BOXES, FRUIT, tasks_of
@@ -158,7 +158,7 @@ class World:
             raise AssertionError("five more attempts failed")
         self.studio.release()
         self.dynamodb.release()
-        reconcile(self.ledger, self.direct, NAME, collect=_nobody_annotated, lease_s=LEASE_S, wait_s=60)
+        sync_project(self.ledger, self.direct, NAME, collect=_nobody_annotated, lease_s=LEASE_S, wait_s=60)
         self.check(records)
         return calls
 

@@ -23,7 +23,7 @@ from boxdrop.ledger import RunState, State
 from boxdrop.local.label_studio import Server
 from boxdrop.metrics import METRICS
 from boxdrop.pipeline.labels import part_event
-from boxdrop.pipeline.runs import failed_runs
+from boxdrop.pipeline.recover import failed_runs
 from boxdrop.store.layout import annotation_key
 from boxdrop.topology import FUNCTIONS
 from functions.environment import EnvironmentError, read_environment
@@ -31,7 +31,7 @@ from functions.resources import resources
 from tests.integration.labelstudio.conftest import annotate
 from tests.label_studio_server import free_port
 
-from .test_runs import batch_event
+from .test_recover import batch_event
 from .world import World
 
 SECRET = "of the webhook"

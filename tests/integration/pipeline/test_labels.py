@@ -118,7 +118,7 @@ def test_without_a_detector_the_project_says_so_and_waits_for_one(world: World) 
     assert world.launch().labels == Applied.REFUSED
     assert "boxdrop bundle push" in (project(world).labels_error or "")
     push(world.data, BUNDLE)
-    world.look()
+    world.recover()
     assert project(world).labels_error is None
     assert sum(run.images for run in world.launch_all()) == 1
 

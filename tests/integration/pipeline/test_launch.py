@@ -174,7 +174,7 @@ def test_a_launch_that_dies_anywhere_loses_no_image(
         with pytest.raises(Death):
             fruit.launch()
     fruit.clock.forward(hours=4)
-    found = fruit.look()
+    found = fruit.recover()
     assert found.problems == ()
     fruit.launch_all()
     held = fruit.live_images()
@@ -203,6 +203,6 @@ def test_a_run_that_died_half_way_through_its_claims_gives_them_back(
     assert fruit.states() == {"wanted": 4, "running": 2}
     assert fruit.launch().images == 4  # nobody has to wait for the dead
     fruit.clock.forward(minutes=16)
-    assert fruit.look().released == {"fruit": 2}
+    assert fruit.recover().released == {"fruit": 2}
     fruit.launch_all()
     assert set(fruit.live_images()) == set(keys)

@@ -108,7 +108,7 @@ def test_retry_wants_failed_images_again_and_brings_dead_letters_back(world: Wor
     for _ in range(5):
         world.launch_all()
         world.clock.forward(hours=4)
-        world.look()
+        world.recover()
     assert world.states() == {"failed": 2}
     lost = world.put("fruit/c.jpg")
     world.sqs.send_message(QueueUrl=queue(world, "uploads-dlq"), MessageBody=lost)

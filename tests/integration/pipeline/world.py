@@ -17,7 +17,7 @@ from boxdrop.identity import image_id
 from boxdrop.ledger import Image, Ledger
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 from boxdrop.pipeline.launch import Launching, LaunchSettings, LaunchSummary
-from boxdrop.pipeline.runs import RunDoctor, RunsSummary
+from boxdrop.pipeline.recover import RecoverSummary, Recovery
 from boxdrop.predictions import Candidate, Failure, Prediction, Record
 from boxdrop.store.bundles import push
 from boxdrop.store.layout import PartName
@@ -175,10 +175,10 @@ class World:
                 done.append(self.launch(message["project"], datetime.fromisoformat(asked) if asked else None))
         return done
 
-    def look(self, **options: Any) -> RunsSummary:
+    def recover(self, **options: Any) -> RecoverSummary:
         """What reconcile does on its schedule."""
         settings = self.settings
-        doctor = RunDoctor(
+        recovery = Recovery(
             self.ledger,
             self.images,
             self.data,
@@ -191,7 +191,7 @@ class World:
             clock=self.clock,
             **options,
         )
-        return doctor.look()
+        return recovery.recover()
 
     def received(self, queue: Queue) -> list[dict[str, Any]]:
         """Take what is in a queue."""

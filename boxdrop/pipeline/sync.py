@@ -1,4 +1,4 @@
-"""reconcile: what events and webhooks lost is found by comparing Label Studio with the ledger.
+"""sync: what events and webhooks lost is found by comparing Label Studio with the ledger.
 
 It relies on no watermark: every task is listed, and every row that has a task is looked up. Run it now and
 then, and whenever something looks odd; it changes nothing where both agree.
@@ -34,7 +34,7 @@ Collect = Callable[[int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class ReconcileSummary:
+class SyncSummary:
     """What was found, a task each.
 
     Attributes:
@@ -56,7 +56,7 @@ class ReconcileSummary:
     told: int = 0
 
 
-def reconcile(
+def sync_project(
     ledger: Ledger,
     connection: Connection,
     name: str,
@@ -64,8 +64,8 @@ def reconcile(
     collect: Collect,
     lease_s: float = LEASE_S,
     wait_s: float = 0,
-    on_progress: Callable[[ReconcileSummary], None] | None = None,
-) -> ReconcileSummary:
+    on_progress: Callable[[SyncSummary], None] | None = None,
+) -> SyncSummary:
     """Compare the tasks of a project with its rows, and set right what differs.
 
     Args:
@@ -81,11 +81,11 @@ def reconcile(
     Raises:
         BusyError, LeaseLostError, LabelStudioError, LedgerError: as `boxdrop.pipeline.publish.publish`.
     """
-    counts = dict.fromkeys(ReconcileSummary.__slots__, 0)
+    counts = dict.fromkeys(SyncSummary.__slots__, 0)
 
     def progress() -> None:
         if on_progress:
-            on_progress(ReconcileSummary(**counts))
+            on_progress(SyncSummary(**counts))
 
     label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, lease_s, wait_s) as keep:
@@ -113,7 +113,7 @@ def reconcile(
         ledger.record_audit(name, label_studio_id, newest)
         counts["told"] = mark_tasks(ledger, tasks, name)
     progress()
-    return ReconcileSummary(**counts)
+    return SyncSummary(**counts)
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""runs: runs that died give their images back, and what fell between two chairs is found.
+"""recover: runs that died give their images back, and what fell between two chairs is found.
 
 A run is ended by its summary. Where none comes, a failed job, or at last its deadline, ends it; the images it
 had are wanted again, and a launch is asked for. What a finished run still has in its hands is looked at: its
@@ -31,7 +31,7 @@ _CHUNK: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class RunsSummary:
+class RecoverSummary:
     """What was found and set right.
 
     Attributes:
@@ -112,7 +112,7 @@ def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield run_id, f"SageMaker: {notice.get('failureReason') or 'the invocation failed'}"
 
 
-class RunDoctor:
+class Recovery:
     """Goes through all projects and runs, and sets right what was lost. Safe at any time.
 
     Args:
@@ -156,7 +156,7 @@ class RunDoctor:
         self._grace = grace
         self._now = clock
 
-    def look(self) -> RunsSummary:
+    def recover(self) -> RecoverSummary:
         """End runs that are overdue, then look at each project."""
         self._failed: list[str] = []
         self._finished = 0
@@ -169,7 +169,7 @@ class RunDoctor:
         for project in self._ledger.projects():
             self._guard(lambda project=project: self._look_at(project))  # type: ignore[misc]
         ask_for_launch(self._launches, sorted(self._asked))
-        return RunsSummary(
+        return RecoverSummary(
             tuple(self._failed),
             self._finished,
             dict(self._released),

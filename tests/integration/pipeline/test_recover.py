@@ -8,7 +8,7 @@ import pytest
 from boxdrop.aws.launchers import job_name
 from boxdrop.ledger import RunState, State
 from boxdrop.pipeline.parts import finish_run
-from boxdrop.pipeline.runs import fail_run_by_id, failed_runs
+from boxdrop.pipeline.recover import fail_run_by_id, failed_runs
 from boxdrop.store.layout import summary_key
 
 from .world import World
@@ -109,7 +109,7 @@ def test_a_run_that_ended_well_is_not_failed_by_late_news(fruit: World) -> None:
 def test_a_run_whose_deadline_is_over_gives_its_images_back_after_five_of_them_to_blame(fruit: World) -> None:
     for _ in range(5):
         fruit.clock.forward(hours=4)
-        fruit.look()
+        fruit.recover()
         fruit.launch_all()
     assert fruit.states() == {"failed": 3}
     row = fruit.row("fruit/a.jpg")
@@ -120,11 +120,11 @@ def test_a_late_job_that_is_alive_gets_more_time(fruit: World) -> None:
     fruit.launcher.alive = True
     for _ in range(2):
         fruit.clock.forward(hours=4)
-        assert fruit.look().failed == ()
+        assert fruit.recover().failed == ()
     assert fruit.states() == {"running": 3}
     fruit.launcher.alive = False
     fruit.clock.forward(hours=4)
-    assert fruit.look().failed == (f"fruit/{run_id(fruit)}",)
+    assert fruit.recover().failed == (f"fruit/{run_id(fruit)}",)
 
 
 def test_a_summary_that_nobody_heard_of_ends_its_run_and_its_parts_are_sent_for(fruit: World) -> None:
@@ -132,9 +132,9 @@ def test_a_summary_that_nobody_heard_of_ends_its_run_and_its_parts_are_sent_for(
     (part,) = fruit.work(run)
     fruit.data.create(summary_key(run), _summary(fruit, run, part.key))
     fruit.clock.forward(hours=4)
-    assert fruit.look().finished == 1
+    assert fruit.recover().finished == 1
     fruit.clock.forward(minutes=16)
-    found = fruit.look()
+    found = fruit.recover()
     assert (found.parts, found.released, found.problems) == (1, {}, ())
     (message,) = fruit.received(fruit.parts)
     assert message["detail"]["object"]["key"] == part.key
@@ -198,9 +198,9 @@ def test_what_a_finished_run_left_behind_is_looked_at(fruit: World) -> None:
     fruit.put("fruit/a.jpg", b"another")
     fruit.delete("fruit/b.jpg")
     finish_run(fruit.ledger, fruit.data, run)
-    assert fruit.look().released == {}  # they may be on their way
+    assert fruit.recover().released == {}  # they may be on their way
     fruit.clock.forward(minutes=16)
-    assert fruit.look().released == {"fruit": 1}
+    assert fruit.recover().released == {"fruit": 1}
     assert fruit.states() == {"wanted": 2, "gone": 1}
     assert fruit.row("fruit/a.jpg").version == fruit.images.version("fruit/a.jpg")
     fruit.launch_all()
@@ -213,7 +213,7 @@ def test_one_projects_trouble_is_not_that_of_the_others(fruit: World) -> None:
     assert broken is not None
     fruit.s3.delete_object(Bucket=fruit.data.name, Key=f"labelsets/{broken.stored_labels}.yaml")
     fruit.clock.forward(hours=4)
-    found = fruit.look()
+    found = fruit.recover()
     assert found.failed == (f"fruit/{run_id(fruit)}",)
     now = fruit.ledger.project("broken")
     assert now is not None
@@ -224,6 +224,6 @@ def test_wanted_images_whose_launch_was_lost_are_launched(fruit: World) -> None:
     fruit.dispatch(fruit.put("fruit/d.jpg"))
     fruit.received(fruit.launches)
     fruit.clock.forward(seconds=1)
-    assert fruit.look().launches == ("fruit",)
+    assert fruit.recover().launches == ("fruit",)
     fruit.launch_all()
     assert fruit.row("fruit/d.jpg").state == State.RUNNING

@@ -12,7 +12,7 @@ from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
 from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.publish import NotConnectedError, number_of
-from boxdrop.pipeline.reconcile import ReconcileSummary, reconcile
+from boxdrop.pipeline.sync import SyncSummary, sync_project
 from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, tasks_of
 
@@ -25,11 +25,11 @@ def project(project: Project, ledger: Ledger) -> Project:
     return known(ledger, project)
 
 
-def sync(ledger: Ledger, connection: Connection, bucket: Bucket) -> ReconcileSummary:
+def sync(ledger: Ledger, connection: Connection, bucket: Bucket) -> SyncSummary:
     def read(number: int, image_id: str) -> Any:
         return collect(ledger, connection, bucket, NAME, number, image_id=image_id)
 
-    return reconcile(ledger, connection, NAME, collect=read)
+    return sync_project(ledger, connection, NAME, collect=read)
 
 
 def test_where_both_agree_nothing_is_done(
@@ -39,8 +39,8 @@ def test_where_both_agree_nothing_is_done(
     claim(ledger, records)
     bring(ledger, connection, records)
     annotate(connection, tasks_of(connection, project)[1])
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, collected=1)
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3)
 
 
 def test_a_task_that_nobody_recorded_is_found_and_then_published_into(
@@ -50,7 +50,7 @@ def test_a_task_that_nobody_recorded_is_found_and_then_published_into(
     claim(ledger, [record])
     late = to_task(record, FRUIT, "s3://photos/x.jpg")
     connection.sdk.projects.import_tasks(project.id, request=[late])
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, recorded=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, recorded=1)
     assert bring(ledger, connection, [record]) == PublishSummary(unchanged=1)
     assert_agreement(ledger, connection, project, [record])
 
@@ -70,7 +70,7 @@ def test_a_twin_below_the_newest_audited_task_is_removed(
     ledger.record_audit(NAME, project.id, number)
     assert bring(ledger, connection, records) == PublishSummary(unchanged=3)
     assert len(tasks_of(connection, project)) == 4
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=4, removed_twins=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=4, removed_twins=1)
     assert_agreement(ledger, connection, project, records)
 
 
@@ -84,7 +84,7 @@ def test_deleted_tasks_are_wanted_again_and_what_was_verified_on_them_is_taken_b
         annotate(connection, task)
     sync(ledger, connection, data_bucket)
     connection.sdk.tasks.delete(str(row(ledger, records[0]).task_id))
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, lost=1, collected=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, lost=1, collected=1)
     assert [row(ledger, record).state for record in records] == [State.WANTED, State.VERIFIED]
     stored = data_bucket.get(annotation_key(NAME, records[0].image_id))
     assert stored is not None
@@ -101,7 +101,7 @@ def test_what_webhooks_lost_is_collected(
     annotate(connection, first)
     annotate(connection, second)
     annotate(connection, third, cancelled=True)
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=3, collected=2)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=2)
     states = [row(ledger, record).state for record in records]
     assert states == [State.VERIFIED, State.VERIFIED, State.TASKED]
     (annotation,) = connection.sdk.annotations.list(first.id)
@@ -117,7 +117,7 @@ def test_images_deleted_meanwhile_are_marked(
     claim(ledger, [record])
     bring(ledger, connection, [record])
     ledger.mark_gone([Sighting(record.image_id, NAME, "photos", "fruit/x", None, "9999")])
-    assert sync(ledger, connection, data_bucket) == ReconcileSummary(tasks=1, told=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, told=1)
     assert tasks_of(connection, project)[0].data["state"] == "gone"
 
 
