@@ -39,6 +39,10 @@ a trained model's smooth features would do; so the limit catches a broken conver
 there to be read."""
 
 
+WARN_KEPT: Final = 0.95
+"""Below this share of boxes kept, the export says so, even where the family's limits allow it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """The comparison.
@@ -60,6 +64,17 @@ class Drift:
         if not self.kept or self.kept < limits.kept * self.boxes:
             return False
         return bool(np.abs(self.scores).mean() <= limits.score)
+
+    def warning(self) -> str | None:
+        """A sentence for people who may use the bundle all the same; None where little was lost."""
+        lost = self.boxes - self.kept
+        if self.kept >= WARN_KEPT * self.boxes:
+            return None
+        return (
+            f"warning: {lost:,} of {self.boxes:,} boxes have no counterpart in 32 bits "
+            f"({lost / self.boxes:.0%}). Compare this bundle with the fp32 one on your own "
+            "images before you use it."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For ``bundle.json``."""

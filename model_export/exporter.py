@@ -152,6 +152,9 @@ def export(
                     f"{limits.score:g} in the mean); use --precision fp32"
                 )
             parity["drift"] = drift.to_json()
+            warning = drift.warning()
+            if warning:
+                say(warning)
             for name in exact.bundle.files:
                 (workshop / name).unlink()
             for file in bundle.path.iterdir():

@@ -12,8 +12,10 @@ import yaml
 from boxdrop.detect.bundle import digest_of
 from model_export.errors import ExportError
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ANSWERS_S = 10.0
 _WEIGHTS = ("*.safetensors", "*.bin")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,16 @@ def resolve(source: str, revision: str | None = None) -> Origin:
         ExportError: there is no such model, or no way to reach it.
     """
     folder = Path(source).expanduser()
-    if folder.exists() or source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+    if folder.exists() or _looks_like_a_folder(source, folder):
         return _folder(source, folder, revision)
     return _hub(source, revision)
+
+
+def _looks_like_a_folder(source: str, folder: Path) -> bool:
+    """Whether a source that does not exist is a mistyped folder rather than a model's id (OWNER/NAME)."""
+    if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+        return True
+    return folder.parent != Path() and folder.parent.is_dir()
 
 
 def _folder(source: str, folder: Path, revision: str | None) -> Origin:
@@ -63,6 +72,11 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
     if revision is not None:
         raise ExportError(f"--revision {revision}: a folder has no revisions; leave it out")
     weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ExportError(
+            f"{source}: holds no tokenizer ({' or '.join(_TOKENIZERS)}); write it with "
+            "processor.save_pretrained(), or copy it from the model that this one was made from"
+        )
     if not (folder / "config.json").is_file() or not weights:
         missing = "config.json" if not (folder / "config.json").is_file() else "weights (model.safetensors)"
         raise ExportError(
@@ -82,11 +96,37 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
 
 
 def _hub(source: str, revision: str | None) -> Origin:
+    _ask_hub(source, revision)
     config = _config(source, source, revision)
     commit = getattr(config, "_commit_hash", None)
     if not isinstance(commit, str):
         raise ExportError(f"{source}: the hub did not say which commit it served; give one with --revision")
     return Origin(source, source, commit, commit, config.model_type, _hub_licence(source, commit))
+
+
+def _ask_hub(source: str, revision: str | None) -> None:
+    """Ask the hub once whether it has a model: transformers would try an unreachable one for 45 seconds."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return  # only what was downloaded before; transformers answers at once
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(source, revision=revision, timeout=_HUB_ANSWERS_S)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status not in (401, 403, 404):
+            return  # of no account: loading says more
+        raise ExportError(
+            f"{source}: there is no such folder, and the hub gave no such model (it answered {status}); "
+            "check the spelling and, for a gated model, accept its terms and set HF_TOKEN"
+        ) from None
+    except Exception as error:  # of whichever HTTP library huggingface_hub uses
+        raise ExportError(
+            f"{source}: there is no such folder, and the hub gave no such model: it cannot be reached "
+            f"({_first_line(error)}); check the network and the proxy, set HF_ENDPOINT to a mirror, or give "
+            "a folder"
+        ) from None
 
 
 def _config(location: str, source: str, revision: str | None) -> Any:

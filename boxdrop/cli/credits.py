@@ -56,10 +56,16 @@ def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":
 
     if project.startswith("s3://"):
         bucket, _, prefix = project.removeprefix("s3://").partition("/")
-    elif folder.is_dir():
-        raise BoxdropError(f"{folder}: no {SOURCES} here: its images were not retrieved by boxdrop")
-    else:
-        bucket, prefix = open_system(system).image_bucket, project
+    else:  # a folder of this name may be there as well: `boxdrop new` makes one for labels.yaml
+        try:
+            bucket, prefix = open_system(system).image_bucket, project
+        except BoxdropError as error:
+            if not folder.is_dir():
+                raise
+            raise BoxdropError(
+                f"{folder}: no {SOURCES} here, so boxdrop did not retrieve its images; and no project is "
+                f"meant: {error}"
+            ) from None
     key = f"{prefix.strip('/')}/{SOURCES}"
     stored = Bucket(bucket).get(key)
     if stored is None:

@@ -234,6 +234,7 @@ def retrieve_into(
     from boxdrop.retrieve.retrieval import Retrieval
     from boxdrop.retrieve.web import Pauses, Web
 
+    _refuse_overlap(wishes.source, destination.location)
     licenses = LicenseFilter.read(wishes.licenses)
     networks = [part for value in wishes.networks for part in value.split(",") if part.strip()]
     with _progress(console, count) as (show, say):
@@ -262,6 +263,27 @@ def retrieve_into(
             ).run(count, show)
         finally:
             web.close()
+
+
+def _refuse_overlap(source: str, destination: str) -> None:
+    """An archive that is copied into itself would grow by every run, and rank its own copies.
+
+    Raises:
+        BoxdropError: one of the two places lies in the other.
+    """
+    if source.startswith("s3://") != destination.startswith("s3://"):
+        return
+    if source.startswith("s3://"):
+        places = [f"{each.rstrip('/')}/" for each in (source, destination)]
+    else:
+        if not Path(source).exists():
+            return  # the name of a collection
+        places = [f"{Path(each).resolve()}/" for each in (source, destination)]
+    if places[0].startswith(places[1]) or places[1].startswith(places[0]):
+        raise BoxdropError(
+            f"--from {source}: the images would be copied into the place they come from ({destination}); "
+            "give another --into, beside it"
+        )
 
 
 def project_destination(image_bucket: str, project: str) -> "Destination":

@@ -61,7 +61,7 @@ class License:
 def read_license(text: str, version: str = "", url: str = "") -> License:
     """Understand what a collection says about an image's licence.
 
-    Where the name and the address of the terms contradict each other, the licence is unknown.
+    Where the name, the version and the address of the terms contradict each other, the licence is unknown.
 
     Args:
         text: a code (``by-sa``), a name (``CC BY-SA 3.0 de``, ``Public domain``), an address of terms, or
@@ -75,6 +75,9 @@ def read_license(text: str, version: str = "", url: str = "") -> License:
     named, by_url = _from_name(said), _from_url(url)
     if named and by_url and named[0] != by_url[0]:
         return License(UNKNOWN, "", url, f"{said} ({url})")
+    versions = {each for each in (version, named and named[1], by_url and by_url[1]) if each}
+    if len(versions) > 1:  # which terms hold is anybody's guess
+        return License(UNKNOWN, "", url, f"{said or url} ({' or '.join(sorted(versions))})")
     code, found = named or by_url or (UNKNOWN, "")
     if code == UNKNOWN:
         return License(UNKNOWN, version, url, said or url or "not stated")

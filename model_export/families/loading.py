@@ -25,9 +25,10 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
         raise ExportError(
             f"{origin.id}: {_first_line(error)}; install what it names, then export again"
         ) from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # safetensors and pickle have classes of their own for a torn file
         raise ExportError(
-            f"{origin.id}: cannot be loaded by transformers {transformers.__version__}: {_first_line(error)}"
+            f"{origin.id}: transformers {transformers.__version__} cannot load it: {_first_line(error)}; if "
+            "a file is incomplete, download or copy it again"
         ) from None
     if info["missing_keys"]:
         # transformers would go on with random numbers in their place.

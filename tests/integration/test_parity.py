@@ -355,6 +355,35 @@ def test_missing_weights_are_an_error_and_not_random_numbers(
         export(str(source), tmp_path / "bundle", choices())
 
 
+def test_torn_weights_are_an_error_that_says_so(sources: dict[str, Path], tmp_path: Path) -> None:
+    for length in (0, 7, 1_000, -1):
+        source = shutil.copytree(sources["owlvit"], tmp_path / f"torn{length}")
+        whole = (source / "model.safetensors").read_bytes()
+        (source / "model.safetensors").write_bytes(whole[:length])
+        with pytest.raises(ExportError, match=r"cannot load it: .*; if a file is incomplete"):
+            export(str(source), tmp_path / "bundle", choices())
+
+
+def test_a_missing_tokenizer_is_named_before_the_work(sources: dict[str, Path], tmp_path: Path) -> None:
+    source = shutil.copytree(sources["owlvit"], tmp_path / "wordless")
+    for file in source.glob("*token*"):
+        file.unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (source / name).unlink(missing_ok=True)
+    with pytest.raises(ExportError, match=r"wordless: holds no tokenizer"):
+        export(str(source), tmp_path / "bundle", choices())
+
+
+@pytest.mark.parametrize("name", ["owlvit-tinny", "checkpoints/owlvit-tinny"])
+def test_a_mistyped_folder_is_said_so_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ExportError, match=r"does not exist; give a folder"):
+        export(name, tmp_path / "bundle", choices())
+
+
 def test_a_processor_that_does_not_fit_is_named(sources: dict[str, Path], tmp_path: Path) -> None:
     size = {"size": {"height": 768, "width": 768}}
     source = broken(shutil.copytree(sources["owlvit"], tmp_path / "odd"), size, "preprocessor_config.json")

@@ -20,7 +20,7 @@ from boxdrop.labels import LabelSet
 from model_export import drift, exporter
 from model_export.__main__ import PRECISIONS as OFFERED
 from model_export.__main__ import main
-from model_export.drift import LIMITS, Drift
+from model_export.drift import CHOOSING_LIMITS, LIMITS, Drift
 from model_export.errors import ExportError
 from model_export.exporter import Choices, export
 from model_export.families import FAMILIES
@@ -198,3 +198,11 @@ def test_the_command_line_offers_what_there_is() -> None:
     result = CliRunner().invoke(main, ["somewhere", "--out", "there", "--precision", "int4"])
     assert result.exit_code == 2
     assert "'int4' is not one of 'fp32', 'fp16', 'int8'" in result.output
+
+
+def test_a_precision_that_loses_boxes_is_warned_of_even_where_it_is_allowed() -> None:
+    gone = np.zeros(569, np.float32)
+    lossy = Drift(921, 569, gone, gone + 1)
+    assert lossy.within(CHOOSING_LIMITS)
+    assert "352 of 921 boxes have no counterpart in 32 bits (38%)" in (lossy.warning() or "")
+    assert Drift(921, 900, gone, gone + 1).warning() is None
