@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.errors import LabelSetError
-from boxdrop.labels import MAX_NAME_LENGTH, Label, LabelSet, Tiling
+from boxdrop.labels import FIRST_ID, MAX_NAME_LENGTH, Label, LabelSet, Tiling
 from boxdrop.yaml_nodes import Node, YamlError, read_nodes, shown
 
 MAX_TEXT: Final = 200_000
@@ -205,7 +205,7 @@ class _Reader:
         names: dict[str, str] = {}
         prompt_owners: dict[str, str] = {}
         taken = {draft.id for draft in drafts if draft.id is not None}
-        free = (number for number in range(len(drafts) + len(taken)) if number not in taken)
+        free = (n for n in range(FIRST_ID, FIRST_ID + len(drafts) + len(taken)) if n not in taken)
         ids: set[int] = set()
         labels = []
         for draft in drafts:

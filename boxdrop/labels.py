@@ -16,6 +16,9 @@ from typing import Literal
 from boxdrop.errors import LabelSetError
 
 MAX_NAME_LENGTH = 100
+FIRST_ID = 1
+"""Class ids that boxdrop gives begin here: importers of COCO take 0 for "no label" and drop such boxes.
+Projects made before keep their ids."""
 _GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -215,16 +218,23 @@ class LabelSet:
     def with_frozen_ids(self, known: Mapping[str, int]) -> "LabelSet":
         """Keep the ids that names already have; new names get ids never used before.
 
+        A new name keeps its own id if that was never used, so that an ``id`` in ``labels.yaml`` counts.
+
         Args:
             known: every name that the project ever had, with its id; names since removed stay reserved.
         """
-        following = max(known.values(), default=-1) + 1
+        used = set(known.values())
+        following = max(used, default=FIRST_ID - 1) + 1
         labels = []
         for label in self.labels:
             if label.name in known:
                 frozen = known[label.name]
+            elif label.id not in used:
+                frozen = label.id
             else:
-                frozen, following = following, following + 1
+                frozen = following
+            used.add(frozen)
+            following = max(following, frozen + 1)
             color = label.color if label.color != color_of(label.id) else color_of(frozen)
             labels.append(replace(label, id=frozen, color=color))
         return replace(self, labels=tuple(labels))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
+from urllib.parse import quote
 
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Failure, Prediction, Record, to_json
@@ -113,6 +114,20 @@ class LabelStudioWriter(_FileWriter):
 
     def _finish(self) -> None:
         self._file.write("\n]\n")
+
+
+def local_files_url(folder: Path, image: str) -> str:
+    """The address that Label Studio serves an image of a local folder from.
+
+    It is relative to the server's document root, which has to be the parent of the folder: Label Studio
+    refuses a Local Files storage at the document root itself
+    (``LocalFilesMixin.validate_connection``, 1.23).
+
+    Args:
+        folder: of the images.
+        image: path below the folder, with ``/``; bytes that are no UTF-8 as surrogates.
+    """
+    return f"/data/local-files/?d={quote(f'{folder.resolve().name}/{image}', errors='surrogateescape')}"
 
 
 class CocoWriter(_FileWriter):

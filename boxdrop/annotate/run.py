@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from boxdrop.annotate.exports import (
     LabelStudioWriter,
     PredictionWriter,
     RecordWriter,
+    local_files_url,
 )
 from boxdrop.annotate.page import ReportWriter
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
@@ -30,7 +31,9 @@ from boxdrop.detect.stream import Outcome, Stream, Unusable
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.images import Image, Limits, read_file
+from boxdrop.label_file import read_snapshot
 from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.config import identity_of, labeling_config
 from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.predictions import (
@@ -73,6 +76,10 @@ class Outputs:
     @property
     def label_studio(self) -> Path:
         return self.folder / "label-studio.json"
+
+    @property
+    def labeling_config(self) -> Path:
+        return self.folder / "label-studio.xml"
 
     @property
     def coco(self) -> Path:
@@ -161,6 +168,7 @@ class Annotation:
         detector.thresholds(
             label_set
         )  # those that the detector cannot honour are an error now, not after hours
+        self._label_ids: dict[str, int] = {}
         self.threshold = detector.bundle.defaults.threshold
         self.stream = Stream(
             detector,
@@ -355,8 +363,8 @@ class Annotation:
         credits = self._credits()
 
         def task(prediction: Prediction) -> dict[str, Any]:
-            local = f"/data/local-files/?d={prediction.image}"
-            url = local if self.source.folder else prediction.image
+            folder = self.source.folder
+            url = prediction.image if folder is None else local_files_url(folder, prediction.image)
             return to_task(prediction, self.label_set, url, credits.get(prediction.image))
 
         writers: list[RecordWriter] = [
@@ -373,6 +381,8 @@ class Annotation:
                 originals=self.source.folder,
             ),
         ]
+        with AtomicFile(self.outputs.labeling_config) as file:
+            file.write(labeling_config(self.label_set, identity_of(self.source.location)) + "\n")
         with contextlib.ExitStack() as stack:
             for writer in writers:
                 stack.enter_context(writer)
@@ -406,6 +416,9 @@ class Annotation:
             )
         if previous.get("source") != self.source.location:
             raise BoxdropError(f"{folder} holds the results of {previous.get('source')}; give another --out")
+        self._label_ids = _earlier_ids(previous)
+        self.label_set = self.label_set.with_frozen_ids(self._label_ids)
+        self._label_ids |= {label.name: label.id for label in self.label_set}
         self._write_run(None)
 
     def _write_run(self, summary: Summary | None) -> None:
@@ -417,6 +430,7 @@ class Annotation:
                     "boxdrop": __version__,
                     "source": self.source.location,
                     "labels": self.label_set.to_yaml(),
+                    "label_ids": self._label_ids,
                     "model_version": self.model_version,
                     "bundle": {"name": bundle.name, "family": bundle.family, "digest": bundle.digest},
                     "summary": asdict(summary) if summary else None,
@@ -424,6 +438,15 @@ class Annotation:
                 file,
                 indent=1,
             )
+
+
+def _earlier_ids(run: Mapping[str, Any]) -> dict[str, int]:
+    """The class id of every label that earlier runs into this folder had, by ``run.json``."""
+    ids = run.get("label_ids")
+    if isinstance(ids, dict) and all(isinstance(number, int) for number in ids.values()):
+        return dict(ids)
+    labels = run.get("labels")  # older versions wrote only these
+    return {label.name: label.id for label in read_snapshot(labels, RUN_FORMAT)} if labels else {}
 
 
 def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:

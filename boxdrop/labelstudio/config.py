@@ -6,6 +6,7 @@ which project this is, and the ids of labels that were removed. Label Studio kee
 know.
 """
 
+import hashlib
 import json
 import xml.etree.ElementTree as ET
 from typing import Final
@@ -59,6 +60,11 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
     credit = ET.SubElement(view, "View", {"className": "boxdrop-credit"})
     ET.SubElement(credit, "Header", {"value": f"${CREDIT_KEY}", "size": "6", "underline": "false"})
     return _written(view)
+
+
+def identity_of(key: str) -> str:
+    """The mark of the project about `key`: a folder's path, ``s3://bucket/prefix/``, or a title."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def project_key(config: str) -> str | None:

@@ -1,13 +1,19 @@
 """Projects: found or created from a label set, brought up to date, never at the cost of a person's work."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import LabelStudioError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.config import FROM_NAME, frozen_ids, labeling_config, project_key, updated_config
+from boxdrop.labelstudio.config import (
+    FROM_NAME,
+    frozen_ids,
+    identity_of,
+    labeling_config,
+    project_key,
+    updated_config,
+)
 from boxdrop.labelstudio.connection import ONCE, Connection
 
 _TITLE_LENGTH = 3, 50  # Label Studio's limits
@@ -86,7 +92,7 @@ def ensure_project(
     Raises:
         LabelStudioError: a label that annotations use is no longer in the label set, or Label Studio refused.
     """
-    identity = hashlib.sha256((key or title).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    identity = identity_of(key or title)
     found = _find(connection, identity)
     if found is None:
         _create(connection, label_set, title, identity)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,28 @@ def test_a_second_run_computes_nothing_and_changes_nothing(tmp_path: Path, demo_
     second = run(tmp_path / "in", tmp_path / "out", demo_detector)
     assert (first.computed, second.computed, second.resumed) == (9, 0, 9)
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+
+
+def test_an_output_folder_keeps_the_class_ids_that_an_earlier_version_gave(
+    tmp_path: Path, demo_detector: Detector
+) -> None:
+    draw_images(tmp_path / "in", 2)
+    run(tmp_path / "in", tmp_path / "out", demo_detector)
+
+    def ids() -> dict[str, int]:
+        coco = json.loads((tmp_path / "out" / "coco.json").read_text())
+        return {category["name"]: category["id"] for category in coco["categories"]}
+
+    assert sorted(ids().values()) == [1, 2, 3]
+    before = json.loads((tmp_path / "out" / "run.json").read_text())
+    del before["label_ids"]  # as versions wrote it that numbered from 0
+    from_0 = LabelSet(tuple(replace(label, id=label.id - 1) for label in FRUIT))
+    before["labels"] = from_0.to_yaml()
+    (tmp_path / "out" / "run.json").write_text(json.dumps(before))
+    grown = LabelSet.from_short_form(f"kiwi, {', '.join(FRUIT.names)}")
+    for labels in (grown, FRUIT, grown):
+        run(tmp_path / "in", tmp_path / "out", demo_detector, labels)
+    assert ids() == {label.name: label.id for label in from_0} | {"kiwi": 3}
 
 
 def test_a_killed_run_goes_on_and_every_image_is_there_once(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_short_form_makes_each_name_its_own_prompt() -> None:
     label_set = LabelSet.from_short_form("pineapple, banana ,  red   apple,")
     assert label_set.names == ("pineapple", "banana", "red apple")
     assert label_set.prompts == label_set.names
-    assert [label.id for label in label_set] == [0, 1, 2]
+    assert [label.id for label in label_set] == [1, 2, 3]
 
 
 def test_labels_yaml_gives_synonyms_and_thresholds() -> None:
@@ -171,9 +171,23 @@ def test_ids_stay_with_their_names_when_labels_come_and_go() -> None:
     first = LabelSet.from_short_form("pineapple, banana, apple")
     known = {label.name: label.id for label in first}
     later = LabelSet.from_short_form("cherry, apple, pineapple").with_frozen_ids(known)
-    assert {label.name: label.id for label in later} == {"cherry": 3, "apple": 2, "pineapple": 0}
+    assert {label.name: label.id for label in later} == {"cherry": 4, "apple": 3, "pineapple": 1}
     assert later["apple"].color == first["apple"].color
-    assert later["cherry"].color == color_of(3)
+    assert later["cherry"].color == color_of(4)
+
+
+def test_ids_begin_at_1_and_projects_that_began_at_0_keep_theirs() -> None:
+    label_set = LabelSet.from_short_form("pineapple, banana, apple, kiwi")
+    assert [label.id for label in label_set.with_frozen_ids({})] == [1, 2, 3, 4]
+    kept = label_set.with_frozen_ids({"pineapple": 0, "banana": 1, "apple": 2})
+    assert [label.id for label in kept] == [0, 1, 2, 4]
+
+
+def test_an_id_in_labels_yaml_counts_in_a_new_project() -> None:
+    label_set = LabelSet.from_yaml("labels: [{name: apple, id: 7}, {name: kiwi}]")
+    assert {label.name: label.id for label in label_set.with_frozen_ids({})} == {"apple": 7, "kiwi": 1}
+    shifted = label_set.with_frozen_ids({"lime": 7})
+    assert {label.name: label.id for label in shifted} == {"apple": 8, "kiwi": 1}
 
 
 def test_colours_are_stable_and_told_apart() -> None:

@@ -58,17 +58,17 @@ def test_annotators_see_the_boxes_of_odd_label_names(
     shown = next_task(connection, project)["predictions"][0]["result"]
     assert [region["value"]["rectanglelabels"] for region in shown] == [[name] for name in ODD.names]
     assert frozen_ids(connection.sdk.projects.get(project.id).label_config) == {
-        name: i for i, name in enumerate(ODD.names)
+        name: i for i, name in enumerate(ODD.names, 1)
     }
 
 
 def test_a_grown_label_set_keeps_its_ids_and_a_removed_label_its_number(connection: Connection) -> None:
     ensure_project(connection, FRUIT, "grows", key="grows")
     fewer = LabelSet.from_short_form("apple, kiwi")
-    assert ids(ensure_project(connection, fewer, "grows", "grows")) == {"apple": 2, "kiwi": 3}
+    assert ids(ensure_project(connection, fewer, "grows", "grows")) == {"apple": 3, "kiwi": 4}
     again = LabelSet.from_short_form("apple, kiwi, lime, banana")
     grown = ensure_project(connection, again, "grows", "grows")
-    assert ids(grown) == {"apple": 2, "kiwi": 3, "lime": 4, "banana": 1}
+    assert ids(grown) == {"apple": 3, "kiwi": 4, "lime": 5, "banana": 2}
 
 
 def test_a_label_that_annotations_use_is_not_removed(
@@ -80,7 +80,7 @@ def test_a_label_that_annotations_use_is_not_removed(
     with pytest.raises(LabelStudioError, match=r"'in use' .*'banana' \(1 boxes\); put them back"):
         ensure_project(connection, LabelSet.from_short_form("apple, kiwi"), "in use", key="in use")
     unchanged = connection.sdk.projects.get(project.id).label_config
-    assert frozen_ids(unchanged) == {"pineapple": 0, "banana": 1, "apple": 2}
+    assert frozen_ids(unchanged) == {"pineapple": 1, "banana": 2, "apple": 3}
     fewer = LabelSet.from_short_form("banana")
     assert ensure_project(connection, fewer, "in use", key="in use").id == project.id
 

@@ -47,7 +47,7 @@ def test_a_project_gets_its_labels_its_images_and_its_webhook_once(
     row = ledger.project(NAME)
     assert row is not None
     assert row.label_studio_id in numbers
-    assert row.label_ids == {"pineapple": 0, "banana": 1, "apple": 2}
+    assert row.label_ids == {"pineapple": 1, "banana": 2, "apple": 3}
     hooks = connection.sdk.webhooks.list(project=str(row.label_studio_id))
     assert [hook.id for hook in hooks] == [row.webhook_id]
     storages = connection.sdk.import_storage.s3.list(project=row.label_studio_id)
@@ -61,10 +61,10 @@ def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(
     prepare(ledger, connection, NAME, FRUIT)
     changed = LabelSet.from_short_form("grape, apple, banana")
     project = prepare(ledger, connection, NAME, changed)
-    assert {label.name: label.id for label in project.label_set} == {"grape": 3, "apple": 2, "banana": 1}
+    assert {label.name: label.id for label in project.label_set} == {"grape": 4, "apple": 3, "banana": 2}
     row = ledger.project(NAME)
     assert row is not None
-    assert row.label_ids == {"pineapple": 0, "banana": 1, "apple": 2, "grape": 3}
+    assert row.label_ids == {"pineapple": 1, "banana": 2, "apple": 3, "grape": 4}
 
 
 def test_a_project_deleted_in_label_studio_is_made_again_with_its_tasks(

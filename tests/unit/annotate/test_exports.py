@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.annotate.exports import AtomicFile, CocoWriter, FailureWriter, LabelStudioWriter
+from boxdrop.annotate.exports import (
+    AtomicFile,
+    CocoWriter,
+    FailureWriter,
+    LabelStudioWriter,
+    local_files_url,
+)
 from boxdrop.labels import LabelSet
 from boxdrop.predictions import Box, Failure, Prediction
 
@@ -78,3 +84,17 @@ def test_a_file_that_was_not_finished_leaves_the_old_one(tmp_path: Path) -> None
         stop_halfway()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("image", "encoded"),
+    [
+        ("we+ird #1 100%.jpg", "we%2Bird%20%231%20100%25.jpg"),
+        ("a&b=c?d.png", "a%26b%3Dc%3Fd.png"),
+        ("deep/er/ä.jpg", "deep/er/%C3%A4.jpg"),
+        ("\udce9t\udce9.jpg", "%E9t%E9.jpg"),
+    ],
+)
+def test_local_file_addresses_are_percent_encoded(tmp_path: Path, image: str, encoded: str) -> None:
+    folder = tmp_path / "my photos"
+    assert local_files_url(folder, image) == f"/data/local-files/?d=my%20photos/{encoded}"

@@ -26,7 +26,7 @@ def test_each_label_carries_its_colour_and_its_frozen_id() -> None:
 def test_any_name_survives_the_way_into_xml_and_back(name: str) -> None:
     config = labeling_config(LabelSet.from_yaml(f"labels: [{name!r}]"), "k")
     assert labels_in(config)[0]["value"] == name
-    assert frozen_ids(config) == {name: 0}
+    assert frozen_ids(config) == {name: 1}
 
 
 def test_the_credit_of_an_image_stands_below_it() -> None:
@@ -44,7 +44,7 @@ def test_a_project_is_known_by_its_key_and_not_by_its_labels() -> None:
 def test_a_new_label_gets_a_new_id_and_the_others_keep_theirs() -> None:
     config = labeling_config(FRUIT, "k")
     grown = LabelSet.from_short_form("kiwi, apple, banana, pineapple").with_frozen_ids(frozen_ids(config))
-    assert frozen_ids(updated_config(config, grown)) == {"pineapple": 0, "banana": 1, "apple": 2, "kiwi": 3}
+    assert frozen_ids(updated_config(config, grown)) == {"pineapple": 1, "banana": 2, "apple": 3, "kiwi": 4}
 
 
 def test_the_id_of_a_removed_label_is_never_given_to_another_and_comes_back_with_it() -> None:
@@ -53,10 +53,10 @@ def test_the_id_of_a_removed_label_is_never_given_to_another_and_comes_back_with
         label_set = LabelSet.from_short_form(names).with_frozen_ids(frozen_ids(config))
         config = updated_config(config, label_set)
     assert {label["value"]: label["category"] for label in labels_in(config)} == {
-        "pineapple": "0",
-        "apple": "2",
-        "kiwi": "3",
-        "banana": "1",
+        "pineapple": "1",
+        "apple": "3",
+        "kiwi": "4",
+        "banana": "2",
     }
 
 
