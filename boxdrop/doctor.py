@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -238,6 +239,8 @@ def look_at_system(
         ("Images in the browser (CORS)", lambda: _cors(system, make_client)),
         ("Detector", lambda: _bundle(system, make_client, cache)),
         ("Dead letters", lambda: _dead_letters(system, make_client)),
+        ("Projects", lambda: _projects(system, make_client)),
+        ("Machines", lambda: _machines(system, make_client)),
     ]
     if more.get("webhook_secret"):
         looks.insert(1, ("Secret: the webhook's", lambda: _webhook_secret(secrets)))
@@ -333,6 +336,62 @@ def _dead_letters(system: System, make_client: MakeClient) -> str:
     if full:
         raise _NotOkError(f"{full}; see why (docs/operations.md#dead-letters), then: boxdrop retry PROJECT")
     return "none"
+
+
+def _projects(system: System, make_client: MakeClient) -> str:
+    """Whether images stand still, and why: what `boxdrop status` says, of all projects."""
+    from boxdrop.ledger import Ledger, State
+    from boxdrop.pipeline.progress import images_said, look
+
+    ledger = Ledger(system.table, client=make_client("dynamodb"))
+    seen = [look(ledger, project, system.window_s) for project in ledger.projects()]
+    problems = [f"{each.project.name}: {problem}" for each in seen for problem in each.problems]
+    problems += [  # the same is the stage in `boxdrop status`
+        f"{each.project.name}: {images_said(each.counts[State.WAITING])}: {each.stage}"
+        for each in seen
+        if each.counts[State.WAITING] and not each.problems
+    ]
+    if problems:
+        raise _NotOkError("; ".join(problems))
+    failures = [f"{each.project.name}: {failure}" for each in seen for failure in each.failures]
+    return "; ".join(["nothing keeps their images" if seen else "none yet", *failures])
+
+
+def _machines(system: System, make_client: MakeClient) -> str:
+    """Why a run waits long for its machine, as far as AWS says."""
+    from boxdrop.ledger import Ledger, RunState
+    from boxdrop.pipeline.progress import LATE
+
+    ledger = Ledger(system.table, client=make_client("dynamodb"))
+    late = [
+        run
+        for project in ledger.projects()
+        for run in ledger.list_runs(project.name, 5)
+        if run.state == RunState.SUBMITTED and datetime.now(UTC) - run.created_at >= LATE
+    ]
+    if not late:
+        return "no run waits long for one"
+    said = []
+    if system.launcher == "batch":
+        for code, (_, title) in _QUOTAS.items():
+            try:
+                _vcpus(make_client, code, title)
+            except _NotOkError as problem:
+                said.append(f"the quota {title}: {problem}")
+        job_ids = [job for run in late for job in run.job_ids][-100:]
+        if job_ids:
+            for job in make_client("batch").describe_jobs(jobs=job_ids)["jobs"]:
+                said.append(
+                    f"job {job['jobName']} is {job['status']}: {job.get('statusReason') or 'no reason'}"
+                )
+    elif system.launcher == "sagemaker":
+        said.append(
+            "see the endpoint's instances in SageMaker, and its quota: boxdrop doctor --compute sagemaker"
+        )
+    else:
+        said.append("the job on this machine may have stopped: boxdrop local logs")
+    runs = ", ".join(run.run_id for run in late)
+    raise _NotOkError(f"these runs wait: {runs}; {'; '.join(said) or 'AWS Batch does not know their jobs'}")
 
 
 def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Connection], url: str) -> str:

@@ -47,6 +47,10 @@ class LabelStudioError(BoxdropError):
     """Label Studio is unreachable, refused the call, or answered something that cannot be right."""
 
 
+class RefusedError(LabelStudioError):
+    """Label Studio refused the call for what it asked: the same call is refused again until a person acts."""
+
+
 class LocalError(BoxdropError):
     """A service of the system on this machine could not be started, reached or stopped."""
 

@@ -1,33 +1,39 @@
-"""``boxdrop retry``: once more, what failed."""
+"""``boxdrop retry``: try failed images and messages again."""
 
 import click
 
 from boxdrop.cli.system import open_system, system_option
-from boxdrop.cli.terminal import say
+from boxdrop.cli.terminal import counted, say
 
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--reason", help="Only images that failed for this reason; `boxdrop status --failures` tells.")
+@click.option(
+    "--reason", help="Only images that failed for this reason, as `boxdrop status --failures` shows it."
+)
 @system_option
 def retry(project: str, reason: str | None, system: str | None) -> None:
-    """Try the failed images of PROJECT again, and every message that was given up.
+    """Try the failed images of PROJECT again, and all dead letters.
 
-    Messages that could not be handled many times (dead letters) go back into their queues, whichever project
-    they are about.
+    Dead letters are messages that failed too often; those of all projects go back into their queues. If boxes
+    could not be published to Label Studio, they are sent again.
     """
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.sqs import Queue
     from boxdrop.cli.status import choose_projects
     from boxdrop.ledger import Ledger
     from boxdrop.pipeline.dispatch import ask_for_launch
-    from boxdrop.pipeline.retry import retry_dead_letters, retry_failed
+    from boxdrop.pipeline.retry import resend_parts, retry_dead_letters, retry_failed
 
     chosen = open_system(system)
     ledger = Ledger(chosen.table)
-    choose_projects(ledger, project)
+    (row,) = choose_projects(ledger, project)
     wanted = retry_failed(ledger, project, reason)
     if wanted:
         ask_for_launch(Queue(chosen.queue("launches")), [project])
-    say(f"{wanted:,} failed images are wanted again")
+    say(f"{counted(wanted, 'failed image is', 'failed images are')} wanted again")
+    if row.publish_problem is not None:
+        sent = resend_parts(Bucket(chosen.data_bucket), Queue(chosen.queue("parts")), row)
+        say(f"{counted(sent, 'part')} of stored boxes sent to Label Studio again")
     for name, count in retry_dead_letters(chosen.queues).items():
-        say(f"{count:,} dead letters are back in the queue {name}")
+        say(f"{counted(count, 'dead letter is', 'dead letters are')} back in the queue {name}")

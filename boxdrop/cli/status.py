@@ -138,8 +138,8 @@ def _notes(progress: "Progress") -> "list[RenderableType]":
 
     wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
     lines: list[RenderableType] = [Text(f"{progress.project.name}: {progress.stage}{wait}.")]
-    if progress.problem is not None:
-        lines.append(Text(f"  {progress.problem}", "red"))
+    lines += [Text(f"  {problem}", "red") for problem in progress.problems]
+    lines += [Text(f"  {failure}", "yellow") for failure in progress.failures]
     return lines
 
 

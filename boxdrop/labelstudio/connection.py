@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.errors import LabelStudioError, RefusedError
 
 if TYPE_CHECKING:
     import requests
@@ -215,7 +215,8 @@ def _refusal(doing: str, url: str, status: int | None, body: Any) -> LabelStudio
         )
     if status is not None and status >= 500:  # a proxy's timeout, too: the server may have done it
         return InDoubtError(f"cannot {doing}: {url} answered {status}: {said}")
-    return LabelStudioError(f"cannot {doing}: {url} answered {status}: {said}")
+    kind = RefusedError if status == 400 else LabelStudioError
+    return kind(f"cannot {doing}: {url} answered {status}: {said}")
 
 
 def _said(body: Any) -> str:

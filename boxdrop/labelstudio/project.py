@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.errors import LabelStudioError, RefusedError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import (
     FROM_NAME,
@@ -90,7 +90,8 @@ def ensure_project(
             title.
 
     Raises:
-        LabelStudioError: a label that annotations use is no longer in the label set, or Label Studio refused.
+        RefusedError: a label that annotations use is no longer in the label set.
+        LabelStudioError: Label Studio refused, or cannot be reached.
     """
     identity = identity_of(key or title)
     found = _find(connection, identity)
@@ -209,7 +210,7 @@ def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet) -
     try:
         wanted = updated_config(config, frozen)
     except ValueError as error:
-        raise LabelStudioError(f"{where}: {error}; put it back, or delete the project") from None
+        raise RefusedError(f"{where}: {error}; put it back, or delete the project") from None
     if wanted != config:
         _refuse_to_lose_labels(connection, found.id, frozen, where)
         with connection.explaining(f"change the labels of {where}"):
@@ -231,8 +232,10 @@ def _refuse_to_lose_labels(connection: Connection, project: int, label_set: Labe
             used[name] = used.get(name, 0) + int(count)
     lost = [name for name in used if name not in label_set]
     if lost:
-        uses = ", ".join(f"{name!r} ({used[name]} boxes)" for name in sorted(lost))
-        raise LabelStudioError(
+        uses = ", ".join(
+            f"{name!r} ({used[name]} {'box' if used[name] == 1 else 'boxes'})" for name in sorted(lost)
+        )
+        raise RefusedError(
             f"{where}: people have drawn boxes with labels that the label set no longer has: {uses}; "
             "put them back into the label set, or delete those annotations first"
         )

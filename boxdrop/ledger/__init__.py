@@ -5,7 +5,7 @@ pipeline calls. The table's shape and its access patterns: docs/ledger.md.
 """
 
 from boxdrop.ledger.ledger import Ledger, Page
-from boxdrop.ledger.projects import Lease, Project, Run, RunState
+from boxdrop.ledger.projects import Lease, Project, Run, RunState, Stage
 from boxdrop.ledger.states import FailedImage, Image, Outcome, Publication, Result, Sighting, State
 from boxdrop.ledger.table import TABLE, LedgerError, create_table
 
@@ -23,6 +23,7 @@ __all__ = [
     "Project",
     "Run",
     "RunState",
+    "Stage",
     "Lease",
     "TABLE",
     "create_table",

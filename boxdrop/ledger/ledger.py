@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from boxdrop.iterables import chunked
 from boxdrop.ledger import projects, states
-from boxdrop.ledger.projects import Lease, Project, Run, RunState
+from boxdrop.ledger.projects import Lease, Project, Run, RunState, Stage
 from boxdrop.ledger.states import (
     MAX_ATTEMPTS,
     FailedImage,
@@ -493,6 +493,10 @@ class Ledger:
         return self._change_project(
             name, lambda row: projects.connect(row, label_studio_id, storage_id, webhook_id, replacing)
         )
+
+    def record_problem(self, name: str, stage: Stage, problem: str | None) -> Result[Project]:
+        """Record why a stage fails, a sentence; None once it succeeds. Writes only what changed."""
+        return self._change_project(name, lambda row: projects.record_problem(row, stage, problem))
 
     def record_audit(self, name: str, label_studio_id: int, newest: int) -> Result[Project]:
         """Record that the images' rows know all tasks of the Label Studio project up to this number."""

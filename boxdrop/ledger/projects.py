@@ -16,6 +16,7 @@ LIVE_RUNS: Final = "run#live"
 """The index partition of the runs that have not ended, by deadline: a handful of writes a minute."""
 
 RUN_LIFE: Final = timedelta(days=400)
+_PROBLEM_LENGTH: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Project:
         label_ids: every label name that the project ever had, with its frozen id.
         label_studio_id, storage_id, webhook_id: Label Studio's numbers of the project and its parts.
         audited_task: up to this number, the project's tasks are known to the images' rows.
+        publish_problem, collect_problem: why publish or collect fails at present, a sentence; None once it
+            succeeds again.
         revision: how often the row was written; the condition of every write.
     """
 
@@ -68,6 +71,8 @@ class Project:
     storage_id: int | None = None
     webhook_id: int | None = None
     audited_task: int = 0
+    publish_problem: str | None = None
+    collect_problem: str | None = None
     revision: int = 0
 
     @property
@@ -95,6 +100,13 @@ class Project:
             or self.swept < self.generation
             or self.republished != self.labels
         )
+
+
+class Stage(StrEnum):
+    """A step of the pipeline that may fail for a reason which the project's row then holds."""
+
+    PUBLISH = "publish"
+    COLLECT = "collect"
 
 
 class RunState(StrEnum):
@@ -335,6 +347,17 @@ def connect(
         webhook_id=same.webhook_id if webhook_id is None else webhook_id,
     )
     return Result(Outcome.ALREADY if connected == row else Outcome.APPLIED, connected)
+
+
+def record_problem(row: Project | None, stage: Stage, problem: str | None) -> Result[Project]:
+    """A stage fails for this reason, or (None) works again."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    text = None if problem is None else problem[:_PROBLEM_LENGTH]
+    changed = (
+        replace(row, publish_problem=text) if stage == Stage.PUBLISH else replace(row, collect_problem=text)
+    )
+    return Result(Outcome.ALREADY if changed == row else Outcome.APPLIED, changed)
 
 
 def audit(row: Project | None, label_studio_id: int, newest: int) -> Result[Project]:

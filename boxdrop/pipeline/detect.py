@@ -25,7 +25,7 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.detect import Detector
 from boxdrop.detect.detector import Provider
 from boxdrop.detect.stream import Outcome, StageClock, Stream, Unusable
-from boxdrop.errors import BoxdropError, RunError
+from boxdrop.errors import BoxdropError, LabelSetError, RunError, UnavailableError
 from boxdrop.images import DEFAULT_LIMITS, Limits
 from boxdrop.labels import LabelSet
 from boxdrop.metrics import (
@@ -40,7 +40,7 @@ from boxdrop.metrics import (
 from boxdrop.predictions import Failure, Prediction, Record, candidates_of, select_boxes
 from boxdrop.store.bundles import describe, fetch
 from boxdrop.store.labelsets import read_label_set
-from boxdrop.store.layout import PartName, summary_key
+from boxdrop.store.layout import PartName, problem_key, summary_key
 from boxdrop.store.manifests import (
     Manifest,
     ManifestHeader,
@@ -70,6 +70,9 @@ PROGRESS_S: Final = 10.0
 FETCHERS: Final = 16
 """Objects that are read at once. Reading a photo from S3 takes 20 to 60 ms, mostly of waiting: enough for
 some 300 images a second."""
+
+LABELS_REASON: Final = "labels"
+"""Why every image of a run fails whose labels the detector cannot take, such as a prompt that is too long."""
 
 _WRITERS = 2
 _PARTS_WAITING = 2  # to be written, beside those that are being written
@@ -246,6 +249,24 @@ class Job:
         """
         stop = Stop() if stop is None else stop
         header = read_header(self.data, run_id)
+        try:
+            return self._work_on_all(header, shard, stop, started, job_id)
+        except (StoppedError, UnavailableError):
+            raise
+        except BoxdropError as error:  # AWS Batch reports an exit code only, so the reason is kept here
+            with contextlib.suppress(BoxdropError):
+                self.data.put(problem_key(run_id), str(error).encode("utf-8", "replace"), "text/plain")
+            raise
+
+    def _work_on_all(
+        self,
+        header: ManifestHeader,
+        shard: int | None,
+        stop: Stop,
+        started: datetime | None,
+        job_id: str | None,
+    ) -> list[ShardReport]:
+        run_id = header.run_id
         reports = []
         for number in range(header.shards) if shard is None else [shard]:
             report = read_report(self.data, run_id, number)
@@ -406,7 +427,10 @@ class _Shard:
         there = {*list_parts(self._job.data, self._header.project, self._header.run_id)}
         self._others = there.intersection(self._parts)
         missing = [part for part in self._parts if part not in self._others]
-        stream = self._open_stream()
+        try:
+            stream = self._open_stream()
+        except LabelSetError as error:  # every attempt would end so: each image gets the reason, once
+            return self._fail_all(missing, str(error))
         self._clock = stream.clock
         self._job.log.event(
             "shard begins",
@@ -449,6 +473,7 @@ class _Shard:
                 f"make {made}; jobs and functions must be of one version of boxdrop"
             )
         detector.thresholds(label_set)  # those that the detector cannot honour are an error now
+        detector.embed(label_set)  # so are prompts that it cannot read
         self._threshold = detector.bundle.defaults.threshold
         return Stream(
             detector,
@@ -458,6 +483,34 @@ class _Shard:
             batch_size=self._job.batch_size,
             fetchers=self._job.fetchers,
         )
+
+    def _fail_all(self, missing: Sequence[PartName], message: str) -> int:
+        """Write parts in which every image has failed because of the labels; returns how many."""
+        header = self._header
+        self._job.log.event("labels do not fit the detector", run_id=header.run_id, reason=message)
+        written = 0
+        for name in missing:
+            self._stop.check()
+            records = tuple(
+                Failure(
+                    f"s3://{header.bucket}/{image.key}",
+                    image.image_id,
+                    image.version,
+                    header.model_version,
+                    LABELS_REASON,
+                    message,
+                )
+                for image in self._manifest.images_of(name)
+            )
+            part = Part(name, records)
+            if write_part(self._job.data, part):
+                written += 1
+                self.computed += len(records)
+                self.tally.add(part)
+                self._count(part)
+            else:
+                self._others.add(name)
+        return written
 
     def _fetch(self, item: _Item) -> bytes:
         return self._bucket.read_version(item.image.key, item.image.version, self._job.limits.max_bytes)

@@ -1,14 +1,24 @@
-"""progress: how far a project is, what it waits for, and about how long."""
+"""progress: how far a project is, what it waits for, about how long, and what keeps it from going on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 from typing import Final
 
 from boxdrop.ledger import Image, Ledger, Project, Run, RunState, State
 
 _RUNS: Final = 20
 _UNDONE: Final = (State.WANTED, State.RUNNING)
+
+LATE: Final = timedelta(minutes=20)
+"""How long a run may wait for its machine before somebody should check: a cold start takes about five
+minutes, and Spot capacity comes and goes."""
+
+_REASONS_SHOWN: Final = 3
+_SYSTEMIC: Final = frozenset({"labels", "refused", "run_died", "denied"})
+"""Reasons of failure that are not the image's own: mending one thing mends all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +30,10 @@ class Progress:
         oldest: the image that has waited longest for boxes.
         runs: the newest ones, newest first.
         stage: what happens now, or has to happen: a sentence without its full stop.
-        problem: what somebody has to do something about; None if nothing.
-        wait_s: seconds until the last of the images now undone has its boxes; None if nothing is undone, or
-            no run tells how long it takes.
+        problems: what keeps images from going on, a sentence each with the way out; empty if nothing does.
+        failures: why images have failed by a fault of their own, a sentence per reason.
+        wait_s: seconds until the last of the images now undone has its boxes; None if nothing is undone,
+            something keeps them, or no run tells how long it takes.
     """
 
     project: Project
@@ -30,8 +41,9 @@ class Progress:
     oldest: Image | None
     runs: tuple[Run, ...]
     stage: str
-    problem: str | None
+    problems: tuple[str, ...]
     wait_s: float | None
+    failures: tuple[str, ...] = ()
 
 
 def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | None = None) -> Progress:
@@ -49,27 +61,83 @@ def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | 
         for state in (State.WAITING, *_UNDONE)
         if counts[state] and (image := ledger.oldest_image(project.name, state)) is not None
     ]
+    stopping = _problems(project, counts, runs, moment)
+    failed, systemic = _failures(ledger, project.name) if counts[State.FAILED] else ((), ())
     return Progress(
         project,
         counts,
         min(oldest, key=lambda image: image.wanted_at or image.since, default=None),
         runs,
         _stage(project, counts, runs),
-        _problem(project),
-        expected_wait(runs, counts[State.WANTED], counts[State.RUNNING], window_s, moment),
+        (*stopping, *systemic),
+        None
+        if stopping
+        else expected_wait(runs, counts[State.WANTED], counts[State.RUNNING], window_s, moment),
+        failed,
     )
 
 
-def _problem(project: Project) -> str | None:
+def images_said(number: int) -> str:
+    """``1 image``, ``2,000 images``."""
+    return f"{number:,} image{'' if number == 1 else 's'}"
+
+
+def _problems(
+    project: Project, counts: Mapping[State, int], runs: Sequence[Run], now: datetime
+) -> tuple[str, ...]:
+    """What keeps images from going on."""
+    name = quote(project.name)
+    found = []
     if project.labels_error is not None:
         stay = "; the labels before it stay in force" if project.labels is not None else ""
-        return f"{project.labels_error}{stay}"
+        found.append(f"{project.labels_error}{stay}")
     if project.held is not None:
-        return (
-            f"labels.yaml changed so that {project.held_images:,} images would run again: "
-            f"`boxdrop apply {project.name}` does it, putting the old labels.yaml back forgets it"
+        found.append(
+            f"labels.yaml changed so that {images_said(project.held_images)} would run again: "
+            f"`boxdrop apply {name}` does it, putting the old labels.yaml back forgets it"
         )
-    return None
+    undone = counts[State.WANTED] + counts[State.RUNNING]
+    ended = next((run for run in runs if not run.is_live), None)
+    if ended is not None and ended.state == RunState.FAILED and undone + counts[State.FAILED]:
+        again = "; they are tried again" if counts[State.WANTED] or any(run.is_live for run in runs) else ""
+        found.append(f"the last run failed: {ended.reason or 'nobody knows why'}{again}")
+    late = [run for run in runs if run.state == RunState.SUBMITTED and now - run.created_at >= LATE]
+    if late and counts[State.RUNNING] >= late[-1].images:
+        minutes = (now - late[-1].created_at).total_seconds() / 60
+        found.append(
+            f"the run {late[-1].run_id} has waited {minutes:.0f} min and no image of it is done: there may "
+            "be no machine for it; `boxdrop doctor` with --system checks quotas and jobs"
+        )
+    if project.publish_problem is not None:
+        found.append(
+            f"boxes do not reach Label Studio: {project.publish_problem}. "
+            f"Once that is fixed: boxdrop retry {name}"
+        )
+    if project.collect_problem is not None:
+        found.append(
+            f"what people verified cannot be read: {project.collect_problem}. "
+            f"Once that is fixed: boxdrop sync {name}"
+        )
+    return tuple(found)
+
+
+def _failures(ledger: Ledger, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Why images have failed, the most frequent reasons first: by their own fault, and by another."""
+    rows = ledger.list_images(name, State.FAILED).rows
+    reasons = Counter(image.reason or "unknown" for image in rows)
+    own, systemic = [], []
+    for reason, count in reasons.most_common():
+        example = next(image for image in rows if (image.reason or "unknown") == reason)
+        said = f"{images_said(count)} failed ({reason}): {example.message or 'no more is known'}"
+        if reason in _SYSTEMIC:
+            systemic.append(f"{said}. Once that is fixed: boxdrop retry {quote(name)}")
+        else:
+            own.append(said)
+    if own:
+        more = f"; {len(own) - _REASONS_SHOWN} more reasons" if len(own) > _REASONS_SHOWN else ""
+        own = own[:_REASONS_SHOWN]
+        own[-1] += f"{more} (all of them: boxdrop status {quote(name)} --failures)"
+    return tuple(own), tuple(systemic)
 
 
 def _stage(project: Project, counts: Mapping[State, int], runs: Sequence[Run]) -> str:
@@ -79,17 +147,23 @@ def _stage(project: Project, counts: Mapping[State, int], runs: Sequence[Run]) -
         return "its labels come into force" if project.labels_error is None else "waits for labels"
     live = [run for run in runs if run.is_live]
     submitted = sum(run.images for run in live if run.state == RunState.SUBMITTED)
+    verb = "is" if submitted == 1 else "are"
+    wanted = f"{images_said(counts[State.WANTED])} wait{'s' if counts[State.WANTED] == 1 else ''}"
     if submitted:
-        said = f"{submitted:,} images are with the detector"
-        return f"{said}, {counts[State.WANTED]:,} wait for the next launch" if counts[State.WANTED] else said
+        said = f"{images_said(submitted)} {verb} with the detector"
+        return f"{said}, {wanted} for the next launch" if counts[State.WANTED] else said
     if live:
         return "a run is gathering its images"
     if counts[State.WANTED]:
-        return f"{counts[State.WANTED]:,} images wait for a launch"
+        return f"{wanted} for a launch"
     if counts[State.RUNNING]:
-        return f"{counts[State.RUNNING]:,} images are on their way into Label Studio"
+        verb = "is" if counts[State.RUNNING] == 1 else "are"
+        return f"{images_said(counts[State.RUNNING])} {verb} on the way to Label Studio"
     if counts[State.TASKED]:
-        return f"{counts[State.TASKED]:,} images are ready to be verified"
+        verb = "is" if counts[State.TASKED] == 1 else "are"
+        return f"{images_said(counts[State.TASKED])} {verb} ready to be verified"
+    if counts[State.FAILED]:
+        return f"done, but {images_said(counts[State.FAILED])} failed"
     return "nothing to do" if any(counts.values()) else "waits for images"
 
 

@@ -20,6 +20,7 @@ from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import apply_labels, part_event, spread_labels
+from boxdrop.store.layout import problem_key
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import list_parts, read_part
 from boxdrop.store.reports import read_summary
@@ -75,12 +76,17 @@ def fail_run(
 def fail_run_by_id(
     ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str
 ) -> tuple[str, int]:
-    """As `fail_run`, for whoever knows only the run; returns its project, too.
+    """As `fail_run`, for a caller that knows only the run; returns its project, too.
+
+    The reason that the job gave itself is added: AWS Batch knows its exit code only.
 
     Raises:
         RunError: it has no manifest.
     """
     project = read_header(data, run_id).project
+    said = data.get(problem_key(run_id))
+    if said is not None and (words := said.body.decode("utf-8", "replace")) not in reason:
+        reason = f"{reason}: {words}"
     return project, fail_run(ledger, launches, project, run_id, reason)
 
 

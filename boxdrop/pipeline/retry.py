@@ -1,9 +1,11 @@
-"""retry: images that failed are wanted again, and dead letters go back into their queues."""
+"""retry: failed images are wanted again, stored boxes are sent again, dead letters return to their queues."""
 
 from collections.abc import Callable, Mapping
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue, redrive
-from boxdrop.ledger import Ledger, Outcome, State
+from boxdrop.ledger import Ledger, Outcome, Project, State
+from boxdrop.pipeline.labels import part_event, stored_parts
 
 DEAD_LETTERS = "-dlq"
 """What the names of queues of dead letters end with."""
@@ -25,6 +27,17 @@ def retry_failed(ledger: Ledger, project: str, reason: str | None = None) -> int
         cursor = page.cursor
         if cursor is None:
             return wanted
+
+
+def resend_parts(data: Bucket, parts: Queue, project: Project) -> int:
+    """Have the stored predictions of the labels in force published again; returns how many parts.
+
+    Args:
+        data: the data bucket.
+        parts: queue of publish.
+    """
+    found = stored_parts(data, project.name, project.model_version)
+    return parts.send_all(part_event(data.name, part.key) for part in found)
 
 
 def dead_letters(queues: Mapping[str, str], make: Callable[[str], Queue] = Queue) -> dict[str, int]:

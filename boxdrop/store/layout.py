@@ -4,6 +4,7 @@
     runs/RUN/manifest.jsonl                        the images of a run
     runs/RUN/shards/INDEX.json                     what the job of one shard did
     runs/RUN/requests/ATTEMPT-INDEX.json           what SageMaker is asked to do, one object per shard
+    runs/RUN/problem.txt                           why a job of the run ended early, for people
     runs/RUN/summary.json                          the whole run; written last
     predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
     annotations/PROJECT/IMAGE.json                 what people say about an image now
@@ -84,6 +85,11 @@ def shard_of_key(key: str) -> int | None:
 def request_key(run_id: str, attempt: int, shard: int) -> str:
     """Key of what SageMaker is asked to do for one shard."""
     return f"{run_prefix(run_id)}requests/{attempt}-{shard:05}.json"
+
+
+def problem_key(run_id: str) -> str:
+    """Key of the sentence why a job of a run ended early."""
+    return f"{run_prefix(run_id)}problem.txt"
 
 
 def summary_key(run_id: str) -> str:

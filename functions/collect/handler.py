@@ -8,7 +8,9 @@ from typing import Any
 from boxdrop import metrics
 from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
+from boxdrop.ledger import Stage
 from boxdrop.pipeline.collect import Found, collect, collect_event, project_of
+from boxdrop.pipeline.problems import recording
 from boxdrop.pipeline.sync import sync_project
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
@@ -32,21 +34,22 @@ def _collect(body: str) -> None:
         logger.info("not a project of ours", label_studio_project=event.project)
         return
     try:
-        summary = collect_event(of.ledger, of.connection, of.data, name, event)
-        if summary.look_everywhere:
-            found = sync_project(
-                of.ledger,
-                of.connection,
-                name,
-                collect=lambda number, image_id: collect(
-                    of.ledger, of.connection, of.data, name, number, image_id=image_id
-                ),
-                lease_s=of.environment.lease_s,
-                wait_s=_WAIT_S,
-            )
-            logger.info("compared", project=name, found=found)
-            if event.action == SYNC:
-                emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
+        with recording(of.ledger, name, Stage.COLLECT):
+            summary = collect_event(of.ledger, of.connection, of.data, name, event)
+            if summary.look_everywhere:
+                found = sync_project(
+                    of.ledger,
+                    of.connection,
+                    name,
+                    collect=lambda number, image_id: collect(
+                        of.ledger, of.connection, of.data, name, number, image_id=image_id
+                    ),
+                    lease_s=of.environment.lease_s,
+                    wait_s=_WAIT_S,
+                )
+                logger.info("compared", project=name, found=found)
+                if event.action == SYNC:
+                    emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})

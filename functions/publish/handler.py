@@ -9,8 +9,10 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.aws.s3_events import Happened, parse_events
-from boxdrop.errors import LabelStudioError
+from boxdrop.errors import LabelStudioError, RefusedError
+from boxdrop.ledger import Stage
 from boxdrop.pipeline.parts import finish_run, publish_part
+from boxdrop.pipeline.problems import recording
 from boxdrop.store.layout import PartName, run_of_summary_key
 from functions.messages import Response, each_message
 from functions.observability import emit, logger_of
@@ -42,7 +44,12 @@ def _publish_part(part: PartName) -> None:
     options: dict[str, Any] = {"webhook": of.webhook, "credits": of.credits}
     options["lease_s"] = of.environment.lease_s
     try:
-        published = publish_part(of.ledger, of.connection, of.data, part, **options)
+        with recording(of.ledger, part.project, Stage.PUBLISH):
+            published = publish_part(of.ledger, of.connection, of.data, part, **options)
+    except RefusedError as error:  # asking again is refused again: `status` names it, a person acts
+        logger.error("refused", project=part.project, run_id=part.run_id, reason=str(error))
+        emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
+        return
     except LabelStudioError:
         of.reconnect()
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})

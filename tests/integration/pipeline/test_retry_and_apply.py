@@ -139,7 +139,7 @@ def test_status_tells_the_stage_the_runs_and_what_is_wrong(world: World, call: C
     in_force(world)
     (run,) = world.ledger.list_runs("fruit")
     seen = call("status", "fruit").output
-    assert "fruit: 1 images are with the detector." in seen
+    assert "fruit: 1 image is with the detector." in seen
     assert f"{run.run_id}" in seen
     assert "submitted" in seen
     assert project(world).labels_error is None
