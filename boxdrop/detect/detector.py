@@ -35,6 +35,7 @@ Provider = Literal["cpu", "cuda"]
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LABEL_SETS_KEPT = 32  # of query embeddings: 80 prompts are 160 KB
+_TEXT_SHOWN = 60  # characters
 
 
 class Detector:
@@ -302,9 +303,8 @@ class Detector:
             if length > bundle.text.max_length:
                 label = label_set.labels[label_set.prompt_labels[number]]
                 raise LabelSetError(
-                    f"label {label.name!r}: {texts[number]!r} is {length} tokens long, detector "
-                    f"{bundle.name} reads "
-                    f"{bundle.text.max_length}; say it in fewer words"
+                    f"label {_shortened(label.name)!r}: {_shortened(texts[number])!r} is {length} tokens "
+                    f"long, detector {bundle.name} reads {bundle.text.max_length}; say it in fewer words"
                 )
         passes = self._family.encode(texts, tokenizer, bundle.text, session)
         for words in passes:
@@ -355,3 +355,8 @@ class Detector:
             )
         session.disable_fallback()
         return session
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a text: a reason keeps 250 characters, and the way out comes last."""
+    return text if len(text) <= _TEXT_SHOWN else f"{text[: _TEXT_SHOWN - 1]}…"

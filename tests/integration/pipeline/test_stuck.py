@@ -22,8 +22,8 @@ from tests.integration.labelstudio.conftest import annotate
 
 from .test_handlers import Functions, functions, live, tasks
 from .test_labels import have_tasks, in_force, project
-from .test_retry_and_apply import Call, call
 from .test_recover import batch_event
+from .test_retry_and_apply import Call, call
 from .world import FRUIT, World
 
 __all__ = ["call", "functions", "live"]
@@ -141,7 +141,7 @@ def runs_that_die(functions: Functions, **_: Any) -> None:
     for _attempt in range(5):
         world.launch_all()
         world.clock.forward(hours=4)
-        world.look()
+        world.recover()
 
 
 def label_studio_is_down(functions: Functions, **_: Any) -> None:
