@@ -1,7 +1,8 @@
-# Two commands set everything up, and may be run again at any time:
-#   make demo   the whole system on a fresh machine: sample images into a bucket, boxes to verify in Label Studio
-#   make test   everything the gate checks: lint, types, tests
-# All of it stays in this folder: .venv (Python packages) and .boxdrop (the system and its data).
+# boxdrop's commands for its checkout. Each may be run again at any time:
+#   make demo    run the whole system on this machine: sample images in a bucket, boxes to verify in Label Studio
+#   make quick   check what you changed, in about a minute: lint, types of changed files, unit tests; no torch
+#   make test    run the gate: lint, types, documentation, all tests
+# Everything stays in this folder: .venv (Python packages) and .boxdrop (the system and its data).
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -9,33 +10,54 @@ BIN := .venv/bin
 export BOXDROP_HOME := $(CURDIR)/.boxdrop
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types check format requirements chromium clean
+# Processes that run tests at the same time; 0 runs them one by one in this one.
+WORKERS ?= 2
+
+.PHONY: help demo quick test lint types check docs format requirements chromium clean
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n '2,4s/^# //p' Makefile
-	@echo "  make lint | types | check   parts of make test: ruff, mypy, pytest"
-	@echo "  make format                 put the code into its format"
-	@echo "  make requirements           compile requirements/*.txt anew from pyproject.toml"
-	@echo "  make clean                  stop the system; remove .venv and caches (.boxdrop with your work stays)"
+	@echo "  make lint | types | docs | check   parts of make test: ruff, mypy, mkdocs, pytest"
+	@echo "  make check PYTEST_ARGS=… WORKERS=… some tests; processes that run them (default: 2)"
+	@echo "  make format                        format the code"
+	@echo "  make requirements                  compile requirements/*.txt from pyproject.toml"
+	@echo "  make clean                         stop the system; remove .venv and caches (.boxdrop with your work stays)"
 
 demo: .venv/demo
 	@echo "== Starting the system on this machine (the first time, Label Studio is installed: about a minute, 1 GB)"
 	@$(BIN)/boxdrop local up >/dev/null
-	@echo "== Dropping sample images into the bucket"
+	@echo "== Uploading sample images to the bucket"
 	@$(BIN)/boxdrop local demo
 
-test: lint types check
+quick: .venv/quick
+	@echo "== Lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== Types of changed files"
+	@scripts/check_changed_types.sh
+	@echo "== Unit tests"
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not slow" tests/unit
+
+# The tests come last, so that the output ends with their count.
+test: lint types docs check
 
 lint: .venv/test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	@echo "== Lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 
 types: .venv/test
-	$(BIN)/mypy
+	@echo "== Types (a minute and a half the first time)"
+	@$(BIN)/mypy
+
+docs: .venv/test
+	@echo "== Documentation (build/site); a broken link is an error"
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 check: .venv/test chromium
-	$(BIN)/pytest $(PYTEST_ARGS)
+	@echo "== Tests, in $(WORKERS) processes"
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 format: .venv/test
 	$(BIN)/ruff check --fix .
@@ -53,17 +75,20 @@ format: .venv/test
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@
 
-# torch goes first and by pip: it picks the build that suits the machine.
-.venv/torch: | .venv/bin/uv
-	@echo "== Installing $(TORCH), to compare exported detectors with their source"
-	$(BIN)/pip install --quiet '$(TORCH)'
-	@touch $@
-
-.venv/test: requirements/test.txt pyproject.toml .venv/torch
-	@echo "== Installing boxdrop and what its tests need into .venv"
+.venv/quick: requirements/test.txt pyproject.toml | .venv/bin/uv
+	@echo "== Installing boxdrop and what its tests need into .venv, without torch"
 	$(BIN)/uv pip install --quiet --require-hashes -r requirements/test.txt
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@ .venv/demo
+
+# pip takes PyPI's build, which on Linux has CUDA; TORCH_BACKEND=cpu is 5 GB smaller.
+.venv/torch: | .venv/bin/uv
+	@echo "== Installing $(TORCH), to compare exported detectors with their source"
+	$(if $(TORCH_BACKEND),$(BIN)/uv pip install --torch-backend $(TORCH_BACKEND),$(BIN)/pip install) --quiet '$(TORCH)'
+	@touch $@
+
+.venv/test: .venv/torch .venv/quick
+	@touch $@
 
 chromium:
 	@scripts/install_chromium.sh

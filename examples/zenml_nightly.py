@@ -1,10 +1,10 @@
-"""Every night at two: look at the images of a prefix, and bring those that are new to people.
+"""Find boxes in new images of a prefix, every night at two.
 
     zenml stack set STACK          # one whose orchestrator can schedule: SageMaker, Kubernetes, Vertex, …
     python examples/zenml_nightly.py s3://my-images/fruit/ s3://my-data/owlv2
 
-Run it once; the orchestrator keeps the schedule. Nights on which nothing came cost a listing: the images are
-the same, so the step that predicts is taken from ZenML's cache. ``--now`` runs it at once, on any stack.
+Run it once; the orchestrator keeps the schedule. A night without new images costs one listing: the images are
+the same, so ZenML takes the predictions from its cache. ``--now`` runs the pipeline at once, on any stack.
 """
 
 import argparse

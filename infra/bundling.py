@@ -7,6 +7,7 @@ Label Studio brings OpenCV, a code generator and a formatter; botocore brings 40
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -91,13 +92,13 @@ def build(
     if made.is_dir():
         return made
     say(f"Packing the functions ({package}) …")
-    partial = made.with_name(f"{made.name}.partial")
+    partial = made.with_name(f"{made.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _install(package, partial, python)
     _strip(partial)
     copy_sources(partial)
-    partial.rename(made)
+    _settle(partial, made)
     _forget(into.glob(f"{package}-*"))
     return made
 
@@ -109,11 +110,21 @@ def sources_only(into: Path = REPOSITORY / "build" / "functions") -> Path:
         hashed.update(str(path.relative_to(REPOSITORY)).encode() + b"\0" + path.read_bytes() + b"\0")
     made = into / f"sources-{hashed.hexdigest()[:16]}"
     if not made.is_dir():
-        partial = made.with_name(f"{made.name}.partial")
+        partial = made.with_name(f"{made.name}.partial-{os.getpid()}")
         shutil.rmtree(partial, ignore_errors=True)
         copy_sources(partial)
-        partial.rename(made)
+        _settle(partial, made)
     return made
+
+
+def _settle(partial: Path, made: Path) -> None:
+    """Give a finished folder its name, unless another process made the same one first."""
+    try:
+        partial.rename(made)
+    except OSError:
+        shutil.rmtree(partial)
+        if not made.is_dir():
+            raise
 
 
 def size_mb(folder: Path) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from tests.data import hostile as small_files
+from tests.turns import turn
 
 DATA = Path(__file__).parent / "data"
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -18,6 +20,17 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 def pytest_configure() -> None:
     """Take Ctrl-C seriously: background jobs of a shell ignore it, and so would every program they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Under pytest-xdist, a test marked `alone` waits until no other worker runs a test."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    # The folder of one worker is in the folder that all workers of this run share.
+    shared = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]
+    with turn(shared, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ class GatedAws:
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         """Let everybody go, and end."""

@@ -271,15 +271,16 @@ def push_demo_detector(system: System) -> None:
 
 
 def _source_folder() -> Path:
-    """Where `functions` can be imported from: the checkout that boxdrop runs from.
+    """Where `functions` can be imported from: the checkout that boxdrop runs from, or a folder of the wheel.
 
     Raises:
         LocalError: boxdrop was installed without its functions.
     """
-    folder = Path(__file__).parents[2]
-    if not (folder / "functions").is_dir():
-        raise LocalError(
-            "the functions are not there: the whole system runs from a checkout of boxdrop's repository; "
-            "`boxdrop local up --only label-studio` runs without"
-        )
-    return folder
+    package = Path(__file__).parents[1]
+    for folder in (package.parent, package / "deployables"):
+        if (folder / "functions" / "dispatch" / "handler.py").is_file():
+            return folder
+    raise LocalError(
+        "boxdrop was installed without its functions: install the wheel or a checkout again; "
+        "`boxdrop local up --only label-studio` runs without them"
+    )

@@ -58,7 +58,7 @@ BACKLOG = 100  # events that wait for dispatch before uploads pause
 FIRST_LABELS = "caption: fruit in a storm\nlabels: [pineapple, banana]\n"
 SECOND_LABELS = "caption: fruit in a storm\nlabels: [pineapple, banana, apple]\n"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @dataclasses.dataclass

@@ -39,7 +39,7 @@ class RunningFunction:
         self._answers: queue.Queue[tuple[bool, Any]] = queue.Queue()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._api())
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.log = folder / f"{handler}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -36,7 +36,7 @@ def client() -> Iterator[Any]:
     """DynamoDB over HTTP. One call at a time: moto's conditional writes are not atomic between threads."""
     moto = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, moto, threaded=False)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield boto3.client(
         "dynamodb",
         endpoint_url=f"http://127.0.0.1:{server.server_port}",

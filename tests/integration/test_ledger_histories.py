@@ -284,7 +284,7 @@ def test_events_in_any_order_end_in_the_same_row(history: History) -> None:
 def ledger() -> Iterator[Ledger]:
     moto = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, moto, threaded=False)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     client: Any = boto3.client(
         "dynamodb",
         endpoint_url=f"http://127.0.0.1:{server.server_port}",

@@ -41,7 +41,7 @@ def heard() -> list[bytes]:
 def proxy(heard: list[bytes]) -> Iterator[FaultProxy]:
     handler = type("Handler", (Upstream,), {"heard": heard})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     with FaultProxy(f"http://127.0.0.1:{server.server_port}") as running:
         yield running
     server.shutdown()

@@ -182,6 +182,7 @@ def documents(seed: int, count: int) -> list[str]:
     return made
 
 
+@pytest.mark.slow
 def test_ten_thousand_documents_are_read_or_refused_and_nothing_else() -> None:
     seed = 20261128
     read = longest = 0

@@ -185,6 +185,7 @@ def test_images_with_many_boxes_are_cut_by_bytes(tmp_path: Path) -> None:
     assert max(sizes) < 500_000
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     records = (prediction(f"{i}.jpg", box("apple", 0.5)) for i in range(20_000))
     tracemalloc.start()

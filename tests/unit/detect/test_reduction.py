@@ -66,6 +66,7 @@ def test_images_are_reduced_only_as_far_as_the_model_does_not_care(
     ("settings", "width", "height"),
     [(OWLVIT, 2400, 2304), (OWLV2, 2880, 1600), (GROUNDING, 3208, 2400), (OWLVIT, 4800, 4608)],
 )
+@pytest.mark.slow
 def test_the_models_input_differs_by_a_few_levels(settings: Preprocess, width: int, height: int) -> None:
     """The bound that docs/performance.md states: on average one level of 255, four for 99 in 100 values."""
     data = jpeg(scene(width, height))

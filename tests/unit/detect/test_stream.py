@@ -302,6 +302,7 @@ def test_a_run_of_the_model_is_called_off_when_the_stream_is_closed(
     assert no_threads_left()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_program_at_once(toy: Callable[..., Path]) -> None:
     program = f"""
 import itertools

@@ -143,6 +143,7 @@ def test_a_lost_log_in_of_a_running_server_is_explained(studio: LabelStudio) -> 
     assert studio.down()
 
 
+@pytest.mark.slow
 def test_the_next_port_is_taken_where_the_preferred_one_is_not_free(studio: LabelStudio) -> None:
     said: list[str] = []
     with listening(label_studio.PREFERRED_PORT):
@@ -153,6 +154,7 @@ def test_the_next_port_is_taken_where_the_preferred_one_is_not_free(studio: Labe
     assert studio.up().url == server.url  # remembered
 
 
+@pytest.mark.slow
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(studio: LabelStudio) -> None:
     with (
         listening(label_studio.PREFERRED_PORT),

@@ -81,6 +81,7 @@ def test_plurals_are_english(singular: str, plural: str) -> None:
     assert pluralise(singular) == plural
 
 
+@pytest.mark.slow
 def test_eos_has_the_highest_id_and_padding_is_zero() -> None:
     tokenizer = train_tokenizer()
     assert tokenizer.eos_token_id == len(tokenizer) - 1
@@ -90,6 +91,7 @@ def test_eos_has_the_highest_id_and_padding_is_zero() -> None:
     assert ids[0, -1] == 0
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_too_long_keeps_its_end() -> None:
     tokenizer = train_tokenizer()
     ids = encode_prompts(tokenizer.backend_tokenizer, ["xylophones quivering " * 10])
@@ -97,6 +99,7 @@ def test_a_prompt_that_is_too_long_keeps_its_end() -> None:
     assert ids[0, -1] == tokenizer.eos_token_id
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_the_same_every_time() -> None:
     assert train_tokenizer().backend_tokenizer.to_str() == train_tokenizer().backend_tokenizer.to_str()
 
