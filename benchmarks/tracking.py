@@ -23,8 +23,8 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.identity import image_id, new_run_id, object_version
 from boxdrop.labels import LabelSet
-from boxdrop.local import processes
 from boxdrop.pipeline.detect import Detectors, Host, Job
+from boxdrop.servers import processes
 from boxdrop.store import bundles
 from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.layout import manifest_key, run_prefix, summary_key

@@ -107,7 +107,7 @@ def from_json(text: str, where: str) -> System:
 
 def description_file() -> Path:
     """Where the local system describes itself while it is up."""
-    from boxdrop.local.home import home
+    from boxdrop.home import home
 
     return home() / "system.json"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from boxdrop.local.environment import Environment
+from boxdrop.servers.environment import Environment
 from boxdrop.tracking.server import ZenMLServer
 from boxdrop.tracking.store import Store
 

@@ -57,7 +57,7 @@ def _lines_before(compute: str, needs_docker: bool) -> "Iterator[Line]":
 
 def _system_lines(name: str) -> "Iterator[Line]":
     from boxdrop.doctor import look_at_system
-    from boxdrop.local.home import home
+    from boxdrop.home import home
 
     found = open_system(name)
     return look_at_system(found, _client, home() / "bundles", description=_description(name))

@@ -33,8 +33,8 @@ def drop(folder: Path, project: str, labels: str | None, without_labels: bool, s
     stopped when it is run again. The boxes come by themselves: `boxdrop status PROJECT --watch`.
     """
     from boxdrop.aws.s3 import Bucket
+    from boxdrop.home import home
     from boxdrop.local.aws import check_disk
-    from boxdrop.local.home import home
     from boxdrop.pipeline.drop import DropSummary, list_files
     from boxdrop.system import LOCAL
 

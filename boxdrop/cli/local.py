@@ -60,9 +60,11 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
         return
     from boxdrop.local.recovery import settle
     from boxdrop.local.stack import Stack
+    from boxdrop.servers.server import terminated_in_order
 
     stack = Stack()
-    running = stack.up(port, aws_port, _say)
+    with terminated_in_order():
+        running = stack.up(port, aws_port, _say)
     settle(stack, running, _say)
     _print_system(running)
 

@@ -289,7 +289,7 @@ def _refuse_overlap(source: str, destination: str) -> None:
 def project_destination(image_bucket: str, project: str) -> "Destination":
     """A project of a system as a destination: the folder of this name in the image bucket."""
     from boxdrop.aws.s3 import Bucket
-    from boxdrop.local.home import home
+    from boxdrop.home import home
     from boxdrop.retrieve.destinations import BucketPrefix
 
     return BucketPrefix(Bucket(image_bucket), f"{project.strip('/')}/", home() / "retrieve")

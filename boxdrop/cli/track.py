@@ -1,5 +1,6 @@
 """``boxdrop track``: runs in ZenML."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -60,14 +61,13 @@ def sync(
 
 @track.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 8237, or the next free one.")
-@click.option("--no-browser", is_flag=True, help="Only say where the dashboard is.")
+@click.option("--no-browser", is_flag=True, help="Only print the dashboard's address.")
 def dashboard(port: int | None, no_browser: bool) -> None:
-    """Open ZenML's dashboard: the server's, or one for the store of this machine, until Ctrl-C.
+    """Open ZenML's dashboard: the server's, or one for the store of this machine, until Ctrl-C or SIGTERM.
 
     The first time, the server is installed: half a minute, 170 MB.
     """
-    import signal
-
+    from boxdrop.servers.server import terminated_in_order
     from boxdrop.tracking.server import ZenMLServer, skip_survey
     from boxdrop.tracking.store import configured_store
 
@@ -75,14 +75,17 @@ def dashboard(port: int | None, no_browser: bool) -> None:
     if store.is_server:
         _open(store.url, no_browser)
         return
-    with ZenMLServer().running(port, lambda text: say(text, err=True)) as url:
-        skip_survey(url)
-        _open(url, no_browser)
-        say("Press Ctrl-C to stop it.", err=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("ZenML's dashboard is stopped; the runs stay.", err=True)
+    try:
+        with terminated_in_order(), ZenMLServer().running(port, lambda text: say(text, err=True)) as url:
+            skip_survey(url)
+            _open(url, no_browser)
+            say("Press Ctrl-C to stop it.", err=True)
+            while True:
+                time.sleep(1)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        say("ZenML's dashboard is stopped; the runs stay.", err=True)
+        if isinstance(ended, SystemExit):
+            raise
 
 
 def _open(url: str, no_browser: bool) -> None:

@@ -7,8 +7,6 @@ what: docs/decisions/025-aws-on-this-machine.md.
 
 import json
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from boxdrop.errors import LocalError
-from boxdrop.local import processes
-from boxdrop.local.environment import Environment, last_lines
-from boxdrop.local.home import home
-from boxdrop.local.servers import (
+from boxdrop.home import home
+from boxdrop.servers import processes
+from boxdrop.servers.environment import Environment
+from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
@@ -28,6 +26,7 @@ from boxdrop.local.servers import (
     inherited_variables,
     only_one,
     start_detached,
+    wait_for_answer,
 )
 
 VERSION: Final = "1.5.33"
@@ -42,7 +41,6 @@ _STOP_S = 120.0  # it writes its tables and queues down as it ends: it must have
 _DISK_BYTES = 100_000_000
 _FREE_BYTES: Final = 200_000_000
 """Less free disk than this, and a start is refused: MiniStack answers 200 for objects that it cannot keep."""
-_LINES_SHOWN = 12
 
 _PROGRAM = "import sys; del sys.argv[1:]; from ministack.app import main; main()"
 """MiniStack takes no folder on its command line; what follows is there so that `processes` finds it."""
@@ -72,7 +70,7 @@ class Aws:
     """The AWS of one boxdrop home.
 
     Args:
-        folder: everything of it; by default ``aws`` in `boxdrop.local.home.home`.
+        folder: everything of it; by default ``aws`` in `boxdrop.home.home`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -135,7 +133,7 @@ class Aws:
         if pid is None:
             return None
         server = self._server(pid, int(processes.argument(pid, "--port") or self._last_port()))
-        return server if _answers(server.url) else None
+        return server if answers(_health(server.url)) else None
 
     def down(self, say: Say = print) -> bool:
         """Stop the server, which writes its state down, and keep its data.
@@ -197,22 +195,11 @@ class Aws:
             "LOG_LEVEL": "WARNING",
             "PYTHONUNBUFFERED": "1",
         }
-        with start_detached(command, self.log, self.data, variables, _STOP_S) as (process, _):
-            self._wait(process, f"http://{HOST}:{port}")
+        with start_detached(command, self.log, self.data, variables, _STOP_S) as (process, begin):
+            wait_for_answer(
+                process, _health(f"http://{HOST}:{port}"), "MiniStack", self.log, _START_S, begin=begin
+            )
         return process.pid
-
-    def _wait(self, process: "subprocess.Popen[bytes]", url: str) -> None:
-        until = time.monotonic() + _START_S
-        while time.monotonic() < until:
-            if process.poll() is not None:
-                lines = last_lines(self.log, _LINES_SHOWN)
-                if "already in use" in lines:
-                    raise LocalError("another program took the port meanwhile; run the same command again")
-                raise LocalError(f"MiniStack ended while it started. The last lines of {self.log}:\n{lines}")
-            if _answers(url) and process.poll() is None:
-                return
-            time.sleep(0.05)
-        raise LocalError(f"MiniStack did not start within {_START_S} s; see {self.log}")
 
     @contextmanager
     def _only_one(self, say: Say) -> Iterator[None]:
@@ -236,5 +223,5 @@ def check_disk(folder: Path) -> None:
         )
 
 
-def _answers(url: str) -> bool:
-    return answers(f"{url}/_ministack/health")
+def _health(url: str) -> str:
+    return f"{url}/_ministack/health"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from boxdrop.local.servers import HOST
+from boxdrop.servers.server import HOST
 
 
 def queue_event(messages: Sequence[Mapping[str, Any]], arn: str, region: str) -> dict[str, Any]:

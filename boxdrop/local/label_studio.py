@@ -7,7 +7,6 @@ It listens on 127.0.0.1 alone. Everything of it is below ``label-studio/`` in bo
 import json
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +16,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from boxdrop.errors import LocalError
-from boxdrop.local import processes
-from boxdrop.local.environment import Environment, last_lines
-from boxdrop.local.home import home
-from boxdrop.local.servers import (
+from boxdrop.home import home
+from boxdrop.servers import processes
+from boxdrop.servers.environment import Environment
+from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
@@ -29,13 +28,13 @@ from boxdrop.local.servers import (
     inherited_variables,
     only_one,
     start_detached,
+    wait_for_answer,
 )
 
 VERSION: Final = "1.23.0"
 PREFERRED_PORT: Final = 8080
 
 _START_S = 900  # 28 s with migrations on two idle cores, 4 s later on; a busy machine took ten times as long
-_LINES_SHOWN = 12
 _DISK_BYTES = 1_500_000_000
 
 
@@ -75,7 +74,7 @@ class LabelStudio:
     """The Label Studio of one boxdrop home.
 
     Args:
-        folder: everything of it; by default ``label-studio`` in `boxdrop.local.home.home`.
+        folder: everything of it; by default ``label-studio`` in `boxdrop.home.home`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -128,7 +127,7 @@ class LabelStudio:
         if pid is None or login is None:
             return None
         server = self._server(pid, login)
-        return server if _answers(server.url) else None
+        return server if answers(_health(server.url)) else None
 
     def down(self, say: Say = print) -> bool:
         """Stop the server and keep its data.
@@ -163,7 +162,7 @@ class LabelStudio:
                 f"`boxdrop local up --port {port}`"
             )
         until = time.monotonic() + _START_S
-        while not _answers(server.url):
+        while not answers(_health(server.url)):
             if not processes.is_alive(pid):
                 return None
             if time.monotonic() > until:
@@ -190,30 +189,17 @@ class LabelStudio:
             *self._mark,
         ]
         with start_detached(command, self.log, self.data, _environment(login)) as (process, begin):
-            self._wait(process, login, begin)
+            url = f"http://{HOST}:{login.port}"
+            wait_for_answer(
+                process,
+                _health(url),
+                "Label Studio",
+                self.log,
+                _START_S,
+                begin=begin,
+                announcement=f"server at {url}/",
+            )
         return process.pid
-
-    def _wait(self, process: "subprocess.Popen[bytes]", login: Login, begin: int) -> None:
-        url = f"http://{HOST}:{login.port}"
-        announcement = f"server at {url}/".encode()
-        until = time.monotonic() + _START_S
-        while time.monotonic() < until:
-            if process.poll() is not None:
-                raise self._died()
-            with self.log.open("rb") as log:
-                log.seek(begin)
-                # Somebody else may answer on this port while our server still prepares to fail on it.
-                announced = announcement in log.read()
-            if announced and _answers(url) and process.poll() is None:
-                return
-            time.sleep(0.2)
-        raise LocalError(f"Label Studio did not start within {_START_S} s; see {self.log}")
-
-    def _died(self) -> LocalError:
-        lines = last_lines(self.log, _LINES_SHOWN)
-        if "port is already in use" in lines:
-            return LocalError("another program took the port meanwhile; run the same command again")
-        return LocalError(f"Label Studio ended while it started. The last lines of {self.log}:\n{lines}")
 
     def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
         """Choose a port: the one used last, if it is free and no other is asked for."""
@@ -290,5 +276,5 @@ def _environment(login: Login) -> dict[str, str]:
     )
 
 
-def _answers(url: str) -> bool:
-    return answers(f"{url}/health")
+def _health(url: str) -> str:
+    return f"{url}/health"

@@ -27,11 +27,11 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
 
+from boxdrop.home import home
 from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
-from boxdrop.local.home import home
 from boxdrop.local.resources import PRESIGN, client, queues
-from boxdrop.local.servers import HOST
+from boxdrop.servers.server import HOST
 from boxdrop.system import System, from_json
 from boxdrop.topology import (
     FUNCTIONS,

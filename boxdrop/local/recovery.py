@@ -16,7 +16,6 @@ from boxdrop.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client
-from boxdrop.local.servers import Say
 from boxdrop.local.stack import Running, Stack
 from boxdrop.pipeline.backfill import backfill, list_objects
 from boxdrop.pipeline.collect import collect
@@ -25,6 +24,7 @@ from boxdrop.pipeline.labels import apply_labels
 from boxdrop.pipeline.prepare import WebhookTarget, prepare
 from boxdrop.pipeline.recover import fail_run
 from boxdrop.pipeline.sync import sync_project
+from boxdrop.servers.server import Say
 from boxdrop.store.labelsets import read_label_set
 
 _WAIT_S: Final = 600.0

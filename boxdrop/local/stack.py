@@ -6,9 +6,7 @@ What is kept, and what a crash costs: docs/decisions/026-what-survives-on-this-m
 import json
 import os
 import secrets
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +15,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from boxdrop.errors import LocalError
-from boxdrop.local import aws, label_studio, processes
+from boxdrop.home import home
+from boxdrop.local import aws, label_studio
 from boxdrop.local.aws import Aws, check_disk
-from boxdrop.local.environment import last_lines
-from boxdrop.local.home import home
 from boxdrop.local.label_studio import LabelStudio
-from boxdrop.local.servers import (
+from boxdrop.pipeline.prepare import WebhookTarget
+from boxdrop.servers import processes
+from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
@@ -30,8 +29,8 @@ from boxdrop.local.servers import (
     inherited_variables,
     only_one,
     start_detached,
+    wait_for_answer,
 )
-from boxdrop.pipeline.prepare import WebhookTarget
 from boxdrop.system import System, from_json
 
 PREFERRED_PORT: Final = 8090
@@ -39,7 +38,6 @@ PREFERRED_PORT: Final = 8090
 
 _START_S = 120
 _STOP_S = 30.0  # functions in their work have ten seconds
-_LINES_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Stack:
     """The system of one boxdrop home.
 
     Args:
-        folder: everything of it; by default `boxdrop.local.home.home`.
+        folder: everything of it; by default `boxdrop.home.home`.
         pump_module: what `python -m` runs as the pump; tests put one here whose functions crash.
     """
 
@@ -191,21 +189,10 @@ class Stack:
             if name.startswith(("BOXDROP_", "POWERTOOLS_")) or name in ("PYTHONPATH", "VIRTUAL_ENV")
         }
         variables = inherited_variables() | kept | {"PYTHONUNBUFFERED": "1", "BOXDROP_HOME": str(self.folder)}
-        with start_detached(command, self.pump_log, _source_folder(), variables, _STOP_S) as (process, _):
-            self._wait(process, f"http://{HOST}:{port}/health")
+        with start_detached(command, self.pump_log, _source_folder(), variables, _STOP_S) as (process, begin):
+            url = f"http://{HOST}:{port}/health"
+            wait_for_answer(process, url, "the pump", self.pump_log, _START_S, begin=begin)
         return process.pid
-
-    def _wait(self, process: "subprocess.Popen[bytes]", url: str) -> None:
-        until = time.monotonic() + _START_S
-        while not answers(url):
-            if process.poll() is not None:
-                raise LocalError(
-                    f"the pump ended while it started. The last lines of {self.pump_log}:\n"
-                    f"{last_lines(self.pump_log, _LINES_SHOWN)}"
-                )
-            if time.monotonic() > until:
-                raise LocalError(f"the pump did not start within {_START_S} s; see {self.pump_log}")
-            time.sleep(0.05)
 
     def _pump_url(self, pid: int) -> str:
         return f"http://{HOST}:{processes.argument(pid, '--port')}"

@@ -228,7 +228,7 @@ def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
-    from boxdrop.local.home import home
+    from boxdrop.home import home
     from boxdrop.retrieve.addresses import AddressGuard
     from boxdrop.retrieve.archive import Archive, rank
     from boxdrop.retrieve.candidates import CandidateSource

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from boxdrop.aws.secrets import ZENML_STORE_URL, Secrets
 from boxdrop.errors import TrackingError
-from boxdrop.local.home import home
+from boxdrop.home import home
 
 WAITING: Final = "runs wait in the data bucket; `boxdrop track sync` registers them later"
 _CONNECT_S = 5.0

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from boxdrop.local.environment import Environment
+from boxdrop.servers.environment import Environment
 from tests.label_studio_server import SHARED_HOME, quiet
 
 

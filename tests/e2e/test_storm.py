@@ -34,10 +34,10 @@ from boxdrop.demo import SCENES
 from boxdrop.identity import image_id, object_version
 from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Image, Ledger, State
-from boxdrop.local import processes
 from boxdrop.local.resources import client
 from boxdrop.local.stack import Running, Stack
 from boxdrop.pipeline.recover import Recovery
+from boxdrop.servers import processes
 from tests.aws_server import aws_with_shared_venv
 from tests.e2e.crashing_runtime import POINTS
 from tests.label_studio_server import free_port, quiet, with_empty_database

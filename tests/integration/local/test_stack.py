@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from boxdrop.errors import LocalError
-from boxdrop.local import aws, label_studio, processes
+from boxdrop.local import aws, label_studio
 from boxdrop.local.stack import Stack
+from boxdrop.servers import processes
 from tests.aws_server import aws_with_shared_venv
 from tests.label_studio_server import free_port, quiet
 from tests.unit.local.test_label_studio import STAND_IN, listening

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from boxdrop.servers.server import is_free
 from tests.integration.tracking.conftest import System, boxdrop
 from tests.zenml_server import PATIENCE_S, free_port, with_empty_database
 
@@ -53,3 +54,12 @@ def test_a_run_goes_into_the_store_of_this_machine_and_its_dashboard_shows_it(
         said = dashboard.communicate(timeout=PATIENCE_S)[0]
     assert "dashboard is stopped; the runs stay" in said
     assert dashboard.returncode == 0
+
+    again = boxdrop("track", "dashboard", "--no-browser", "--port", str(port), **variables)
+    assert again.stdout is not None
+    while "Press Ctrl-C" not in (line := again.stdout.readline()):
+        assert line, "it ended"
+    again.terminate()
+    assert "dashboard is stopped" in again.communicate(timeout=PATIENCE_S)[0]
+    assert again.returncode == 143
+    assert is_free(port)

@@ -11,7 +11,7 @@ import pytest
 import urllib3
 
 from boxdrop.errors import TrackingError
-from boxdrop.local import processes
+from boxdrop.servers import processes
 from boxdrop.tracking.register import connect
 from boxdrop.tracking.track import Tracking
 from tests.integration.tracking.conftest import System, boxdrop

@@ -21,8 +21,9 @@ from click.testing import CliRunner, Result
 
 from boxdrop.cli.local import local
 from boxdrop.errors import LocalError
-from boxdrop.local import label_studio, processes
+from boxdrop.local import label_studio
 from boxdrop.local.label_studio import LabelStudio, Server, token_for
+from boxdrop.servers import processes
 
 STAND_IN = f"""#!{sys.executable} -IS
 import http.server, json, os, sys, time

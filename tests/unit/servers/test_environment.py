@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from boxdrop.errors import LocalError
-from boxdrop.local import processes
-from boxdrop.local.environment import Environment, last_lines
+from boxdrop.servers import processes
+from boxdrop.servers.environment import Environment, last_lines
 
 
 def nothing_to_install(folder: Path, disk_bytes: int = 0) -> Environment:
@@ -67,7 +67,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path: Path) -> No
 
 def test_an_interrupted_installation_ends_its_process_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from boxdrop.local.environment import Environment\n"
+        "import sys; from pathlib import Path; from boxdrop.servers.environment import Environment\n"
         f"folder = Path({str(tmp_path)!r}); (folder / 'r.txt').write_text('#')\n"
         "wait = 'import sys, time; open(sys.argv[1], chr(119)).close(); time.sleep(60)'\n"
         "started = str(folder / 'started')\n"

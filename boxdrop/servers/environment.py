@@ -119,11 +119,16 @@ class Environment:
             )
 
 
-def last_lines(log: Path, count: int) -> str:
-    """The end of a log, indented; empty if there is none."""
+def last_lines(log: Path, count: int, begin: int = 0) -> str:
+    """The end of a log, indented; empty if there is none.
+
+    Args:
+        count: of lines.
+        begin: offset before which nothing is shown: lines of an earlier process.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
+            file.seek(max(begin, log.stat().st_size - 65536, 0))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -1,19 +1,22 @@
-"""What every server of this machine needs: a free port, a lock, a detached process, an answer."""
+"""What every server of this machine needs: a free port, a lock, a process of its own, an answer."""
 
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from boxdrop.errors import LocalError
-from boxdrop.local import processes
+from boxdrop.servers import processes
+from boxdrop.servers.environment import last_lines
 
 HOST: Final = "127.0.0.1"
 """Nothing of the local system listens anywhere else."""
@@ -24,6 +27,9 @@ _PORTS_TRIED = 100
 _PORT_S = 2.0
 _ANSWER_S = 20.0  # a process is there: on a busy machine its answer may take long
 _LOG_BYTES = 20_000_000
+_LINES_SHOWN = 12
+_POLL_S = 0.05
+_TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a program that SIGTERM ended
 
 _KEPT_VARIABLES = frozenset(
     (
@@ -37,7 +43,7 @@ Say = Callable[[str], None]
 
 
 def inherited_variables() -> dict[str, str]:
-    """The few variables that a server gets from us: it would read a plain ``HOST``, ``PORT`` or ``DEBUG``."""
+    """The few variables that a server inherits: a plain ``HOST``, ``PORT`` or ``DEBUG`` would change it."""
     return {
         name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES or name.startswith("LC_")
     }
@@ -82,7 +88,7 @@ def choose_port(preferred: int, asked: int | None, option: str, say: Say) -> int
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of this address brings 200; never through a proxy."""
+    """Whether a GET of this address returns 200; never through a proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=_ANSWER_S) as response:
@@ -138,40 +144,116 @@ def end(pid: int, patience_s: float = STOP_S) -> None:
 def start_detached(
     command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str], stop_s: float = STOP_S
 ) -> "Iterator[tuple[subprocess.Popen[bytes], int]]":
-    """Start a server that outlives us, in a group of its own. If the block fails, it is stopped again.
+    """Start a server that outlives this process, in a group of its own. If the block fails, stop it.
 
     Args:
         command: its words.
-        log: gets what it prints; begun anew when large.
+        log: receives what it prints; started afresh when large.
         folder: in which it runs.
         environment: all of it.
-        stop_s: how long it may take to end before it is made to.
+        stop_s: seconds that it may take to end before it is killed.
 
     Yields:
-        The process, and where in the log its lines begin.
+        The process, and the offset in the log at which its lines begin.
     """
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
     process = None
     try:
-        # Ctrl-C must not come between the start of the process and our knowing of it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with log.open("ab") as output:
-                begin = output.tell()
-                process = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with _signals_held(), log.open("ab") as output:
+            begin = output.tell()
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         yield process, begin
     except BaseException:
         if process is not None:
             processes.stop(process.pid, stop_s)
         raise
+
+
+def wait_for_answer(
+    process: "subprocess.Popen[bytes]",
+    url: str,
+    name: str,
+    log: Path,
+    patience_s: float,
+    *,
+    begin: int = 0,
+    announcement: str = "",
+) -> None:
+    """Wait until a server that was just started answers.
+
+    Args:
+        url: that returns 200 once it does.
+        name: of the server, for messages.
+        log: receives what it prints.
+        patience_s: seconds until it is given up.
+        begin: offset in the log at which its lines begin.
+        announcement: must be in those lines, too: another program may answer at this port while the server
+            still prepares to fail on it.
+
+    Raises:
+        LocalError: it ended, or does not answer in time; with its last lines.
+    """
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            lines = last_lines(log, _LINES_SHOWN, begin)
+            if "already in use" in lines:
+                raise LocalError("another program took the port meanwhile; run the same command again")
+            raise LocalError(f"{name} ended while it started. The last lines of {log}:\n{lines}")
+        announced = not announcement or announcement.encode() in _printed(log, begin)
+        if announced and answers(url) and process.poll() is None:
+            return
+        time.sleep(_POLL_S)
+    raise LocalError(f"{name} did not start within {patience_s:g} s; see {log}")
+
+
+@contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM end this process like Ctrl-C, so that it stops the servers that it started."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _printed(log: Path, begin: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block ends, where a started process would be lost.
+
+    Not by a signal mask: the process started in the block would inherit it, and SIGTERM could not stop it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread only
+        yield
+        return
+    came: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, _: came.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for number in came:
+        signal.raise_signal(number)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.local import processes
+from boxdrop.servers import processes
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
