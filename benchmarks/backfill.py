@@ -23,6 +23,7 @@ from boxdrop.aws.sqs import Queue
 from boxdrop.ledger import Ledger, create_table
 from boxdrop.pipeline.backfill import BackfillSummary, backfill
 from boxdrop.pipeline.dispatch import Dispatcher
+from boxdrop.services import Services, Settings
 from tests.aws_server import aws_with_shared_venv
 from tests.label_studio_server import free_port, quiet
 
@@ -58,13 +59,14 @@ def run(keys: int, clients: tuple[Any, ...], bucket: str) -> tuple[BackfillSumma
     """One backfill; its summary, and seconds."""
     dynamodb, s3, sqs = clients
     url = sqs.create_queue(QueueName="launches")["QueueUrl"]
-    dispatcher = Dispatcher(
-        Ledger("ledger", client=dynamodb),
-        Bucket(bucket, client=s3),
-        Bucket("data", client=s3),
-        Queue(url, client=sqs),
-        0.2,
+    services = Services.of(
+        Settings(window_s=0.2),
+        ledger=Ledger("ledger", client=dynamodb),
+        images=Bucket(bucket, client=s3),
+        data=Bucket("data", client=s3),
+        launches=Queue(url, client=sqs),
     )
+    dispatcher = Dispatcher(services)
     began = time.monotonic()
     summary = backfill(dispatcher, bucket, listing(keys))
     return summary, time.monotonic() - began

@@ -33,8 +33,9 @@ from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Sighting, create_table
-from boxdrop.pipeline.publish import publish
+from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.predictions import Box, Prediction
+from boxdrop.services import Services
 from tests.label_studio_server import free_port, quiet, with_empty_database
 
 LABELS = LabelSet.from_short_form("pineapple, banana, apple")
@@ -146,10 +147,9 @@ def with_ledger(connection: Connection, turn: int, tasks: int, boxes: int, clien
     for some in chunked(predictions(tasks, 0), 1000):
         ledger.want((Sighting(p.image_id, NAME, "photos", p.image, "v1", "01") for p in some), 1)
     start = time.perf_counter()
-    summary = publish(
-        ledger, connection, NAME, predictions(tasks, boxes),
-        label_set=LABELS, generation=1, run_id="run-1", image_urls=addresses,
-    )  # fmt: skip
+    services = Services.of(ledger=ledger, label_studio=connection)
+    batch = Batch(predictions(tasks, boxes), LABELS, generation=1, run_id="run-1")
+    summary = publish(services, NAME, batch, image_urls=addresses)
     assert summary.created == tasks, summary
     return time.perf_counter() - start
 

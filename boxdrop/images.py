@@ -40,12 +40,6 @@ from boxdrop.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 
-SUFFIXES: Final = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
-    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".ico"),
-)
-"""Endings, in lower case, of the names that `is_image_name` takes for images."""
-
 _STRIP_BYTES = 1 << 19
 """Pixels are converted in strips of about this size: they stay in the cache, and peak memory stays low."""
 
@@ -93,17 +87,6 @@ class Image:
     width: int
     height: int
     reduction: int = 1
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a walk through a folder or bucket should pick up this name; content decides what it really is.
-
-    Args:
-        name: a file's name, or a path or key with ``/``; only the last part counts. Hidden files are not
-            taken (macOS leaves a ``._photo.jpg`` beside each photo on foreign disks).
-    """
-    last = name.rpartition("/")[2]
-    return not last.startswith(".") and last.lower().endswith(SUFFIXES)
 
 
 def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.identity import image_id, object_version
-from boxdrop.images import Limits, is_image_name, read_file, sniff
+from boxdrop.image_names import is_image_name
+from boxdrop.images import Limits, read_file, sniff
 
 
 @dataclass(frozen=True, slots=True)

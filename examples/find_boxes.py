@@ -11,7 +11,8 @@ from pathlib import Path
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.errors import ImageError
-from boxdrop.images import decode, is_image_name, read_file
+from boxdrop.image_names import is_image_name
+from boxdrop.images import decode, read_file
 from boxdrop.labels import LabelSet
 
 

@@ -19,7 +19,7 @@ from boxdrop.aws.secrets import (
     ZENML_STORE_URL,
 )
 from boxdrop.errors import BoxdropError
-from boxdrop.pipeline.launch import LaunchSettings
+from boxdrop.services import Settings
 from boxdrop.topology import (
     APPLY_LIMIT,
     FUNCTIONS,
@@ -31,7 +31,7 @@ from boxdrop.topology import (
 )
 
 
-class EnvironmentError(BoxdropError):
+class FunctionEnvironmentError(BoxdropError):
     """The environment lacks a variable, or has one that cannot be used: names it."""
 
 
@@ -79,11 +79,10 @@ class Environment:
     webhook_url: str = _variable("BOXDROP_WEBHOOK_URL", default="")
 
     @property
-    def launching(self) -> LaunchSettings:
-        """How runs are cut."""
-        return LaunchSettings(
-            self.window_s, self.run_images, self.shard_images, self.apply_limit, self.job_timeout_s
-        )
+    def settings(self) -> Settings:
+        """The limits of the system."""
+        names = {each.name for each in fields(Settings)} & {each.name for each in fields(self)}
+        return Settings(**{name: getattr(self, name) for name in names})
 
 
 _ONE_OF: Final = {
@@ -109,7 +108,7 @@ def read_environment(function: str, environ: Mapping[str, str] = os.environ) -> 
     """Read and check what a function needs.
 
     Raises:
-        EnvironmentError: names every variable that is missing or cannot be used.
+        FunctionEnvironmentError: names every variable that is missing or cannot be used.
     """
     problems = []
     for name in FUNCTIONS[function].reads:
@@ -126,5 +125,5 @@ def read_environment(function: str, environ: Mapping[str, str] = os.environ) -> 
             except ValueError:
                 problems.append(f"{name} is {text!r}, not a number")
     if problems:
-        raise EnvironmentError(f"the function {function} cannot work: {'; '.join(problems)}")
+        raise FunctionEnvironmentError(f"the function {function} cannot work: {'; '.join(problems)}")
     return Environment(**values)

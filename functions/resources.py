@@ -1,104 +1,103 @@
-"""What a function works with, made once for all its calls: clients stay warm, secrets are looked up again."""
+"""The services of a function, made from its environment once for all its calls."""
 
-from functools import cache, cached_property
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from boxdrop.aws.launchers import Launcher, make_launcher
-from boxdrop.aws.s3 import Bucket
-from boxdrop.aws.secrets import Secrets
-from boxdrop.aws.sqs import Queue
-from boxdrop.labelstudio.connection import Connection, connect
-from boxdrop.ledger import Ledger
-from boxdrop.pipeline.credits import ObjectCredits
-from boxdrop.pipeline.prepare import WebhookTarget
-from boxdrop.store.layout import request_key
+from boxdrop.services import Services, WebhookTarget
 from functions.environment import Environment, read_environment
 
+if TYPE_CHECKING:
+    from boxdrop.aws.launchers import Launcher
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.aws.secrets import Secrets
+    from boxdrop.aws.sqs import Queue
+    from boxdrop.labelstudio.connection import Connection
+    from boxdrop.ledger import Ledger
+    from boxdrop.pipeline.credits import ObjectCredits
 
-class Resources:
-    """Each is made when it is asked for first. Safe to use from several threads, once made.
 
-    Args:
-        environment: of the function.
-    """
+@cache
+def secrets() -> "Secrets":
+    """The secrets of this process, kept for a few minutes."""
+    from boxdrop.aws.secrets import Secrets
 
-    def __init__(self, environment: Environment) -> None:
-        self.environment = environment
-        self.secrets = Secrets()
-        self._connection: Connection | None = None
+    return Secrets()
 
-    @cached_property
-    def ledger(self) -> Ledger:
-        """The ledger."""
-        return Ledger(self.environment.table)
 
-    @cached_property
-    def images(self) -> Bucket:
-        """The image bucket."""
-        return Bucket(self.environment.image_bucket)
+@cache
+def services(function: str) -> Services:
+    """Those of a function. `services.cache_clear()` makes them anew, for tests."""
+    return make_services(read_environment(function))
 
-    @cached_property
-    def data(self) -> Bucket:
-        """The data bucket."""
-        return Bucket(self.environment.data_bucket)
 
-    @cached_property
-    def credits(self) -> ObjectCredits:
-        """Whom to credit for images."""
-        return ObjectCredits()
+def reconnect(of: Services) -> None:
+    """Log in to Label Studio again next time: the token may have changed, or the server moved."""
+    of.forget_label_studio()
+    secrets().refresh()
 
-    @cached_property
-    def launches(self) -> Queue:
-        """Queue of launch."""
-        return Queue(self.environment.launches_queue)
 
-    @cached_property
-    def parts(self) -> Queue:
-        """Queue of publish."""
-        return Queue(self.environment.parts_queue)
+def make_services(env: Environment) -> Services:
+    """Services of an environment. Each part is imported and made when it is asked for first."""
 
-    @cached_property
-    def reviews(self) -> Queue:
-        """Queue of collect."""
-        return Queue(self.environment.reviews_queue)
+    def ledger() -> "Ledger":
+        from boxdrop.ledger import Ledger
 
-    @cached_property
-    def launcher(self) -> Launcher:
-        """Gives manifests to jobs."""
-        env = self.environment
+        return Ledger(env.table)
+
+    def bucket(name: str) -> Callable[[], "Bucket"]:
+        def make() -> "Bucket":
+            from boxdrop.aws.s3 import Bucket
+
+            return Bucket(name)
+
+        return make
+
+    def queue(url: str) -> Callable[[], "Queue"]:
+        def make() -> "Queue":
+            from boxdrop.aws.sqs import Queue
+
+            return Queue(url)
+
+        return make
+
+    def launcher() -> "Launcher":
+        from boxdrop.aws.launchers import make_launcher
+        from boxdrop.store.layout import request_key
+
         return make_launcher(
             env.launcher,
             job_queue=env.job_queue,
             job_definition=env.job_definition,
             endpoint=env.endpoint,
-            bucket=self.data,
+            bucket=bucket(env.data_bucket)(),
             request_key=request_key,
             timeout_s=env.job_timeout_s,
         )
 
-    @property
-    def connection(self) -> Connection:
-        """Label Studio, logged in.
+    def label_studio() -> "Connection":
+        from boxdrop.labelstudio.connection import connect
 
-        Raises:
-            LabelStudioError, SecretError: it cannot be reached, or does not accept the token.
-        """
-        if self._connection is None:
-            access = self.secrets.label_studio()
-            self._connection = connect(access.url or "", access.token)
-        return self._connection
+        access = secrets().label_studio()
+        return connect(access.url or "", access.token)
 
-    def reconnect(self) -> None:
-        """Log in anew next time: the token may have been changed, or the server moved."""
-        self._connection = None
-        self.secrets.refresh()
+    def credits() -> "ObjectCredits":
+        from boxdrop.pipeline.credits import ObjectCredits
 
-    def webhook(self) -> WebhookTarget | None:
-        """Where Label Studio shall tell that people worked; None if nobody listens."""
-        url = self.environment.webhook_url
-        return WebhookTarget(url, self.secrets.webhook().current) if url else None
+        return ObjectCredits()
 
+    def webhook() -> WebhookTarget | None:
+        return WebhookTarget(env.webhook_url, secrets().webhook().current) if env.webhook_url else None
 
-@cache
-def resources(function: str) -> Resources:
-    """Those of a function. `resources.cache_clear()` makes them anew, for tests."""
-    return Resources(read_environment(function))
+    makers: dict[str, Callable[[], Any]] = {
+        "ledger": ledger,
+        "images": bucket(env.image_bucket),
+        "data": bucket(env.data_bucket),
+        "launches": queue(env.launches_queue),
+        "parts": queue(env.parts_queue),
+        "reviews": queue(env.reviews_queue),
+        "launcher": launcher,
+        "label_studio": label_studio,
+        "credits": credits,
+    }
+    return Services(makers, env.settings, webhook=webhook)

@@ -22,8 +22,6 @@ try:
 except ImportError:
     raise BoxdropError("launching jobs needs boto3: pip install 'boxdrop[s3]'") from None
 
-MAX_SHARDS: Final = 10_000
-"""AWS Batch's largest array."""
 
 RequestKey = Callable[[str, int, int], str]
 """Makes the key of a request of a run's id, the attempt and the shard."""

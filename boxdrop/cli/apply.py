@@ -24,9 +24,6 @@ def apply(project: str, yes: bool, system: str | None) -> None:
     Thresholds, colours and the caption only publish anew what the detector found before. What people verified
     stays.
     """
-    from boxdrop.aws.s3 import Bucket
-    from boxdrop.aws.sqs import Queue
-    from boxdrop.ledger import Ledger
     from boxdrop.pipeline.dispatch import ask_for_launch
     from boxdrop.pipeline.labels import (
         Applied,
@@ -36,28 +33,29 @@ def apply(project: str, yes: bool, system: str | None) -> None:
         spread_labels,
         store_labels,
     )
+    from boxdrop.services import Services
 
     chosen = open_system(system)
-    ledger, images, data = Ledger(chosen.table), Bucket(chosen.image_bucket), Bucket(chosen.data_bucket)
-    stored = store_labels(ledger, images, data, project)
+    services = Services.of_system(chosen)
+    ledger, images, launches = services.ledger, services.images, services.launches
+    stored = store_labels(services, project)
     row = ledger.project(project)
     if stored == Stored.MISSING and (row is None or row.stored_labels is None):
         raise BoxdropError(f"there is no s3://{images.name}/{project}/labels.yaml; `boxdrop new` makes one")
     assert row is not None
     if stored == Stored.REFUSED:
         raise BoxdropError(row.labels_error or "its labels.yaml cannot be used")
-    change = look_at_change(ledger, data, row, recount=True)
+    change = look_at_change(services, row, recount=True)
     assert change is not None
     say(_said(ledger, row, change))
     if change.images and not yes:
         click.confirm(f"Run {change.images:,} images again?", abort=True)
-    if apply_labels(ledger, data, project, limit=None) == Applied.REFUSED:
+    if apply_labels(services, project, limit=None) == Applied.REFUSED:
         now = ledger.project(project)
         raise BoxdropError((now and now.labels_error) or "its labels.yaml cannot be used")
-    launches = Queue(chosen.queue("launches"))
     wanted = parts = 0
     while True:
-        spread = spread_labels(ledger, data, Queue(chosen.queue("parts")), project)
+        spread = spread_labels(services, project)
         wanted, parts = wanted + spread.wanted, parts + spread.parts
         if spread.again_s != 0:
             break

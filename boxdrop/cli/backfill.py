@@ -24,13 +24,11 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
     millions of images need no more memory than a thousand. What is known already stays as it is, so it may
     be repeated; one that was interrupted says from where it can go on.
     """
-    from boxdrop.aws.s3 import Bucket
-    from boxdrop.aws.sqs import Queue
     from boxdrop.cli.console import Console
-    from boxdrop.ledger import Ledger
     from boxdrop.pipeline.backfill import BackfillError, list_objects
     from boxdrop.pipeline.backfill import backfill as mark
     from boxdrop.pipeline.dispatch import Dispatcher
+    from boxdrop.services import Services
 
     chosen = open_system(system)
     name, _, prefix = location.removeprefix("s3://").partition("/")
@@ -39,14 +37,8 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
             f"{location}: the system {chosen.name} takes its images from s3://{chosen.image_bucket}/; copy "
             "them there, or deploy boxdrop on that bucket"
         )
-    images = Bucket(name)
-    dispatcher = Dispatcher(
-        Ledger(chosen.table),
-        images,
-        Bucket(chosen.data_bucket),
-        Queue(chosen.queue("launches")),
-        chosen.window_s,
-    )
+    services = Services.of_system(chosen)
+    images, dispatcher = services.images, Dispatcher(services)
     console = Console(stderr=True)
     reached, began = start_after, time.monotonic()
     with console.working(f"Listing {location}") as spinner:

@@ -42,23 +42,19 @@ def sync(
     It is safe at any time, and changes nothing where both agree.
     """
     from boxdrop.cli.console import Console
-    from boxdrop.pipeline.collect import collect
     from boxdrop.pipeline.sync import sync_project
+    from boxdrop.services import Services
 
     console = Console(stderr=True)
-    ledger, bucket, connection = (
-        open_ledger(table, system),
-        open_data_bucket(data_bucket, system),
-        log_in(url, system),
+    services = Services.of(
+        ledger=open_ledger(table, system),
+        data=open_data_bucket(data_bucket, system),
+        label_studio=log_in(url, system),
     )
     with console.working(f"Comparing {project}") as spinner:
         summary = sync_project(
-            ledger,
-            connection,
+            services,
             project,
-            collect=lambda number, image_id: collect(
-                ledger, connection, bucket, project, number, image_id=image_id
-            ),
             wait_s=_WAIT_S,
             on_progress=lambda so_far: spinner.update(f"Comparing {project}: {so_far.tasks:,} tasks"),
         )

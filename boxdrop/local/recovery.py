@@ -13,18 +13,18 @@ from typing import Final
 from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.aws.sqs import Queue
 from boxdrop.identity import image_id
-from boxdrop.labelstudio.connection import Connection, connect
+from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client
 from boxdrop.local.stack import Running, Stack
 from boxdrop.pipeline.backfill import backfill, list_objects
-from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.dispatch import Dispatcher
 from boxdrop.pipeline.labels import apply_labels
-from boxdrop.pipeline.prepare import WebhookTarget, prepare
+from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.recover import fail_run
 from boxdrop.pipeline.sync import sync_project
 from boxdrop.servers.server import Say
+from boxdrop.services import Services, Settings, WebhookTarget
 from boxdrop.store.labelsets import read_label_set
 
 _WAIT_S: Final = 600.0
@@ -68,13 +68,16 @@ class Repair:
         assert system.endpoint_url is not None
         endpoint, region = system.endpoint_url, system.region
         s3, sqs = client("s3", endpoint, region), client("sqs", endpoint, region)
-        self._ledger = Ledger(system.table, client=client("dynamodb", endpoint, region))
-        self._images = Bucket(system.image_bucket, client=s3)
-        self._data = Bucket(system.data_bucket, client=s3)
-        self._launches = Queue(system.queue("launches"), client=sqs)
-        self._window_s = system.window_s
-        self._webhook = webhook
-        self._connection: Connection = connect(running.label_studio.url, running.label_studio.token)
+        self._services = Services.of(
+            Settings(window_s=system.window_s),
+            webhook=webhook,
+            ledger=Ledger(system.table, client=client("dynamodb", endpoint, region)),
+            images=Bucket(system.image_bucket, client=s3),
+            data=Bucket(system.data_bucket, client=s3),
+            launches=Queue(system.queue("launches"), client=sqs),
+            label_studio=connect(running.label_studio.url, running.label_studio.token),
+        )
+        self._ledger, self._images = self._services.ledger, self._services.images
 
     def look_at_images(self) -> int:
         """Bring the rows to what is in the image bucket; returns how many objects there are."""
@@ -82,8 +85,8 @@ class Repair:
             for run in self._ledger.list_runs(project.name, limit=1000):
                 if run.is_live:  # its job's message is lost
                     reason = "the system ended while it ran"
-                    fail_run(self._ledger, self._launches, project.name, run.run_id, reason, blameless=True)
-        dispatcher = Dispatcher(self._ledger, self._images, self._data, self._launches, self._window_s)
+                    fail_run(self._services, project.name, run.run_id, reason, blameless=True)
+        dispatcher = Dispatcher(self._services)
         seen: set[str] = set()
 
         def listing() -> Iterator[ListedObject]:
@@ -103,27 +106,21 @@ class Repair:
         tasks = 0
         for project in self._ledger.projects():
             if project.label_studio_id is not None:
-                tasks += self._compare(project.name)
+                tasks += sync_project(self._services, project.name, wait_s=_WAIT_S).tasks
         return tasks
-
-    def _compare(self, name: str) -> int:
-        def look(number: int, image: str) -> object:
-            return collect(self._ledger, self._connection, self._data, name, number, image_id=image)
-
-        return sync_project(self._ledger, self._connection, name, collect=look, wait_s=_WAIT_S).tasks
 
     def prepare_projects(self) -> None:
         """Tell Label Studio where images and the webhook are now, for each project that has labels."""
         for project in self._ledger.projects():
             if project.stored_labels is not None and project.labels is None:
-                apply_labels(self._ledger, self._data, project.name, limit=None)
+                apply_labels(self._services, project.name, limit=None)
         for project in self._ledger.projects():
             if project.labels is not None:
                 self._prepare(project, project.labels)
 
     def _prepare(self, project: Project, labels: str) -> None:
-        label_set = read_label_set(self._data, labels)
-        prepare(self._ledger, self._connection, project.name, label_set, webhook=self._webhook)
+        label_set = read_label_set(self._services.data, labels)
+        prepare(self._services, project.name, label_set)
         self._ledger.record_prepared(project.name, labels)
 
     def _find_gone(self, project: str, state: State, seen: set[str]) -> None:

@@ -19,7 +19,6 @@ from boxdrop.home import home
 from boxdrop.local import aws, label_studio
 from boxdrop.local.aws import Aws, check_disk
 from boxdrop.local.label_studio import LabelStudio
-from boxdrop.pipeline.prepare import WebhookTarget
 from boxdrop.servers import processes
 from boxdrop.servers.server import (
     HOST,
@@ -31,6 +30,7 @@ from boxdrop.servers.server import (
     start_detached,
     wait_for_answer,
 )
+from boxdrop.services import WebhookTarget
 from boxdrop.system import System, from_json
 
 PREFERRED_PORT: Final = 8090

@@ -15,19 +15,17 @@ compares, so a collector that was stopped between 2 and the ledger cannot undo w
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from boxdrop.annotations import Annotation, Document, from_json, to_json
-from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_reviews
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
+from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from boxdrop.store.reviews import (
     Pointer,
@@ -91,9 +89,7 @@ class CollectError(BoxdropError):
     """A task could not be collected; try again."""
 
 
-def collect_event(
-    ledger: Ledger, connection: Connection, bucket: Bucket, project_name: str, event: ReviewEvent
-) -> CollectSummary:
+def collect_event(services: Services, project_name: str, event: ReviewEvent) -> CollectSummary:
     """Collect the tasks that a webhook named, once each.
 
     Args:
@@ -107,7 +103,7 @@ def collect_event(
     unknown = 0
     if not event.tasks:  # deleted annotations come without their tasks
         for number in event.annotations:
-            pointer = annotation_pointer(bucket, project_name, number)
+            pointer = annotation_pointer(services.data, project_name, number)
             if pointer is None:  # no document was ever about it, so none has to change
                 unknown += 1
             else:
@@ -116,11 +112,11 @@ def collect_event(
     written = 0
     lags = []
     for task_id in tasks:
-        collected = collect(ledger, connection, bucket, project_name, task_id)
+        collected = collect(services, project_name, task_id)
         counts[collected.found] += 1
         written += collected.written
         if collected.written and isinstance(collected.document, Annotation):
-            lags.append(max(0.0, (datetime.now(UTC) - collected.document.updated_at).total_seconds()))
+            lags.append(max(0.0, (services.clock() - collected.document.updated_at).total_seconds()))
     return CollectSummary(dict(counts), written, event.is_whole_project, tuple(lags))
 
 
@@ -130,38 +126,27 @@ def project_of(ledger: Ledger, label_studio_id: int) -> str | None:
     return next(names, None)
 
 
-def collect(
-    ledger: Ledger,
-    connection: Connection,
-    bucket: Bucket,
-    project_name: str,
-    task_id: int,
-    *,
-    image_id: str | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Collected:
+def collect(services: Services, project_name: str, task_id: int, *, image_id: str | None = None) -> Collected:
     """Bring an image's document, and its row in the ledger, to what its task in Label Studio says.
 
     Args:
-        bucket: the data bucket.
         project_name: the project's in the ledger.
         task_id: Label Studio's number.
         image_id: of which image the task is or was, if the caller knows; else that is told by what was
             stored when it was collected before, or by the task.
-        clock: the time; only documents of tasks and annotations that are gone take theirs from it.
 
     Raises:
         CollectError: others are at it without end, or the project has no number in Label Studio.
         LabelStudioError, LedgerError, BoxdropError: repeat it, which is safe.
     """
-    number = _label_studio_id(ledger, project_name)
+    number = _label_studio_id(services.ledger, project_name)
 
     def collect_image(identity: str) -> tuple[Collected, ReviewedTask | None]:
-        return _collect_image(ledger, connection, bucket, project_name, number, task_id, identity, clock)
+        return _collect_image(services, project_name, number, task_id, identity)
 
     if image_id is not None:
         return collect_image(image_id)[0]
-    pointer = task_pointer(bucket, project_name, task_id)
+    pointer = task_pointer(services.data, project_name, task_id)
     known = None if pointer is None else pointer.image_id
     if known is not None:
         collected, task = collect_image(known)
@@ -170,7 +155,7 @@ def collect(
         # Its number is another's by now: on SQLite, Label Studio imports from the highest id + 1 on, and
         # so gives that of a deleted task again.
     else:
-        task = _read(connection, number, task_id)
+        task = _read(services.label_studio, number, task_id)
         if task is None:
             return Collected(Found.UNKNOWN)
         if task.image_id is None:
@@ -180,16 +165,10 @@ def collect(
 
 
 def _collect_image(
-    ledger: Ledger,
-    connection: Connection,
-    bucket: Bucket,
-    project_name: str,
-    label_studio_id: int,
-    task_id: int,
-    image_id: str,
-    clock: Callable[[], datetime],
+    services: Services, project_name: str, label_studio_id: int, task_id: int, image_id: str
 ) -> tuple[Collected, ReviewedTask | None]:
     """Collect an image, and return also what has the task's number now, whether it is the image's or not."""
+    ledger, connection, bucket = services.ledger, services.label_studio, services.data
     if _is_twin(ledger, connection, label_studio_id, task_id, image_id):
         return Collected(Found.TWIN), None
     where = f"s3://{bucket.name}/{annotation_key(project_name, image_id)}"
@@ -201,7 +180,7 @@ def _collect_image(
         task = read if read is not None and read.image_id == image_id else None
         document: Document | None = before
         if task is not None or before is None or before.task_id == task_id:  # else it is about the next task
-            document = document_of(task, before, clock())
+            document = document_of(task, before, services.clock())
         if document == before:
             result = _record(ledger, before, image_id, task_id, task is None)
             return Collected(_found(before, task), before, written, result), read

@@ -8,20 +8,20 @@ only while it waits for labels, it goes along when a folder further down becomes
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
 from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
 from boxdrop.identity import image_id
-from boxdrop.images import is_image_name
-from boxdrop.ledger import Image, Ledger, Outcome, Project, Result, Sighting, State
+from boxdrop.image_names import is_image_name
+from boxdrop.ledger import Image, Outcome, Project, Result, Sighting, State
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
+from boxdrop.services import Services
 from boxdrop.times import time_text
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
@@ -59,34 +59,18 @@ class _Event:
         return self.about.key
 
 
+def dispatch(services: Services, messages: Mapping[str, str]) -> DispatchSummary:
+    """Mark in the ledger what messages say; see `Dispatcher.dispatch`."""
+    return Dispatcher(services).dispatch(messages)
+
+
 class Dispatcher:
-    """Marks in the ledger what messages say.
+    """Marks in the ledger what messages say about objects of the image bucket; others are ignored."""
 
-    Args:
-        ledger: of the system.
-        images: the image bucket; what happens in other buckets is ignored.
-        data: the data bucket.
-        launches: queue of launch.
-        window_s: how long launch lets images gather.
-        clock: the time.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        images: Bucket,
-        data: Bucket,
-        launches: Queue,
-        window_s: float,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._ledger = ledger
-        self._images = images
-        self._data = data
-        self._launches = launches
-        self._window_s = window_s
-        self._clock = clock
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ledger = services.ledger
+        self._images = services.images
 
     def dispatch(self, messages: Mapping[str, str]) -> DispatchSummary:
         """Mark what messages say: S3's events, as `boxdrop.aws.s3_events` reads them, by message id.
@@ -106,9 +90,7 @@ class Dispatcher:
                 uploads.append(event)
             elif event.about.happened != Happened.DELETED:  # without the file, the labels in force stay
                 with _failing(failed, event.message):
-                    labels[project] = store_labels(
-                        self._ledger, self._images, self._data, project, event.about.sequencer
-                    )
+                    labels[project] = store_labels(self._services, project, event.about.sequencer)
                     if labels[project] in (Stored.STORED, Stored.UNCHANGED):
                         asked.add(project)
         try:
@@ -116,7 +98,8 @@ class Dispatcher:
         except BoxdropError as error:
             failed |= {event.message: str(error) for event in uploads}
         try:
-            ask_for_launch(self._launches, sorted(asked), self._window_s, self._clock())
+            window_s = self._services.settings.window_s
+            ask_for_launch(self._services.launches, sorted(asked), window_s, self._services.clock())
         except BoxdropError as error:  # everything again: nobody knows whose project was not asked for
             failed |= dict.fromkeys(messages, str(error))
         return DispatchSummary(

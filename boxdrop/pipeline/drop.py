@@ -11,7 +11,8 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import DEFAULT_LIMITS, is_image_name, read_file
+from boxdrop.image_names import is_image_name
+from boxdrop.images import DEFAULT_LIMITS, read_file
 from boxdrop.sources import FolderSource
 
 _WORKERS: Final = 16

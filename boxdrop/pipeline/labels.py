@@ -13,21 +13,20 @@ Three steps, each of which may be repeated or die anywhere:
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, Outcome, Project, State
+from boxdrop.services import Services
 from boxdrop.store.bundles import BundleRef, resolve
 from boxdrop.store.labelsets import read_label_set, write_label_set
 from boxdrop.store.layout import PartName, predictions_prefix
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import list_parts
-from boxdrop.topology import APPLY_LIMIT
 
 FILE: Final = "labels.yaml"
 
@@ -86,17 +85,16 @@ def labels_key(project: str) -> str:
     return f"{project}/{FILE}"
 
 
-def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, sequencer: str = "") -> Stored:
+def store_labels(services: Services, project: str, sequencer: str = "") -> Stored:
     """Read a project's ``labels.yaml`` as it is now, and record that it is the newest.
 
     Args:
-        images: the image bucket.
-        data: the data bucket.
         sequencer: of the event that tells of it; what is read may be newer still.
 
     Raises:
         BoxdropError: repeat it, which is safe.
     """
+    images = services.images
     key = labels_key(project)
     seen: Project | None = None
     for _ in range(_ROUNDS):
@@ -105,10 +103,10 @@ def store_labels(ledger: Ledger, images: Bucket, data: Bucket, project: str, seq
             return Stored.MISSING
         digest, error = None, None
         try:
-            digest = write_label_set(data, _parse(found.body, f"s3://{images.name}/{key}"))
+            digest = write_label_set(services.data, _parse(found.body, f"s3://{images.name}/{key}"))
         except LabelSetError as mistake:
             error = str(mistake)
-        result = ledger.store_labels(project, images.name, digest, sequencer, seen, error)
+        result = services.ledger.store_labels(project, images.name, digest, sequencer, seen, error)
         if result.outcome == Outcome.UNORDERED or (seen and result.outcome == Outcome.SUPERSEDED):
             seen = result.row  # now that the row is known, read the file again
         elif error is not None:
@@ -127,7 +125,7 @@ def _parse(body: bytes, where: str) -> LabelSet:
         raise LabelSetError(f"{where}: this is not UTF-8 text; save it as UTF-8") from None
 
 
-def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: bool = False) -> Change | None:
+def look_at_change(services: Services, project: Project, *, recount: bool = False) -> Change | None:
     """What the newest label set of a project would do; None if the project has none.
 
     Args:
@@ -139,8 +137,8 @@ def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: b
     """
     if project.stored_labels is None:
         return None
-    label_set = read_label_set(data, project.stored_labels)
-    bundle = resolve(data, label_set.detector)
+    label_set = read_label_set(services.data, project.stored_labels)
+    bundle = resolve(services.data, label_set.detector)
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:
             raise LabelSetError(
@@ -153,44 +151,36 @@ def look_at_change(ledger: Ledger, data: Bucket, project: Project, *, recount: b
     detects_again = not is_first and detection != project.detection
     images = project.held_images if detects_again and project.held == detection else 0
     if detects_again and (recount or not images):
-        counts = ledger.count_images(project.name, (State.RUNNING, State.TASKED, State.FAILED))
+        counts = services.ledger.count_images(project.name, (State.RUNNING, State.TASKED, State.FAILED))
         images = sum(counts.values())
     return Change(label_set, bundle, detection, is_first, detects_again, images)
 
 
-def apply_labels(
-    ledger: Ledger,
-    data: Bucket,
-    name: str,
-    *,
-    limit: int | None = APPLY_LIMIT,
-    quiet_s: float = 0,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Applied:
+def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: float = 0) -> Applied:
     """Bring a project's newest label set into force, if it is time. `spread_labels` comes after.
 
     Args:
         limit: images that it may run again without being asked; None: as many as there are.
         quiet_s: how long ``labels.yaml`` must have been left alone, so that three changes in a minute run the
             images once. The first label set does not wait.
-        clock: the time.
 
     Raises:
         BoxdropError: repeat it, which is safe.
     """
+    ledger = services.ledger
     for _ in range(_ROUNDS):
         project = ledger.project(name)
         if project is None or project.stored_labels is None:
             return Applied.NOTHING
         is_new = project.labels != project.stored_labels
         if is_new and project.labels is not None and project.labels_at is not None:
-            quiet = (clock() - project.labels_at).total_seconds()
+            quiet = (services.clock() - project.labels_at).total_seconds()
             # Half: clocks differ, and whoever changed it last has asked, too.
             if quiet_s and quiet < quiet_s / 2:
                 return Applied.EARLY
         stored = project.stored_labels
         try:
-            change = look_at_change(ledger, data, project)
+            change = look_at_change(services, project)
         except (LabelSetError, BundleError) as error:
             refused = ledger.refuse_labels(name, stored, str(error))
             if refused.outcome == Outcome.SUPERSEDED:
@@ -226,31 +216,28 @@ class Spread:
 
 
 def spread_labels(
-    ledger: Ledger,
-    data: Bucket,
-    parts_queue: Queue,
+    services: Services,
     name: str,
     *,
     limit: int = _SWEPT_IN_A_CALL,
     on_progress: Callable[[int], None] | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Spread:
     """Let the labels in force reach images and stored predictions, as far as a call goes.
 
     The ledger's index lags a second, so what waited when the labels came is looked for twice.
 
     Args:
-        parts_queue: of publish.
         limit: images to look at.
         on_progress: told how many are wanted so far.
     """
+    ledger = services.ledger
     project = ledger.project(name)
     if project is None or project.labels is None:
         return Spread()
     wanted = 0
     again_s: float | None = None
     if project.swept < project.generation:
-        began = clock()
+        began = services.clock()
         wanted += _adopt(ledger, project)
         found = at_once = min(limit, _SWEPT_AT_ONCE)
         while found == at_once and wanted < limit:
@@ -266,8 +253,9 @@ def spread_labels(
             ledger.record_swept(name, project.generation)
     parts = 0
     if project.republished != project.labels:
+        data = services.data
         fitting = stored_parts(data, name, project.model_version)
-        parts = parts_queue.send_all(part_event(data.name, part.key) for part in fitting)
+        parts = services.parts.send_all(part_event(data.name, part.key) for part in fitting)
         ledger.record_republished(name, project.labels)
     return Spread(wanted, parts, again_s)
 

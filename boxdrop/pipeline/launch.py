@@ -6,23 +6,19 @@ it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.
 
 import socket
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from boxdrop.aws.launchers import MAX_SHARDS, Launcher
-from boxdrop.aws.s3 import Bucket
-from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
 from boxdrop.identity import new_run_id
-from boxdrop.ledger import Image, Ledger, Project, RunState, State
+from boxdrop.ledger import Image, Project, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
+from boxdrop.services import Services
 from boxdrop.store.layout import manifest_key
-from boxdrop.store.manifests import PART_IMAGES, ManifestHeader, ManifestImage, PinnedBundle, write_manifest
+from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
 from boxdrop.times import time_text
-from boxdrop.topology import APPLY_LIMIT, JOB_TIMEOUT_S, RUN_IMAGES, SHARD_IMAGES, WINDOW_S
 
 GATHERING: Final = timedelta(minutes=15)
 """As long as a Lambda function may run: a run that is not submitted by then never will be."""
@@ -32,33 +28,6 @@ _LEASE_S: Final = 30  # for a look and one write
 _BUSY_S: Final = 5
 _LAG: Final = timedelta(seconds=5)
 """Clocks of functions and the ledger's index may differ by less."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchSettings:
-    """How runs are cut.
-
-    Attributes:
-        window_s: how long images gather, and ``labels.yaml`` is left alone, before a launch.
-        run_images: most images of a run.
-        shard_images: images of one job of an array; rounded up to whole parts.
-        part_images: images of a part.
-        apply_limit: images that changed labels run again unasked.
-        job_timeout_s: after which a run that nobody ended is looked at.
-    """
-
-    window_s: float = WINDOW_S
-    run_images: int = RUN_IMAGES
-    shard_images: int = SHARD_IMAGES
-    apply_limit: int = APPLY_LIMIT
-    job_timeout_s: int = JOB_TIMEOUT_S
-    part_images: int = PART_IMAGES
-
-    @property
-    def shard(self) -> int:
-        """Images of a shard: whole parts, and few enough shards for one array."""
-        fewest = -(-self.run_images // MAX_SHARDS)
-        return -(-max(self.shard_images, fewest) // self.part_images) * self.part_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,37 +51,19 @@ class LaunchSummary:
     note: str | None = None
 
 
+def launch(services: Services, project: str, asked_at: datetime | None = None) -> LaunchSummary:
+    """Bring labels into force that are due, then make one run of what is wanted; see `Launching.launch`."""
+    return Launching(services).launch(project, asked_at)
+
+
 class Launching:
-    """Looks at projects, and makes runs of what is wanted.
+    """Looks at projects, and makes runs of what is wanted."""
 
-    Args:
-        ledger: of the system.
-        data: the data bucket.
-        launches: its own queue, for what is left.
-        parts: queue of publish.
-        launcher: gives manifests to jobs.
-        settings: how runs are cut.
-        clock: the time.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        data: Bucket,
-        launches: Queue,
-        parts: Queue,
-        launcher: Launcher,
-        settings: LaunchSettings,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._ledger = ledger
-        self._data = data
-        self._launches = launches
-        self._parts = parts
-        self._launcher = launcher
-        self._settings = settings
-        self._now = clock
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ledger = services.ledger
+        self._settings = services.settings
+        self._now = services.clock
 
     def launch(self, name: str, asked_at: datetime | None = None) -> LaunchSummary:
         """Bring labels into force that are due, then make one run of what is wanted.
@@ -130,17 +81,15 @@ class Launching:
         labels, wanted, parts = None, 0, 0
         if project.labels_are_due:
             labels = apply_labels(
-                self._ledger,
-                self._data,
+                self._services,
                 name,
                 limit=self._settings.apply_limit,
                 quiet_s=int(self._settings.window_s),  # as long as SQS delays: whole seconds
-                clock=self._now,
             )
-            spread = spread_labels(self._ledger, self._data, self._parts, name, clock=self._now)
+            spread = spread_labels(self._services, name)
             wanted, parts = spread.wanted, spread.parts
             if spread.again_s is not None:
-                ask_for_launch(self._launches, [name], spread.again_s)
+                ask_for_launch(self._services.launches, [name], spread.again_s)
             project = self._ledger.project(name)
             assert project is not None
         run_id, images, shards, note = self._run(project, None if wanted else asked_at)
@@ -159,7 +108,7 @@ class Launching:
             self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
             return None, 0, 0, note
         if len(images) == settings.run_images:  # before the submission: should that fail, others are not lost
-            ask_for_launch(self._launches, [project.name])
+            ask_for_launch(self._services.launches, [project.name])
         try:
             shards = self._submit(project, run_id, images)
         except BoxdropError as error:
@@ -175,7 +124,7 @@ class Launching:
         lease = self._ledger.acquire_lease(project.name, owner, seconds=_LEASE_S, purpose=_PURPOSE)
         if lease is None:
             mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
-            self._launches.send({"project": project.name, **mark}, _BUSY_S)
+            self._services.launches.send({"project": project.name, **mark}, _BUSY_S)
             return None, "another launch looks at this moment"
         try:
             if asked_at is not None and self._was_looked_at_since(project.name, asked_at):
@@ -216,8 +165,8 @@ class Launching:
             part_images=self._settings.part_images,
             shard_images=self._settings.shard,
         )
-        write_manifest(self._data, header, lines)
-        job_ids = self._launcher.submit(run_id, header.shards, 1)
+        write_manifest(self._services.data, header, lines)
+        job_ids = self._services.launcher.submit(run_id, header.shards, 1)
         self._ledger.record_submission(
             project.name,
             run_id,

@@ -4,26 +4,23 @@ A part is about one run. Thresholds are those of the labels in force now; a pred
 if their detector would make it again, whenever its run was. The end of a run is its summary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import LabelStudioError, RunError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
-from boxdrop.pipeline.prepare import WebhookTarget, prepare
-from boxdrop.pipeline.publish import ImageCredits, publish
+from boxdrop.pipeline.prepare import prepare
+from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.predictions import Prediction, Record, reselect
+from boxdrop.services import Services
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import Part, read_part
-from boxdrop.topology import LEASE_S
 
 WAIT_S: Final = 20.0
 """How long to wait for another publisher of the project: longer than one part takes."""
@@ -47,63 +44,44 @@ class Published:
     waited_s: tuple[float, ...] = ()
 
 
-def publish_part(
-    ledger: Ledger,
-    connection: Connection,
-    data: Bucket,
-    name: PartName,
-    *,
-    webhook: Callable[[], WebhookTarget | None] = lambda: None,
-    credits: ImageCredits | None = None,
-    wait_s: float = WAIT_S,
-    lease_s: float = LEASE_S,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Published:
+def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) -> Published:
     """Bring a part into Label Studio, and its images' rows up to it.
 
     Args:
-        data: the data bucket.
         name: of the part.
-        webhook: tells where Label Studio shall tell that people worked; asked when a project is prepared.
-        credits: whom to credit for images; None credits nobody.
         wait_s: how long to wait for another publisher.
-        lease_s: how long others wait should this process die.
 
     Raises:
         RunError: the part, or its manifest, is not there or not valid.
         BusyError, LeaseLostError, LabelStudioError, LedgerError: repeat it, which is safe.
     """
-    part = read_part(data, name.key)
-    header = read_header(data, name.run_id)
+    ledger = services.ledger
+    part = read_part(services.data, name.key)
+    header = read_header(services.data, name.run_id)
     project = ledger.project(name.project)
     if project is None or project.labels is None:
         raise RunError(f"{name.key}: the ledger knows no project {name.project} with labels")
-    label_set = read_label_set(data, project.labels)
-    prepare_if_needed(ledger, connection, project, label_set, webhook)
-    began = clock()
+    label_set = read_label_set(services.data, project.labels)
+    prepare_if_needed(services, project, label_set)
+    began = services.clock()
     fits = header.model_version == project.model_version
 
     def bring() -> PublishSummary:
-        return publish(
-            ledger,
-            connection,
-            name.project,
+        batch = Batch(
             _selected(part.records, label_set, project.default_threshold or 0.0),
-            label_set=label_set,
-            generation=project.generation if fits else header.generation,
-            run_id=name.run_id,
-            credits=credits,
-            lease_s=lease_s,
-            wait_s=wait_s,
+            label_set,
+            project.generation if fits else header.generation,
+            name.run_id,
         )
+        return publish(services, name.project, batch, wait_s=wait_s)
 
     try:
         summary = bring()
     except LabelStudioError:
         number = project.label_studio_id
-        if number is None or is_there(connection, number):
+        if number is None or is_there(services.label_studio, number):
             raise
-        prepare(ledger, connection, name.project, label_set, webhook=webhook())  # somebody deleted it there
+        prepare(services, name.project, label_set)  # it was deleted there
         summary = bring()
     _fail_refused(ledger, part, summary, header.generation)
     rows = ledger.images(record.image_id for record in part.records).values()
@@ -139,22 +117,16 @@ def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float
         yield reselect(record, label_set, threshold) if isinstance(record, Prediction) else record
 
 
-def prepare_if_needed(
-    ledger: Ledger,
-    connection: Connection,
-    project: Project,
-    label_set: LabelSet,
-    webhook: Callable[[], WebhookTarget | None],
-) -> None:
+def prepare_if_needed(services: Services, project: Project, label_set: LabelSet) -> None:
     """Make the project in Label Studio on its first need, and bring it up to labels that are new."""
     if project.label_studio_id is not None and project.prepared == project.labels:
         return
-    prepare(ledger, connection, project.name, label_set, webhook=webhook())
+    prepare(services, project.name, label_set)
     assert project.labels is not None
-    ledger.record_prepared(project.name, project.labels)
+    services.ledger.record_prepared(project.name, project.labels)
 
 
-def finish_run(ledger: Ledger, data: Bucket, run_id: str) -> tuple[str, bool]:
+def finish_run(services: Services, run_id: str) -> tuple[str, bool]:
     """Record that a run has its summary.
 
     Returns:
@@ -163,6 +135,6 @@ def finish_run(ledger: Ledger, data: Bucket, run_id: str) -> tuple[str, bool]:
     Raises:
         RunError: it has no manifest.
     """
-    header = read_header(data, run_id)
-    result = ledger.finish_run(header.project, run_id, RunState.SUCCEEDED)
+    header = read_header(services.data, run_id)
+    result = services.ledger.finish_run(header.project, run_id, RunState.SUCCEEDED)
     return header.project, result.outcome == Outcome.APPLIED

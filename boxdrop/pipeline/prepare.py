@@ -1,39 +1,18 @@
 """prepare: a project of the bucket gets its project in Label Studio: labels, images, webhook."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
 from boxdrop.labelstudio.webhook import ensure_webhook
-from boxdrop.ledger import Ledger, Outcome
+from boxdrop.ledger import Outcome
+from boxdrop.services import Services
 
 _ROUNDS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookTarget:
-    """Where Label Studio tells that people worked.
-
-    Attributes:
-        url: of the receiver.
-        secret: sent with each call.
-    """
-
-    url: str
-    secret: str
-
-
-def prepare(
-    ledger: Ledger,
-    connection: Connection,
-    name: str,
-    label_set: LabelSet,
-    *,
-    webhook: WebhookTarget | None = None,
-) -> Project:
+def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
     """Find the project in Label Studio or create it, bring it up to date, and record its numbers.
 
     Callers at the same time end with one project. If somebody deleted it there, a new one takes its place:
@@ -42,7 +21,6 @@ def prepare(
     Args:
         name: the project's in the ledger, whose row says which bucket its images are in.
         label_set: the one in force.
-        webhook: where to tell that people worked. Without it, only `boxdrop sync` collects what they did.
 
     Returns:
         The project, with the label set as people can draw it: its ids are frozen.
@@ -51,6 +29,7 @@ def prepare(
         BoxdropError: the ledger does not have the project.
         LabelStudioError: Label Studio refused; for example, a label that annotations use would be lost.
     """
+    ledger, connection, webhook = services.ledger, services.label_studio, services.webhook()
     for _ in range(_ROUNDS):
         row = ledger.project(name)
         if row is None:

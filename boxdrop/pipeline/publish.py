@@ -12,17 +12,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
 from boxdrop.predictions import Failure, Prediction, Record
-from boxdrop.topology import LEASE_S
+from boxdrop.services import Services
 
 ImageCredits = Callable[[str, Sequence[Image]], Mapping[str, Mapping[str, Any]]]
 """Gives, by image_id, what tasks of a project say about whom to credit; see `boxdrop.pipeline.credits`."""
@@ -43,50 +43,57 @@ class LeaseLostError(BoxdropError):
     """This publisher was too slow, and another one has taken over."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """Records to publish.
+
+    Attributes:
+        records: of one run, or one part of it, as a stream. A record whose image has no row in the ledger is
+            counted as superseded.
+        label_set: the project's, with the thresholds that `records` were selected by.
+        generation: of the labels that the run detected with.
+        run_id: the run.
+    """
+
+    records: Iterable[Record]
+    label_set: LabelSet
+    generation: int
+    run_id: str
+
+
 def publish(
-    ledger: Ledger,
-    connection: Connection,
+    services: Services,
     name: str,
-    records: Iterable[Record],
+    batch: Batch,
     *,
-    label_set: LabelSet,
-    generation: int,
-    run_id: str,
     image_urls: ImageUrls | None = None,
-    credits: ImageCredits | None = None,
     verified_too: bool = False,
     chunk: int = CHUNK,
-    lease_s: float = LEASE_S,
     wait_s: float = 0,
     on_progress: Callable[[PublishSummary], None] | None = None,
 ) -> PublishSummary:
     """Make sure that each image has one task that shows its newest prediction, and record which.
 
     Args:
-        ledger: has a row for each image; records of others are counted as superseded.
-        connection: see `boxdrop.labelstudio.connection.connect`.
         name: the project's in the ledger, which knows its number in Label Studio (`Ledger.connect_project`).
-        records: of one run, or one part of it, as a stream.
-        label_set: the project's, with the thresholds that `records` were selected by.
-        generation: of the labels that the run detected with.
-        run_id: the run.
+        batch: what to publish.
         image_urls: where Label Studio shows images from. Default: ``s3://bucket/key``.
-        credits: whom to credit for images; None credits nobody.
         verified_too: replace predictions also where a person's annotation is; the annotation stays.
         chunk: images at once.
-        lease_s: how long others wait should this process die.
-        wait_s: how long to wait for others.
+        wait_s: how long to wait for other publishers.
 
     Raises:
-        BusyError: somebody else publishes this project.
+        BusyError: another process publishes this project.
         LeaseLostError: another publisher has taken over.
         NotConnectedError: the project has no number in Label Studio.
         LabelStudioError, LedgerError: running again is safe, after any of them.
     """
+    ledger, label_set = services.ledger, batch.label_set
+    generation, run_id = batch.generation, batch.run_id
     label_studio_id = number_of(ledger, name)
-    with hold_lease(ledger, name, lease_s, wait_s) as keep:
-        tasks = ProjectTasks(connection, label_studio_id, keep)
-        register = LedgerRegister(ledger, tasks, name, keep.token, generation, credits)
+    with hold_lease(ledger, name, services.settings.lease_s, wait_s) as keep:
+        tasks = ProjectTasks(services.label_studio, label_studio_id, keep)
+        register = LedgerRegister(ledger, tasks, name, keep.token, generation, services.credits)
         publisher = Publisher(
             tasks,
             label_set,
@@ -96,7 +103,7 @@ def publish(
             credits=register.credits,
         )
         publisher.audit()
-        for predictions, failures in chunks_of_images(records, chunk):
+        for predictions, failures in chunks_of_images(batch.records, chunk):
             publisher.counts.update(_record_failures(ledger, tasks, failures, generation, run_id))
             rows = register.remember([each.image_id for each in predictions])
             current = [each for each in predictions if _is_wanted(rows.get(each.image_id), each, generation)]

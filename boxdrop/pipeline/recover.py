@@ -9,17 +9,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from boxdrop.aws.launchers import Launcher, run_of_job_name
-from boxdrop.aws.s3 import Bucket
-from boxdrop.aws.sqs import Queue
+from boxdrop.aws.launchers import run_of_job_name
 from boxdrop.errors import BoxdropError, RunError
 from boxdrop.iterables import chunked
-from boxdrop.ledger import Image, Ledger, Outcome, Project, Run, RunState, State
+from boxdrop.ledger import Image, Outcome, Project, Run, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import apply_labels, part_event, spread_labels
+from boxdrop.services import Services
 from boxdrop.store.layout import problem_key
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import list_parts, read_part
@@ -52,9 +51,7 @@ class RecoverSummary:
     problems: tuple[str, ...] = ()
 
 
-def fail_run(
-    ledger: Ledger, launches: Queue, project: str, run_id: str, reason: str, *, blameless: bool = False
-) -> int:
+def fail_run(services: Services, project: str, run_id: str, reason: str, *, blameless: bool = False) -> int:
     """End a run as failed, give its images back, and ask for a launch.
 
     Args:
@@ -64,18 +61,16 @@ def fail_run(
     Returns:
         How many images it gave back; 0 if the run had ended well.
     """
-    result = ledger.finish_run(project, run_id, RunState.FAILED, reason)
+    result = services.ledger.finish_run(project, run_id, RunState.FAILED, reason)
     if result.row is not None and result.row.state == RunState.SUCCEEDED:
         return 0
-    released = ledger.release_run(project, run_id, blameless=blameless)
+    released = services.ledger.release_run(project, run_id, blameless=blameless)
     if released:
-        ask_for_launch(launches, [project])
+        ask_for_launch(services.launches, [project])
     return released
 
 
-def fail_run_by_id(
-    ledger: Ledger, data: Bucket, launches: Queue, run_id: str, reason: str
-) -> tuple[str, int]:
+def fail_run_by_id(services: Services, run_id: str, reason: str) -> tuple[str, int]:
     """As `fail_run`, for a caller that knows only the run; returns its project, too.
 
     The reason that the job gave itself is added: AWS Batch knows its exit code only.
@@ -83,11 +78,11 @@ def fail_run_by_id(
     Raises:
         RunError: it has no manifest.
     """
-    project = read_header(data, run_id).project
-    said = data.get(problem_key(run_id))
+    project = read_header(services.data, run_id).project
+    said = services.data.get(problem_key(run_id))
     if said is not None and (words := said.body.decode("utf-8", "replace")) not in reason:
         reason = f"{reason}: {words}"
-    return project, fail_run(ledger, launches, project, run_id, reason)
+    return project, fail_run(services, project, run_id, reason)
 
 
 def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -118,49 +113,25 @@ def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield run_id, f"SageMaker: {notice.get('failureReason') or 'the invocation failed'}"
 
 
-class Recovery:
-    """Goes through all projects and runs, and sets right what was lost. Safe at any time.
+def recover(services: Services, grace: timedelta = GRACE) -> RecoverSummary:
+    """Go through all projects and runs, and set right what was lost. Safe at any time.
 
     Args:
-        ledger: of the system.
-        images: the image bucket.
-        data: the data bucket.
-        launches: queue of launch.
-        parts: queue of publish.
-        launcher: tells whether late jobs are alive.
-        apply_limit: see `boxdrop.pipeline.labels.apply_labels`.
-        window_s: how long launch lets images gather.
-        job_timeout_s: what a late run gets once more if its job is alive.
         grace: see `GRACE`.
-        clock: the time.
     """
+    return Recovery(services, grace).recover()
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        images: Bucket,
-        data: Bucket,
-        launches: Queue,
-        parts: Queue,
-        launcher: Launcher,
-        *,
-        apply_limit: int,
-        window_s: float,
-        job_timeout_s: int,
-        grace: timedelta = GRACE,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._ledger = ledger
-        self._images = images
-        self._data = data
-        self._launches = launches
-        self._parts = parts
-        self._launcher = launcher
-        self._apply_limit = apply_limit
-        self._window = timedelta(seconds=window_s)
-        self._job_timeout = timedelta(seconds=job_timeout_s)
+
+class Recovery:
+    """One pass of `recover`."""
+
+    def __init__(self, services: Services, grace: timedelta) -> None:
+        self._services = services
+        self._ledger = services.ledger
         self._grace = grace
-        self._now = clock
+        self._now = services.clock
+        self._window = timedelta(seconds=services.settings.window_s)
+        self._job_timeout = timedelta(seconds=services.settings.job_timeout_s)
 
     def recover(self) -> RecoverSummary:
         """End runs that are overdue, then look at each project."""
@@ -174,7 +145,7 @@ class Recovery:
             self._guard(lambda run=run: self._end(run))  # type: ignore[misc]
         for project in self._ledger.projects():
             self._guard(lambda project=project: self._look_at(project))  # type: ignore[misc]
-        ask_for_launch(self._launches, sorted(self._asked))
+        ask_for_launch(self._services.launches, sorted(self._asked))
         return RecoverSummary(
             tuple(self._failed),
             self._finished,
@@ -192,11 +163,11 @@ class Recovery:
             self._problems.append(str(error))
 
     def _end(self, run: Run) -> None:
-        if read_summary(self._data, run.run_id) is not None:
+        if read_summary(self._services.data, run.run_id) is not None:
             finished = self._ledger.finish_run(run.project, run.run_id, RunState.SUCCEEDED)
             self._finished += finished.outcome == Outcome.APPLIED
             return
-        if run.state == RunState.SUBMITTED and self._launcher.is_alive(run.job_ids):
+        if run.state == RunState.SUBMITTED and self._services.launcher.is_alive(run.job_ids):
             self._ledger.prolong_run(run.project, run.run_id, self._now() + self._job_timeout)
             return
         gathering = run.state == RunState.GATHERING
@@ -213,8 +184,8 @@ class Recovery:
     def _look_at(self, project: Project) -> None:
         name = project.name
         if project.stored_labels is not None:
-            apply_labels(self._ledger, self._data, name, limit=self._apply_limit, clock=self._now)
-            spread_labels(self._ledger, self._data, self._parts, name, clock=self._now)
+            apply_labels(self._services, name, limit=self._services.settings.apply_limit)
+            spread_labels(self._services, name)
             project = self._ledger.project(name) or project
         if project.generation:  # rows that the index did not show when the labels came
             self._ledger.want_older(name, project.generation)
@@ -241,15 +212,16 @@ class Recovery:
                 keys |= dict.fromkeys(found)
                 if not found:
                     left.append(image)
-            self._sent += self._parts.send_all(part_event(self._data.name, key) for key in keys)
+            data = self._services.data.name
+            self._sent += self._services.parts.send_all(part_event(data, key) for key in keys)
             self._release(run.project, run.run_id, [image for image in left if not self._has_moved(image)])
 
     def _recorded(self, run: Run) -> dict[str, list[tuple[str, str]]]:
         """In which parts of a run images have a record, and of which version."""
         found: dict[str, list[tuple[str, str]]] = {}
-        for part in list_parts(self._data, run.project, run.run_id):
+        for part in list_parts(self._services.data, run.project, run.run_id):
             try:
-                records = read_part(self._data, part.key).records
+                records = read_part(self._services.data, part.key).records
             except RunError as error:
                 self._problems.append(str(error))
                 continue
@@ -259,7 +231,7 @@ class Recovery:
 
     def _has_moved(self, image: Image) -> bool:
         """Whether the object is another one by now, of which no event came; then the row learns of it."""
-        version = self._images.version(image.key)
+        version = self._services.images.version(image.key)
         if version == image.version:
             return False
         self._ledger.observe(image, version, image.generation)

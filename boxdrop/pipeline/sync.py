@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Final
 
 from boxdrop.iterables import chunked
-from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
+from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.publish import LedgerRegister, hold_lease, mark_tasks, number_of
-from boxdrop.topology import LEASE_S
+from boxdrop.services import Services
 
 _WITH_TASKS: Final = (
     State.TASKED,
@@ -30,7 +30,7 @@ _SLACK: Final = timedelta(seconds=2)
 """Label Studio stamps a task a moment after its annotation."""
 
 
-Collect = Callable[[int, str], object]
+_Collect = Callable[[int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +57,27 @@ class SyncSummary:
 
 
 def sync_project(
-    ledger: Ledger,
-    connection: Connection,
+    services: Services,
     name: str,
     *,
-    collect: Collect,
-    lease_s: float = LEASE_S,
     wait_s: float = 0,
     on_progress: Callable[[SyncSummary], None] | None = None,
 ) -> SyncSummary:
     """Compare the tasks of a project with its rows, and set right what differs.
 
     Args:
-        ledger: knows the images.
-        connection: see `boxdrop.labelstudio.connection.connect`.
         name: the project's in the ledger.
-        collect: takes the number of a task whose annotations are to be read, and which image it shows; see
-            `boxdrop.pipeline.collect.collect`.
-        lease_s: how long publishers wait should this process die.
         wait_s: how long to wait for publishers.
         on_progress: called after each thousand tasks or so.
 
     Raises:
         BusyError, LeaseLostError, LabelStudioError, LedgerError: as `boxdrop.pipeline.publish.publish`.
     """
+    ledger = services.ledger
+
+    def collect_task(number: int, image_id: str) -> object:
+        return collect(services, name, number, image_id=image_id)
+
     counts = dict.fromkeys(SyncSummary.__slots__, 0)
 
     def progress() -> None:
@@ -88,8 +85,8 @@ def sync_project(
             on_progress(SyncSummary(**counts))
 
     label_studio_id = number_of(ledger, name)
-    with hold_lease(ledger, name, lease_s, wait_s) as keep:
-        tasks = ProjectTasks(connection, label_studio_id, keep)
+    with hold_lease(ledger, name, services.settings.lease_s, wait_s) as keep:
+        tasks = ProjectTasks(services.label_studio, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
         listed: set[int] = set()  # hashes of number and image: a number may go to another image's task
         newest = 0
@@ -97,7 +94,7 @@ def sync_project(
             keep()
             listed.update(hash((task.number, task.image_id)) for task in found)
             newest = found[-1].number
-            _compare(ledger, tasks, register, found, collect, counts)
+            _compare(ledger, tasks, register, found, collect_task, counts)
             progress()
         for state in _WITH_TASKS:
             cursor: str | None = None
@@ -105,7 +102,7 @@ def sync_project(
                 page = ledger.list_images(name, state, cursor=cursor)
                 keep()
                 unlisted = [row for row in page.rows if hash((row.task_id, row.image_id)) not in listed]
-                _find_lost(ledger, tasks, unlisted, collect, counts)
+                _find_lost(ledger, tasks, unlisted, collect_task, counts)
                 cursor = page.cursor
                 if cursor is None:
                     break
@@ -121,7 +118,7 @@ def _compare(
     tasks: ProjectTasks,
     register: LedgerRegister,
     found: Sequence[Task],
-    collect: Collect,
+    collect: _Collect,
     counts: dict[str, int],
 ) -> None:
     before = ledger.images(task.image_id for task in found)
@@ -151,7 +148,7 @@ def _find_lost(
     ledger: Ledger,
     tasks: ProjectTasks,
     rows: Sequence[Image],
-    collect: Collect,
+    collect: _Collect,
     counts: dict[str, int],
 ) -> None:
     """Of rows whose task was not listed, those whose task is not there."""

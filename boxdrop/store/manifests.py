@@ -16,9 +16,9 @@ from boxdrop.errors import RunError
 from boxdrop.identity import check_run_id, is_run_id
 from boxdrop.store.layout import PartName, manifest_key
 from boxdrop.store.write_once import write_or_read
+from boxdrop.topology import PART_IMAGES
 
 FORMAT: Final = "boxdrop-manifest/1"
-PART_IMAGES: Final = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from boxdrop import metrics
 from boxdrop.errors import LabelStudioError
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.ledger import Stage
-from boxdrop.pipeline.collect import Found, collect, collect_event, project_of
+from boxdrop.pipeline.collect import Found, collect_event, project_of
 from boxdrop.pipeline.problems import recording
 from boxdrop.pipeline.sync import sync_project
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
-from functions.resources import resources
+from functions.resources import reconnect, services
 
 NAME = "collect"
 _WAIT_S = 60
@@ -27,7 +27,7 @@ def handler(event: dict[str, Any], context: Any) -> Response:
 
 
 def _collect(body: str) -> None:
-    of = resources(NAME)
+    of = services(NAME)
     event = ReviewEvent.from_fields(fields_of(body, "action", "project"))
     name = project_of(of.ledger, event.project)
     if name is None:
@@ -35,23 +35,14 @@ def _collect(body: str) -> None:
         return
     try:
         with recording(of.ledger, name, Stage.COLLECT):
-            summary = collect_event(of.ledger, of.connection, of.data, name, event)
+            summary = collect_event(of, name, event)
             if summary.look_everywhere:
-                found = sync_project(
-                    of.ledger,
-                    of.connection,
-                    name,
-                    collect=lambda number, image_id: collect(
-                        of.ledger, of.connection, of.data, name, number, image_id=image_id
-                    ),
-                    lease_s=of.environment.lease_s,
-                    wait_s=_WAIT_S,
-                )
+                found = sync_project(of, name, wait_s=_WAIT_S)
                 logger.info("compared", project=name, found=found)
                 if event.action == SYNC:
                     emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
     except LabelStudioError:
-        of.reconnect()
+        reconnect(of)
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         raise
     logger.info(

@@ -3,11 +3,11 @@
 from typing import Any
 
 from boxdrop import metrics
-from boxdrop.pipeline.dispatch import Dispatcher
+from boxdrop.pipeline.dispatch import dispatch
 from boxdrop.pipeline.labels import Stored
 from functions.messages import Response, bodies, failures
 from functions.observability import emit, logger_of
-from functions.resources import resources
+from functions.resources import services
 
 NAME = "dispatch"
 logger = logger_of(NAME)
@@ -15,9 +15,7 @@ logger = logger_of(NAME)
 
 def handler(event: dict[str, Any], context: Any) -> Response:
     """Handle a batch of messages together, for one write costs as long as twenty at once."""
-    of = resources(NAME)
-    dispatcher = Dispatcher(of.ledger, of.images, of.data, of.launches, of.environment.window_s)
-    summary = dispatcher.dispatch(bodies(event))
+    summary = dispatch(services(NAME), bodies(event))
     logger.info(
         "marked",
         messages=len(event["Records"]),

@@ -8,11 +8,11 @@ from typing import Any
 from boxdrop import metrics
 from boxdrop.aws.launchers import LaunchError
 from boxdrop.pipeline.labels import Applied
-from boxdrop.pipeline.launch import Launching
+from boxdrop.pipeline.launch import launch
 from boxdrop.times import read_time
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
-from functions.resources import resources
+from functions.resources import services
 
 NAME = "launch"
 logger = logger_of(NAME)
@@ -26,10 +26,8 @@ def handler(event: dict[str, Any], context: Any) -> Response:
 def _look(body: str) -> None:
     fields = fields_of(body, "project")
     project, asked_at = str(fields["project"]), fields.get("asked_at")
-    of = resources(NAME)
-    launching = Launching(of.ledger, of.data, of.launches, of.parts, of.launcher, of.environment.launching)
     try:
-        summary = launching.launch(project, read_time(asked_at) if asked_at else None)
+        summary = launch(services(NAME), project, read_time(asked_at) if asked_at else None)
     except LaunchError:
         emit(NAME, {metrics.RUNS_FAILED: 1}, project=project)
         raise

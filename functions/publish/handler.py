@@ -16,7 +16,7 @@ from boxdrop.pipeline.problems import recording
 from boxdrop.store.layout import PartName, run_of_summary_key
 from functions.messages import Response, each_message
 from functions.observability import emit, logger_of
-from functions.resources import resources
+from functions.resources import reconnect, services
 
 NAME = "publish"
 logger = logger_of(NAME)
@@ -35,23 +35,21 @@ def _publish(body: str) -> None:
         if part is not None:
             _publish_part(part)
         elif ended is not None:
-            project, first = finish_run(resources(NAME).ledger, resources(NAME).data, ended)
+            project, first = finish_run(services(NAME), ended)
             logger.info("finished", project=project, run_id=ended, first=first)
 
 
 def _publish_part(part: PartName) -> None:
-    of = resources(NAME)
-    options: dict[str, Any] = {"webhook": of.webhook, "credits": of.credits}
-    options["lease_s"] = of.environment.lease_s
+    of = services(NAME)
     try:
         with recording(of.ledger, part.project, Stage.PUBLISH):
-            published = publish_part(of.ledger, of.connection, of.data, part, **options)
+            published = publish_part(of, part)
     except RefusedError as error:  # asking again is refused again: `status` names it, a person acts
         logger.error("refused", project=part.project, run_id=part.run_id, reason=str(error))
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         return
     except LabelStudioError:
-        of.reconnect()
+        reconnect(of)
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         raise
     summary, project = published.summary, part.project

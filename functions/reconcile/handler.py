@@ -8,9 +8,10 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
-from boxdrop.pipeline.recover import Recovery, fail_run_by_id, failed_runs
+from boxdrop.pipeline.recover import fail_run_by_id, failed_runs, recover
+from boxdrop.services import Services
 from functions.observability import emit, logger_of
-from functions.resources import Resources, resources
+from functions.resources import services
 
 NAME = "reconcile"
 logger = logger_of(NAME)
@@ -18,10 +19,10 @@ logger = logger_of(NAME)
 
 def handler(event: dict[str, Any], context: Any) -> None:
     """End the runs whose jobs an event says to have failed; on a schedule, look at everything."""
-    of = resources(NAME)
+    of = services(NAME)
     if event.get("source") == "aws.batch" or "Records" in event:
         for run_id, reason in failed_runs(event):
-            project, released = fail_run_by_id(of.ledger, of.data, of.launches, run_id, reason)
+            project, released = fail_run_by_id(of, run_id, reason)
             logger.warning("failed", project=project, run_id=run_id, reason=reason, released=released)
             emit(NAME, {metrics.RUNS_FAILED: 1, metrics.IMAGES_RELEASED: released}, project=project)
         return
@@ -31,20 +32,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
         of.reviews.send_all(ReviewEvent(SYNC, number).to_fields() for number in numbers if number)
 
 
-def _look(of: Resources) -> None:
-    environment = of.environment
-    recovery = Recovery(
-        of.ledger,
-        of.images,
-        of.data,
-        of.launches,
-        of.parts,
-        of.launcher,
-        apply_limit=environment.apply_limit,
-        window_s=environment.window_s,
-        job_timeout_s=environment.job_timeout_s,
-    )
-    found = recovery.recover()
+def _look(of: Services) -> None:
+    found = recover(of)
     logger.info("looked", found=found)
     for project, images in found.released.items():
         emit(NAME, {metrics.IMAGES_RELEASED: images}, project=project)

@@ -11,7 +11,7 @@ from typing import Any
 from boxdrop import metrics
 from boxdrop.labelstudio.webhook import ReviewEvent, WebhookError, receive
 from functions.observability import emit, logger_of
-from functions.resources import Resources, resources
+from functions.resources import secrets, services
 
 NAME = "webhook"
 logger = logger_of(NAME)
@@ -19,27 +19,27 @@ logger = logger_of(NAME)
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Check a call, queue its ids, answer."""
-    of = resources(NAME)
+    reviews = services(NAME).reviews
     try:
-        review = _receive(of, event.get("headers") or {}, _body(event))
+        review = _receive(event.get("headers") or {}, _body(event))
     except WebhookError as error:
         emit(NAME, {metrics.WEBHOOK_REFUSED: 1})
         logger.warning("refused", status=error.status, reason=str(error), label_studio_project=error.project)
         if error.project is not None:  # the sender is known: something happened there
-            of.reviews.send(ReviewEvent("UNREADABLE", error.project).to_fields())
+            reviews.send(ReviewEvent("UNREADABLE", error.project).to_fields())
         return {"statusCode": error.status}
-    of.reviews.send(review.to_fields())
+    reviews.send(review.to_fields())
     logger.info("queued", action=review.action, label_studio_project=review.project, tasks=review.tasks)
     return {"statusCode": 202}
 
 
-def _receive(of: Resources, headers: dict[str, str], body: bytes) -> ReviewEvent:
+def _receive(headers: dict[str, str], body: bytes) -> ReviewEvent:
     try:
-        return receive(headers, body, of.secrets.webhook().valid)
+        return receive(headers, body, secrets().webhook().valid)
     except WebhookError as error:
-        if error.status != 401 or not of.secrets.refresh():  # the secret may have been rotated just now
+        if error.status != 401 or not secrets().refresh():  # the secret may have been rotated just now
             raise
-        return receive(headers, body, of.secrets.webhook().valid)
+        return receive(headers, body, secrets().webhook().valid)
 
 
 def _body(event: dict[str, Any]) -> bytes:

@@ -36,8 +36,9 @@ from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.resources import client
 from boxdrop.local.stack import Running, Stack
-from boxdrop.pipeline.recover import Recovery
+from boxdrop.pipeline.recover import recover
 from boxdrop.servers import processes
+from boxdrop.services import Services, Settings
 from tests.aws_server import aws_with_shared_venv
 from tests.e2e.crashing_runtime import POINTS
 from tests.label_studio_server import free_port, quiet, with_empty_database
@@ -317,24 +318,18 @@ class Storm:
             return datetime.now(UTC) + later
 
         assert system.endpoint_url
-        recovery = Recovery(
-            Ledger(
-                system.table,
-                client=client("dynamodb", system.endpoint_url, system.region),
-                clock=clock,
-                workers=4,
-            ),
-            Bucket(system.image_bucket, client=self.s3),
-            Bucket(system.data_bucket, client=self.s3),
-            Queue(system.queue("launches"), client=self.sqs),
-            Queue(system.queue("parts"), client=self.sqs),
-            LocalLauncher(Queue(system.queue("jobs"), client=self.sqs)),
-            apply_limit=10_000,
-            window_s=system.window_s,
-            job_timeout_s=3600,
-            clock=clock,
+        dynamodb = client("dynamodb", system.endpoint_url, system.region)
+        services = Services.of(
+            Settings(window_s=system.window_s),
+            clock,
+            ledger=Ledger(system.table, client=dynamodb, clock=clock, workers=4),
+            images=Bucket(system.image_bucket, client=self.s3),
+            data=Bucket(system.data_bucket, client=self.s3),
+            launches=Queue(system.queue("launches"), client=self.sqs),
+            parts=Queue(system.queue("parts"), client=self.sqs),
+            launcher=LocalLauncher(Queue(system.queue("jobs"), client=self.sqs)),
         )
-        found = recovery.recover()
+        found = recover(services)
         assert not found.problems, found.problems
         self.counts["runs that died"] += len(found.failed)
 

@@ -22,7 +22,8 @@ from PIL import ImageCms
 
 from boxdrop import images
 from boxdrop.errors import ImageError
-from boxdrop.images import Limits, decode, is_image_name, probe, read_file, sniff
+from boxdrop.image_names import is_image_name
+from boxdrop.images import Limits, decode, probe, read_file, sniff
 
 Transpose = PIL.Image.Transpose
 # How a camera stores an upright scene under each orientation: the inverse of what a viewer does.

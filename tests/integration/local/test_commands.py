@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.identity import image_id
 from boxdrop.ledger import Ledger, State
@@ -15,6 +14,7 @@ from boxdrop.local.aws import REGION, Server
 from boxdrop.local.resources import client, create
 from boxdrop.local.stack import push_demo_detector
 from boxdrop.pipeline.labels import apply_labels
+from boxdrop.services import Services
 from boxdrop.system import System
 from tests.aws_server import aws_server
 
@@ -191,7 +191,7 @@ def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
     row = ledger.image(image_id("images", "old/x/07.jpg"))
     assert row is not None
     assert (row.project, row.key) == ("old", "old/x/07.jpg")
-    apply_labels(ledger, Bucket(system.data_bucket), "old")
+    apply_labels(Services.of_system(system), "old", limit=None)
     ledger.want_older("old", 1)
     assert ledger.count_images("old")[State.WANTED] == 30
     assert "0 images wanted" in call("backfill", "s3://images/old/").output

@@ -7,8 +7,10 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Image, Ledger, Sighting, State
-from boxdrop.pipeline.publish import publish
+from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.predictions import Prediction, Record
+from boxdrop.services import Services, Settings
+from boxdrop.topology import LEASE_S
 from tests.integration.labelstudio.conftest import FRUIT, tasks_of
 
 NAME = "fruit"
@@ -31,8 +33,17 @@ def claim(
 def bring(
     ledger: Ledger, connection: Connection, records: Sequence[Record], **options: Any
 ) -> PublishSummary:
-    settings: dict[str, Any] = {"label_set": FRUIT, "generation": 1, "run_id": "run-1"} | options
-    return publish(ledger, connection, NAME, records, **settings)
+    batch = Batch(
+        records,
+        options.pop("label_set", FRUIT),
+        options.pop("generation", 1),
+        options.pop("run_id", "run-1"),
+    )
+    settings = Settings(lease_s=options.pop("lease_s", LEASE_S))
+    services = Services.of(
+        settings, ledger=ledger, label_studio=connection, credits=options.pop("credits", None)
+    )
+    return publish(services, NAME, batch, **options)
 
 
 def row(ledger: Ledger, record: Record) -> Image:

@@ -27,6 +27,7 @@ from boxdrop.pipeline.collect import (
     project_of,
 )
 from boxdrop.predictions import Prediction
+from boxdrop.services import Services, now
 from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, prediction
 from tests.webhook_receiver import Call, Receiver
@@ -95,13 +96,19 @@ class Desk:
         )
 
     def collect(self, task: int, bucket: Bucket | None = None, **options: Any) -> Collected:
-        return collect(self.ledger, self.connection, bucket or self.bucket, NAME, task, **options)
+        services = self.services(bucket, options.pop("clock", now))
+        return collect(services, NAME, task, **options)
+
+    def services(self, bucket: Bucket | None = None, clock: Callable[[], datetime] = now) -> Services:
+        return Services.of(
+            clock=clock, ledger=self.ledger, label_studio=self.connection, data=bucket or self.bucket
+        )
 
     def deliver(self, call: Call) -> CollectSummary:
         event = receive(call.headers, call.body, [SECRET])
         name = project_of(self.ledger, event.project)
         assert name == NAME
-        return collect_event(self.ledger, self.connection, self.bucket, name, event)
+        return collect_event(self.services(), name, event)
 
     def document(self, number: int = 0) -> Document | None:
         stored = self.bucket.get(annotation_key(NAME, prediction(number).image_id))
@@ -538,4 +545,4 @@ def test_a_forged_or_oversized_webhook_reaches_nothing(desk: Desk, receiver: Rec
 def test_a_project_without_label_studio_is_one_clear_sentence(desk: Desk) -> None:
     assert project_of(desk.ledger, desk.project.id + 1000) is None
     with pytest.raises(CollectError, match=r"^the project cells has no project in Label Studio yet$"):
-        collect(desk.ledger, desk.connection, desk.bucket, "cells", 1)
+        collect(desk.services(), "cells", 1)

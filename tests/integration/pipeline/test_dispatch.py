@@ -13,7 +13,8 @@ from boxdrop.aws.s3_events import parse_events
 from boxdrop.identity import image_id
 from boxdrop.ledger import State
 from boxdrop.ledger.ledger import Ledger
-from boxdrop.pipeline.dispatch import Dispatcher
+from boxdrop.pipeline.dispatch import dispatch
+from boxdrop.services import Services
 
 from .world import FRUIT, World
 
@@ -75,12 +76,14 @@ def test_events_that_servers_really_sent_become_rows(world: World, payload: str,
     body = (events / payload).read_text()
     (event,) = parse_events(body)
     bucket = Bucket(event.bucket, client=world.s3)
-    dispatcher = Dispatcher(world.ledger, bucket, world.data, world.launches, 0)
+    services = Services.of(
+        world.settings, ledger=world.ledger, images=bucket, data=world.data, launches=world.launches
+    )
     if "/" not in event.key or not event.key.endswith(".jpg"):  # AWS's own example is called "example-key"
         body, key = body.replace(_quoted(event.key), "fruit/a.jpg"), "fruit/a.jpg"
     else:
         key = event.key
-    assert dispatcher.dispatch({"1": body}).failed == {}
+    assert dispatch(services, {"1": body}).failed == {}
     row = world.ledger.image(image_id(event.bucket, key))
     assert row is not None
     assert (row.state, row.key, row.version) == (State.WAITING, key, event.version)

@@ -26,8 +26,8 @@ from boxdrop.pipeline.labels import part_event
 from boxdrop.pipeline.recover import failed_runs
 from boxdrop.store.layout import annotation_key
 from boxdrop.topology import FUNCTIONS
-from functions.environment import EnvironmentError, read_environment
-from functions.resources import resources
+from functions.environment import FunctionEnvironmentError, read_environment
+from functions.resources import secrets, services
 from tests.integration.labelstudio.conftest import annotate
 from tests.label_studio_server import free_port
 
@@ -138,9 +138,11 @@ def functions(world: World, endpoint: str, aws: Any, monkeypatch: pytest.MonkeyP
             secrets.put_secret_value(SecretId=name, SecretString=json.dumps(value))
         else:
             secrets.create_secret(Name=name, SecretString=json.dumps(value))
-    resources.cache_clear()
+    services.cache_clear()
+    secrets.cache_clear()
     yield Functions(world, endpoint, monkeypatch)
-    resources.cache_clear()
+    services.cache_clear()
+    secrets.cache_clear()
 
 
 @pytest.fixture
@@ -274,7 +276,8 @@ def test_while_label_studio_is_away_nothing_is_lost(live: Functions, connection:
     assert live.deliver("publish", *events) == [0]
     assert world.states() == {"running": 1}
     live.variables = there
-    resources.cache_clear()
+    services.cache_clear()
+    secrets.cache_clear()
     assert live.deliver("publish", *events) == []
     assert len(tasks(connection, world)) == 1
 
@@ -377,16 +380,16 @@ def test_a_secret_that_was_rotated_is_looked_up_again(
     aws("secretsmanager").put_secret_value(
         SecretId="webhook", SecretString=json.dumps({"current": "new", "previous": SECRET})
     )
-    secrets = resources("webhook").secrets
-    clock = secrets._clock
-    secrets._clock = lambda: clock() + 11  # Secrets Manager is asked at most every ten seconds
+    known = secrets()
+    clock = known._clock
+    known._clock = lambda: clock() + 11  # Secrets Manager is asked at most every ten seconds
     assert functions.call("webhook", call_of_webhook(annotation_created, "new"))["statusCode"] == 202
     assert functions.call("webhook", call_of_webhook(annotation_created))["statusCode"] == 202
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_without_its_environment_names_all_that_is_missing(function: str) -> None:
-    with pytest.raises(EnvironmentError, match=f"the function {function} cannot work") as raised:
+    with pytest.raises(FunctionEnvironmentError, match=f"the function {function} cannot work") as raised:
         read_environment(function, {"BOXDROP_WINDOW_S": "soon"})
     for name in set(FUNCTIONS[function].reads) & {
         "BOXDROP_TABLE",
@@ -400,6 +403,6 @@ def test_a_function_without_its_environment_names_all_that_is_missing(function: 
 def test_settings_of_launches_come_from_the_environment() -> None:
     given = dict.fromkeys(FUNCTIONS["launch"].reads, "1")
     given |= {"BOXDROP_RUN_IMAGES": "7", "BOXDROP_SHARD_IMAGES": "200"}
-    settings = read_environment("launch", given).launching
+    settings = read_environment("launch", given).settings
     assert (settings.run_images, settings.shard, settings.window_s) == (7, 256, 1.0)
     assert replace(settings, shard_images=1).shard == 128

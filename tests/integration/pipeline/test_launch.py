@@ -9,7 +9,7 @@ import pytest
 from boxdrop.aws.launchers import LaunchError
 from boxdrop.ledger import Ledger, RunState, State
 from boxdrop.pipeline import launch as module
-from boxdrop.pipeline.launch import LaunchSettings
+from boxdrop.services import Settings
 from boxdrop.store.manifests import read_header, read_manifest
 
 from .world import NotedLauncher, World
@@ -50,7 +50,7 @@ def test_a_run_has_its_images_its_labels_and_its_detector(fruit: World) -> None:
 
 
 def test_runs_are_bounded_and_a_launch_asks_for_the_rest(fruit: World) -> None:
-    fruit.settings = LaunchSettings(window_s=0, run_images=3)
+    fruit.settings = Settings(window_s=0, run_images=3)
     drop(fruit, 7)
     runs = [summary for summary in fruit.launch_all() if summary.run_id]
     assert [run.images for run in runs] == [3, 3, 1]
@@ -58,7 +58,7 @@ def test_runs_are_bounded_and_a_launch_asks_for_the_rest(fruit: World) -> None:
 
 
 def test_large_runs_are_cut_into_shards_of_whole_parts(fruit: World) -> None:
-    fruit.settings = LaunchSettings(window_s=0, shard_images=3, part_images=2)
+    fruit.settings = Settings(window_s=0, shard_images=3, part_images=2)
     drop(fruit, 5)
     summary = fruit.launch()
     assert summary.shards == 2
@@ -69,7 +69,7 @@ def test_large_runs_are_cut_into_shards_of_whole_parts(fruit: World) -> None:
 
 
 def test_an_array_never_has_more_shards_than_batch_takes() -> None:
-    settings = LaunchSettings(run_images=5_000_000, shard_images=128)
+    settings = Settings(run_images=5_000_000, shard_images=128)
     assert settings.shard % 128 == 0
     assert -(-settings.run_images // settings.shard) <= 10_000
 

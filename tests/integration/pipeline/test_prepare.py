@@ -10,13 +10,18 @@ from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger
-from boxdrop.pipeline.prepare import WebhookTarget, prepare
+from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import number_of
+from boxdrop.services import Services, WebhookTarget
 from tests.integration.labelstudio.conftest import FRUIT, prediction
 
 from .published import NAME, assert_agreement, bring, claim
 
 TARGET = WebhookTarget("http://127.0.0.1:9/reviews", "of the webhook")
+
+
+def services(ledger: Ledger, connection: Connection, webhook: WebhookTarget | None = None) -> Services:
+    return Services.of(webhook=webhook, ledger=ledger, label_studio=connection)
 
 
 @pytest.fixture
@@ -40,10 +45,10 @@ def test_a_project_gets_its_labels_its_images_and_its_webhook_once(
     ledger: Ledger, connection: Connection, photos: str
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(prepare, ledger, connection, NAME, FRUIT, webhook=TARGET) for _ in range(2)]
+        jobs = [pool.submit(prepare, services(ledger, connection, TARGET), NAME, FRUIT) for _ in range(2)]
     numbers = {job.result().id for job in jobs}
     assert len(numbers) == 1
-    assert prepare(ledger, connection, NAME, FRUIT, webhook=TARGET).id in numbers
+    assert prepare(services(ledger, connection, TARGET), NAME, FRUIT).id in numbers
     row = ledger.project(NAME)
     assert row is not None
     assert row.label_studio_id in numbers
@@ -58,9 +63,9 @@ def test_a_project_gets_its_labels_its_images_and_its_webhook_once(
 def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(
     ledger: Ledger, connection: Connection, photos: str
 ) -> None:
-    prepare(ledger, connection, NAME, FRUIT)
+    prepare(services(ledger, connection), NAME, FRUIT)
     changed = LabelSet.from_short_form("grape, apple, banana")
-    project = prepare(ledger, connection, NAME, changed)
+    project = prepare(services(ledger, connection), NAME, changed)
     assert {label.name: label.id for label in project.label_set} == {"grape": 4, "apple": 3, "banana": 2}
     row = ledger.project(NAME)
     assert row is not None
@@ -70,12 +75,12 @@ def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(
 def test_a_project_deleted_in_label_studio_is_made_again_with_its_tasks(
     ledger: Ledger, connection: Connection, photos: str
 ) -> None:
-    first = prepare(ledger, connection, NAME, FRUIT)
+    first = prepare(services(ledger, connection), NAME, FRUIT)
     records = [prediction(number) for number in range(2)]
     claim(ledger, records)
     bring(ledger, connection, records)
     connection.sdk.projects.delete(first.id)
-    second = prepare(ledger, connection, NAME, FRUIT)
+    second = prepare(services(ledger, connection), NAME, FRUIT)
     assert second.id != first.id
     assert number_of(ledger, NAME) == second.id
     assert bring(ledger, connection, records) == PublishSummary(created=2)
@@ -86,4 +91,4 @@ def test_a_project_that_the_ledger_does_not_have_is_one_sentence(
     ledger: Ledger, connection: Connection
 ) -> None:
     with pytest.raises(BoxdropError, match="the ledger has no project nowhere"):
-        prepare(ledger, connection, "nowhere", FRUIT)
+        prepare(services(ledger, connection), "nowhere", FRUIT)

@@ -54,13 +54,13 @@ def batch_event(name: str, status: str = "FAILED", **detail: Any) -> dict[str, A
 def test_a_failed_job_of_batch_gives_its_images_back(fruit: World) -> None:
     event = batch_event(job_name(run_id(fruit), 1), statusReason="Host EC2 (instance i-0a) terminated.")
     ((failed, reason),) = failed_runs(event)
-    assert fail_run_by_id(fruit.ledger, fruit.data, fruit.launches, failed, reason) == ("fruit", 3)
+    assert fail_run_by_id(fruit.services, failed, reason) == ("fruit", 3)
     run = fruit.ledger.run("fruit", failed)
     assert run is not None
     assert (run.state, run.reason) == (RunState.FAILED, f"AWS Batch: {reason.removeprefix('AWS Batch: ')}")
     assert fruit.states() == {"wanted": 3}
     assert [summary.images for summary in fruit.launch_all()] == [3]
-    assert fail_run_by_id(fruit.ledger, fruit.data, fruit.launches, failed, reason) == ("fruit", 0)
+    assert fail_run_by_id(fruit.services, failed, reason) == ("fruit", 0)
     assert fruit.states() == {"running": 3}
 
 
@@ -100,9 +100,9 @@ def test_a_failed_invocation_of_sagemaker_is_told_by_sns() -> None:
 
 def test_a_run_that_ended_well_is_not_failed_by_late_news(fruit: World) -> None:
     run = run_id(fruit)
-    assert finish_run(fruit.ledger, fruit.data, run) == ("fruit", True)
-    assert finish_run(fruit.ledger, fruit.data, run) == ("fruit", False)
-    assert fail_run_by_id(fruit.ledger, fruit.data, fruit.launches, run, "late") == ("fruit", 0)
+    assert finish_run(fruit.services, run) == ("fruit", True)
+    assert finish_run(fruit.services, run) == ("fruit", False)
+    assert fail_run_by_id(fruit.services, run, "late") == ("fruit", 0)
     assert fruit.states() == {"running": 3}
 
 
@@ -197,7 +197,7 @@ def test_what_a_finished_run_left_behind_is_looked_at(fruit: World) -> None:
     run = run_id(fruit)
     fruit.put("fruit/a.jpg", b"another")
     fruit.delete("fruit/b.jpg")
-    finish_run(fruit.ledger, fruit.data, run)
+    finish_run(fruit.services, run)
     assert fruit.recover().released == {}  # they may be on their way
     fruit.clock.forward(minutes=16)
     assert fruit.recover().released == {"fruit": 1}

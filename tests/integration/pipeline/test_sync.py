@@ -1,7 +1,5 @@
 """Reconciling: whatever was lost on the way is found, against a real Label Studio."""
 
-from typing import Any
-
 import pytest
 
 from boxdrop.aws.s3 import Bucket
@@ -10,9 +8,9 @@ from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
-from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.sync import SyncSummary, sync_project
+from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, tasks_of
 
@@ -26,10 +24,7 @@ def project(project: Project, ledger: Ledger) -> Project:
 
 
 def sync(ledger: Ledger, connection: Connection, bucket: Bucket) -> SyncSummary:
-    def read(number: int, image_id: str) -> Any:
-        return collect(ledger, connection, bucket, NAME, number, image_id=image_id)
-
-    return sync_project(ledger, connection, NAME, collect=read)
+    return sync_project(Services.of(ledger=ledger, label_studio=connection, data=bucket), NAME)
 
 
 def test_where_both_agree_nothing_is_done(

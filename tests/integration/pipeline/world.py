@@ -15,10 +15,11 @@ from boxdrop.aws.sqs import Queue
 from boxdrop.demo import BUNDLE
 from boxdrop.identity import image_id
 from boxdrop.ledger import Image, Ledger
-from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
-from boxdrop.pipeline.launch import Launching, LaunchSettings, LaunchSummary
-from boxdrop.pipeline.recover import RecoverSummary, Recovery
+from boxdrop.pipeline.dispatch import DispatchSummary, dispatch
+from boxdrop.pipeline.launch import LaunchSummary, launch
+from boxdrop.pipeline.recover import RecoverSummary, recover
 from boxdrop.predictions import Candidate, Failure, Prediction, Record
+from boxdrop.services import Services, Settings
 from boxdrop.store.bundles import push
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_manifest
@@ -101,7 +102,7 @@ class World:
             for queue in ("launches", "parts", "reviews")
         )
         self.launcher = NotedLauncher()
-        self.settings = LaunchSettings(window_s=0, run_images=1000, shard_images=128, apply_limit=100)
+        self.settings = Settings(window_s=0, run_images=1000, shard_images=128, apply_limit=100)
         self._events = 0
         if detector:
             push(self.data, BUNDLE)
@@ -136,33 +137,24 @@ class World:
     # The functions
 
     @property
-    def dispatcher(self) -> Dispatcher:
-        return Dispatcher(
-            self.ledger,
-            self.images,
-            self.data,
-            self.launches,
-            self.settings.window_s,
-            clock=self.clock,
-        )
-
-    @property
-    def launching(self) -> Launching:
-        return Launching(
-            self.ledger,
-            self.data,
-            self.launches,
-            self.parts,
-            self.launcher,
+    def services(self) -> Services:
+        return Services.of(
             self.settings,
-            clock=self.clock,
+            self.clock,
+            ledger=self.ledger,
+            images=self.images,
+            data=self.data,
+            launches=self.launches,
+            parts=self.parts,
+            reviews=self.reviews,
+            launcher=self.launcher,
         )
 
     def dispatch(self, *messages: str) -> DispatchSummary:
-        return self.dispatcher.dispatch({str(number): body for number, body in enumerate(messages)})
+        return dispatch(self.services, {str(number): body for number, body in enumerate(messages)})
 
     def launch(self, project: str = "fruit", asked_at: datetime | None = None) -> LaunchSummary:
-        return self.launching.launch(project, asked_at)
+        return launch(self.services, project, asked_at)
 
     def launch_all(self) -> list[LaunchSummary]:
         """Answer the messages in the queue of launch, until none is left; time passes as they wait."""
@@ -177,21 +169,7 @@ class World:
 
     def recover(self, **options: Any) -> RecoverSummary:
         """What reconcile does on its schedule."""
-        settings = self.settings
-        recovery = Recovery(
-            self.ledger,
-            self.images,
-            self.data,
-            self.launches,
-            self.parts,
-            self.launcher,
-            apply_limit=settings.apply_limit,
-            window_s=settings.window_s,
-            job_timeout_s=settings.job_timeout_s,
-            clock=self.clock,
-            **options,
-        )
-        return recovery.recover()
+        return recover(self.services, **options)
 
     def received(self, queue: Queue) -> list[dict[str, Any]]:
         """Take what is in a queue."""

@@ -10,6 +10,7 @@ from zenml.client import Client
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import Sighting
 from boxdrop.pipeline.parts import publish_part
+from boxdrop.services import Services
 from boxdrop.store.layout import summary_key
 from boxdrop.store.manifests import read_manifest
 from boxdrop.store.parts import list_parts
@@ -93,7 +94,7 @@ def test_a_run_is_tracked_once_its_tasks_are_there(deployed: System, connection:
     assert list(deployed.data.list("tracked/")) == []
 
     for part in list_parts(deployed.data, "fruit", summary.run_id):
-        publish_part(deployed.ledger, connection, deployed.data, part)
+        publish_part(Services.of(ledger=deployed.ledger, label_studio=connection, data=deployed.data), part)
     for _ in range(2):  # S3 says everything at least once
         assert function.handler(about, Context()) == {"batchItemFailures": []}
     assert_complete(summary)
