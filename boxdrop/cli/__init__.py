@@ -10,6 +10,7 @@ import click
 from boxdrop import __version__
 from boxdrop.cli.terminal import complain, survive_any_encoding
 from boxdrop.errors import BoxdropError
+from boxdrop.extras import explain
 
 _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
@@ -29,6 +30,8 @@ _COMMANDS = {
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
 }
 
+_CALLED = "boxdrop.command"
+
 
 class _Commands(click.Group):
     """Imports a command's module only when the command is asked for: ``boxdrop --help`` answers at once."""
@@ -39,6 +42,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
+        ctx.meta[_CALLED] = cmd_name
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
         return command
@@ -50,8 +54,14 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BoxdropError as error:
-            complain(f"boxdrop: {error}")
+        except (BoxdropError, ImportError) as error:
+            message = str(error)
+            if isinstance(error, ImportError) or "pip install 'boxdrop[" in message:
+                missing = explain(error, ctx.meta.get(_CALLED))
+                if missing is None and isinstance(error, ImportError):
+                    raise
+                message = missing or message
+            complain(f"boxdrop: {message}")
             ctx.exit(1)
 
 

@@ -67,10 +67,12 @@ def dashboard(port: int | None, no_browser: bool) -> None:
 
     The first time, the server is installed: half a minute, 170 MB.
     """
+    from boxdrop.extras import require
     from boxdrop.servers.server import terminated_in_order
     from boxdrop.tracking.server import ZenMLServer, skip_survey
     from boxdrop.tracking.store import configured_store
 
+    require("zenml")
     store = configured_store()
     if store.is_server:
         _open(store.url, no_browser)

@@ -52,6 +52,56 @@ def test_the_source_distribution_holds_tests_documentation_and_changelog(built: 
     assert not [name for name in names if "__pycache__" in name or name.startswith(".boxdrop")]
 
 
+@pytest.fixture(scope="module")
+def without_extras(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command `boxdrop`, installed from the wheel without any extra."""
+    venv = tmp_path_factory.mktemp("without-extras") / "venv"
+    (wheel,) = built.glob("*.whl")
+    for command in (
+        ["venv", "--quiet", "--python", sys.executable, str(venv)],
+        ["pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), str(wheel)],
+    ):
+        done = subprocess.run([find_uv_bin(), *command], capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    return venv / "bin" / "boxdrop"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("doctor", "functions"),
+        ("local up", "functions"),
+        ("local status", "functions"),
+        ("drop images fruit", "functions"),
+        ("backfill s3://images/", "functions"),
+        ("apply fruit", "functions"),
+        ("retry fruit", "functions"),
+        ("sync fruit", "functions"),
+        ("retrieve apples --into images", "retrieve"),
+        ("track sync", "tracking"),
+        ("track dashboard", "tracking"),
+        ("runs", "s3"),
+        ("bundle list", "s3"),
+        ("annotate s3://images/ --labels apple", "s3"),
+    ],
+)
+def test_a_missing_package_names_the_right_extra_in_one_line(
+    without_extras: Path, tmp_path: Path, command: str, extra: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "BOXDROP_HOME": str(tmp_path / "home")}
+    variables |= {"BOXDROP_TABLE": "boxdrop", "BOXDROP_DATA_BUCKET": "data", "COLUMNS": "80"}
+    done = subprocess.run(
+        [without_extras, *command.split()],
+        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.endswith(f"pip install 'boxdrop[{extra}]'"), line
+    assert not (tmp_path / "home").exists(), "nothing was installed or started"
+
+
 @pytest.mark.slow
 def test_a_program_installed_from_the_wheel_finds_boxes_and_its_functions(
     built: Path, tmp_path: Path
