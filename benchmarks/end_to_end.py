@@ -2,7 +2,7 @@
 
     python -m benchmarks.end_to_end [--family owlvit] [--precision fp32] [--images 24] [--rounds 5]
 
-In each round, in turn: `boxdrop annotate`'s own `Annotation` over a folder of JPEGs (reading, decoding,
+In each round, in turn: `boxdrop annotate`'s own `AnnotateRun` over a folder of JPEGs (reading, decoding,
 resizing, detecting, thumbnails, records, all output files), and ONNX Runtime's session over as many ready
 tensors, in batches of the same size, with all cores and nothing else to do. The ratio says how much of the
 model's own speed is left; 1 would be a program that costs nothing. Processes are started and bundles opened
@@ -20,7 +20,7 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks.full_size import TITLES, Stopwatch, as_if_trained, bundle, names, pictures
-from boxdrop.annotate.run import Annotation
+from boxdrop.annotate.run import AnnotateRun
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Stream
 from boxdrop.sources import open_source
@@ -78,7 +78,7 @@ def main(
             out = Path(scratch) / f"out-{number}"
             with Stopwatch() as program:
                 source = open_source(str(folder))
-                summary = Annotation(source, label_set, detector, out, batch_size=batch_size).run()
+                summary = AnnotateRun(source, label_set, detector, out, batch_size=batch_size).run()
             if summary.failures or summary.computed != images:
                 raise click.ClickException(f"{summary.failures} of {images} images failed")
             if number:  # the first one warms up

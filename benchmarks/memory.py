@@ -53,14 +53,14 @@ def main(few: int, many: int, bundle: Path | None, side: int) -> None:
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from boxdrop.annotate.run import Annotation
+from boxdrop.annotate.run import AnnotateRun
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.labels import LabelSet
 from boxdrop.sources import open_source
 source, out, labels, bundle = sys.argv[1:]
 detector = Detector.load(bundle or BUNDLE)
-summary = Annotation(open_source(source), LabelSet.from_short_form(labels), detector, Path(out)).run()
+summary = AnnotateRun(open_source(source), LabelSet.from_short_form(labels), detector, Path(out)).run()
 assert summary.failures == 0, summary
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -5,14 +5,17 @@ A source lists its images as a stream, in a fixed order, and fetches the bytes o
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from boxdrop.errors import BoxdropError, ImageError
 from boxdrop.identity import image_id, object_version
 from boxdrop.image_names import is_image_name
 from boxdrop.images import Limits, read_file, sniff
+
+if TYPE_CHECKING:
+    from boxdrop.aws.s3 import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,14 @@ class SourceImage:
         image_id: its identity for ever.
         version: which content the listing saw.
         key: what `Source.fetch` asks for: a path of this machine, or an S3 key.
+        former_version: the version that `annotate` gave this content before it asked for version-ids.
     """
 
     name: str
     image_id: str
     version: str
     key: str
+    former_version: str | None = None
 
 
 class Source(Protocol):
@@ -108,8 +113,43 @@ class FolderSource:
         return read_file(Path(image.key), limits)
 
 
-class S3Source:
-    """The objects under a prefix of an S3 bucket, read with the credentials of the environment."""
+class BucketImages:
+    """The images of one bucket: how each is named and fetched, whoever lists them.
+
+    Args:
+        bucket: where they are.
+    """
+
+    def __init__(self, bucket: "Bucket") -> None:
+        self.bucket = bucket
+
+    def image(self, key: str, version: str, known_id: str | None = None) -> SourceImage:
+        """Identify an object.
+
+        Args:
+            key: the object's.
+            version: as `boxdrop.identity.object_version` gives it.
+            known_id: its image_id, where a manifest has it.
+        """
+        name = self.bucket.name
+        return SourceImage(f"s3://{name}/{key}", known_id or image_id(name, key), version, key)
+
+    def fetch(self, image: SourceImage, limits: Limits) -> bytes:
+        """Read exactly the content that `image.version` names.
+
+        Raises:
+            ImageError: gone, changed, denied, too large or unreadable.
+            UnavailableError: S3 does not answer: the next image will fare no better.
+        """
+        return self.bucket.read_version(image.key, image.version, limits.max_bytes)
+
+
+class S3Source(BucketImages):
+    """The objects under a prefix of an S3 bucket, read with the credentials of the environment.
+
+    Images have the identity and version that the deployed pipeline gives them: the version-id in a bucket
+    with versions, else etag and size.
+    """
 
     def __init__(self, url: str) -> None:
         from boxdrop.aws.s3 import Bucket  # boto3 is an extra
@@ -117,7 +157,7 @@ class S3Source:
         bucket, _, self.prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
             raise BoxdropError(f"{url}: no bucket named; write s3://bucket/prefix/")
-        self.bucket = Bucket(bucket)
+        super().__init__(Bucket(bucket))
 
     @property
     def location(self) -> str:
@@ -128,23 +168,11 @@ class S3Source:
         return None
 
     def images(self) -> Iterator[SourceImage]:
-        for listed in self.bucket.list(self.prefix):
+        for listed in self.bucket.list_current(self.prefix):
             if is_image_name(listed.key.rsplit("/", 1)[-1]):
-                yield SourceImage(
-                    name=f"s3://{self.bucket.name}/{listed.key}",
-                    image_id=image_id(self.bucket.name, listed.key),
-                    version=object_version(None, listed.etag, listed.size) or "",
-                    key=listed.key,
-                )
-
-    def fetch(self, image: SourceImage, limits: Limits) -> bytes:
-        etag, _, size = image.version.rpartition("-")
-        if int(size) > limits.max_bytes:
-            raise ImageError(
-                "too_many_bytes",
-                f"{int(size):,} bytes, over the limit of {limits.max_bytes:,}; store it smaller",
-            )
-        return self.bucket.read(image.key, etag)
+                image = self.image(listed.key, listed.version)
+                former = object_version(None, listed.etag, listed.size)
+                yield image if former == image.version else replace(image, former_version=former)
 
 
 def open_source(location: str) -> Source:

@@ -1,21 +1,22 @@
 """Annotate a folder or a bucket on this machine: images in, predictions and a page to look at out.
 
-The output folder is also the run's memory. ``predictions.jsonl`` grows image by image; a run that was
-killed goes on behind the last whole line, so at most the images in flight are computed twice. When all images
-are through, the file is rewritten once, with each image exactly once, and the other files are made with it.
+The output folder is also the run's state. ``predictions.jsonl`` grows image by image; a run that was killed
+resumes after the last whole line, so at most the images in flight are computed twice. When all images are
+done, the file is rewritten with each image exactly once, and the other files are written with it.
 """
 
 import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxdrop import __version__
+from boxdrop.annotate.credits import read_credits
 from boxdrop.annotate.exports import (
     AtomicFile,
     CocoWriter,
@@ -27,26 +28,16 @@ from boxdrop.annotate.exports import (
 )
 from boxdrop.annotate.page import ReportWriter
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.detect.stream import Outcome, Stream, Unusable
-from boxdrop.errors import BoxdropError, ImageError
+from boxdrop.detect.records import RecordStream
+from boxdrop.errors import BoxdropError
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
-from boxdrop.images import Image, Limits, read_file
+from boxdrop.images import Image, Limits
 from boxdrop.label_file import read_snapshot
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import identity_of, labeling_config
-from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
+from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.predictions import (
-    Failure,
-    Prediction,
-    Record,
-    candidates_of,
-    read_jsonl,
-    reselect,
-    select_boxes,
-    to_json,
-)
-from boxdrop.retrieve.provenance import SOURCES, Credit, read_sources
+from boxdrop.predictions import Failure, Prediction, Record, read_jsonl, reselect, to_json
 from boxdrop.sources import Source, SourceImage
 
 if TYPE_CHECKING:
@@ -96,12 +87,13 @@ class Outputs:
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a run. Counts are of images unless they say otherwise.
+    """The result of a run. Counts are of images unless stated otherwise.
 
     Attributes:
-        computed, resumed: done by this run, and found done by an earlier one.
+        computed, resumed: done by this run, and by an earlier one.
         seconds: from the first listing to the last output file.
-        stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`: what the bottleneck is.
+        stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`; the largest
+            is the bottleneck.
     """
 
     source: str
@@ -131,20 +123,20 @@ class Summary:
 
 
 def _ignore(summary: Summary) -> None:
-    """The progress of a run that nobody watches."""
+    """Discard progress."""
 
 
-class Annotation:
+class AnnotateRun:
     """A detector over a source of images, into an output folder.
 
     Args:
         source: where the images are.
         label_set: what to look for.
         detector: what finds it.
-        out: the output folder; made if it is not there.
+        out: the output folder; created if needed.
         limits: bytes and pixels that an image may have.
-        batch_size: images a batch; None fits it to the model's input.
-        workers: threads that read, decode and resize; None takes one for each core, at most 8.
+        batch_size: images per batch; None fits it to the model's input.
+        workers: threads that read, decode and resize; None takes one per core, at most 8.
         notice: a sentence that the page shows on top.
     """
 
@@ -165,15 +157,12 @@ class Annotation:
         self.detector = detector
         self.outputs = Outputs(out)
         self.limits = limits or Limits()
-        detector.thresholds(
-            label_set
-        )  # those that the detector cannot honour are an error now, not after hours
         self._label_ids: dict[str, int] = {}
-        self.threshold = detector.bundle.defaults.threshold
-        self.stream = Stream(
+        self.stream = RecordStream(
             detector,
             label_set,
-            self._fetch,
+            source.fetch,
+            lambda image: image,
             limits=self.limits,
             batch_size=batch_size,
             workers=workers,
@@ -181,7 +170,9 @@ class Annotation:
             on_image=self._write_thumbnail,
         )
         self.notice = notice
-        self.model_version = detector.model_version(label_set)
+        self._renamed: dict[bytes, str] = {}  # today's version, by the prediction_id of before
+        self.model_version = self.stream.model_version
+        self.threshold = self.stream.threshold
 
     def run(
         self,
@@ -194,8 +185,8 @@ class Annotation:
 
         Args:
             on_progress: called after every image, with `computed` and `resumed` up to date.
-            limit: look at the first so many images of the source only.
-            retry_failures: try again what failed in an earlier run.
+            limit: process only the first `limit` images of the source.
+            retry_failures: retry images that failed in an earlier run.
 
         Raises:
             BoxdropError: there is no image, the folder holds another source's results, another run writes
@@ -216,15 +207,19 @@ class Annotation:
                 for image in islice(self.source.images(), limit):
                     identity = self._prediction_id(image)
                     current[bytes.fromhex(image.image_id)] = identity
+                    former = self._former_id(image)
                     if identity in finished:
                         summary.resumed += 1
+                    elif former in finished:
+                        summary.resumed += 1
+                        self._renamed[former] = image.version
                     else:
                         yield image
 
             with self.outputs.predictions.open("ab") as log:
                 with contextlib.closing(self.stream.outcomes(unfinished())) as outcomes:
                     for outcome in outcomes:
-                        record = self._record(outcome)
+                        record = self.stream.record(outcome)
                         with self.stream.clock("write"):
                             log.write(to_json(record).encode() + b"\n")
                             log.flush()
@@ -253,67 +248,23 @@ class Annotation:
         title: str,
         on_progress: Callable[[PublishSummary], None] | None = None,
     ) -> tuple["Project", PublishSummary]:
-        """Show the results of a finished run to people, in Label Studio.
+        """Publish the results of a finished run to Label Studio.
 
         Images of this machine are uploaded; those in S3 stay there, and Label Studio is connected to the
-        bucket. Running it again changes only what is new.
+        bucket. Publishing again changes only what is new.
 
         Args:
             connection: see `boxdrop.labelstudio.connection.connect`.
-            title: of the project, where it does not exist yet.
+            title: of the project, if it is new.
             on_progress: called after each chunk of tasks.
         """
-        from boxdrop.labelstudio.project import connect_bucket, ensure_project
-        from boxdrop.labelstudio.uploads import Uploads
+        from boxdrop.annotate.publishing import open_project, publish_records
 
-        project = ensure_project(connection, self.label_set, title, key=self.source.location)
-        folder = self.source.folder
-        if folder is None:
-            connect_bucket(connection, project, self.source.location.removeprefix("s3://").partition("/")[0])
-            urls: ImageUrls = _own_addresses
-        else:
-            urls = Uploads(connection, project, lambda prediction: self._read(folder, prediction)).urls
-        credits = self._credits()
-        published = publish(
-            connection,
-            project,
-            self.records(),
-            project.label_set,
-            urls,
-            credits=lambda predictions: {
-                each.image_id: credits[each.image] for each in predictions if each.image in credits
-            },
-            on_progress=on_progress,
+        project = open_project(connection, self.source, self.label_set, title)
+        published = publish_records(
+            connection, project, self.source, self.records(), limits=self.limits, on_progress=on_progress
         )
         return project, published
-
-    def _credits(self) -> dict[str, dict[str, Any]]:
-        """What tasks say about whom to credit, by the image's name: of a folder that was retrieved."""
-        folder = self.source.folder
-        sources = read_sources(folder / SOURCES) if folder is not None else ()
-        return {record.file: Credit.of(record.candidate).task_data() for record in sources}
-
-    def _read(self, folder: Path, prediction: Prediction) -> bytes:
-        return read_file(folder / prediction.image, self.limits)
-
-    def _record(self, outcome: Outcome[SourceImage]) -> Record:
-        image = outcome.item
-        if isinstance(outcome, Unusable):
-            return self._failure(image, outcome.reason, outcome.message, outcome.width, outcome.height)
-        candidates = candidates_of(outcome.candidates, self.label_set)
-        return Prediction(
-            image=image.name,
-            image_id=image.image_id,
-            version=image.version,
-            model_version=self.model_version,
-            width=outcome.width,
-            height=outcome.height,
-            boxes=select_boxes(candidates, self.label_set, self.threshold),
-            candidates=candidates,
-        )
-
-    def _fetch(self, image: SourceImage) -> bytes:
-        return self.source.fetch(image, self.limits)
 
     def _write_thumbnail(self, image: SourceImage, decoded: Image) -> None:
         with self.stream.clock("thumbnail"):
@@ -321,23 +272,23 @@ class Annotation:
             thumbnail.parent.mkdir(parents=True, exist_ok=True)
             thumbnail.write_bytes(make_thumbnail(decoded))
 
-    def _failure(
-        self,
-        image: SourceImage,
-        reason: str,
-        message: str,
-        width: int | None = None,
-        height: int | None = None,
-    ) -> Failure:
-        return Failure(
-            image.name, image.image_id, image.version, self.model_version, reason, message, width, height
-        )
-
     def _prediction_id(self, image: SourceImage) -> bytes:
-        return bytes.fromhex(self._failure(image, "", "").prediction_id)
+        return bytes.fromhex(self.stream.failure(image, "", "").prediction_id)
+
+    def _former_id(self, image: SourceImage) -> bytes | None:
+        """The prediction_id of an image of a bucket with versions, as boxdrop 0.1's `annotate` made it."""
+        if image.former_version is None:
+            return None
+        return self._prediction_id(replace(image, version=image.former_version))
+
+    def _stored(self) -> Iterator[Record]:
+        """The records of the log, under the versions that images have today."""
+        for record in read_jsonl(self.outputs.predictions):
+            version = self._renamed.get(bytes.fromhex(record.prediction_id)) if self._renamed else None
+            yield record if version is None else replace(record, version=version)
 
     def _finished(self, retry_failures: bool) -> set[bytes]:
-        """The prediction_ids that earlier runs left behind; a last line that a kill cut off is removed."""
+        """The prediction_ids that earlier runs wrote; a last line that a kill cut off is removed."""
         if not self.outputs.predictions.exists():
             return set()
         remove_torn_line(self.outputs.predictions)
@@ -348,19 +299,19 @@ class Annotation:
         }
 
     def _write_outputs(self, summary: Summary, current: dict[bytes, bytes], keep_others: bool) -> None:
-        """Rewrite the predictions, each image once and with today's thresholds, and the files made from them.
+        """Rewrite the predictions, each image once under the current thresholds, and the other files.
 
         Args:
             summary: gets its counts.
-            current: for each image_id of the source, the prediction_id that is wanted of it.
-            keep_others: keep images that were not looked at.
+            current: for each image_id of the source, its current prediction_id.
+            keep_others: keep images beyond `limit`.
         """
         last: dict[bytes, int] = {}
-        for number, record in enumerate(read_jsonl(self.outputs.predictions)):
+        for number, record in enumerate(self._stored()):
             if self._is_current(record, current, keep_others):
                 last[bytes.fromhex(record.image_id)] = number
 
-        credits = self._credits()
+        credits = read_credits(self.source)
 
         def task(prediction: Prediction) -> dict[str, Any]:
             folder = self.source.folder
@@ -386,7 +337,7 @@ class Annotation:
         with contextlib.ExitStack() as stack:
             for writer in writers:
                 stack.enter_context(writer)
-            for number, record in enumerate(read_jsonl(self.outputs.predictions)):
+            for number, record in enumerate(self._stored()):
                 if last.get(bytes.fromhex(record.image_id)) != number:
                     continue
                 if isinstance(record, Prediction):
@@ -402,7 +353,7 @@ class Annotation:
         return wanted == bytes.fromhex(record.prediction_id)
 
     def _claim_folder(self) -> None:
-        """Make sure that the folder is this source's, and mark it so."""
+        """Check that the folder belongs to this source, and record that it does."""
         try:
             previous = json.loads(self.outputs.run.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -447,7 +398,3 @@ def _earlier_ids(run: Mapping[str, Any]) -> dict[str, int]:
         return dict(ids)
     labels = run.get("labels")  # older versions wrote only these
     return {label.name: label.id for label in read_snapshot(labels, RUN_FORMAT)} if labels else {}
-
-
-def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
-    return [prediction.image for prediction in predictions]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from boxdrop.errors import BoxdropError, ImageError, UnavailableError
-from boxdrop.identity import content_of, object_version
+from boxdrop.identity import ObjectContent, content_of, object_version
 
 try:
     import boto3
@@ -33,12 +33,22 @@ class ListedObject:
     etag: str
     size: int
 
+    @property
+    def version(self) -> str:
+        """Which content, as `boxdrop.identity.object_version` names it."""
+        return object_version(None, self.etag, self.size) or ""
+
 
 @dataclass(frozen=True, slots=True)
 class ListedVersion(ListedObject):
     """The newest version of an object, as a listing of versions tells it."""
 
     version_id: str
+
+    @property
+    def version(self) -> str:
+        """Which content: the version-id, unless it is S3's ``null``."""
+        return object_version(self.version_id, self.etag, self.size) or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,10 @@ class Put(StrEnum):
 
     STORED = "stored"
     REFUSED = "refused"  # the object is not what the condition says, or somebody writes it at this moment
+
+
+class NotAllowedError(BoxdropError):
+    """The caller may not do this, or this S3 does not offer it."""
 
 
 _BROKEN_OFF: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
@@ -130,25 +144,36 @@ class Bucket:
         except (BotoCoreError, ClientError) as error:
             raise self._error(prefix, "listed", error) from None
 
-    def read(self, key: str, etag: str) -> bytes:
-        """Read an object, if it is still the one that was listed (``If-Match``).
+    def list_current(self, prefix: str) -> Iterator[ListedObject]:
+        """Stream the objects under a prefix with the version that events, too, give them.
+
+        A bucket that has versions is listed by version. Where the caller may not ask for the bucket's
+        versioning or list its versions, each object is asked for its version instead, which takes one
+        request per object and only the right to read it.
 
         Raises:
-            ImageError: it is gone, was overwritten, or cannot be read.
+            BoxdropError: the bucket is not there, or may not be listed.
         """
         try:
-            answer = self._s3.get_object(Bucket=self.name, Key=key, IfMatch=etag)
-            body: bytes = answer["Body"].read()
-        except ClientError as error:
-            status = _status(error)
-            if status == 404:
-                raise ImageError("gone", "deleted since it was listed") from None
-            if status == 412:
-                raise ImageError("changed", "overwritten since it was listed; run again") from None
-            raise ImageError("unreadable", f"S3 refused it: {_sentence(error)}") from None
-        except BotoCoreError as error:
-            raise ImageError("unreadable", f"S3 could not be read: {_sentence(error)}; run again") from None
-        return body
+            versioned = self.has_versions()
+            listed = iter(self.list_newest(prefix) if versioned else self.list(prefix))
+            first = next(listed, None)
+        except NotAllowedError:
+            yield from self._list_by_asking(prefix)
+            return
+        if first is not None:
+            yield first
+            yield from listed
+
+    def _list_by_asking(self, prefix: str) -> Iterator[ListedObject]:
+        """As `list_current`, with a HEAD per object."""
+        for listed in self.list(prefix):
+            head = self._head(listed.key) or {}
+            version_id = head.get("VersionId")
+            if version_id and head.get("ETag", "").strip('"') == listed.etag:
+                yield ListedVersion(listed.key, listed.etag, listed.size, version_id)
+            else:
+                yield listed
 
     def get(self, key: str) -> StoredObject | None:
         """Read an object as it is now; None if there is none.
@@ -204,10 +229,9 @@ class Bucket:
                 next object will fare no better.
         """
         content = content_of(version)
-        which = {"VersionId": content.version_id} if content.version_id else {"IfMatch": content.etag}
         for attempt in range(1, _READS + 1):
             try:
-                answer = self._s3.get_object(Bucket=self.name, Key=key, **which)
+                answer = self._open(key, content)
                 with contextlib.closing(answer["Body"]) as body:
                     size: int = answer["ContentLength"]
                     if size > max_bytes:
@@ -225,6 +249,22 @@ class Bucket:
             except BotoCoreError as error:
                 raise self._error(key, "read", error) from None
         raise AssertionError("unreachable")
+
+    def _open(self, key: str, content: ObjectContent) -> Any:
+        """Ask S3 for exactly this content; its answer, whose body is to be read."""
+        if not content.version_id:
+            return self._s3.get_object(Bucket=self.name, Key=key, IfMatch=content.etag)
+        try:
+            return self._s3.get_object(Bucket=self.name, Key=key, VersionId=content.version_id)
+        except ClientError as error:
+            if _status(error) != 403 or _code(error) in _BAD_CREDENTIALS:
+                raise
+        # Without s3:GetObjectVersion, s3:GetObject still reads the newest version and names it.
+        answer = self._s3.get_object(Bucket=self.name, Key=key)
+        if answer.get("VersionId") != content.version_id:
+            answer["Body"].close()
+            raise ImageError("changed", "overwritten since it was listed; run again")
+        return answer
 
     def _image_error(self, key: str, error: ClientError) -> BoxdropError:
         status, code = _status(error), _code(error)
@@ -369,8 +409,11 @@ class Bucket:
     def _error(self, key: str, done: str, error: Exception) -> BoxdropError:
         """What to raise where nothing about the object itself is wrong."""
         message = f"s3://{self.name}/{key} cannot be {done}: {_sentence(error)}"
-        if isinstance(error, ClientError) and _status(error) < 500 and _code(error) not in _LATER:
-            return BoxdropError(message)
+        if isinstance(error, ClientError):
+            if _status(error) in (403, 405, 501) and _code(error) not in _BAD_CREDENTIALS + _LATER:
+                return NotAllowedError(message)
+            if _status(error) < 500 and _code(error) not in _LATER:
+                return BoxdropError(message)
         return UnavailableError(message)
 
 

@@ -16,7 +16,7 @@ from boxdrop.labels import LabelSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from boxdrop.annotate.run import Annotation, Summary
+    from boxdrop.annotate.run import AnnotateRun, Summary
     from boxdrop.cli.console import Console
     from boxdrop.detect import Detector
     from boxdrop.sources import Source
@@ -32,11 +32,12 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
 @click.argument("source")
 @click.option("--labels", help="What to look for: 'pineapple, banana, apple', or a labels.yaml.")
 @click.option(
-    "--project",
+    "--labels-file",
     type=click.Path(dir_okay=False),
     help="A labels.yaml: labels with synonyms and thresholds, caption, detector. "
-    "Without --labels and --project, the labels.yaml in the folder SOURCE is used.",
+    "Without --labels and --labels-file, the labels.yaml in the folder SOURCE is used.",
 )
+@click.option("--project", type=click.Path(dir_okay=False), hidden=True)
 @click.option(
     "--detector",
     metavar="BUNDLE",
@@ -72,6 +73,7 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
 def annotate(
     source: str,
     labels: str | None,
+    labels_file: str | None,
     project: str | None,
     detector: str | None,
     out: Path | None,
@@ -88,7 +90,7 @@ def annotate(
 
     \b
       boxdrop annotate photos/ --labels "pineapple, banana, apple"
-      boxdrop annotate photos/ --project labels.yaml --detector bundles/owlv2
+      boxdrop annotate photos/ --labels-file labels.yaml --detector bundles/owlv2
       boxdrop annotate s3://bucket/fruit-baskets/ --labels "banana" --label-studio http://localhost:8080
 
     Writes into the output folder: index.html (look at it first), predictions.jsonl, label-studio.json,
@@ -96,16 +98,20 @@ def annotate(
     If the run is interrupted, the same command goes on where it stopped; if only thresholds changed, it
     needs no time of the detector.
     """
-    from boxdrop.annotate.run import Annotation
+    from boxdrop.annotate.run import AnnotateRun
     from boxdrop.sources import open_source
 
     images = open_source(source)
-    label_set = _label_set(source, labels, project)
+    if project is not None:
+        _console().print("--project is now --labels-file; the old name still works", style="dim")
+    if project is not None and labels_file is not None:
+        raise BoxdropError("--project is the old name of --labels-file: give one of them")
+    label_set = _label_set(source, labels, labels_file or project)
     if threshold is not None:
         label_set = label_set.with_threshold(threshold)
     console = _console()
     chosen = detector or label_set.detector
-    annotation = Annotation(
+    run = AnnotateRun(
         images,
         label_set,
         _load_detector(chosen, provider, console),
@@ -117,24 +123,24 @@ def annotate(
     console.print(f"Looking for {', '.join(label_set.names)} in {images.location}")
     try:
         with _progress(console, images, limit) as on_progress:
-            summary = annotation.run(on_progress, limit=limit, retry_failures=retry_failures)
+            summary = run.run(on_progress, limit=limit, retry_failures=retry_failures)
     except KeyboardInterrupt:
         console.print("\nStopped. What was done is kept: run the same command again to go on.")
         raise SystemExit(130) from None
-    _report(console, summary, annotation)
+    _report(console, summary, run)
     if label_studio:
-        _publish(console, annotation, label_studio, title or label_set.caption or _name(images))
+        _publish(console, run, label_studio, title or label_set.caption or _name(images))
 
 
-def _label_set(source: str, labels: str | None, project: str | None) -> LabelSet:
-    if labels and project:
-        raise BoxdropError("give --labels or --project, not both")
-    if labels or project:
-        return LabelSet.load(labels) if labels else LabelSet.from_file(Path(project or ""))
+def _label_set(source: str, labels: str | None, labels_file: str | None) -> LabelSet:
+    if labels and labels_file:
+        raise BoxdropError("give --labels or --labels-file, not both")
+    if labels or labels_file:
+        return LabelSet.load(labels) if labels else LabelSet.from_file(Path(labels_file or ""))
     beside = Path(source) / "labels.yaml"
     if not source.startswith("s3://") and beside.is_file():
         return LabelSet.from_file(beside)
-    raise BoxdropError("say what to look for: --labels 'pineapple, banana', or --project labels.yaml")
+    raise BoxdropError("say what to look for: --labels 'pineapple, banana', or --labels-file labels.yaml")
 
 
 def _console() -> "Console":
@@ -201,7 +207,7 @@ def _progress(
         yield update
 
 
-def _report(console: "Console", summary: "Summary", annotation: "Annotation") -> None:
+def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -210,7 +216,7 @@ def _report(console: "Console", summary: "Summary", annotation: "Annotation") ->
         done += f" ({summary.computed:,} computed now in {summary.seconds:.1f} s)"
     console.print(done)
     table = Table("label", "boxes", box=None, header_style="dim")
-    for name in annotation.label_set.names:
+    for name in run.label_set.names:
         table.add_row(Text(name), f"{summary.boxes_by_label.get(name, 0):,}")
     console.print(table)
     if summary.failures:
@@ -218,20 +224,20 @@ def _report(console: "Console", summary: "Summary", annotation: "Annotation") ->
             f"{count:,} {reason}" for reason, count in sorted(summary.failures_by_reason.items())
         )
         console.print(
-            f"{summary.failures:,} could not be used ({reasons}): see {annotation.outputs.failures}",
+            f"{summary.failures:,} could not be used ({reasons}): see {run.outputs.failures}",
             style="yellow",
         )
-    console.print(f"Look at {annotation.outputs.page.resolve()}")
+    console.print(f"Look at {run.outputs.page.resolve()}")
 
 
-def _publish(console: "Console", annotation: "Annotation", url: str, title: str) -> None:
+def _publish(console: "Console", run: "AnnotateRun", url: str, title: str) -> None:
     from boxdrop.cli.system import log_in
     from boxdrop.local.label_studio import LabelStudio
 
     connection = log_in(url)
     server = LabelStudio().running()
     with console.working("Publishing") as status:
-        project, published = annotation.publish(
+        project, published = run.publish(
             connection, title, lambda so_far: status.update(f"Publishing: {so_far.images:,} images")
         )
     done = {

@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.errors import BoxdropError
 from boxdrop.images import Limits
 from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Prediction, Record, read_jsonl
+from boxdrop.predictions import Failure, Record, read_jsonl
 from boxdrop.sources import Source, SourceImage, open_source
 from boxdrop.store.reports import SAMPLES, Sample, SampleBox
 from boxdrop.tracking.pages import counts_line, sample_sheet
@@ -80,13 +80,10 @@ def get_or_create_dataset(
     connection = _label_studio()
     dataset: dict[str, Any] = {"images": images, "labels": label_set.to_yaml(), "label_studio_project": None}
     if connection is not None:
-        from boxdrop.labelstudio.project import connect_bucket, ensure_project
+        from boxdrop.annotate.publishing import open_project
 
-        source = open_source(images)
         name = title or label_set.caption or images.rstrip("/").rpartition("/")[2]
-        project = ensure_project(connection, label_set, name, key=source.location)
-        if source.folder is None:
-            connect_bucket(connection, project, _bucket_of(source))
+        project = open_project(connection, open_source(images), label_set, name)
         # Its ids are frozen: they are what people have drawn with so far.
         dataset |= {
             "labels": project.label_set.to_yaml(),
@@ -115,7 +112,9 @@ def load_images(
     for image in source.images():
         if limit is not None and len(listed) >= limit:
             break
-        listed.append(asdict(image))
+        listed.append(
+            {"name": image.name, "image_id": image.image_id, "version": image.version, "key": image.key}
+        )
     if not listed:
         raise BoxdropError(f"{source.location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …")
     log_metadata(metadata={"images": len(listed), "source": source.location})
@@ -130,7 +129,7 @@ def predict(
     provider: Provider = "cpu",
 ) -> tuple[Annotated[Path, "predictions"], Annotated[HTMLString, "samples"]]:
     """Fetch the images, find boxes. The records are those of docs/predictions.md, as a file."""
-    from boxdrop.annotate.run import Annotation
+    from boxdrop.annotate.run import AnnotateRun
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
 
@@ -138,11 +137,11 @@ def predict(
     model = Detector.load(_bundle(detector or label_set.detector) or BUNDLE, provider)
     source = ListedSource(open_source(dataset["images"]), [SourceImage(**image) for image in images])
     out = Path(tempfile.mkdtemp(prefix="boxdrop-")) / "boxes"
-    annotation = Annotation(source, label_set, model, out)
-    summary = annotation.run()
+    run = AnnotateRun(source, label_set, model, out)
+    summary = run.run()
     log_metadata(
         metadata={
-            "model_version": annotation.model_version,
+            "model_version": run.model_version,
             "bundle_digest": model.bundle.digest,
             "images": summary.images,
             "failed": summary.failures,
@@ -151,7 +150,7 @@ def predict(
             "seconds": round(summary.seconds, 2),
         }
     )
-    return annotation.outputs.predictions, HTMLString(_sheet(annotation.records(), label_set, out))
+    return run.outputs.predictions, HTMLString(_sheet(run.records(), label_set, out))
 
 
 @step(enable_cache=False)
@@ -161,18 +160,13 @@ def sync(dataset: dict[str, Any], predictions: Path) -> Annotated[dict[str, int]
     number = dataset["label_studio_project"]
     if connection is None or number is None:
         return {}
+    from boxdrop.annotate.publishing import publish_records
     from boxdrop.labelstudio.project import Project
-    from boxdrop.labelstudio.publishing import ImageUrls, publish
-    from boxdrop.labelstudio.uploads import Uploads
 
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
     project = Project(number, dataset["title"], f"{connection.url}/projects/{number}/data", label_set)
     source = open_source(dataset["images"])
-    folder = source.folder
-    urls: ImageUrls = _own_addresses
-    if folder is not None:
-        urls = Uploads(connection, project, lambda prediction: (folder / prediction.image).read_bytes()).urls
-    summary = publish(connection, project, read_jsonl(predictions), label_set, urls)
+    summary = publish_records(connection, project, source, read_jsonl(predictions))
     counts = {"created": summary.created, "replaced": summary.replaced, "unchanged": summary.unchanged}
     log_metadata(metadata={**counts, "label_studio_project": number})
     return counts
@@ -254,14 +248,6 @@ def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
         Retrieval(source, destination, caption=caption).run(count)
     finally:
         web.close()
-
-
-def _bucket_of(source: Source) -> str:
-    return source.location.removeprefix("s3://").partition("/")[0]
-
-
-def _own_addresses(predictions: Sequence[Prediction]) -> list[Any]:
-    return [prediction.image for prediction in predictions]
 
 
 def _bundle(detector: str | None) -> "Path | Bundle | None":

@@ -24,7 +24,9 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import BoxdropError, UnavailableError
-from boxdrop.pipeline.detect import Detectors, Job, Stop, StoppedError
+from boxdrop.job.detectors import Detectors
+from boxdrop.job.job import Job
+from boxdrop.job.stop import Stop, StoppedError
 from functions.job.environment import Environment
 from functions.job.host import describe_host, find_gpu
 from functions.job.log import LineLog

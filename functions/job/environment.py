@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 from boxdrop.detect.detector import Provider
 from boxdrop.errors import BoxdropError
-from boxdrop.pipeline.detect import FETCHERS
+from boxdrop.job.shard import FETCHERS
 from boxdrop.store.reports import LauncherName
 
 Number = TypeVar("Number", int, float)

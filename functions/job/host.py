@@ -7,7 +7,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.pipeline.detect import Host
+from boxdrop.job.host import Host
 from functions.job.environment import Environment
 
 _METADATA: Final = "http://169.254.169.254"

@@ -6,8 +6,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from boxdrop.job.log import Log
 from boxdrop.metrics import Metric, emf
-from boxdrop.pipeline.detect import Log
 from boxdrop.times import time_text
 
 

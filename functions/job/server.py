@@ -18,7 +18,8 @@ from boxdrop.detect import Detector
 from boxdrop.documents import to_json
 from boxdrop.errors import BoxdropError, BundleError, UnavailableError
 from boxdrop.identity import check_run_id
-from boxdrop.pipeline.detect import Job, Stop, StoppedError
+from boxdrop.job.job import Job
+from boxdrop.job.stop import Stop, StoppedError
 from boxdrop.store.bundles import resolve
 from boxdrop.store.manifests import PinnedBundle
 from boxdrop.store.reports import SHARD_FORMAT

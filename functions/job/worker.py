@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from boxdrop.errors import BundleError
-from boxdrop.pipeline.detect import Stop
+from boxdrop.job.stop import Stop
 from boxdrop.store.bundles import resolve
 from boxdrop.store.manifests import PinnedBundle
 from functions.job.__main__ import make_job

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxdrop.annotate.run import Annotation, Summary
+from boxdrop.annotate.run import AnnotateRun, Summary
 from boxdrop.demo import SCENES
 from boxdrop.detect import Detector
 from boxdrop.detections import iou
@@ -37,7 +37,7 @@ def draw_images(folder: Path, count: int, size: tuple[int, int] = (320, 240)) ->
 def run(
     source: Path, out: Path, detector: Detector, labels: LabelSet = FRUIT, limit: int | None = None
 ) -> Summary:
-    return Annotation(open_source(str(source)), labels, detector, out).run(limit=limit)
+    return AnnotateRun(open_source(str(source)), labels, detector, out).run(limit=limit)
 
 
 def records(out: Path) -> list[Record]:
@@ -160,7 +160,7 @@ def test_failures_are_tried_again_only_when_asked(tmp_path: Path, demo_detector:
     (tmp_path / "in" / "bad.jpg").write_bytes(b"not an image")
     run(tmp_path / "in", tmp_path / "out", demo_detector)
     assert run(tmp_path / "in", tmp_path / "out", demo_detector).computed == 0
-    again = Annotation(open_source(str(tmp_path / "in")), FRUIT, demo_detector, tmp_path / "out")
+    again = AnnotateRun(open_source(str(tmp_path / "in")), FRUIT, demo_detector, tmp_path / "out")
     assert again.run(retry_failures=True).computed == 1
     assert len(records(tmp_path / "out")) == 2
 
@@ -230,13 +230,13 @@ def test_a_folder_of_another_source_is_not_overwritten(tmp_path: Path, demo_dete
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, demo_detector: Detector) -> None:
     draw_images(tmp_path / "in", 2)
     source = open_source(str(tmp_path / "in"))
-    second = Annotation(source, FRUIT, demo_detector, tmp_path / "out")
+    second = AnnotateRun(source, FRUIT, demo_detector, tmp_path / "out")
 
     def start_second(_: Summary) -> None:
         with pytest.raises(BoxdropError, match="another boxdrop is writing"):
             second.run()
 
-    Annotation(source, FRUIT, demo_detector, tmp_path / "out").run(start_second)
+    AnnotateRun(source, FRUIT, demo_detector, tmp_path / "out").run(start_second)
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path: Path, demo_detector: Detector) -> None:
@@ -256,7 +256,7 @@ def test_a_threshold_below_the_floor_is_refused_before_the_work(
     tmp_path: Path, demo_detector: Detector
 ) -> None:
     with pytest.raises(LabelSetError, match="floor"):
-        Annotation(open_source(str(tmp_path)), FRUIT.with_threshold(1e-4), demo_detector, tmp_path / "out")
+        AnnotateRun(open_source(str(tmp_path)), FRUIT.with_threshold(1e-4), demo_detector, tmp_path / "out")
 
 
 def test_every_hostile_file_becomes_one_line(

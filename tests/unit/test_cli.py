@@ -21,8 +21,9 @@ def test_help_shows_a_command_to_copy(arguments: list[str]) -> None:
         (["annotate", "nowhere", "--labels", "a"], "nowhere: no such file or folder"),
         (["annotate", "."], "say what to look for"),
         (["annotate", ".", "--labels", "a,,b"], "--labels: a label's name is empty"),
-        (["annotate", ".", "--labels", "a", "--project", "b.yaml"], "not both"),
-        (["annotate", ".", "--project", "b.yaml"], "b.yaml: no such file"),
+        (["annotate", ".", "--labels", "a", "--labels-file", "b.yaml"], "not both"),
+        (["annotate", ".", "--labels-file", "b.yaml"], "b.yaml: no such file"),
+        (["annotate", ".", "--project", "b.yaml"], "--project is now --labels-file"),
         (["annotate", ".", "--labels", "a", "--detector", "nowhere"], "nowhere"),
     ],
 )

@@ -22,8 +22,10 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect.detector import Provider
 from boxdrop.identity import image_id, new_run_id, object_version
+from boxdrop.job.detectors import Detectors
+from boxdrop.job.host import Host
+from boxdrop.job.job import Job
 from boxdrop.labels import LabelSet
-from boxdrop.pipeline.detect import Detectors, Host, Job
 from boxdrop.predictions import Failure, Prediction, from_json
 from boxdrop.store import bundles
 from boxdrop.store.labelsets import write_label_set

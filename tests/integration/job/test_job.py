@@ -153,7 +153,7 @@ def test_sigterm_finishes_the_parts_in_flight_and_asks_to_be_run_again(system: S
         assert job.ended() == 75
     line = job.said("job stops")
     assert line is not None
-    assert "another job goes on from here" in line["reason"]
+    assert "another job continues from here" in line["reason"]
     assert list(system.parts(run_id)) == ["part-00000000-00000012.jsonl", "part-00000012-00000024.jsonl"]
     assert list_reports(system.data, run_id) == []
 

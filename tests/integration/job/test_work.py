@@ -74,7 +74,7 @@ def test_a_write_that_meets_another_one_is_tried_again(system: System) -> None:
         ("labels altered", "was altered"),
         ("other detector", "jobs and functions must be of one version"),
         ("no manifest", "there is no such manifest"),
-        ("images denied", "not one of 3 images may be read"),
+        ("images denied", "none of 3 images may be read"),
         ("data denied", "cannot be written"),
         ("no room for the bundle", "cannot be written"),
         ("cuda missing", "CUDA was asked for"),

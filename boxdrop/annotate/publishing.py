@@ -1,0 +1,75 @@
+"""The records of a source go to Label Studio: the one way for `annotate` and the ZenML pipeline.
+
+Images of this machine are uploaded; those in S3 stay there, and Label Studio is connected to their bucket.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from boxdrop.annotate.credits import read_credits
+from boxdrop.errors import ImageError
+from boxdrop.images import DEFAULT_LIMITS, Limits, read_file
+from boxdrop.labels import LabelSet
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
+from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
+from boxdrop.labelstudio.uploads import Uploads
+from boxdrop.predictions import Prediction, Record
+from boxdrop.sources import Source
+
+
+def open_project(connection: Connection, source: Source, label_set: LabelSet, title: str) -> Project:
+    """Find the source's project in Label Studio, or create it.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        source: where the images are; its location identifies the project.
+        label_set: what annotators choose from.
+        title: of the project, if it is new.
+    """
+    project = ensure_project(connection, label_set, title, key=source.location)
+    if source.folder is None:
+        connect_bucket(connection, project, source.location.removeprefix("s3://").partition("/")[0])
+    return project
+
+
+def publish_records(
+    connection: Connection,
+    project: Project,
+    source: Source,
+    records: Iterable[Record],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    on_progress: Callable[[PublishSummary], None] | None = None,
+) -> PublishSummary:
+    """Create a task for each image, once; replace predictions that changed. Repeating it changes nothing.
+
+    Args:
+        connection: as for `open_project`.
+        project: the source's.
+        source: where the images are.
+        records: of images of the source.
+        limits: bytes that an image may have to be uploaded.
+        on_progress: called after each chunk of tasks.
+    """
+    folder = source.folder
+    urls: ImageUrls = _own_addresses
+    if folder is not None:
+        urls = Uploads(
+            connection, project, lambda prediction: read_file(folder / prediction.image, limits)
+        ).urls
+    credits = read_credits(source)
+    return publish(
+        connection,
+        project,
+        records,
+        project.label_set,
+        urls,
+        credits=lambda predictions: {
+            each.image_id: credits[each.image] for each in predictions if each.image in credits
+        },
+        on_progress=on_progress,
+    )
+
+
+def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
+    return [prediction.image for prediction in predictions]

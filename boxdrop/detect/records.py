@@ -1,0 +1,124 @@
+"""From images to records: the one path that `annotate`, the job and the ZenML pipeline share.
+
+    records = RecordStream(detector, label_set, fetch, identify)
+    for outcome in records.outcomes(items):
+        record = records.record(outcome)       # a Prediction, or a Failure with its reason
+
+`boxdrop.sources` lists and fetches the items; this module knows neither S3 nor files.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from boxdrop.detect.detector import Detector
+from boxdrop.detect.stream import Outcome, StageClock, Stream, Unusable
+from boxdrop.images import DEFAULT_LIMITS, Image, Limits
+from boxdrop.labels import LabelSet
+from boxdrop.predictions import Failure, Prediction, Record, candidates_of, select_boxes
+
+T = TypeVar("T")
+
+
+class ImageVersion(Protocol):
+    """What a record carries about its image: `boxdrop.sources.SourceImage` has it."""
+
+    @property
+    def name(self) -> str:
+        """Path below the source folder, or ``s3://bucket/key``."""
+
+    @property
+    def image_id(self) -> str:
+        """See `boxdrop.identity.image_id`."""
+
+    @property
+    def version(self) -> str:
+        """Which content of the image."""
+
+
+class RecordStream(Generic[T]):
+    """A `Stream` whose outcomes become records.
+
+    Args:
+        detector, label_set: what looks, and what for.
+        fetch: reads one item within the limits it is given, see `Stream`.
+        identify: the image that an item is about.
+        limits: bytes and pixels that an image may have.
+        batch_size, workers, fetchers, on_image: see `Stream`.
+
+    Attributes:
+        model_version: what the records carry.
+        threshold: of labels that set none, the detector's default.
+
+    Raises:
+        LabelSetError: a threshold lies below the detector's floor, or the tiling is not possible.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        label_set: LabelSet,
+        fetch: Callable[[T, Limits], bytes],
+        identify: Callable[[T], ImageVersion],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        fetchers: int | None = None,
+        on_image: Callable[[T, Image], None] | None = None,
+    ) -> None:
+        detector.thresholds(label_set)  # an error now rather than after hours of work
+        self.label_set = label_set
+        self.model_version = detector.model_version(label_set)
+        self.threshold = detector.bundle.defaults.threshold
+        self._identify = identify
+        self._stream = Stream(
+            detector,
+            label_set,
+            lambda item: fetch(item, limits),
+            limits=limits,
+            batch_size=batch_size,
+            workers=workers,
+            fetchers=fetchers,
+            on_image=on_image,
+        )
+
+    @property
+    def clock(self) -> StageClock:
+        """Seconds of work by stage so far; add your own stages to it."""
+        return self._stream.clock
+
+    def outcomes(self, items: Iterable[T]) -> Generator[Outcome[T], None, None]:
+        """Yield one outcome per item, in order; see `Stream.outcomes`."""
+        return self._stream.outcomes(items)
+
+    def record(self, outcome: Outcome[T]) -> Record:
+        """Turn an outcome into the record of its image. Safe to call from several threads."""
+        if isinstance(outcome, Unusable):
+            return self.failure(
+                self._identify(outcome.item), outcome.reason, outcome.message, outcome.width, outcome.height
+            )
+        image = self._identify(outcome.item)
+        candidates = candidates_of(outcome.candidates, self.label_set)
+        return Prediction(
+            image=image.name,
+            image_id=image.image_id,
+            version=image.version,
+            model_version=self.model_version,
+            width=outcome.width,
+            height=outcome.height,
+            boxes=select_boxes(candidates, self.label_set, self.threshold),
+            candidates=candidates,
+        )
+
+    def failure(
+        self,
+        image: ImageVersion,
+        reason: str,
+        message: str,
+        width: int | None = None,
+        height: int | None = None,
+    ) -> Failure:
+        """Make the record of an image that cannot be used."""
+        return Failure(
+            image.name, image.image_id, image.version, self.model_version, reason, message, width, height
+        )

@@ -1,0 +1,47 @@
+"""The detectors that runs pin, fetched from the data bucket."""
+
+from pathlib import Path
+
+from boxdrop.aws.s3 import Bucket
+from boxdrop.detect import Detector
+from boxdrop.detect.detector import Provider
+from boxdrop.store.bundles import describe, fetch
+from boxdrop.store.manifests import PinnedBundle
+
+
+class Detectors:
+    """Loads the detectors that runs pin. The one used last stays loaded.
+
+    Args:
+        data: the data bucket.
+        cache: a folder for bundles.
+        provider: ``cuda`` or ``cpu``; a detector never falls back to the other one.
+        threads: of one run on the processor; None takes all cores.
+    """
+
+    def __init__(
+        self, data: Bucket, cache: Path, provider: Provider = "cpu", threads: int | None = None
+    ) -> None:
+        self.data = data
+        self.provider: Provider = provider
+        self._cache = cache
+        self._threads = threads
+        self._loaded: Detector | None = None
+
+    @property
+    def provider_name(self) -> str:
+        """ONNX Runtime's name of the provider."""
+        return {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[self.provider]
+
+    def load(self, pin: PinnedBundle) -> Detector:
+        """Load a detector, unless it is the one that is loaded.
+
+        Raises:
+            BundleError: it is not in the bucket, or its files do not match their sha256.
+            BoxdropError: CUDA was asked for and is not available.
+        """
+        if self._loaded is None or self._loaded.bundle.digest != pin.digest:
+            self._loaded = None  # frees its memory before the new one needs it
+            bundle = fetch(self.data, describe(self.data, pin.name, pin.digest), self._cache)
+            self._loaded = Detector.load(bundle, self.provider, self._threads)
+        return self._loaded
