@@ -69,7 +69,17 @@ class LabelSet:
         labels: at least one; names, prompts and ids are unique among them.
         caption: what the images are about ("fruit baskets"); titles the project.
         detector: name or path of the bundle to use, where the user fixed it.
-        tiling: whether images are looked at in parts as well.
+        tiling: whether images are also processed in parts.
+
+    >>> from boxdrop import LabelSet
+    >>> fruit = LabelSet.from_short_form("pineapple, banana")
+    >>> fruit.names
+    ('pineapple', 'banana')
+    >>> "banana" in fruit
+    True
+    >>> print(fruit.with_threshold(0.3).to_yaml(), end="")  # doctest: +ELLIPSIS
+    labels:
+    ...
     """
 
     labels: tuple[Label, ...]

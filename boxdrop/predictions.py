@@ -1,4 +1,4 @@
-"""The wire format of predictions: one JSON line an image, versioned and validated.
+"""The wire format of predictions: one line of JSON per image, versioned and validated.
 
 A line is either a `Prediction` or a `Failure`; both name the image and its version. `docs/predictions.md`
 describes the fields for readers of the files.
@@ -25,14 +25,14 @@ _SCORE_DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box that people see.
+    """One box above its label's threshold, as annotators see it.
 
     Attributes:
         label: name of the label.
         score: 0 to 1.
         xyxy: left, top, right, bottom in upright pixels.
         prompt: the prompt that found it.
-        also: (name, score) of labels that claimed the same object and lost, best first.
+        also: (name, score) of lower-scoring labels for the same object, best first.
     """
 
     label: str
@@ -70,6 +70,11 @@ class Prediction:
         width, height: upright size in pixels.
         boxes: best score first.
         candidates: all that was found down to the floor, best first.
+
+    >>> from boxdrop.predictions import Box, Prediction, to_json
+    >>> box = Box("banana", 0.9, (10.0, 20.0, 110.0, 220.0), "banana")
+    >>> Prediction("a.jpg", "9f0c", "17a-2048", "demo@0123abcd", 640, 480, (box,)).boxes[0].label
+    'banana'
     """
 
     image: str
@@ -115,8 +120,15 @@ class Failure:
 Record = Prediction | Failure
 
 
+def record_key(record: Record) -> str:
+    """The S3 key of a record's image, or its path below the source folder."""
+    if not record.image.startswith("s3://"):
+        return record.image
+    return record.image.removeprefix("s3://").partition("/")[2]
+
+
 def candidates_of(detections: Detections, label_set: LabelSet) -> tuple[Candidate, ...]:
-    """Give arrays their names: one `Candidate` a row, same order."""
+    """Convert arrays to `Candidate`s: one per row, in the same order."""
     names, prompts = label_set.names, label_set.prompts
     return tuple(
         Candidate(
@@ -139,7 +151,7 @@ def select_boxes(
     default_threshold: float,
     rival_iou: float | None = RIVAL_IOU,
 ) -> tuple[Box, ...]:
-    """Choose the boxes that people see from stored candidates, under the thresholds of a label set.
+    """Choose the boxes to show from stored candidates, under the thresholds of a label set.
 
     Args:
         candidates: of one image; those whose label is no longer in the label set are left out.
@@ -167,7 +179,7 @@ def select_boxes(
 
 
 def reselect(prediction: Prediction, label_set: LabelSet, default_threshold: float) -> Prediction:
-    """The same prediction with its boxes chosen anew, after thresholds changed; needs no detector."""
+    """The same prediction with its boxes chosen again, after thresholds changed; needs no detector."""
     return replace(prediction, boxes=select_boxes(prediction.candidates, label_set, default_threshold))
 
 
@@ -327,6 +339,24 @@ class _Reader:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_predictions(path: str | Path) -> Iterator[Record]:
+    """Read a ``predictions.jsonl``, record by record: a `Prediction`, or a `Failure` with its reason.
+
+    Raises:
+        PredictionError: naming the file and the line.
+
+    >>> import tempfile
+    >>> from boxdrop import Prediction, read_predictions
+    >>> from boxdrop.predictions import to_json
+    >>> record = Prediction("a.jpg", "9f0c", "17a-2048", "demo@0123abcd", 640, 480, boxes=())
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+    ...     print(to_json(record), file=file, flush=True)
+    ...     list(read_predictions(file.name)) == [record]
+    True
+    """
+    return read_jsonl(Path(path))
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:

@@ -28,7 +28,6 @@ from boxdrop.annotate.exports import (
 )
 from boxdrop.annotate.page import ReportWriter
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.detect.records import RecordStream
 from boxdrop.errors import BoxdropError
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.images import Image, Limits
@@ -38,6 +37,7 @@ from boxdrop.labelstudio.config import identity_of, labeling_config
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.predictions import Failure, Prediction, Record, read_jsonl, reselect, to_json
+from boxdrop.records import RecordStream
 from boxdrop.sources import Source, SourceImage
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from boxdrop.cli.console import Console
     from boxdrop.detect import Detector
     from boxdrop.sources import Source
+    from boxdrop.system import System
 
 DEMO_NOTICE = (
     "Using the demo detector: small, and trained on drawings. For photographs, export OWLv2 "
@@ -61,6 +63,12 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
     type=SCORE,
     help="Show boxes from this score on, where a label sets no threshold. Default: the detector's.",
 )
+@click.option(
+    "--track",
+    is_flag=True,
+    help="List this run in `boxdrop runs`, and in ZenML with `boxdrop track sync`: its manifest, labels and "
+    "summary go to the data bucket of the system that $BOXDROP_SYSTEM names, or of the local one.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Look at the first N images only.")
 @click.option("--retry-failures", is_flag=True, help="Try again the images that failed in an earlier run.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
@@ -80,6 +88,7 @@ def annotate(
     label_studio: str | None,
     title: str | None,
     threshold: float | None,
+    track: bool,
     limit: int | None,
     retry_failures: bool,
     provider: Literal["cpu", "cuda"],
@@ -110,6 +119,7 @@ def annotate(
     if threshold is not None:
         label_set = label_set.with_threshold(threshold)
     console = _console()
+    system = _find_system() if track else None
     chosen = detector or label_set.detector
     run = AnnotateRun(
         images,
@@ -121,15 +131,31 @@ def annotate(
         notice=None if chosen else DEMO_NOTICE,
     )
     console.print(f"Looking for {', '.join(label_set.names)} in {images.location}")
+    started = datetime.now(UTC)
     try:
         with _progress(console, images, limit) as on_progress:
             summary = run.run(on_progress, limit=limit, retry_failures=retry_failures)
     except KeyboardInterrupt:
         console.print("\nStopped. What was done is kept: run the same command again to go on.")
         raise SystemExit(130) from None
+    finished = datetime.now(UTC)
     _report(console, summary, run)
     if label_studio:
         _publish(console, run, label_studio, title or label_set.caption or _name(images))
+    if system is not None:
+        from boxdrop.annotate.history import store_run
+        from boxdrop.aws.s3 import Bucket
+
+        system.enter()  # after the images are read: they may be in another account
+        stored = store_run(Bucket(system.data_bucket), run, summary, started, finished)
+        console.print(f"Recorded as run {stored.run_id}: `boxdrop runs` lists it")
+
+
+def _find_system() -> "System":
+    """The system that keeps the run; looked up before the work, so that a missing one is an early error."""
+    from boxdrop.system import find_system
+
+    return find_system(None)
 
 
 def _label_set(source: str, labels: str | None, labels_file: str | None) -> LabelSet:

@@ -188,7 +188,8 @@ def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
         + (" Spot" if summary.spot else ""),
         "speed": f"{images_per_s(summary):.1f} images/s in {len(summary.shards)} shard"
         + ("s" if len(summary.shards) != 1 else ""),
-        "GPU": f"{summary.gpu_seconds:,.0f} s" + (f", about ${cost:.4f}" if cost is not None else ""),
+        summary.device_kind: f"{summary.gpu_seconds:,.0f} s"
+        + (f", about ${cost:.4f}" if cost is not None else ""),
         "labels": summary.labels[:16],
         "ZenML": ", ".join(url or "the store of this machine" for url in zenml),
     }

@@ -50,6 +50,17 @@ class Detector:
     Attributes:
         bundle: what was loaded.
         provider: where the model runs, ``cpu`` or ``cuda``.
+
+    >>> from boxdrop import Detector, LabelSet
+    >>> from boxdrop.demo import BUNDLE, SCENES
+    >>> from boxdrop.images import Limits, decode
+    >>> scene = decode(sorted(SCENES.glob("*.jpg"))[0].read_bytes(), Limits())
+    >>> fruit = LabelSet.from_short_form("pineapple, banana, apple")
+    >>> [found] = Detector.load(BUNDLE).detect([scene.pixels], fruit)
+    >>> found.boxes.shape[1], found.boxes.dtype  # left, top, right, bottom in upright pixels
+    (4, dtype('float32'))
+    >>> {fruit.names[label] for label in found.labels} <= {"pineapple", "banana", "apple"}
+    True
     """
 
     def __init__(self, bundle: Bundle, provider: Provider = "cpu", threads: int | None = None) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.detect.records import RecordStream
 from boxdrop.detect.stream import Outcome, StageClock, Unusable
 from boxdrop.errors import BoxdropError, LabelSetError, RunError
 from boxdrop.images import DEFAULT_LIMITS, Limits
@@ -23,6 +22,7 @@ from boxdrop.job.meter import no_utilisation
 from boxdrop.job.stop import Stop, StoppedError
 from boxdrop.metrics import IMAGES_FAILED, IMAGES_PREDICTED
 from boxdrop.predictions import Failure
+from boxdrop.records import RecordStream
 from boxdrop.sources import BucketImages, SourceImage
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName

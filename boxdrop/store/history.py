@@ -167,7 +167,9 @@ def _compare_speed(before: RunSummary, after: RunSummary) -> Iterator[Difference
         return {
             "images/s": images_per_s(summary),
             "seconds": summary.seconds,
-            "GPU seconds per 1,000": 1000 * summary.gpu_seconds / max(1, summary.predicted + summary.failed),
+            f"{summary.device_kind} seconds per 1,000": 1000
+            * summary.gpu_seconds
+            / max(1, summary.predicted + summary.failed),
             **({"$": summary.estimated_cost_usd} if summary.estimated_cost_usd is not None else {}),
         }
 

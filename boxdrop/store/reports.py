@@ -24,7 +24,8 @@ SCORE_BINS: Final = 20
 SAMPLES: Final = 12
 """Most images that a summary shows as samples."""
 
-LauncherName = Literal["batch", "sagemaker", "local"]
+LauncherName = Literal["batch", "sagemaker", "local", "annotate"]
+"""What started the detector; ``annotate`` is the command of that name, without a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ class RunSummary:
         boxes and below: see `Counts`.
         parts: their keys, in order.
         started_at, finished_at: when the first shard started and the last finished, `seconds` apart.
-        gpu_seconds: the time that each shard took, added up; attempts that were killed are not in it.
+        gpu_seconds: the time that each shard took on its GPU or processor, added up; attempts that were
+            killed are not in it. `device_kind` tells which of the two.
         estimated_cost_usd: `gpu_seconds` at the instances' price; None if a price is not known.
     """
 
@@ -197,6 +199,11 @@ class RunSummary:
     seconds: float
     gpu_seconds: float
     estimated_cost_usd: float | None
+
+    @property
+    def device_kind(self) -> Literal["GPU", "processor"]:
+        """What `gpu_seconds` were spent on: a run whose shards all ran on processors used no GPU."""
+        return "GPU" if "CUDA" in self.provider else "processor"
 
 
 def write_report(bucket: Bucket, report: ShardReport) -> ShardReport:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from boxdrop.errors import RunError
-from boxdrop.predictions import Failure, Prediction
+from boxdrop.predictions import Failure, Prediction, record_key
 from boxdrop.store.manifests import ManifestHeader
 from boxdrop.store.parts import Part
 from boxdrop.store.reports import (
@@ -49,7 +49,9 @@ class Tally:
                 predictions.append(record)
                 self._add_boxes(record)
         self._images["predicted"] += len(predictions)
-        best = heapq.nsmallest(SAMPLES, predictions, key=lambda each: (not each.boxes, _hash(_key(each))))
+        best = heapq.nsmallest(
+            SAMPLES, predictions, key=lambda each: (not each.boxes, _hash(record_key(each)))
+        )
         self._choose(_sample(prediction) for prediction in best)
 
     def merge(self, counts: Counts) -> None:
@@ -161,14 +163,10 @@ def _cost(reports: Sequence[ShardReport]) -> float | None:
     return round(total, 6)
 
 
-def _key(prediction: Prediction) -> str:
-    return prediction.image.removeprefix("s3://").partition("/")[2]
-
-
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def _sample(prediction: Prediction) -> Sample:
     boxes = tuple(SampleBox(box.label, box.score, box.xyxy) for box in prediction.boxes[:_SAMPLE_BOXES])
-    return Sample(_key(prediction), prediction.version, prediction.width, prediction.height, boxes)
+    return Sample(record_key(prediction), prediction.version, prediction.width, prediction.height, boxes)

@@ -11,7 +11,7 @@ from boxdrop.documents import to_json
 from boxdrop.identity import time_of_run
 from boxdrop.labels import LabelSet
 from boxdrop.store.layout import label_set_key
-from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary
+from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 DIGEST_SHOWN: Final = 16
@@ -141,9 +141,7 @@ def make_entry(
         project=summary.project,
         model=summary.bundle.name,
         model_version=summary.bundle.digest[:DIGEST_SHOWN],
-        model_metadata=_known(
-            digest=summary.bundle.digest, family=summary.bundle.family, precision=summary.bundle.precision
-        ),
+        model_metadata=model_metadata(summary.bundle),
         parameters=_known(
             project=summary.project,
             images=f"s3://{summary.bucket}/{summary.project}/",
@@ -151,13 +149,24 @@ def make_entry(
             caption=summary.caption,
             detector=summary.bundle.name,
         ),
-        metadata=_metadata(summary, published),
-        tags=(summary.project, *(("with-failures",) if summary.failed else ())),
+        metadata=run_metadata(summary, published),
+        tags=run_tags(summary),
         steps=_steps(summary, label_set, manifest, labels, thumbnails, published),
     )
 
 
-def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any]:
+def model_metadata(bundle: SummaryBundle) -> dict[str, Any]:
+    """What ZenML records about a model version."""
+    return _known(digest=bundle.digest, family=bundle.family, precision=bundle.precision)
+
+
+def run_tags(summary: RunSummary) -> tuple[str, ...]:
+    """The tags of a run: its project, and whether images failed."""
+    return (summary.project, *(("with-failures",) if summary.failed else ()))
+
+
+def run_metadata(summary: RunSummary, published: Published | None = None) -> dict[str, Any]:
+    """What ZenML records about a run."""
     seconds = (summary.finished_at - summary.started_at).total_seconds()
     waited = (summary.started_at - summary.created_at).total_seconds()
     seen = summary.predicted + summary.failed
@@ -183,7 +192,7 @@ def _metadata(summary: RunSummary, published: Published | None) -> dict[str, Any
         seconds=round(seconds, 1),
         seconds_waiting_for_a_machine=round(waited, 1),
         seconds_by_stage=stage_seconds(summary) or None,
-        gpu_seconds=round(summary.gpu_seconds, 1),
+        **{f"{summary.device_kind.lower()}_seconds": round(summary.gpu_seconds, 1)},
         estimated_cost_usd=summary.estimated_cost_usd,
         launcher=summary.launcher,
         instance_type=summary.instance_type,

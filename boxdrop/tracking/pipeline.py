@@ -1,40 +1,50 @@
-"""The job as a ZenML pipeline, for teams who run things from ZenML: dataset, images, predict, sync.
+"""Detection as a ZenML pipeline, for teams who start things from ZenML: dataset, images, predict, sync.
 
     from boxdrop.tracking.pipeline import boxes_for_images
     boxes_for_images(images="s3://my-images/fruit/", labels="pineapple, banana, apple")
 
-It runs on the stack that is active, with any orchestrator. Images are passed by reference: a step hands on
-names and versions, and the one that detects fetches exactly those. Where steps run on different machines,
-images and detector must be in S3. Label Studio's address and token come from ``LABEL_STUDIO_URL`` and
-``LABEL_STUDIO_API_KEY`` (or ``BOXDROP_LABEL_STUDIO_SECRET``), as everywhere in boxdrop; without an address,
-the pipeline ends with the predictions.
+It runs on the active stack, with any orchestrator. Images are passed by reference: a step passes on names and
+versions, and `predict` fetches exactly those, by the same path as `boxdrop annotate`. Where steps run on
+different machines, images and detector must be in S3. Label Studio's address and token come from
+``LABEL_STUDIO_URL`` and ``LABEL_STUDIO_API_KEY`` (or ``BOXDROP_LABEL_STUDIO_SECRET``), as everywhere in
+boxdrop; without an address, the pipeline ends with the predictions.
+
+`predict` may be served from ZenML's cache. Its inputs hold all that its answers depend on: the labels, the
+images' versions, the detector's digest and threshold, and the version of boxdrop.
 
 The deployed system does the same by itself, event by event, and `boxdrop.tracking.track` registers its runs
-in ZenML; use this pipeline where a schedule or another pipeline is to decide when images are looked at.
+in ZenML; use this pipeline where a schedule or another pipeline decides when images are processed.
 """
 
 import os
+import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from zenml import log_metadata, pipeline, step
-from zenml.types import HTMLString
+from zenml import get_step_context, log_metadata, pipeline, step
+from zenml.types import HTMLString, JSONString
 
+from boxdrop import __version__
 from boxdrop.annotate.thumbnails import thumbnail_path
 from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
-from boxdrop.errors import BoxdropError
+from boxdrop.documents import to_json
+from boxdrop.errors import BoxdropError, BundleError
 from boxdrop.images import Limits
 from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Record, read_jsonl
+from boxdrop.predictions import read_jsonl, record_key
 from boxdrop.sources import Source, SourceImage, open_source
-from boxdrop.store.reports import SAMPLES, Sample, SampleBox
-from boxdrop.tracking.pages import counts_line, sample_sheet
+from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle, summary_from_json
+from boxdrop.tracking.entry import DIGEST_SHOWN, run_metadata
+from boxdrop.tracking.link import describe_run, link_model
+from boxdrop.tracking.materializer import PredictionsMaterializer
+from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 if TYPE_CHECKING:
+    from boxdrop.annotate.run import AnnotateRun
     from boxdrop.detect import Bundle
 
 Provider = Literal["cpu", "cuda"]
@@ -73,23 +83,31 @@ class ListedSource:
 
 @step(enable_cache=False)
 def get_or_create_dataset(
-    images: str, labels: str, title: str | None = None
+    images: str, labels: str, title: str | None = None, detector: str | None = None
 ) -> Annotated[dict[str, Any], "dataset"]:
-    """Find the project in Label Studio or create it, with the labels; its number is None without one."""
+    """Pin labels and detector; find or create the Label Studio project (None without Label Studio)."""
     label_set = LabelSet.load(labels)
     connection = _label_studio()
-    dataset: dict[str, Any] = {"images": images, "labels": label_set.to_yaml(), "label_studio_project": None}
+    pin = pin_detector(detector or label_set.detector)
+    dataset: dict[str, Any] = {
+        "images": images,
+        "labels": label_set.to_yaml(),
+        "label_studio_project": None,
+        "detector": asdict(pin),
+        "boxdrop": __version__,
+    }
     if connection is not None:
         from boxdrop.annotate.publishing import open_project
 
         name = title or label_set.caption or images.rstrip("/").rpartition("/")[2]
         project = open_project(connection, open_source(images), label_set, name)
-        # Its ids are frozen: they are what people have drawn with so far.
+        # The project's label set: its ids are frozen, because annotators have used them.
         dataset |= {
             "labels": project.label_set.to_yaml(),
             "label_studio_project": project.id,
             "title": project.title,
         }
+    link_model(SummaryBundle(pin.name, pin.digest, pin.family, pin.precision))
     log_metadata(
         metadata={"labels": len(label_set), "label_studio_project": dataset["label_studio_project"] or 0}
     )
@@ -121,41 +139,42 @@ def load_images(
     return listed
 
 
-@step
+@step(output_materializers={"predictions": PredictionsMaterializer})
 def predict(
-    dataset: dict[str, Any],
-    images: list[dict[str, str]],
-    detector: str | None = None,
-    provider: Provider = "cpu",
-) -> tuple[Annotated[Path, "predictions"], Annotated[HTMLString, "samples"]]:
+    dataset: dict[str, Any], images: list[dict[str, str]], provider: Provider = "cpu"
+) -> tuple[
+    Annotated[Path, "predictions"],
+    Annotated[HTMLString, "samples"],
+    Annotated[HTMLString, "scores"],
+    Annotated[JSONString, "summary"],
+]:
     """Fetch the images, find boxes. The records are those of docs/predictions.md, as a file."""
+    from boxdrop.annotate.history import summarise_run
     from boxdrop.annotate.run import AnnotateRun
-    from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
 
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
-    model = Detector.load(_bundle(detector or label_set.detector) or BUNDLE, provider)
+    pin = PinnedDetector(**dataset["detector"])
+    model = Detector.load(pin.fetch(), provider)
     source = ListedSource(open_source(dataset["images"]), [SourceImage(**image) for image in images])
-    out = Path(tempfile.mkdtemp(prefix="boxdrop-")) / "boxes"
-    run = AnnotateRun(source, label_set, model, out)
-    summary = run.run()
-    log_metadata(
-        metadata={
-            "model_version": run.model_version,
-            "bundle_digest": model.bundle.digest,
-            "images": summary.images,
-            "failed": summary.failures,
-            "boxes": summary.boxes,
-            "boxes_by_label": dict(summary.boxes_by_label),
-            "seconds": round(summary.seconds, 2),
-        }
+    run = AnnotateRun(source, label_set, model, _temporary_folder() / "boxes")
+    started = datetime.now(UTC)
+    summary = summarise_run(run, run.run(), started, datetime.now(UTC))
+    log_metadata(metadata=run_metadata(summary))
+    return (
+        run.outputs.predictions,
+        HTMLString(_sheet(summary, run)),
+        HTMLString(score_page(summary, label_set)),
+        JSONString(to_json(summary, format=SUMMARY_FORMAT)),
     )
-    return run.outputs.predictions, HTMLString(_sheet(run.records(), label_set, out))
 
 
 @step(enable_cache=False)
-def sync(dataset: dict[str, Any], predictions: Path) -> Annotated[dict[str, int], "tasks"]:
-    """Make a task in Label Studio of each image, once; replace predictions that changed."""
+def sync(
+    dataset: dict[str, Any], predictions: Path, summary: JSONString
+) -> Annotated[dict[str, int], "tasks"]:
+    """Create a Label Studio task for each image, once; replace predictions that changed."""
+    describe_run(summary_from_json(summary))
     connection = _label_studio()
     number = dataset["label_studio_project"]
     if connection is None or number is None:
@@ -166,8 +185,8 @@ def sync(dataset: dict[str, Any], predictions: Path) -> Annotated[dict[str, int]
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
     project = Project(number, dataset["title"], f"{connection.url}/projects/{number}/data", label_set)
     source = open_source(dataset["images"])
-    summary = publish_records(connection, project, source, read_jsonl(predictions))
-    counts = {"created": summary.created, "replaced": summary.replaced, "unchanged": summary.unchanged}
+    published = publish_records(connection, project, source, read_jsonl(predictions))
+    counts = {"created": published.created, "replaced": published.replaced, "unchanged": published.unchanged}
     log_metadata(metadata={**counts, "label_studio_project": number})
     return counts
 
@@ -184,25 +203,25 @@ def boxes_for_images(
     collection: str = "openverse",
     limit: int | None = None,
 ) -> None:
-    """Find boxes in images, and bring them to people.
+    """Find boxes in images, and publish them to Label Studio.
 
     Args:
         images: a folder, or ``s3://bucket/prefix/``.
         labels: ``"pineapple, banana, apple"``, or a path to a ``labels.yaml`` that the first step can read.
-        title: of the project in Label Studio, where there is none yet.
+        title: of the Label Studio project, if it is new.
         detector: a bundle's folder, or ``s3://data-bucket/NAME`` for one that `boxdrop bundle push` stored;
             by default the one that the labels name, or else the demo detector.
         provider: ``cpu`` or ``cuda``.
-        caption: retrieve images that it describes into `images` first; with licences and credits, see
+        caption: retrieve images that match it into `images` first, with licences and credits, see
             docs/retrieve.md. Without it, `images` is listed as it is.
         count: images wanted there.
         collection: ``openverse``, or an archive of your own (a folder or ``s3://…``) ranked by the caption.
-        limit: look at the first so many images only.
+        limit: process the first `limit` images only.
     """
-    dataset = get_or_create_dataset(images, labels, title)
+    dataset = get_or_create_dataset(images, labels, title, detector)
     listed = load_images(dataset, caption, count, collection, limit)
-    predictions, _ = predict(dataset, listed, detector, provider)
-    sync(dataset, predictions)
+    predictions, _, _, summary = predict(dataset, listed, provider)
+    sync(dataset, predictions, summary)
 
 
 def _label_studio() -> Any:
@@ -218,7 +237,7 @@ def _label_studio() -> Any:
 
 
 def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
-    """Bring images that a caption describes to where the pipeline looks."""
+    """Retrieve images that match a caption into the pipeline's source."""
     from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
@@ -250,35 +269,87 @@ def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
         web.close()
 
 
-def _bundle(detector: str | None) -> "Path | Bundle | None":
-    """A bundle of this machine; one in the data bucket is fetched, and checked."""
-    if not detector or not detector.startswith("s3://"):
-        return Path(detector) if detector else None
-    from boxdrop.aws.s3 import Bucket
-    from boxdrop.store.bundles import fetch, resolve
+@dataclass(frozen=True, slots=True)
+class PinnedDetector:
+    """A bundle as the first step found it, with all that its answers depend on.
 
-    bucket, _, name = detector.removeprefix("s3://").partition("/")
-    found = Bucket(bucket)
-    cache = Path(os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles")
-    return fetch(found, resolve(found, name or None), cache)
+    Attributes:
+        location: a folder, or ``s3://data-bucket/NAME@DIGEST16``.
+        threshold: of labels that set none; a bundle's digest does not cover it.
+    """
+
+    location: str
+    name: str
+    digest: str
+    threshold: float
+    family: str
+    precision: str
+
+    def fetch(self) -> "Bundle":
+        """Load the bundle, from the data bucket if it is there.
+
+        Raises:
+            BundleError: it was replaced or edited since it was pinned.
+        """
+        from boxdrop.detect import Bundle
+
+        if self.location.startswith("s3://"):
+            from boxdrop.aws.s3 import Bucket
+            from boxdrop.store.bundles import describe, fetch
+
+            bucket = Bucket(self.location.removeprefix("s3://").partition("/")[0])
+            cache = os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles"
+            return fetch(bucket, describe(bucket, self.name, self.digest), Path(cache))
+        bundle = Bundle.load(Path(self.location))
+        if (bundle.digest, bundle.defaults.threshold) != (self.digest, self.threshold):
+            raise BundleError(f"{self.location}: the detector was replaced during the run; start it again")
+        return bundle
 
 
-def _sheet(records: Iterator[Record], label_set: LabelSet, out: Path) -> str:
-    """The page of sample images that tracked runs have, too: the first images with boxes."""
-    samples: list[Sample] = []
+def pin_detector(detector: str | None) -> PinnedDetector:
+    """Find out which detector is meant; every file of a folder is checked against its ``bundle.json``.
+
+    Args:
+        detector: a bundle's folder, or ``s3://data-bucket/NAME``; None for the demo detector.
+
+    Raises:
+        BundleError: there is none, or a file is not what ``bundle.json`` says.
+    """
+    from boxdrop.demo import BUNDLE
+    from boxdrop.detect import Bundle
+
+    if detector and detector.startswith("s3://"):
+        from boxdrop.aws.s3 import Bucket
+        from boxdrop.store.bundles import resolve
+
+        bucket, _, name = detector.removeprefix("s3://").partition("/")
+        ref = resolve(Bucket(bucket), name or None)
+        location = f"s3://{bucket}/{ref.name}@{ref.digest[:DIGEST_SHOWN]}"
+        return PinnedDetector(location, ref.name, ref.digest, ref.threshold, ref.family, ref.precision)
+    folder = Path(detector) if detector else BUNDLE
+    bundle = Bundle.load(folder)
+    bundle.verify()
+    return PinnedDetector(
+        str(folder), bundle.name, bundle.digest, bundle.defaults.threshold, bundle.family, bundle.precision
+    )
+
+
+def _temporary_folder() -> Path:
+    """Make a folder that is removed once the step has stored its outputs."""
+    folder = tempfile.mkdtemp(prefix="boxdrop-")
+    # What ZenML's own materializers register their folders with; it has no public name.
+    get_step_context()._cleanup_registry.register_callback(lambda: shutil.rmtree(folder, ignore_errors=True))
+    return Path(folder)
+
+
+def _sheet(summary: RunSummary, run: "AnnotateRun") -> str:
+    """The page of sample images that tracked runs have, too."""
     thumbnails: dict[str, bytes] = {}
-    boxes: Counter[str] = Counter()
-    predicted = failed = 0
-    for record in records:
-        if isinstance(record, Failure):
-            failed += 1
-            continue
-        predicted += 1
-        boxes.update(box.label for box in record.boxes)
-        if record.boxes and len(samples) < SAMPLES:
-            found = tuple(SampleBox(box.label, box.score, box.xyxy) for box in record.boxes)
-            samples.append(Sample(record.image, record.version, record.width, record.height, found))
-            thumbnails[record.image] = (out / thumbnail_path(record.image_id)).read_bytes()
-    title = label_set.caption or ", ".join(label_set.names)
-    line = counts_line(predicted, boxes.total(), failed, len(samples))
-    return sample_sheet(title, line, label_set, boxes, samples, thumbnails)
+    wanted = {sample.key for sample in summary.samples}
+    for record in run.records():
+        key = record_key(record)
+        if key in wanted:
+            thumbnails[key] = (run.outputs.folder / thumbnail_path(record.image_id)).read_bytes()
+    line = counts_line(summary.predicted, summary.boxes, summary.failed, len(summary.samples))
+    title = summary.caption or ", ".join(run.label_set.names)
+    return sample_sheet(title, line, run.label_set, summary.boxes_by_label, summary.samples, thumbnails)

@@ -168,7 +168,7 @@ class Tracking:
         ]
 
     def _published(self, summary: RunSummary, now: datetime) -> Published | None:
-        if self._ledger is None:
+        if self._ledger is None or summary.launcher == "annotate":
             return None
         images = (image.image_id for image in read_manifest(self._bucket, summary.run_id).images)
         outcome = published(self._ledger, summary.project, summary.run_id, images)
@@ -181,7 +181,7 @@ class Tracking:
 
     def _thumbnails(self, summary: RunSummary) -> dict[str, bytes]:
         """Small pictures of the samples, of exactly the content that the boxes are about."""
-        if self._open_images is None or not summary.samples:
+        if self._open_images is None or not summary.samples or not summary.bucket:
             return {}
         images = self._open_images(summary.bucket)
 

@@ -2,12 +2,10 @@
 
 import http.client
 import os
-import platform
 import urllib.parse
-from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.job.host import Host
+from boxdrop.job.host import Host, processor_name
 from functions.job.environment import Environment
 
 _METADATA: Final = "http://169.254.169.254"
@@ -67,7 +65,7 @@ def describe_host(environment: Environment, gpu: Gpu | None, *, serves: bool = F
     return Host(
         launcher=launcher,
         job_id=environment.job_id,
-        device=gpu.name if gpu is not None and on_gpu else _processor(),
+        device=gpu.name if gpu is not None and on_gpu else processor_name(),
         instance_type=lookup("instance-type"),
         spot=None if life is None else life == "spot",
         usd_per_hour=environment.usd_per_hour,
@@ -104,15 +102,3 @@ def _ask_metadata(what: str) -> str | None:
         return None
     finally:
         connection.close()
-
-
-def _processor() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
