@@ -19,7 +19,6 @@ from boxdrop.predictions import Record, record_key
 from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import (
-    PART_IMAGES,
     ManifestHeader,
     ManifestImage,
     PinnedBundle,
@@ -28,6 +27,7 @@ from boxdrop.store.manifests import (
 from boxdrop.store.parts import Part
 from boxdrop.store.reports import RunSummary, ShardReport, ShardWork, Stages, SummaryBundle, write_summary
 from boxdrop.store.tally import Tally, summarise
+from boxdrop.topology import PART_IMAGES
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 NO_LABELS: Final = "0" * 64

@@ -1,4 +1,4 @@
-"""What ZenML is told of a run: plain data, made from the summary and from what belongs to it."""
+"""What ZenML records about a run: plain data, made from the summary and what belongs to it."""
 
 import json
 from collections import Counter
@@ -20,12 +20,12 @@ _MANIFEST_ROWS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of a run in Label Studio.
+    """What became of a run in Label Studio.
 
     Attributes:
         project_id: Label Studio's number of the project; None while it has none.
-        tasks: images of the run that have their task; None where later runs have taken images over.
-        waiting: images of the run that a detector is through with, and that no task shows yet.
+        tasks: images of the run that have a task; None where later runs have taken over images.
+        waiting: images of the run that are detected and have no task yet.
         finished_at: when the last task was recorded; None if there is none.
     """
 
@@ -41,11 +41,11 @@ class Artifact:
 
     Attributes:
         name: of the output of its step.
-        materializer, data_type: import paths within zenml: who loads it needs no boxdrop.
-        file: what the materializer looks for.
+        materializer, data_type: import paths within zenml: loading it takes no boxdrop.
+        file: the name that the materializer reads.
         body: its content.
         shown_as: ``html``, ``markdown`` or ``json``: how the dashboard shows it.
-        shown: what the dashboard shows; the same file, or one beside it with text made for people.
+        shown: what the dashboard shows: None for the same file, else a readable version beside it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Step:
     Attributes:
         function: of `boxdrop.tracking.pipeline`, which does the same inside a ZenML pipeline.
         inputs: name of each input, with the step that made it.
-        artifacts: what it made.
+        artifacts: its outputs.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """All that ZenML is told of one run.
+    """All that ZenML records about one run.
 
     Attributes:
         run_id: names the run, and the versions of its artifacts.
-        model, model_version: ZenML's model and version: the bundle's name, and the begin of its digest.
+        model, model_version: ZenML's model and version: the bundle's name, and the start of its digest.
         model_metadata: about the bundle.
-        parameters: of the pipeline: what the run was asked to do.
-        metadata: what came of it.
+        parameters: of the pipeline: the run's inputs.
+        metadata: its results.
         tags: to filter by.
     """
 
@@ -289,7 +289,7 @@ def _sheet(summary: RunSummary, label_set: LabelSet, thumbnails: Mapping[str, by
 
 
 def _known(**values: Any) -> dict[str, Any]:
-    """ZenML's metadata know no nothing: leave out what is not known."""
+    """Leave out unknown values: ZenML's metadata has no null."""
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -1,10 +1,10 @@
 """A finished run becomes a pipeline run in ZenML, with its real times, exactly once.
 
-Nothing is executed: the run, its steps and its artifacts are created through the store's own interface, the
-one that ZenML's orchestrators report to. Every part has a name that can be there once, so registering again
-finds what is there and adds what is missing: the run is named by its run_id, which is unique in ZenML's
-project; artifact versions are named by it, too; a step that is complete cannot be created again. The run is
-``running`` until its last step is there. docs/decisions/045 has the reasons.
+Nothing is executed: the run, its steps and its artifacts are created through the store's own interface, which
+ZenML's orchestrators use, too. Every part has a unique name, so registering again finds what exists and adds
+what is missing: the run is named by its run_id, which is unique in ZenML's project, and so are artifact
+versions; a completed step cannot be created again. The run is ``running`` until its last step exists.
+docs/decisions/045 has the reasons.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Registered:
 
     Attributes:
         id: ZenML's.
-        created: whether this call made it; False where it was there.
+        created: whether this call created it.
         url: of its page in the dashboard; None for the store of this machine.
     """
 
@@ -62,22 +62,22 @@ class Tracker:
 
     @property
     def store_id(self) -> str:
-        """Identity of the ZenML, whatever address it has."""
+        """Identity of the ZenML store, whatever its address."""
         return str(self._store.get_store_info().id)
 
     def is_complete(self, run_id: str) -> bool:
-        """Whether a run is there with all of its steps."""
+        """Whether a run exists with all of its steps."""
         run = self._find(run_id)
         return run is not None and run.status.is_finished
 
     def record(self, entry: Entry) -> Registered:
-        """Register a finished run; if it is there already, only what is missing.
+        """Register a finished run; if it exists already, add only what is missing.
 
         Args:
-            entry: what to tell, see `boxdrop.tracking.entry.make_entry`.
+            entry: what to record, see `boxdrop.tracking.entry.make_entry`.
 
         Raises:
-            TrackingError: ZenML refused, or went away meanwhile. Call again later.
+            TrackingError: ZenML refused, or stopped answering. Call again later.
         """
         from zenml.utils.dashboard_utils import get_run_url
 
@@ -109,9 +109,9 @@ class Tracker:
             )
             try:
                 return self._store.get_or_create_run(request)
-            except EntityExistsError:  # somebody else was quicker; theirs has a snapshot of its own
+            except EntityExistsError:  # another process was faster; its run has a snapshot of its own
                 self._store.delete_snapshot(snapshot)
-        raise TrackingError(f"ZenML says that the run {entry.run_id} exists, and does not show it; try again")
+        raise TrackingError(f"ZenML has a run {entry.run_id} but does not return it; try again")
 
     def _find(self, run_id: str) -> "PipelineRunResponse | None":
         found = self._client.list_pipeline_runs(name=f"equals:{run_id}", size=1, hydrate=True)
@@ -160,7 +160,7 @@ class Tracker:
             if found:
                 self._pipelines[name] = found[0].id
             else:
-                about = f"Boxes for the images of {entry.project}, a run a batch."
+                about = f"Boxes for the images of {entry.project}, one run per batch."
                 request = PipelineRequest(
                     project=self._project, name=name, description=about, tags=[entry.project]
                 )
@@ -170,7 +170,7 @@ class Tracker:
         return self._pipelines[name]
 
     def _complete(self, run: "PipelineRunResponse", entry: Entry) -> None:
-        """Add what a run does not have yet; the last step ends it."""
+        """Add what a run is missing; its last step completes it."""
         from zenml.enums import ExecutionStatus
         from zenml.exceptions import EntityExistsError
         from zenml.models import StepRunRequest
@@ -352,7 +352,7 @@ def _naive(time: datetime) -> datetime:
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Say what ZenML complains about in one sentence: it raises what it, requests or SQLAlchemy have."""
+    """Turn what ZenML raises (its own errors, requests' or SQLAlchemy's) into one sentence."""
     try:
         yield
     except TrackingError:

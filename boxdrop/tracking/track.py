@@ -1,8 +1,8 @@
-"""Summaries become runs in ZenML: one when it lands, and all that wait, when somebody asks.
+"""Summaries become runs in ZenML: one when it lands, and all that wait with `boxdrop track sync`.
 
-A mark in the data bucket, see `boxdrop.store.tracked`, says that a ZenML has a run. It saves asking ZenML
-about each, and keeps a run away that somebody deleted there. What makes it exactly one run is ZenML itself,
-see `boxdrop.tracking.register`: the mark is written afterwards.
+A mark in the data bucket, see `boxdrop.store.tracked`, records that a ZenML store has a run. It saves asking
+ZenML about each, and keeps away a run that a user deleted there. ZenML itself ensures that there is exactly
+one run, see `boxdrop.tracking.register`: the mark is written afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from boxdrop.tracking.register import Registered, Tracker
 
 THUMBNAIL_PX: Final = 320
 PATIENCE: Final = timedelta(hours=1)
-"""A run whose images are not all in Label Studio is registered after this all the same."""
+"""After this, a run is registered even if some of its images are not in Label Studio."""
 
 _SAMPLE_LIMITS: Final = Limits(max_bytes=30_000_000, max_pixels=24_000_000)
 _FETCHED_AT_ONCE: Final = 2
@@ -43,14 +43,14 @@ class NotPublishedError(BoxdropError):
 
 @dataclass(frozen=True, slots=True)
 class SyncSummary:
-    """What became of the runs that are not in ZenML.
+    """What `Tracking.sync` did with the runs that were not in ZenML.
 
     Attributes:
-        registered: now.
-        present: were in ZenML, and only the mark was missing.
-        unfinished: have no summary: they run, or died.
+        registered: by this call.
+        present: were in ZenML; only the mark was missing.
+        unfinished: have no summary: they are running, or died.
         unpublished: not all of their images are in Label Studio yet.
-        failed: what was wrong, by run.
+        failed: the error, by run.
     """
 
     registered: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ class SyncSummary:
 
 
 class Tracking:
-    """The runs of one system, and the ZenML that keeps them.
+    """Registers the runs of one system in a ZenML store.
 
     Args:
         tracker: see `boxdrop.tracking.register.connect`.
         bucket: the data bucket.
-        ledger: tells what came of a run in Label Studio; None where nobody publishes.
+        ledger: knows what became of a run in Label Studio; None where nothing is published.
         open_images: opens an image bucket by its name, for thumbnails; None for pages without them.
     """
 
@@ -86,8 +86,8 @@ class Tracking:
         """Register one finished run, exactly once.
 
         Args:
-            run_id: the run. One that has its mark is not looked at again.
-            now: the time; by default it is looked up.
+            run_id: the run. One that has its mark is skipped.
+            now: the current time, by default.
 
         Raises:
             NotPublishedError: its images are still on their way into Label Studio.
@@ -123,12 +123,12 @@ class Tracking:
         """Register every finished run that is not in ZenML yet, the oldest first.
 
         Args:
-            since: passes over runs that are older.
-            on_progress: told each run's id before it is looked at.
-            until: asked before each run; True ends the work early.
+            since: skips runs that are older.
+            on_progress: called with each run's id before it is registered.
+            until: called before each run; True ends the work early.
 
         Raises:
-            TrackingError: ZenML is gone, or refuses one run after the other.
+            TrackingError: ZenML does not answer, or refuses several runs in a row.
         """
         registered: list[str] = []
         present: list[str] = []
@@ -160,7 +160,7 @@ class Tracking:
         return SyncSummary(tuple(registered), tuple(present), unfinished, tuple(unpublished), failed)
 
     def untracked(self, since: datetime | None = None) -> list[str]:
-        """Ids of the runs that this ZenML does not have, the oldest first; some have no summary yet."""
+        """List the runs that this ZenML does not have, oldest first; some have no summary yet."""
         tracked = tracked_runs(self._bucket, self._tracker.store_id)
         first = earliest_run_id(since) if since else ""
         return [
@@ -180,7 +180,7 @@ class Tracking:
         return outcome
 
     def _thumbnails(self, summary: RunSummary) -> dict[str, bytes]:
-        """Small pictures of the samples, of exactly the content that the boxes are about."""
+        """Make thumbnails of the samples, of exactly the versions that the boxes belong to."""
         if self._open_images is None or not summary.samples or not summary.bucket:
             return {}
         images = self._open_images(summary.bucket)

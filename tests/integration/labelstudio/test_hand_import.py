@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from boxdrop.annotate.run import Annotation
+from boxdrop.annotate.run import AnnotateRun
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.labels import LabelSet
@@ -48,7 +48,7 @@ def serving(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 def test_the_documented_steps_show_every_image(serving: Connection, photos: Path, tmp_path: Path) -> None:
     labels = LabelSet.from_short_form("pineapple, banana, apple")
-    run = Annotation(open_source(str(photos)), labels, Detector.load(BUNDLE), tmp_path / "out")
+    run = AnnotateRun(open_source(str(photos)), labels, Detector.load(BUNDLE), tmp_path / "out")
     run.run()
     config = (tmp_path / "out" / "label-studio.xml").read_text()
     tasks = json.loads((tmp_path / "out" / "label-studio.json").read_text())

@@ -11,10 +11,12 @@ import pytest
 
 from boxdrop.aws.launchers import job_name
 from boxdrop.aws.s3 import Bucket
+from boxdrop.job.detectors import Detectors
+from boxdrop.job.host import Host
+from boxdrop.job.job import Job
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.ledger import State
-from boxdrop.pipeline.detect import Detectors, Host, Job
 from boxdrop.pipeline.labels import part_event
 from boxdrop.store.layout import bundle_prefix
 from boxdrop.store.parts import list_parts

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zenml.client import Client
@@ -61,11 +62,13 @@ def test_a_tracked_folder_is_a_run_like_others(
 
     registered = Tracking(tracker, system.data, system.ledger).track(run.run_id)
     in_zenml = Client().get_pipeline_run(registered.id)
+    assert in_zenml.pipeline is not None
     assert in_zenml.pipeline.name == "boxdrop/annotate/photos"
     assert {tag.name for tag in in_zenml.tags} == {"annotate/photos", "with-failures"}
-    metadata = in_zenml.run_metadata
+    metadata: dict[str, Any] = dict(in_zenml.run_metadata)
     assert metadata["processor_seconds"] > 0
     assert "gpu_seconds" not in metadata
+    assert in_zenml.model_version is not None
     assert in_zenml.model_version.model.name == "demo"
 
 
