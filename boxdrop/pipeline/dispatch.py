@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
+from boxdrop.aws.s3_events import Happened, ObjectEvent, parse_events
 from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
 from boxdrop.identity import image_id
@@ -25,6 +25,7 @@ from boxdrop.services import Services
 from boxdrop.times import time_text
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
+_IN_VAIN: Final = 3  # messages in a row that cannot be marked, after which the others are not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ class Dispatcher:
     def dispatch(self, messages: Mapping[str, str]) -> DispatchSummary:
         """Mark what messages say: S3's events, as `boxdrop.aws.s3_events` reads them, by message id.
 
-        A message that cannot be read, or whose object cannot, fails alone; so does everything if the ledger
-        cannot be reached.
+        A message that cannot be handled, whatever the error, fails alone. Where the ledger cannot be reached,
+        that is every one of them.
         """
         failed: dict[str, str] = {}
         labels: dict[str, Stored] = {}
@@ -93,10 +94,7 @@ class Dispatcher:
                     labels[project] = store_labels(self._services, project, event.about.sequencer)
                     if labels[project] in (Stored.STORED, Stored.UNCHANGED):
                         asked.add(project)
-        try:
-            self._mark(uploads, failed, counts, asked)
-        except BoxdropError as error:
-            failed |= {event.message: str(error) for event in uploads}
+        self._mark_all(uploads, failed, counts, asked)
         try:
             window_s = self._services.settings.window_s
             ask_for_launch(self._services.launches, sorted(asked), window_s, self._services.clock())
@@ -118,9 +116,37 @@ class Dispatcher:
                         ignored += 1
                     else:
                         events[_Event(number, about)] = None
-            except EventError as error:
-                failed[number] = str(error)
+            except Exception as error:  # a message is somebody else's text: whatever it does, it does alone
+                failed[number] = _reason(error)
         return list(events), ignored
+
+    def _mark_all(
+        self,
+        events: Sequence[_Event],
+        failed: dict[str, str],
+        counts: Mapping[str, Counter[str]],
+        asked: set[str],
+    ) -> None:
+        """Mark events together, as one write takes as long as twenty; if that fails, message by message."""
+        messages: dict[str, list[_Event]] = {}
+        for event in events:
+            messages.setdefault(event.message, []).append(event)
+        try:
+            return self._mark(events, failed, counts, asked)
+        except Exception as error:
+            reason = _reason(error)
+        if len(messages) < 2:
+            failed |= dict.fromkeys(messages, reason)
+            return None
+        marked = 0
+        for number, (message, some) in enumerate(messages.items()):
+            if number == _IN_VAIN and not marked:  # the ledger is away: each would wait for it again
+                failed |= dict.fromkeys(list(messages)[number:], reason)
+                break
+            with _failing(failed, message):
+                self._mark(some, failed, counts, asked)
+                marked += 1
+        return None
 
     def _mark(
         self,
@@ -279,5 +305,10 @@ def _failing(failed: dict[str, str], message: str) -> Iterator[None]:
     """One message fails, and the others go on."""
     try:
         yield
-    except BoxdropError as error:
-        failed[message] = str(error)
+    except Exception as error:
+        failed[message] = _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """What the log says of a message that failed."""
+    return str(error) if isinstance(error, BoxdropError) else f"{type(error).__name__}: {error}"

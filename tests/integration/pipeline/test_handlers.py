@@ -26,8 +26,9 @@ from boxdrop.pipeline.labels import part_event
 from boxdrop.pipeline.recover import failed_runs
 from boxdrop.store.layout import annotation_key
 from boxdrop.topology import FUNCTIONS
+from functions import resources
 from functions.environment import FunctionEnvironmentError, read_environment
-from functions.resources import secrets, services
+from functions.resources import services
 from tests.integration.labelstudio.conftest import annotate
 from tests.label_studio_server import free_port
 
@@ -139,10 +140,10 @@ def functions(world: World, endpoint: str, aws: Any, monkeypatch: pytest.MonkeyP
         else:
             secrets.create_secret(Name=name, SecretString=json.dumps(value))
     services.cache_clear()
-    secrets.cache_clear()
+    resources.secrets.cache_clear()
     yield Functions(world, endpoint, monkeypatch)
     services.cache_clear()
-    secrets.cache_clear()
+    resources.secrets.cache_clear()
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_while_label_studio_is_away_nothing_is_lost(live: Functions, connection:
     assert world.states() == {"running": 1}
     live.variables = there
     services.cache_clear()
-    secrets.cache_clear()
+    resources.secrets.cache_clear()
     assert live.deliver("publish", *events) == []
     assert len(tasks(connection, world)) == 1
 
@@ -380,7 +381,7 @@ def test_a_secret_that_was_rotated_is_looked_up_again(
     aws("secretsmanager").put_secret_value(
         SecretId="webhook", SecretString=json.dumps({"current": "new", "previous": SECRET})
     )
-    known = secrets()
+    known = resources.secrets()
     clock = known._clock
     known._clock = lambda: clock() + 11  # Secrets Manager is asked at most every ten seconds
     assert functions.call("webhook", call_of_webhook(annotation_created, "new"))["statusCode"] == 202
@@ -406,3 +407,82 @@ def test_settings_of_launches_come_from_the_environment() -> None:
     settings = read_environment("launch", given).settings
     assert (settings.run_images, settings.shard, settings.window_s) == (7, 256, 1.0)
     assert replace(settings, shard_images=1).shard == 128
+
+
+POISON = [
+    "not json",
+    "[]",
+    "null",
+    '"text"',
+    "\ud800",
+    "{" * 5_000,
+    json.dumps({"Records": [{"s3": 1}]}),
+    json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": {"name": 1}}}),
+    json.dumps({"project": {"a": []}, "asked_at": "yesterday", "action": 7, "tasks": "x"}),
+    json.dumps({"project": "fruit", "asked_at": 5}),
+    json.dumps({"action": "ANNOTATION_CREATED", "project": "nan", "tasks": [None], "annotations": {}}),
+]
+"""Texts that no function expects, whoever put them into its queue."""
+
+
+@pytest.mark.parametrize("function", ["dispatch", "launch", "publish", "collect"])
+def test_a_message_that_cannot_be_handled_fails_alone(functions: Functions, function: str) -> None:
+    """Whatever it holds, the good messages around it are handled, and no call of the function fails."""
+    good: dict[str, Any] = {
+        "dispatch": functions.world.put("fruit/good.jpg"),
+        "launch": {"project": "fruit"},
+        "publish": {"source": "aws.s3", "detail-type": "Object Deleted", "detail": {}},
+        "collect": {"action": "ANNOTATION_CREATED", "project": 987_654, "tasks": [1], "annotations": []},
+    }
+    if function == "publish":
+        about = {"bucket": {"name": functions.world.data.name}, "object": {"key": "runs/x/other"}}
+        good["publish"]["detail"] = about
+    again = functions.deliver(function, good[function], *POISON, good[function])
+    assert not {0, len(POISON) + 1} & set(again)
+    assert set(again) <= set(range(1, len(POISON) + 1))
+    if function == "dispatch":
+        assert functions.world.row("fruit/good.jpg")
+
+
+def test_an_object_that_cannot_be_marked_leaves_the_others_of_its_batch_marked(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One project's trouble once sent 22 messages of other projects to the dead letters."""
+    assert functions.deliver("dispatch", functions.world.put("a/first.jpg")) == []  # makes its services
+    ledger = services("dispatch").ledger
+    want = ledger.want
+
+    def refuse(sightings: Any, generation: int) -> Any:
+        chosen = list(sightings)
+        if any("poison" in each.key for each in chosen):
+            raise ValueError("the ledger cannot hold this")
+        return want(chosen, generation)
+
+    monkeypatch.setattr(ledger, "want", refuse)
+    bodies = [
+        functions.world.put(f"{name}/{number}.jpg") for name in ("a", "b", "poison") for number in range(3)
+    ]
+    assert functions.deliver("dispatch", *bodies) == [6, 7, 8]
+    assert functions.world.row("a/0.jpg")
+    assert functions.world.row("b/2.jpg")
+
+
+def test_a_bad_labels_yaml_fails_no_message_of_another_project(functions: Functions) -> None:
+    bad = [functions.world.labels(f"bad{number}", text) for number, text in enumerate(BAD_LABELS)]
+    good = [functions.world.put(f"good/{number}.jpg") for number in range(3)]
+    assert functions.deliver("dispatch", *bad, *good) == []
+    for number in range(len(BAD_LABELS)):
+        project = functions.world.ledger.project(f"bad{number}")
+        assert project is not None
+        assert project.labels_error
+        assert len(project.labels_error) < 2_500
+
+
+BAD_LABELS = [
+    "labels:\n  - name: a\n    id: " + "9" * 5_000,
+    'labels: ["\\U00110000"]',
+    "%YAML 999\n---\nlabels: [a]\n",
+    "labels: [" * 500,
+    'caption: "a\\0b"\nlabels: [banana]\n',
+    "? [&a [l,l,l,l,l,l,l,l,l], &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]]\n: x\n",
+]
