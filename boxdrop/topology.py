@@ -134,6 +134,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
                 "BOXDROP_IMAGE_BUCKET",
                 "BOXDROP_DATA_BUCKET",
                 "BOXDROP_LAUNCHES_QUEUE",
+                "BOXDROP_REVIEWS_QUEUE",
                 "BOXDROP_WINDOW_S",
             ),
         ),

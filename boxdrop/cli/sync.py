@@ -67,7 +67,7 @@ def _said(summary: "SyncSummary") -> str:
         "not recorded until now": summary.recorded,
         "deleted in Label Studio, wanted again": summary.lost,
         "second ones of an image, removed": summary.removed_twins,
-        "marked as stale or gone, or no longer so": summary.told,
+        "whose column state was out of date": summary.marked,
         "of images that the ledger does not know": summary.unknown,
     }
     return "; ".join(f"{count:,} {what}" for what, count in found.items() if count) or "all as recorded"

@@ -1,9 +1,9 @@
 """Label Studio's labeling configuration: the XML that says which labels people can draw.
 
 Labels carry a frozen ``category``, which exports use as class id; without it they would be numbered in
-alphabetical order and shift whenever a label is added. Two attributes of our own sit on the outer ``<View>``:
-which project this is, and the ids of labels that were removed. Label Studio keeps attributes that it does not
-know.
+alphabetical order and shift whenever a label is added. Attributes of our own sit on the outer ``<View>``:
+which project this is, the ids of labels that were removed, whether its tabs were made, and whether a pipeline
+publishes into it. Label Studio keeps attributes that it does not know.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ _SMALL_PRINT = (
 )
 _KEY = "boxdrop-project"
 _RETIRED = "boxdrop-retired"
+_TABS = "boxdrop-tabs"
+_PIPELINE = "boxdrop-pipeline"
 _MANY_LABELS = 12  # from here on, a field to search labels in is worth its height
 
 
@@ -71,6 +73,37 @@ def project_key(config: str) -> str | None:
     """Which boxdrop project a configuration belongs to; None for one that boxdrop did not make."""
     view = _parsed(config)
     return None if view is None else view.get(_KEY)
+
+
+def has_tabs(config: str) -> bool:
+    """Whether the Data Manager's tabs were made; what people did with them since is theirs."""
+    view = _parsed(config)
+    return view is not None and view.get(_TABS) is not None
+
+
+def is_of_pipeline(config: str) -> bool:
+    """Whether a pipeline publishes into the project."""
+    view = _parsed(config)
+    return view is not None and view.get(_PIPELINE) is not None
+
+
+def with_marks(config: str, *, pipeline: bool) -> str:
+    """Record that the Data Manager's tabs were made, and who publishes.
+
+    Args:
+        config: as read from Label Studio.
+        pipeline: whether a pipeline publishes into the project from now on.
+
+    Returns:
+        the same text where all of that is recorded.
+    """
+    view = _parsed(config)
+    if view is None or (has_tabs(config) and (is_of_pipeline(config) or not pipeline)):
+        return config
+    view.set(_TABS, "made")
+    if pipeline:
+        view.set(_PIPELINE, "yes")
+    return _written(view)
 
 
 def frozen_ids(config: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Projects: found or created from a label set, brought up to date, never at the cost of a person's work."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,51 +10,27 @@ from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import (
     FROM_NAME,
     frozen_ids,
+    has_tabs,
     identity_of,
+    is_of_pipeline,
     labeling_config,
     project_key,
     updated_config,
+    with_marks,
 )
 from boxdrop.labelstudio.connection import ONCE, Connection
+from boxdrop.labelstudio.tabs import ensure_tabs
+from boxdrop.labelstudio.webhook import own_webhooks
 
+_FIELDS: Final = "id,title,label_config,description,color"
 _TITLE_LENGTH = 3, 50  # Label Studio's limits
 _PRESIGN_MINUTES = 12 * 60
 """How long an image's address works: a page left open over a working day still shows its image. Label
 Studio's own default of one minute breaks whatever is loaded later."""
+_COLORS: Final = ("#2f6f8f", "#3b7a57", "#5b5f97", "#7a6a3f", "#54717a", "#6b4e71", "#3f6b6b", "#8a6d52")
+"""Calm colours for a project's card; one of them, by the project's identity."""
 
-_HIDDEN: Final = (
-    "tasks:data.image_id",
-    "tasks:data.version",
-    "tasks:data.prediction_id",
-    "tasks:data.caption",
-    "tasks:data.width",
-    "tasks:data.height",
-    "tasks:inner_id",
-    "tasks:completed_at",
-    "tasks:cancelled_annotations",
-    "tasks:total_predictions",
-    "tasks:annotators",
-    "tasks:annotations_results",
-    "tasks:annotations_ids",
-    "tasks:predictions_score",
-    "tasks:predictions_model_versions",
-    "tasks:predictions_results",
-    "tasks:file_upload",
-    "tasks:storage_filename",
-    "tasks:created_at",
-    "tasks:updated_at",
-    "tasks:updated_by",
-    "tasks:avg_lead_time",
-    "tasks:draft_exists",
-)
-_WIDTHS: Final = {
-    "tasks:data.file_name": 170,
-    "tasks:data.labels_found": 230,
-    "tasks:data.boxes": 90,
-    "tasks:data.lowest_score": 130,
-    "tasks:data.model_version": 145,
-    "tasks:data.state": 90,
-}
+_DESCRIBED: Final = "Boxes found by boxdrop, to be verified: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +51,12 @@ class Project:
 
 
 def ensure_project(
-    connection: Connection, label_set: LabelSet, title: str, key: str | None = None
+    connection: Connection,
+    label_set: LabelSet,
+    title: str,
+    key: str | None = None,
+    *,
+    pipeline: bool = False,
 ) -> Project:
     """Find the project or create it, and bring its labels up to date.
 
@@ -88,6 +70,8 @@ def ensure_project(
         title: for a new project.
         key: what the project is about, for ever: a folder's path or ``s3://bucket/prefix/``. Default: the
             title.
+        pipeline: whether the caller is a pipeline. It takes over a project that `boxdrop annotate` made; the
+            other way round is refused, for the two would replace each other's labels and boxes.
 
     Raises:
         RefusedError: a label that annotations use is no longer in the label set.
@@ -100,7 +84,13 @@ def ensure_project(
         found = _find(connection, identity)  # of two created at the same time, the older
         if found is None:
             raise LabelStudioError(f"Label Studio did not keep the project {title!r}; look at its log")
-    return _bring_up_to_date(connection, found, label_set)
+    elif not pipeline and (is_of_pipeline(found.label_config) or own_webhooks(connection, found.id)):
+        raise RefusedError(
+            f"project {found.title!r} (number {found.id}) in Label Studio belongs to the pipeline of "
+            f"{key or title}: publishing here would replace its labels and boxes. Leave out --label-studio; "
+            "to change what the pipeline looks for, change the labels.yaml of its project"
+        )
+    return _bring_up_to_date(connection, found, label_set, pipeline)
 
 
 def is_there(connection: Connection, project: int) -> bool:
@@ -157,7 +147,7 @@ def _find(connection: Connection, identity: str) -> Any | None:
     with connection.explaining("list the projects"):
         marked = [
             each
-            for each in connection.sdk.projects.list(include="id,title,label_config", page_size=100)
+            for each in connection.sdk.projects.list(include=_FIELDS, page_size=100)
             if project_key(each.label_config or "") == identity
         ]
     return min(marked, key=lambda each: int(each.id), default=None)
@@ -169,13 +159,12 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
         title = f"Images: {title}"
     if len(title) > longest:
         title = title[: longest - 1] + "…"
-    labels = ", ".join(label_set.names)
     with connection.explaining(f"create the project {title!r}"):
         created = connection.sdk.projects.create(
             title=title,
-            description=f"Boxes found by boxdrop, to be verified: {labels[:300]}",
+            description=_description(label_set),
             label_config=labeling_config(label_set, identity),
-            color=label_set.labels[0].color,
+            color=_color(identity),
             show_collab_predictions=True,
             enable_empty_annotation=True,  # "there is nothing here" is an answer, too
             maximum_annotations=1,
@@ -189,21 +178,9 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
         if found is not None and found.id != created.id:  # somebody was quicker
             connection.sdk.projects.delete(created.id)
             return
-        connection.sdk.views.create(
-            project=created.id,
-            data={
-                "title": "To verify",
-                "type": "list",
-                "target": "tasks",
-                "hiddenColumns": {"explore": list(_HIDDEN), "labeling": [*_HIDDEN, *_WIDTHS]},
-                "columnsWidth": {"tasks:id": 80, "tasks:total_annotations": 80, **_WIDTHS},
-                "gridWidth": 4,
-            },
-            request_options=ONCE,
-        )
 
 
-def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet) -> Project:
+def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet, pipeline: bool) -> Project:
     config = found.label_config
     frozen = label_set.with_frozen_ids(frozen_ids(config))
     where = f"project {found.title!r} (number {found.id}) in Label Studio"
@@ -211,16 +188,37 @@ def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet) -
         wanted = updated_config(config, frozen)
     except ValueError as error:
         raise RefusedError(f"{where}: {error}; put it back, or delete the project") from None
+    changed: dict[str, Any] = {}
     if wanted != config:
         _refuse_to_lose_labels(connection, found.id, frozen, where)
+        changed |= {"label_config": wanted, "show_collab_predictions": True}
+    described = found.description or ""
+    if described.startswith(_DESCRIBED) and described != _description(label_set):
+        changed["description"] = _description(label_set)  # unless people wrote their own
+    if (found.color or "").lower() in {label.color for label in frozen}:
+        changed["color"] = _color(project_key(config) or "")  # earlier versions took the first label's: red
+    if not has_tabs(config):  # made before it is recorded, so that after a crash they are looked for again
+        ensure_tabs(connection, found.id)
+    marked = with_marks(wanted, pipeline=pipeline)
+    if marked != wanted:
+        changed["label_config"] = marked
+    if changed:
         with connection.explaining(f"change the labels of {where}"):
-            connection.sdk.projects.update(found.id, label_config=wanted, show_collab_predictions=True)
+            connection.sdk.projects.update(found.id, **changed)
     return Project(
         id=found.id,
         title=found.title,
         url=f"{connection.url}/projects/{found.id}/data",
         label_set=frozen,
     )
+
+
+def _description(label_set: LabelSet) -> str:
+    return f"{_DESCRIBED}{', '.join(label_set.names)[:300]}"
+
+
+def _color(identity: str) -> str:
+    return _COLORS[int(hashlib.sha256(identity.encode()).hexdigest(), 16) % len(_COLORS)]
 
 
 def _refuse_to_lose_labels(connection: Connection, project: int, label_set: LabelSet, where: str) -> None:

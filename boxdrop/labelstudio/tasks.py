@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from boxdrop.annotations import time_of
 from boxdrop.errors import LabelStudioError, PredictionError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, TO_NAME
@@ -151,12 +152,14 @@ class Task:
     Attributes:
         number: Label Studio's id of it.
         image_id, version, prediction_id: what it shows, by its data.
-        state: what people read on it: tasked, stale or gone.
+        state: what people read on it: tasked, verified, skipped, stale, gone or failed.
         shows: `fingerprint` of its data; empty where its prediction is missing, double, or of another
             model_version than its data says, which broken connections can leave behind.
         verified: a person's annotation is on it; a skipped one is no annotation.
-        touched: somebody worked on it: annotated, skipped, or left a draft.
-        updated_at: when it, its data or its annotations last changed, by Label Studio's clock.
+        touched: a person worked on it: annotated, skipped, or left a draft.
+        skipped: a person skipped it, and nobody annotated it.
+        reviewed_at: when what counts of people's work was saved, by Label Studio's clock: an annotation, else
+            a skip.
     """
 
     number: int
@@ -167,7 +170,8 @@ class Task:
     shows: str
     verified: bool
     touched: bool
-    updated_at: datetime | None = None
+    skipped: bool = False
+    reviewed_at: datetime | None = None
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
@@ -271,6 +275,8 @@ class ProjectTasks:
             if task is None or content is None:
                 continue
             if not task.verified or verified_too:
+                if task.skipped:  # a newer prediction does not undo what a person said
+                    content = {**content, "data": {**content["data"], "state": "skipped"}}
                 self._replace(listed, content)
                 data = content["data"]
                 task = replace(
@@ -351,10 +357,11 @@ class ProjectTasks:
 
 _KNOWN: Final = (
     "id,data,total_annotations,cancelled_annotations,draft_exists,"
-    "total_predictions,predictions_model_versions,updated_at"
+    "total_predictions,predictions_model_versions,annotations,was_cancelled,updated_at"
 )
 """Read with ``fields="all"``, which is as quick: with ``task_only``, Label Studio 1.23 leaves out whether
-there is a draft, and of which versions the predictions are."""
+there is a draft, and of which versions the predictions are. ``include`` picks the fields of annotations, too:
+their times tell whether the ledger knows the newest work (0.7 s for 500 tasks instead of 0.5)."""
 
 
 def _known(listed: Mapping[str, Any]) -> Task | None:
@@ -366,6 +373,9 @@ def _known(listed: Mapping[str, Any]) -> Task | None:
     predictions = (listed["total_predictions"], listed["predictions_model_versions"])
     whole = predictions == (1, data.get("model_version"))
     annotated = bool(listed["total_annotations"])
+    work = listed.get("annotations") or []
+    counting = [each for each in work if not each.get("was_cancelled")] or work
+    times = [time for each in counting if (time := time_of(each.get("updated_at"))) is not None]
     return Task(
         number=listed["id"],
         image_id=identity,
@@ -375,5 +385,6 @@ def _known(listed: Mapping[str, Any]) -> Task | None:
         shows=fingerprint(data) if whole else "",
         verified=annotated,
         touched=annotated or bool(listed["cancelled_annotations"] or listed["draft_exists"]),
-        updated_at=datetime.fromisoformat(listed["updated_at"]),
+        skipped=bool(listed["cancelled_annotations"]) and not annotated,
+        reviewed_at=max(times, default=None),
     )

@@ -34,6 +34,9 @@ ACTIONS: Final = (
 SYNC: Final = "SYNC"
 """Instead of one of `ACTIONS`: a schedule asks for a comparison, no webhook did."""
 
+IMAGES_CHANGED: Final = "IMAGES_CHANGED"
+"""Instead of one of `ACTIONS`: images of these tasks were overwritten or deleted, by dispatch."""
+
 MAX_BODY_BYTES: Final = 1 << 20
 """A body has 2.6 KB for the project and some 0.4 KB a box, twice where the prediction is with it. Bulk
 actions send everything in one body, which passes this limit at some 300 annotations: then the project is
@@ -136,11 +139,11 @@ def ensure_webhook(connection: Connection, project: int, url: str, secret: str) 
         "send_for_all_actions": False,
         "is_active": True,
     }
-    found = _own_webhooks(connection, project)
+    found = own_webhooks(connection, project)
     if not found:
         with connection.explaining(f"create the webhook of project {project}"):
             webhooks.create(project=project, request_options=ONCE, **settings)
-        found = _own_webhooks(connection, project)
+        found = own_webhooks(connection, project)
         if not found:
             raise LabelStudioError(
                 f"Label Studio did not keep the webhook of project {project}; look at its log"
@@ -154,7 +157,7 @@ def ensure_webhook(connection: Connection, project: int, url: str, secret: str) 
     return int(kept.id)
 
 
-def _own_webhooks(connection: Connection, project: int) -> list[Any]:
+def own_webhooks(connection: Connection, project: int) -> list[Any]:
     """The project's webhooks that have our header, oldest first."""
     with connection.explaining(f"list the webhooks of project {project}"):
         listed = connection.sdk.webhooks.list(project=str(project))

@@ -15,7 +15,7 @@ compares, so a collector that was stopped between 2 and the ledger cannot undo w
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -25,6 +25,7 @@ from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_revi
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
+from boxdrop.pipeline.marks import show_states
 from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from boxdrop.store.reviews import (
@@ -60,12 +61,14 @@ class Collected:
         document: what is stored; None if nothing is.
         written: whether this call wrote it.
         result: of the ledger; None if it was not told anything.
+        image_id: the image; None if the task shows none of ours.
     """
 
     found: Found
     document: Document | None = None
     written: bool = False
     result: Result[Image] | None = None
+    image_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +80,29 @@ class CollectSummary:
         written: documents written.
         look_everywhere: the event does not tell which tasks changed: reconcile the project.
         lags_s: for each document written of a verified image, seconds since the person saved it.
+        marked: tasks whose column *state* was brought up to date.
     """
 
     counts: dict[Found, int]
     written: int = 0
     look_everywhere: bool = False
     lags_s: tuple[float, ...] = ()
+    marked: int = 0
 
 
 class CollectError(BoxdropError):
     """A task could not be collected; try again."""
 
 
-def collect_event(services: Services, project_name: str, event: ReviewEvent) -> CollectSummary:
-    """Collect the tasks that a webhook named, once each.
+def collect_event(
+    services: Services, project_name: str, event: ReviewEvent, *, wait_s: float = 10
+) -> CollectSummary:
+    """Collect the tasks that a webhook or dispatch named, once each, and show their state in Label Studio.
 
     Args:
         project_name: the project's in the ledger, see `project_of`.
         event: as `boxdrop.labelstudio.webhook.receive` made it.
+        wait_s: how long the column may wait for publishers; then `boxdrop sync` brings it up to date.
 
     Raises:
         CollectError, LabelStudioError, LedgerError: repeat the event, which is safe.
@@ -110,14 +118,18 @@ def collect_event(services: Services, project_name: str, event: ReviewEvent) -> 
                 tasks[pointer.task_id] = None
     counts: Counter[Found] = Counter({Found.UNKNOWN: unknown} if unknown else {})
     written = 0
+    image_ids: list[str] = []
     lags = []
     for task_id in tasks:
         collected = collect(services, project_name, task_id)
         counts[collected.found] += 1
+        if collected.image_id is not None:
+            image_ids.append(collected.image_id)
         written += collected.written
         if collected.written and isinstance(collected.document, Annotation):
             lags.append(max(0.0, (services.clock() - collected.document.updated_at).total_seconds()))
-    return CollectSummary(dict(counts), written, event.is_whole_project, tuple(lags))
+    marked = show_states(services, project_name, event.project, image_ids, wait_s=wait_s)
+    return CollectSummary(dict(counts), written, event.is_whole_project, tuple(lags), marked)
 
 
 def project_of(ledger: Ledger, label_studio_id: int) -> str | None:
@@ -183,7 +195,7 @@ def _collect_image(
             document = document_of(task, before, services.clock())
         if document == before:
             result = _record(ledger, before, image_id, task_id, task is None)
-            return Collected(_found(before, task), before, written, result), read
+            return Collected(_found(before, task), before, written, result, image_id), read
         assert document is not None
         # Pointers first, so that no document is without them.
         pointer = Pointer(document.task_id, document.image_id)

@@ -19,6 +19,7 @@ from boxdrop.aws.sqs import Queue
 from boxdrop.errors import BoxdropError
 from boxdrop.identity import image_id
 from boxdrop.image_names import is_image_name
+from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Outcome, Project, Result, Sighting, State
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
 from boxdrop.services import Services
@@ -26,6 +27,8 @@ from boxdrop.times import time_text
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
 _IN_VAIN: Final = 3  # messages in a row that cannot be marked, after which the others are not tried
+_IMAGES_CHANGED: Final = "IMAGES_CHANGED"  # `boxdrop.labelstudio.webhook.IMAGES_CHANGED`
+_TASKS_IN_A_MESSAGE: Final = 20  # collect reads each of them from Label Studio
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,7 @@ class Dispatcher:
                 if seen is not None:
                     marked.append((event, seen))
         self._catch_up(marked, folders, projects)
+        self._show(row for _, result in marked if (row := result.row) is not None)
         for _, result in marked:
             if result.row is None:
                 continue
@@ -200,6 +204,24 @@ class Dispatcher:
             # Also if it was so before: whoever marked it may have died before asking.
             if result.row.state == State.WANTED:
                 asked.add(result.row.project)
+
+    def _show(self, rows: Iterable[Image]) -> None:
+        """Ask collect to mark the tasks of images that were overwritten or deleted: once more if in doubt."""
+        if "reviews" not in self._services.makers:  # then the next publication marks them
+            return
+        due: dict[str, list[int]] = {}
+        for row in rows:
+            if row.flag_is_due and row.task_id is not None:
+                due.setdefault(row.project, []).append(row.task_id)
+        if not due:
+            return
+        numbers = {name: each.label_studio_id for name, each in self._ledger.projects_named(due).items()}
+        self._services.reviews.send_all(
+            {"action": _IMAGES_CHANGED, "project": number, "tasks": list(some), "annotations": []}
+            for name, tasks in due.items()
+            if (number := numbers.get(name)) is not None
+            for some in chunked(tasks, _TASKS_IN_A_MESSAGE)
+        )
 
     def _sighting(self, event: ObjectEvent, project: str) -> Sighting:
         identity = image_id(event.bucket, event.key)

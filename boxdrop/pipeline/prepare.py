@@ -36,7 +36,11 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
             raise BoxdropError(f"the ledger has no project {name}: nothing was dropped into it yet")
         title = label_set.caption or name.rpartition("/")[2]
         project = ensure_project(
-            connection, label_set.with_frozen_ids(row.label_ids), title, key=f"s3://{row.bucket}/{name}/"
+            connection,
+            label_set.with_frozen_ids(row.label_ids),
+            title,
+            key=f"s3://{row.bucket}/{name}/",
+            pipeline=True,
         )
         ids = {label.name: label.id for label in project.label_set}
         if ledger.freeze_labels(name, ids).outcome == Outcome.SUPERSEDED:

@@ -132,12 +132,13 @@ def number_of(ledger: Ledger, name: str) -> int:
 
 
 def mark_tasks(ledger: Ledger, tasks: ProjectTasks, name: str) -> int:
-    """Let people read on their tasks which images were overwritten after verification, or deleted.
+    """Mark the tasks of images that were overwritten after verification, or deleted.
 
-    Call it under the project's lease.
+    Call it under the project's lease. `boxdrop.pipeline.marks` does it within seconds; this finds what was
+    missed.
 
     Returns:
-        How many tasks were told.
+        How many tasks were marked.
     """
     told = 0
     while due := ledger.images_to_flag(name):

@@ -6,14 +6,14 @@ then, and whenever something looks odd; it changes nothing where both agree.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
-from boxdrop.pipeline.collect import collect
+from boxdrop.pipeline.collect import Collected, collect
+from boxdrop.pipeline.marks import SKIPPED, shown_state, write_states
 from boxdrop.pipeline.publish import LedgerRegister, hold_lease, mark_tasks, number_of
 from boxdrop.services import Services
 
@@ -26,9 +26,6 @@ _WITH_TASKS: Final = (
     State.RUNNING,
     State.GONE,
 )
-_SLACK: Final = timedelta(seconds=2)
-"""Label Studio stamps a task a moment after its annotation."""
-
 
 _Collect = Callable[[int, str], object]
 
@@ -44,7 +41,7 @@ class SyncSummary:
         removed_twins: second tasks of one image that were deleted.
         lost: recorded, but no longer in Label Studio; their images are wanted again.
         collected: where a person's word was not yet, or no longer, what the ledger says.
-        told: marked as stale or gone, or no longer so.
+        marked: tasks whose column *state* said something else than the ledger.
     """
 
     tasks: int = 0
@@ -53,7 +50,7 @@ class SyncSummary:
     removed_twins: int = 0
     lost: int = 0
     collected: int = 0
-    told: int = 0
+    marked: int = 0
 
 
 def sync_project(
@@ -108,7 +105,7 @@ def sync_project(
                     break
             progress()
         ledger.record_audit(name, label_studio_id, newest)
-        counts["told"] = mark_tasks(ledger, tasks, name)
+        counts["marked"] += mark_tasks(ledger, tasks, name)
     progress()
     return SyncSummary(**counts)
 
@@ -121,6 +118,7 @@ def _compare(
     collect: _Collect,
     counts: dict[str, int],
 ) -> None:
+    marking: list[str] = []
     before = ledger.images(task.image_id for task in found)
     owners = register.settle(found)
     for task in found:
@@ -131,17 +129,27 @@ def _compare(
         if owner.number != task.number and tasks.delete_twin(task.number):
             counts["removed_twins"] += 1
         elif row is not None and _review_is_missing(row, task):
-            collect(task.number, task.image_id)
-            counts["collected"] += 1
+            counts["collected"] += _is_news(collect(task.number, task.image_id))
+            marking.append(task.image_id)
+        elif row is not None and task.state != shown_state(row, task):
+            marking.append(task.image_id)
+    counts["marked"] += write_states(ledger, tasks, marking)
+
+
+def _is_news(collected: object) -> bool:
+    """Whether there was something to collect: a restored document keeps a later time than its task."""
+    if not isinstance(collected, Collected):
+        return True
+    told = collected.result
+    return collected.written or (told is not None and told.outcome == Outcome.APPLIED)
 
 
 def _review_is_missing(row: Image, task: Task) -> bool:
     if task.verified != (row.verified_version is not None):
         return True
-    if not task.verified or row.reviewed_at is None or task.updated_at is None:
-        return False
-    # Also after a mark or a replaced prediction; then nothing new is found.
-    return task.updated_at > row.reviewed_at + _SLACK
+    if task.reviewed_at is None:  # a skip that was taken back leaves no time
+        return task.state == SKIPPED
+    return task.reviewed_at != row.reviewed_at
 
 
 def _find_lost(

@@ -182,7 +182,9 @@ class Pipeline(Stack):
         dispatch.allow("LookAtImages", ["s3:GetObject"], [images])
         dispatch.allow("ListImages", ["s3:ListBucket"], [data.images.bucket_arn])
         dispatch.allow("WriteData", ["s3:PutObject"], objects(LABEL_SETS))
-        dispatch.allow("Send", ["sqs:SendMessage"], [queues["launches"].queue.queue_arn])
+        dispatch.allow(
+            "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "reviews")]
+        )
 
         launch = self.functions["launch"]
         launch.allow("ListRuns", ["dynamodb:Query"], [table])

@@ -3,11 +3,12 @@
 import pytest
 
 from boxdrop.errors import LabelStudioError
-from boxdrop.labels import LabelSet
-from boxdrop.labelstudio.config import frozen_ids, labeling_config
+from boxdrop.labels import LabelSet, color_of
+from boxdrop.labelstudio.config import frozen_ids, identity_of, labeling_config
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
 from boxdrop.labelstudio.publishing import publish
+from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.predictions import Box
 
 from .conftest import FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
@@ -98,11 +99,79 @@ def test_a_new_project_opens_with_columns_that_mean_something(
     connection: Connection, make_project: MakeProject
 ) -> None:
     project = make_project()
-    (view,) = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
-    hidden = view["data"]["hiddenColumns"]["explore"]
+    views = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+    assert [view["data"]["title"] for view in views] == ["To verify", "Skipped", "Stale", "Done"]
+    hidden = views[0]["data"]["hiddenColumns"]["explore"]
     assert "tasks:data.image_id" in hidden
     assert "tasks:data.labels_found" not in hidden
     assert connection.sdk.projects.get(project.id).show_collab_predictions
+
+
+def in_tab(connection: Connection, project: Project, title: str) -> list[str]:
+    """File names of the tasks that a tab lists, in its order."""
+    views = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+    (view,) = [each for each in views if each["data"]["title"] == title]
+    listed = connection.request("look", "GET", f"/api/tasks?view={view['id']}&project={project.id}")
+    return [task["data"]["file_name"] for task in listed["tasks"]]
+
+
+def test_each_tab_lists_what_it_says_the_least_certain_first(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = make_project()
+    scores = [0.9, 0.3, 0.6, 0.7, 0.8, 0.5]
+    box = (10.0, 10.0, 60.0, 90.0)
+    publish(
+        connection,
+        project,
+        [prediction(number, [Box("banana", score, box, "banana")]) for number, score in enumerate(scores)],
+        FRUIT,
+        somewhere,
+    )
+    tasks = tasks_of(connection, project)
+    annotate(connection, tasks[3])
+    annotate(connection, tasks[4], cancelled=True)
+    annotate(connection, tasks[5])
+    ProjectTasks(connection, project.id).mark(tasks[5].id, "stale")
+    assert in_tab(connection, project, "To verify") == [f"basket {number}.jpg" for number in (1, 2, 0)]
+    assert in_tab(connection, project, "Skipped") == ["basket 4.jpg"]
+    assert in_tab(connection, project, "Stale") == ["basket 5.jpg"]
+    assert in_tab(connection, project, "Done") == ["basket 3.jpg"]
+
+
+def test_tabs_that_people_changed_or_deleted_stay_as_they_are(connection: Connection) -> None:
+    project = ensure_project(connection, FRUIT, "tabs", key="tabs")
+    path = f"/api/dm/views?project={project.id}"
+    first, *_, last = connection.request("look", "GET", path)
+    connection.sdk.views.delete(str(last["id"]))
+    theirs = {**first["data"], "filters": {"conjunction": "and", "items": []}, "ordering": []}
+    connection.sdk.views.update(str(first["id"]), project=project.id, data=theirs)
+    ensure_project(connection, LabelSet.from_short_form("kiwi"), "tabs", key="tabs")
+    after = connection.request("look", "GET", path)
+    assert [view["data"]["title"] for view in after] == ["To verify", "Skipped", "Stale"]
+    assert after[0]["data"]["ordering"] == []
+
+
+def test_a_project_of_an_earlier_version_gets_the_tabs_once(connection: Connection) -> None:
+    config = labeling_config(FRUIT, identity_of("older"))
+    old = connection.sdk.projects.create(title="older", label_config=config, color=color_of(0))
+    view = {"title": "To verify", "type": "list", "target": "tasks", "gridWidth": 4}
+    connection.sdk.views.create(project=old.id, data=view)
+    for _ in range(2):
+        assert ensure_project(connection, FRUIT, "older", key="older").id == old.id
+        views = connection.request("look", "GET", f"/api/dm/views?project={old.id}")
+        assert [each["data"]["title"] for each in views] == ["To verify", "Skipped", "Stale", "Done"]
+        assert views[0]["data"]["ordering"] == ["tasks:predictions_score"]
+
+
+def test_the_description_follows_the_labels_unless_people_wrote_their_own(connection: Connection) -> None:
+    project = ensure_project(connection, FRUIT, "described", key="described")
+    more = LabelSet.from_short_form("pineapple, banana, apple, kiwi")
+    ensure_project(connection, more, "described", key="described")
+    assert (connection.sdk.projects.get(project.id).description or "").endswith("banana, apple, kiwi")
+    connection.sdk.projects.update(project.id, description="Ours")
+    ensure_project(connection, FRUIT, "described", key="described")
+    assert connection.sdk.projects.get(project.id).description == "Ours"
 
 
 def test_label_studio_keeps_our_marks(connection: Connection, make_project: MakeProject) -> None:

@@ -11,7 +11,8 @@ import pytest
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import parse_events
 from boxdrop.identity import image_id
-from boxdrop.ledger import State
+from boxdrop.labelstudio.webhook import IMAGES_CHANGED, ReviewEvent
+from boxdrop.ledger import Publication, State
 from boxdrop.ledger.ledger import Ledger
 from boxdrop.pipeline.dispatch import dispatch
 from boxdrop.services import Services
@@ -199,6 +200,21 @@ def test_a_delete_marker_makes_it_gone(world: World) -> None:
     world.dispatch(world.put("fruit/a.jpg"))
     world.dispatch(world.delete("fruit/a.jpg"))
     assert world.row("fruit/a.jpg").state == State.GONE
+
+
+def test_collect_is_asked_to_mark_the_tasks_of_deleted_images(world: World) -> None:
+    world.dispatch(world.put("fruit/a.jpg"), world.put("fruit/b.jpg"))
+    world.ledger.connect_project("fruit", 7)
+    row = world.row("fruit/a.jpg")
+    world.ledger.record_tasks([Publication(row.image_id, row.version or "", 0, "p", 11, 1)])
+    deleted = world.delete("fruit/a.jpg")
+    for _ in range(2):  # once more: dispatch may have died before it asked
+        world.dispatch(deleted, world.delete("fruit/b.jpg"))
+        (message,) = world.received(world.reviews)
+        assert ReviewEvent.from_fields(message) == ReviewEvent(IMAGES_CHANGED, 7, (11,))
+    world.ledger.record_flag(row.image_id, State.GONE)
+    world.dispatch(deleted)
+    assert world.received(world.reviews) == []
 
 
 def test_what_is_no_image_in_a_folder_is_ignored_with_a_count(world: World) -> None:

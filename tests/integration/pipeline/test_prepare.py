@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.errors import BoxdropError, LabelStudioError
 from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.prepare import prepare
@@ -58,6 +59,20 @@ def test_a_project_gets_its_labels_its_images_and_its_webhook_once(
     storages = connection.sdk.import_storage.s3.list(project=row.label_studio_id)
     assert row.storage_id in [storage.id for storage in storages]
     assert {storage.bucket for storage in storages} == {photos}
+
+
+def test_annotate_is_refused_on_a_project_of_the_pipeline(
+    ledger: Ledger, connection: Connection, photos: str
+) -> None:
+    own = LabelSet.from_short_form("kiwi")
+    made = ensure_project(connection, own, "by annotate", key=f"s3://{photos}/{NAME}/")
+    prepared = prepare(ledger, connection, NAME, FRUIT)  # the pipeline takes it over
+    assert prepared.id == made.id
+    before = connection.sdk.projects.get(prepared.id).label_config
+    with pytest.raises(LabelStudioError, match=r"belongs to the pipeline of s3://.*Leave out --label-studio"):
+        ensure_project(connection, own, "by annotate", key=f"s3://{photos}/{NAME}/")
+    assert connection.sdk.projects.get(prepared.id).label_config == before
+    assert prepare(ledger, connection, NAME, FRUIT).id == prepared.id
 
 
 def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(

@@ -34,7 +34,7 @@ def test_where_both_agree_nothing_is_done(
     claim(ledger, records)
     bring(ledger, connection, records)
     annotate(connection, tasks_of(connection, project)[1])
-    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=1, marked=1)
     assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3)
 
 
@@ -96,7 +96,7 @@ def test_what_webhooks_lost_is_collected(
     annotate(connection, first)
     annotate(connection, second)
     annotate(connection, third, cancelled=True)
-    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=2)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, collected=3, marked=3)
     states = [row(ledger, record).state for record in records]
     assert states == [State.VERIFIED, State.VERIFIED, State.TASKED]
     (annotation,) = connection.sdk.annotations.list(first.id)
@@ -112,7 +112,7 @@ def test_images_deleted_meanwhile_are_marked(
     claim(ledger, [record])
     bring(ledger, connection, [record])
     ledger.mark_gone([Sighting(record.image_id, NAME, "photos", "fruit/x", None, "9999")])
-    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, told=1)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, marked=1)
     assert tasks_of(connection, project)[0].data["state"] == "gone"
 
 

@@ -1,0 +1,117 @@
+"""Tabs of the Data Manager: which columns it opens with, and what is left to do.
+
+They are made once. Afterwards they belong to the people who work with them: a changed, renamed or deleted tab
+stays as they left it.
+"""
+
+from typing import Any, Final
+
+from boxdrop.labelstudio.connection import ONCE, Connection
+
+_HIDDEN: Final = (
+    "tasks:data.image_id",
+    "tasks:data.version",
+    "tasks:data.prediction_id",
+    "tasks:data.caption",
+    "tasks:data.width",
+    "tasks:data.height",
+    "tasks:inner_id",
+    "tasks:completed_at",
+    "tasks:cancelled_annotations",
+    "tasks:total_predictions",
+    "tasks:annotators",
+    "tasks:annotations_results",
+    "tasks:annotations_ids",
+    "tasks:predictions_score",
+    "tasks:predictions_model_versions",
+    "tasks:predictions_results",
+    "tasks:file_upload",
+    "tasks:storage_filename",
+    "tasks:created_at",
+    "tasks:updated_at",
+    "tasks:updated_by",
+    "tasks:avg_lead_time",
+    "tasks:draft_exists",
+)
+_WIDTHS: Final = {
+    "tasks:data.file_name": 170,
+    "tasks:data.labels_found": 230,
+    "tasks:data.boxes": 90,
+    "tasks:data.lowest_score": 130,
+    "tasks:data.model_version": 145,
+    "tasks:data.state": 90,
+}
+
+
+def _number(column: str, operator: str) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": "Number", "value": 0}
+
+
+def _state(operator: str, value: str) -> dict[str, Any]:
+    return {"filter": "filter:tasks:data.state", "operator": operator, "type": "String", "value": value}
+
+
+_SHOWN: Final = (_state("not_equal", "gone"), _state("not_equal", "stale"))
+
+TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
+    # The counts change at once when a person submits; the column state follows within seconds.
+    "To verify": (
+        (
+            _number("total_annotations", "equal"),
+            _number("cancelled_annotations", "equal"),
+            _state("not_equal", "gone"),
+            _state("not_equal", "failed"),
+        ),
+        ("tasks:predictions_score",),
+    ),
+    "Skipped": (
+        (_number("cancelled_annotations", "greater"), _number("total_annotations", "equal"), *_SHOWN),
+        (),
+    ),
+    "Stale": ((_state("equal", "stale"),), ()),
+    "Done": ((_number("total_annotations", "greater"), *_SHOWN), ("-tasks:updated_at",)),
+}
+"""Title to filters, all of which a task must pass, and order. The prediction's score is that of its least
+certain box, so the least certain images come first."""
+
+
+def ensure_tabs(connection: Connection, project: int) -> None:
+    """Make the tabs that a project does not have.
+
+    Projects of an earlier version have one tab, *To verify*, without filters: it gets them, unless a person
+    gave it filters or an order of their own.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: Label Studio's number.
+
+    Raises:
+        LabelStudioError: Label Studio refused.
+    """
+    views = connection.sdk.views
+    path = f"/api/dm/views?project={project}"
+    listed = connection.request(f"list the tabs of project {project}", "GET", path)
+    present = {(view.get("data") or {}).get("title"): view for view in listed}
+    with connection.explaining(f"make the tabs of project {project}"):
+        for title, (filters, ordering) in TABS.items():
+            what = {"filters": {"conjunction": "and", "items": list(filters)}, "ordering": list(ordering)}
+            view = present.get(title)
+            if view is None:
+                views.create(project=project, data=_data(title) | what, request_options=ONCE)
+            elif title == "To verify" and _is_plain(view["data"]):
+                views.update(str(view["id"]), project=project, data={**view["data"], **what})
+
+
+def _is_plain(data: dict[str, Any]) -> bool:
+    return not (data.get("filters") or {}).get("items") and not data.get("ordering")
+
+
+def _data(title: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": {"explore": list(_HIDDEN), "labeling": [*_HIDDEN, *_WIDTHS]},
+        "columnsWidth": {"tasks:id": 80, "tasks:total_annotations": 80, **_WIDTHS},
+        "gridWidth": 4,
+    }
