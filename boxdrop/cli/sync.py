@@ -58,6 +58,8 @@ def sync(
             wait_s=_WAIT_S,
             on_progress=lambda so_far: spinner.update(f"Comparing {project}: {so_far.tasks:,} tasks"),
         )
+    for fault in summary.faults:
+        console.print(f"{project}: {fault}", style="yellow")
     console.print(f"{summary.tasks:,} tasks: {_said(summary)}")
 
 
@@ -67,7 +69,10 @@ def _said(summary: "SyncSummary") -> str:
         "not recorded until now": summary.recorded,
         "deleted in Label Studio, wanted again": summary.lost,
         "second ones of an image, removed": summary.removed_twins,
+        "with other boxes than recorded, which are published again": summary.foreign,
         "whose column state was out of date": summary.marked,
         "of images that the ledger does not know": summary.unknown,
     }
-    return "; ".join(f"{count:,} {what}" for what, count in found.items() if count) or "all as recorded"
+    return "; ".join(f"{count:,} {what}" for what, count in found.items() if count) or (
+        "look at the notes above" if summary.faults else "all as recorded"
+    )

@@ -81,6 +81,19 @@ def has_tabs(config: str) -> bool:
     return view is not None and view.get(_TABS) is not None
 
 
+def with_key(config: str, key: str) -> str:
+    """Put the mark of a boxdrop project into a configuration that lost it, for example by hand editing.
+
+    Raises:
+        ValueError: it is no XML.
+    """
+    view = _parsed(config)
+    if view is None:
+        raise ValueError("the labeling configuration is no XML")
+    view.set(_KEY, key)
+    return _written(view)
+
+
 def is_of_pipeline(config: str) -> bool:
     """Whether a pipeline publishes into the project."""
     view = _parsed(config)

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.errors import LabelStudioError, RefusedError
-from boxdrop.labels import LabelSet
+from boxdrop.labels import Label, LabelSet
 from boxdrop.labelstudio.config import (
     FROM_NAME,
     frozen_ids,
@@ -16,6 +17,7 @@ from boxdrop.labelstudio.config import (
     labeling_config,
     project_key,
     updated_config,
+    with_key,
     with_marks,
 )
 from boxdrop.labelstudio.connection import ONCE, Connection
@@ -97,6 +99,62 @@ def is_there(connection: Connection, project: int) -> bool:
     """Whether Label Studio (still) has a project of this number."""
     with connection.explaining("list the projects"):
         return any(each.id == project for each in connection.sdk.projects.list(include="id"))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """What a person changed in a project so that boxdrop cannot go on as before.
+
+    Attributes:
+        message: what it is, and what to do: a sentence without its full stop.
+        by_hand: whether only a person can put it right; else bringing the labels up to date does.
+    """
+
+    message: str
+    by_hand: bool = False
+
+
+def find_fault(
+    connection: Connection, project: int, key: str, label_ids: Mapping[str, int]
+) -> ConfigFault | None:
+    """Look for damage to a project: deleted, or its labeling configuration changed by hand.
+
+    A renamed project is no fault. A configuration without boxdrop's mark gets it back, or the next
+    publication would make a second project.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: its number.
+        key: as for `ensure_project`.
+        label_ids: every label that it ever had, with its frozen id.
+    """
+    with connection.explaining("list the projects"):
+        listed = connection.sdk.projects.list(include=_FIELDS, page_size=100)
+        found = next((each for each in listed if each.id == project), None)
+    if found is None:
+        return ConfigFault(f"project {project} was deleted in Label Studio; it is made again with its boxes")
+    config = found.label_config or ""
+    if project_key(config) is None:
+        try:
+            marked = with_key(config, identity_of(key))
+        except ValueError as error:
+            way_out = "put the old one back in Settings → Labeling Interface"
+            return ConfigFault(f"{error}: {way_out}", by_hand=True)
+        with connection.explaining(f"mark project {project} as boxdrop's"):
+            connection.sdk.projects.update(project, label_config=marked)
+        return ConfigFault("the labeling configuration was replaced by hand; the labels are put back")
+    ids = frozen_ids(config)
+    try:
+        updated_config(config, LabelSet((Label("x", ("x",)),)))
+    except ValueError as error:
+        return ConfigFault(f"{error}: put it back in Settings → Labeling Interface", by_hand=True)
+    changed = [name for name in {**label_ids, **ids} if ids.get(name) != label_ids.get(name)]
+    if label_ids and changed:
+        names = ", ".join(sorted(changed)[:5])
+        return ConfigFault(
+            f"labels were changed by hand in Label Studio ({names}); those of labels.yaml are put back"
+        )
+    return None
 
 
 def connect_bucket(connection: Connection, project: Project, bucket: str) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.iterables import chunked
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.project import ConfigFault, find_fault, is_there
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
@@ -26,6 +28,8 @@ _WITH_TASKS: Final = (
     State.RUNNING,
     State.GONE,
 )
+_AGAIN: Final = "again"
+"""Instead of the digest of a label set: labels and boxes have to be brought into Label Studio once more."""
 
 _Collect = Callable[[int, str], object]
 
@@ -41,6 +45,9 @@ class SyncSummary:
         removed_twins: second tasks of one image that were deleted.
         lost: recorded, but no longer in Label Studio; their images are wanted again.
         collected: where a person's word was not yet, or no longer, what the ledger says.
+        foreign: tasks that show other boxes than the ledger records: another program published them. The
+            recorded ones are published again.
+        faults: what a person changed in the project itself, and what to do.
         marked: tasks whose column *state* said something else than the ledger.
     """
 
@@ -51,6 +58,8 @@ class SyncSummary:
     lost: int = 0
     collected: int = 0
     marked: int = 0
+    foreign: int = 0
+    faults: tuple[str, ...] = ()
 
 
 def sync_project(
@@ -70,20 +79,25 @@ def sync_project(
     Raises:
         BusyError, LeaseLostError, LabelStudioError, LedgerError: as `boxdrop.pipeline.publish.publish`.
     """
-    ledger = services.ledger
+    ledger, connection = services.ledger, services.label_studio
 
     def collect_task(number: int, image_id: str) -> object:
         return collect(services, name, number, image_id=image_id)
 
-    counts = dict.fromkeys(SyncSummary.__slots__, 0)
+    counts = dict.fromkeys(SyncSummary.__slots__[:-1], 0)
+    faults: tuple[str, ...] = ()
 
     def progress() -> None:
         if on_progress:
-            on_progress(SyncSummary(**counts))
+            on_progress(SyncSummary(**counts, faults=faults))
 
     label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, services.settings.lease_s, wait_s) as keep:
-        tasks = ProjectTasks(services.label_studio, label_studio_id, keep)
+        if fault := _find_fault(ledger, connection, name, label_studio_id):
+            faults = (fault.message,)
+            if not is_there(connection, label_studio_id):
+                return SyncSummary(faults=faults)
+        tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
         listed: set[int] = set()  # hashes of number and image: a number may go to another image's task
         newest = 0
@@ -106,8 +120,24 @@ def sync_project(
             progress()
         ledger.record_audit(name, label_studio_id, newest)
         counts["marked"] += mark_tasks(ledger, tasks, name)
+        if counts["foreign"]:
+            ledger.record_republished(name, _AGAIN)
     progress()
-    return SyncSummary(**counts)
+    return SyncSummary(**counts, faults=faults)
+
+
+def _find_fault(
+    ledger: Ledger, connection: Connection, name: str, label_studio_id: int
+) -> ConfigFault | None:
+    """Look for damage to the project; where labels or boxes have to be put back, ask for it."""
+    row = ledger.project(name)
+    if row is None:
+        return None
+    fault = find_fault(connection, label_studio_id, f"s3://{row.bucket}/{name}/", row.label_ids)
+    if fault is not None and not fault.by_hand:
+        ledger.record_prepared(name, _AGAIN)
+        ledger.record_republished(name, _AGAIN)
+    return fault
 
 
 def _compare(
@@ -128,6 +158,8 @@ def _compare(
         counts["recorded"] += row is not None and row.task_id is None and owner.number == task.number
         if owner.number != task.number and tasks.delete_twin(task.number):
             counts["removed_twins"] += 1
+        elif row is not None and _is_foreign(row, task):
+            counts["foreign"] += 1
         elif row is not None and _review_is_missing(row, task):
             counts["collected"] += _is_news(collect(task.number, task.image_id))
             marking.append(task.image_id)
@@ -142,6 +174,13 @@ def _is_news(collected: object) -> bool:
         return True
     told = collected.result
     return collected.written or (told is not None and told.outcome == Outcome.APPLIED)
+
+
+def _is_foreign(row: Image, task: Task) -> bool:
+    """Whether an unverified task shows other boxes than those that were recorded, or none."""
+    if row.state != State.TASKED or row.task_id != task.number or task.verified or task.touched:
+        return False
+    return task.prediction_id != row.prediction_id or not task.shows
 
 
 def _review_is_missing(row: Image, task: Task) -> bool:

@@ -144,12 +144,12 @@ def test_tabs_that_people_changed_or_deleted_stay_as_they_are(connection: Connec
     path = f"/api/dm/views?project={project.id}"
     first, *_, last = connection.request("look", "GET", path)
     connection.sdk.views.delete(str(last["id"]))
-    theirs = {**first["data"], "filters": {"conjunction": "and", "items": []}, "ordering": []}
+    theirs = {**first["data"], "filters": {"conjunction": "and", "items": []}, "ordering": ["tasks:id"]}
     connection.sdk.views.update(str(first["id"]), project=project.id, data=theirs)
     ensure_project(connection, LabelSet.from_short_form("kiwi"), "tabs", key="tabs")
     after = connection.request("look", "GET", path)
     assert [view["data"]["title"] for view in after] == ["To verify", "Skipped", "Stale"]
-    assert after[0]["data"]["ordering"] == []
+    assert after[0]["data"]["ordering"] == ["tasks:id"]
 
 
 def test_a_project_of_an_earlier_version_gets_the_tabs_once(connection: Connection) -> None:

@@ -10,9 +10,10 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.webhook import IMAGES_CHANGED, ReviewEvent
 from boxdrop.ledger import Ledger, Sighting
+from boxdrop.pipeline import sync
 from boxdrop.pipeline.collect import collect_event
 from boxdrop.pipeline.publish import hold_lease
-from boxdrop.pipeline.sync import SyncSummary, sync_project
+from boxdrop.services import Services
 from tests.integration.labelstudio.conftest import annotate, prediction, tasks_of
 
 from .published import NAME, bring, claim, known, row
@@ -36,7 +37,11 @@ def tell(
     ledger: Ledger, connection: Connection, bucket: Bucket, project: Project, *tasks: Any, **options: Any
 ) -> int:
     event = ReviewEvent("ANNOTATION_CREATED", project.id, tuple(task.id for task in tasks))
-    return collect_event(ledger, connection, bucket, NAME, event, **options).marked
+    return collect_event(services(ledger, connection, bucket), NAME, event, **options).marked
+
+
+def services(ledger: Ledger, connection: Connection, bucket: Bucket) -> Services:
+    return Services.of(ledger=ledger, label_studio=connection, data=bucket)
 
 
 def test_verified_and_skipped_tasks_say_so_once_they_are_collected(
@@ -57,16 +62,22 @@ def test_verified_and_skipped_tasks_say_so_once_they_are_collected(
 
 
 def test_a_sync_finds_nothing_to_do_after_tasks_were_marked(
-    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket, tasks: list[Any]
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    data_bucket: Bucket,
+    tasks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     annotate(connection, tasks[0])
     annotate(connection, tasks[1], cancelled=True)
     tell(ledger, connection, data_bucket, project, *tasks)
 
-    def not_again(number: int, image_id: str) -> object:
-        raise AssertionError(f"task {number} was collected again")
+    def not_again(*_: Any, **__: Any) -> object:
+        raise AssertionError("a task was collected again")
 
-    assert sync_project(ledger, connection, NAME, collect=not_again) == SyncSummary(tasks=4)
+    monkeypatch.setattr(sync, "collect", not_again)
+    assert sync.sync_project(services(ledger, connection, data_bucket), NAME) == sync.SyncSummary(tasks=4)
 
 
 def test_overwritten_and_deleted_images_are_marked_when_dispatch_says_so(
@@ -87,7 +98,8 @@ def test_overwritten_and_deleted_images_are_marked_when_dispatch_says_so(
         "tasks": [task.id for task in tasks[:2]],
         "annotations": [],
     }
-    assert collect_event(ledger, connection, data_bucket, NAME, ReviewEvent.from_fields(fields)).marked == 2
+    event = ReviewEvent.from_fields(fields)
+    assert collect_event(services(ledger, connection, data_bucket), NAME, event).marked == 2
     assert states(connection, project) == ["stale", "gone", "tasked", "tasked"]
     assert ledger.images_to_flag(NAME) == []
 

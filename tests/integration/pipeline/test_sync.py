@@ -1,18 +1,22 @@
 """Reconciling: whatever was lost on the way is found, against a real Label Studio."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
+from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.sync import SyncSummary, sync_project
 from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
-from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, tasks_of
+from tests.integration.labelstudio.conftest import FRUIT, annotate, prediction, somewhere, tasks_of
 
 from .published import NAME, assert_agreement, bring, claim, known, row
 
@@ -114,6 +118,62 @@ def test_images_deleted_meanwhile_are_marked(
     ledger.mark_gone([Sighting(record.image_id, NAME, "photos", "fruit/x", None, "9999")])
     assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=1, marked=1)
     assert tasks_of(connection, project)[0].data["state"] == "gone"
+
+
+def test_boxes_of_another_program_are_seen_and_the_recorded_ones_published_again(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    records = [prediction(number) for number in range(3)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    ledger.record_republished(NAME, "labels-1")
+    others = [prediction(number, model_version="other@1") for number in range(2)]
+    publish_without_ledger(connection, project, others, FRUIT, somewhere)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, foreign=2)
+    known_project = ledger.project(NAME)
+    assert known_project is not None
+    assert known_project.republished != known_project.labels  # so the stored parts are sent for
+    assert bring(ledger, connection, records) == PublishSummary(replaced=2, unchanged=1)
+    assert_agreement(ledger, connection, project, records)
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: re.sub(r' boxdrop-project="\w+"', "", config), "was replaced by hand"),
+        (lambda config: config.replace('category="2"', 'category="9"'), r"changed by hand .*banana"),
+        (lambda config: config.replace('name="label"', 'name="box"'), 'no <RectangleLabels name="label">'),
+    ],
+)
+def test_a_labeling_configuration_that_was_changed_by_hand_is_reported(
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    data_bucket: Bucket,
+    change: Callable[[str], str],
+    said: str,
+) -> None:
+    ledger.freeze_labels(NAME, {label.name: label.id for label in FRUIT.with_frozen_ids({})})
+    connection.sdk.projects.update(project.id, title="Renamed, which is no fault")
+    assert sync(ledger, connection, data_bucket) == SyncSummary()
+    config = connection.sdk.projects.get(project.id).label_config or ""
+    connection.sdk.projects.update(project.id, label_config=change(config))
+    (fault,) = sync(ledger, connection, data_bucket).faults
+    assert re.search(said, fault)
+
+
+def test_a_deleted_project_is_reported_and_no_verified_work_is_taken_back(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    claim(ledger, [prediction(0)])
+    bring(ledger, connection, [prediction(0)])
+    annotate(connection, tasks_of(connection, project)[0])
+    sync(ledger, connection, data_bucket)
+    connection.sdk.projects.delete(project.id)
+    summary = sync(ledger, connection, data_bucket)
+    assert "was deleted in Label Studio" in summary.faults[0]
+    assert row(ledger, prediction(0)).state == State.VERIFIED
 
 
 def test_a_project_without_a_number_in_label_studio_is_one_sentence(ledger: Ledger) -> None:
