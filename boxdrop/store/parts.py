@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import PredictionError, RunError
+from boxdrop.identity import is_run_id
 from boxdrop.predictions import Record
 from boxdrop.predictions import from_json as record_from_json
 from boxdrop.predictions import to_json as record_to_json
@@ -66,8 +67,13 @@ def read_part(bucket: Bucket, key: str) -> Part:
 
 
 def list_parts(bucket: Bucket, project: str, run_id: str) -> Iterator[PartName]:
-    """Stream the names of the parts of a run that exist, in order."""
+    """Stream the names of the parts of a run that exist, in order.
+
+    A project inside another has keys that begin like the outer one's; those are left out.
+    """
+    if not is_run_id(run_id):  # a folder of a project inside this one: its parts may be very many
+        return
     for listed in bucket.list(parts_prefix(project, run_id)):
         name = PartName.from_key(listed.key)
-        if name is not None:
+        if name is not None and (name.project, name.run_id) == (project, run_id):
             yield name

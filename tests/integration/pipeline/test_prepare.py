@@ -66,13 +66,13 @@ def test_annotate_is_refused_on_a_project_of_the_pipeline(
 ) -> None:
     own = LabelSet.from_short_form("kiwi")
     made = ensure_project(connection, own, "by annotate", key=f"s3://{photos}/{NAME}/")
-    prepared = prepare(ledger, connection, NAME, FRUIT)  # the pipeline takes it over
+    prepared = prepare(services(ledger, connection), NAME, FRUIT)  # the pipeline takes it over
     assert prepared.id == made.id
     before = connection.sdk.projects.get(prepared.id).label_config
     with pytest.raises(LabelStudioError, match=r"belongs to the pipeline of s3://.*Leave out --label-studio"):
         ensure_project(connection, own, "by annotate", key=f"s3://{photos}/{NAME}/")
     assert connection.sdk.projects.get(prepared.id).label_config == before
-    assert prepare(ledger, connection, NAME, FRUIT).id == prepared.id
+    assert prepare(services(ledger, connection), NAME, FRUIT).id == prepared.id
 
 
 def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(

@@ -9,7 +9,7 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.errors import RunError
 from boxdrop.identity import content_of, new_run_id, object_version
 from boxdrop.predictions import Failure, Prediction
-from boxdrop.store.layout import PartName, manifest_key
+from boxdrop.store.layout import PartName, manifest_key, predictions_prefix
 from boxdrop.store.manifests import (
     ManifestHeader,
     ManifestImage,
@@ -129,6 +129,17 @@ def test_a_part_is_written_once_and_read_back(bucket: Bucket) -> None:
     assert list(list_parts(bucket, "fruit/baskets", run_id)) == [first.name, second.name]
     assert read_part(bucket, first.name.key) == first
     assert read_part(bucket, second.name.key) == second
+
+
+def test_the_parts_of_a_project_inside_another_are_not_the_outer_ones(bucket: Bucket) -> None:
+    run_id, other = new_run_id(), new_run_id()
+    outer = PartName("nest", run_id, 0, 8)
+    for name in (outer, PartName("nest/sub", other, 0, 8), PartName(f"nest/{other}", run_id, 0, 8)):
+        write_part(bucket, Part(name, ()))
+    folders = list(bucket.list_folders(predictions_prefix("nest")))
+    assert "sub" in folders
+    found = {folder: list(list_parts(bucket, "nest", folder)) for folder in folders}
+    assert [part for parts in found.values() for part in parts] == [outer]
 
 
 def test_an_object_is_read_by_what_its_version_says(bucket: Bucket, s3: Any) -> None:
