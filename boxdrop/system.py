@@ -7,6 +7,7 @@ writes. Both are the same JSON object, the fields of `System`.
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -22,6 +23,9 @@ LOCAL_KEY: Final = "boxdrop"
 """Access key id and secret of the local system: it takes any, and listens on loopback alone."""
 
 _ANSWER_S = 2.0
+_REASON_SHOWN = 200  # characters
+_KINDS: Final[Mapping[str, Any]] = {"queues": dict, "window_s": (int, float)}
+_OPTIONAL: Final = ("label_studio_url", "label_studio_secret", "endpoint_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +96,43 @@ class System:
         return json.dumps(asdict(self), indent=1)
 
 
-def from_json(text: str, where: str) -> System:
+def from_json(text: str | bytes, where: str) -> System:
     """Read a description; fields that this boxdrop does not know are left out.
 
     Raises:
-        BoxdropError: it is not one; names where it is.
+        BoxdropError: it is not one; names where it is and the way out.
     """
     try:
         given: Any = json.loads(text)
-        return System(**{each.name: given[each.name] for each in fields(System) if each.name in given})
-    except (ValueError, TypeError) as error:
-        raise BoxdropError(f"{where} does not describe a boxdrop system: {error}") from None
+        system = System(**{each.name: given[each.name] for each in fields(System) if each.name in given})
+        for each in fields(System):
+            value = getattr(system, each.name)
+            optional = each.name in _OPTIONAL and value is None
+            if not optional and not isinstance(value, _KINDS.get(each.name, str)):
+                raise ValueError(f"{each.name} is {value!r}")
+        _ = urlsplit(system.endpoint_url or "").port
+    except (ValueError, TypeError, RecursionError) as error:
+        way_out = (
+            "deploy the system again" if where.startswith("SSM") else "`boxdrop local up` writes it again"
+        )
+        reason = str(error)[:_REASON_SHOWN]
+        raise BoxdropError(f"{where} does not describe a boxdrop system ({reason}); {way_out}") from None
+    return system
+
+
+def read_description(path: Path) -> System:
+    """Read the file in which the local system describes itself.
+
+    Raises:
+        FileNotFoundError: there is none.
+        BoxdropError: it is torn or cannot be read; with the way out.
+    """
+    try:
+        return from_json(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BoxdropError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def description_file() -> Path:
@@ -126,8 +156,8 @@ def find_system(name: str | None = None) -> System:
     wanted = name or os.environ.get(VARIABLE) or None
     if wanted is None and not description_file().exists():
         raise BoxdropError(
-            "which system? Start one on this machine with `boxdrop local up`, or name a deployed one with "
-            f"--system or {VARIABLE} (for the ledger alone: --table or BOXDROP_TABLE)"
+            f"which system?{_elsewhere()} Start one on this machine with `boxdrop local up`, or name a "
+            f"deployed one with --system or {VARIABLE} (for the ledger alone: --table or BOXDROP_TABLE)"
         )
     if wanted in (None, LOCAL):
         return _local()
@@ -135,13 +165,34 @@ def find_system(name: str | None = None) -> System:
     return _deployed(wanted)
 
 
+def local_system_with(bucket: str) -> System | None:
+    """The local system, if it is up and this is one of its buckets.
+
+    Raises:
+        BoxdropError: it describes itself, but not so that it can be read.
+    """
+    try:
+        system = read_description(description_file())
+    except FileNotFoundError:
+        return None
+    return _local() if bucket in (system.image_bucket, system.data_bucket) else None
+
+
+def _elsewhere() -> str:
+    """A sentence about systems of this user that run from other folders; empty where none does."""
+    from boxdrop.servers.processes import other_homes
+
+    others = other_homes(description_file().parent)
+    return f" One runs from {others[0]}: for it, set BOXDROP_HOME={shlex.quote(others[0])}." if others else ""
+
+
 def _local() -> System:
     path = description_file()
     try:
-        system = from_json(path.read_text(encoding="utf-8"), str(path))
+        system = read_description(path)
     except FileNotFoundError:
         raise BoxdropError(
-            "the system on this machine is not running; start it with: boxdrop local up"
+            f"the system on this machine is not running; start it with: boxdrop local up{_elsewhere()}"
         ) from None
     address = urlsplit(system.endpoint_url or "")
     try:

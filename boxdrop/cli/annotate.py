@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from boxdrop.annotate.run import AnnotateRun, Summary
     from boxdrop.cli.console import Console
     from boxdrop.detect import Detector
+    from boxdrop.labelstudio.connection import Connection
     from boxdrop.sources import Source
     from boxdrop.system import System
 
@@ -71,6 +72,11 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Look at the first N images only.")
 @click.option("--retry-failures", is_flag=True, help="Try again the images that failed in an earlier run.")
+@click.option(
+    "--system",
+    metavar="NAME",
+    help="Whose credentials read an s3:// SOURCE. Default: the local system's, for its own buckets.",
+)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images per batch. Default: fits the detector."
@@ -91,6 +97,7 @@ def annotate(
     track: bool,
     limit: int | None,
     retry_failures: bool,
+    system: str | None,
     provider: Literal["cpu", "cuda"],
     batch_size: int | None,
     workers: int | None,
@@ -108,8 +115,10 @@ def annotate(
     needs no time of the detector.
     """
     from boxdrop.annotate.run import AnnotateRun
+    from boxdrop.cli.system import enter_system_of, log_in
     from boxdrop.sources import open_source
 
+    enter_system_of(source, system)
     images = open_source(source)
     if project is not None:
         _console().print("--project is now --labels-file; the old name still works", style="dim")
@@ -119,7 +128,8 @@ def annotate(
     if threshold is not None:
         label_set = label_set.with_threshold(threshold)
     console = _console()
-    system = _find_system() if track else None
+    keeper = _find_system(system) if track else None
+    connection = log_in(label_studio) if label_studio else None  # a wrong token ends it before the work
     chosen = detector or label_set.detector
     run = AnnotateRun(
         images,
@@ -140,22 +150,22 @@ def annotate(
         raise SystemExit(130) from None
     finished = datetime.now(UTC)
     _report(console, summary, run)
-    if label_studio:
-        _publish(console, run, label_studio, title or label_set.caption or _name(images))
-    if system is not None:
+    if connection is not None:
+        _publish(console, run, connection, title or label_set.caption or _name(images))
+    if keeper is not None:
         from boxdrop.annotate.history import store_run
         from boxdrop.aws.s3 import Bucket
 
-        system.enter()  # after the images are read: they may be in another account
-        stored = store_run(Bucket(system.data_bucket), run, summary, started, finished)
+        keeper.enter()  # after the images are read: they may be in another account
+        stored = store_run(Bucket(keeper.data_bucket), run, summary, started, finished)
         console.print(f"Recorded as run {stored.run_id}: `boxdrop runs` lists it")
 
 
-def _find_system() -> "System":
+def _find_system(name: str | None) -> "System":
     """The system that keeps the run; looked up before the work, so that a missing one is an early error."""
     from boxdrop.system import find_system
 
-    return find_system(None)
+    return find_system(name)
 
 
 def _label_set(source: str, labels: str | None, labels_file: str | None) -> LabelSet:
@@ -256,11 +266,9 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
     console.print(f"Look at {run.outputs.page.resolve()}")
 
 
-def _publish(console: "Console", run: "AnnotateRun", url: str, title: str) -> None:
-    from boxdrop.cli.system import log_in
+def _publish(console: "Console", run: "AnnotateRun", connection: "Connection", title: str) -> None:
     from boxdrop.local.label_studio import LabelStudio
 
-    connection = log_in(url)
     server = LabelStudio().running()
     with console.working("Publishing") as status:
         project, published = run.publish(

@@ -1,5 +1,7 @@
 """``boxdrop local``: the whole system on this machine, or Label Studio alone."""
 
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from boxdrop.cli.terminal import say
+from boxdrop.home import VARIABLE, found_from_here, home
 
 if TYPE_CHECKING:
     from boxdrop.ledger import Ledger
@@ -40,8 +43,8 @@ def _say(text: str) -> None:
 def local() -> None:
     """Run the whole system on this machine: a bucket to drop images into, the jobs, Label Studio.
 
-    Everything is kept in $BOXDROP_HOME (default ~/.boxdrop) and listens on 127.0.0.1 alone. `down` stops it
-    and keeps all data.
+    Everything is kept in one folder and listens on 127.0.0.1 alone: $BOXDROP_HOME, else the nearest
+    .boxdrop in this folder or above it, else ~/.boxdrop. `down` stops it and keeps all data.
     """
 
 
@@ -97,8 +100,22 @@ def demo() -> None:
     say()
     say("Copy one more image into the bucket, and it appears there a moment later:")
     say(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
-    say("or a folder of yours (boxdrop is in .venv/bin):")
-    say("  boxdrop drop photos/ my-project --labels 'dog, cat, bicycle'")
+    say("or a folder of yours:")
+    say(f"  {_program()} drop photos/ my-project --labels 'dog, cat, bicycle'")
+
+
+def _program() -> str:
+    """How a user starts this very boxdrop, for this very system, from the current folder."""
+    own = Path(sys.argv[0]).absolute()
+    known = shutil.which("boxdrop")
+    if known is not None and Path(known).absolute() == own:
+        program = "boxdrop"
+    elif own.is_relative_to(Path.cwd()):
+        program = shlex.quote(str(own.relative_to(Path.cwd())))
+    else:
+        program = shlex.quote(str(own))
+    same = found_from_here() == home()
+    return program if same else f"{VARIABLE}={shlex.quote(str(home()))} {program}"
 
 
 def _number(ledger: "Ledger", name: str) -> int | None:

@@ -42,6 +42,23 @@ def open_system(name: str | None) -> "System":
     return system
 
 
+def enter_system_of(source: str, name: str | None) -> None:
+    """Read ``s3://…`` with the credentials of the named system, or of the local one for its own buckets.
+
+    An endpoint that the user has set stays, unless a system is named.
+    """
+    from boxdrop.system import local_system_with
+
+    if not source.startswith("s3://"):
+        return
+    if name is not None:
+        open_system(name)
+    elif not os.environ.get("AWS_ENDPOINT_URL") and not os.environ.get("AWS_ENDPOINT_URL_S3"):
+        local = local_system_with(source.removeprefix("s3://").partition("/")[0])
+        if local is not None:
+            local.enter()
+
+
 def table_option(command: F) -> F:
     """``--table``: the ledger's."""
     return click.option(

@@ -32,7 +32,7 @@ from boxdrop.local.events import gateway_event, job_event, queue_event, timer_ev
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
 from boxdrop.local.resources import PRESIGN, client, queues
 from boxdrop.servers.server import HOST
-from boxdrop.system import System, from_json
+from boxdrop.system import System, read_description
 from boxdrop.topology import (
     FUNCTIONS,
     JOBS,
@@ -422,8 +422,7 @@ def main(arguments: Sequence[str], runtime: Sequence[str] = RUNTIME) -> None:
     parser.add_argument("--reconcile-s", type=float, default=LOCAL_RECONCILE_S)
     parser.add_argument("--boxdrop-pump", action="store_true", help="marks the command line")
     options = parser.parse_args(arguments)
-    description = options.home / "system.json"
-    system = from_json(description.read_text(encoding="utf-8"), str(description))
+    system = read_description(options.home / "system.json")
     ended = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: ended.set())

@@ -6,6 +6,7 @@ What is kept, and what a crash costs: docs/decisions/026-what-survives-on-this-m
 import json
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from boxdrop.errors import LocalError
-from boxdrop.home import home
+from boxdrop.errors import BoxdropError, LocalError
+from boxdrop.home import VARIABLE, home
 from boxdrop.local import aws, label_studio
 from boxdrop.local.aws import Aws, check_disk
 from boxdrop.local.label_studio import LabelStudio
@@ -31,7 +32,7 @@ from boxdrop.servers.server import (
     wait_for_answer,
 )
 from boxdrop.services import WebhookTarget
-from boxdrop.system import System, from_json
+from boxdrop.system import System, read_description
 
 PREFERRED_PORT: Final = 8090
 """Of webhooks."""
@@ -76,7 +77,7 @@ class Stack:
         self.description = self.folder / "system.json"
         self._memory = self.folder / "pump.json"
         self._pump_module = pump_module
-        self._mark = ["--home", str(self.folder), "--boxdrop-pump"]
+        self._mark = ["--home", str(self.folder), processes.PUMP_MARK]
 
     def logs(self) -> dict[str, Path]:
         """What each part prints."""
@@ -91,8 +92,10 @@ class Stack:
             say: told what takes time, in sentences.
 
         Raises:
-            LocalError: something cannot be started; what this call had started is stopped again.
+            LocalError: something cannot be started; what this call had started is stopped again. Or another
+                system runs, and nobody asked for a second one.
         """
+        self._refuse_a_second_system()
         with only_one(self.folder, "the system", say), self._undone_if_it_fails():
             check_disk(self.folder)
             aws_server = self.aws.up(aws_port, say)
@@ -119,13 +122,25 @@ class Stack:
             moved = bool(before) and any(before.get(name) != now[name] for name in ("webhook", "endpoint"))
             return Running(system, aws_server, studio, pump, aws_server.crashed, moved)
 
+    def _refuse_a_second_system(self) -> None:
+        """A home that nobody named and that never ran a system is likely a mistake while another one runs."""
+        if os.environ.get(VARIABLE) or self._memory.exists():
+            return
+        others = processes.other_homes(self.folder)
+        if others:
+            raise LocalError(
+                f"a system runs from {others[0]} already. Use it with "
+                f"`export {VARIABLE}={shlex.quote(others[0])}`, or start a second one with "
+                f"`export {VARIABLE}={shlex.quote(str(self.folder))}`"
+            )
+
     def running(self) -> Running | None:
         """The system, if all of it runs and answers."""
         aws_server, studio = self.aws.running(), self.label_studio.running()
         pump = self.pump()
         if aws_server is None or studio is None or pump is None or not self.description.exists():
             return None
-        system = from_json(self.description.read_text(encoding="utf-8"), str(self.description))
+        system = read_description(self.description)
         return Running(system, aws_server, studio, pump, aws_server.crashed)
 
     def pump(self) -> int | None:
@@ -175,8 +190,8 @@ class Stack:
     def _serves(self, pump: int, system: System) -> bool:
         """Whether a pump that runs is one of this very system: started with the same description."""
         try:
-            known = from_json(self.description.read_text(encoding="utf-8"), str(self.description))
-        except (OSError, LocalError):
+            known = read_description(self.description)
+        except (OSError, BoxdropError):
             return False
         return known == system and answers(f"{self._pump_url(pump)}/health")
 
@@ -205,9 +220,10 @@ class Stack:
 
     def _remembered(self) -> dict[str, str]:
         try:
-            kept = json.loads(self._memory.read_text(encoding="utf-8"))
-            return kept if isinstance(kept, dict) else {}
-        except (OSError, ValueError):
+            kept = json.loads(self._memory.read_bytes())
+            _ = urlsplit(kept["webhook"]).port
+            return kept if all(isinstance(each, str) for each in kept.values()) else {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn, or never written
             return {}
 
     @staticmethod

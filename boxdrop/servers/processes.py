@@ -11,8 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+from boxdrop.home import is_own_folder
 
 _POLL_S = 0.1
+
+PUMP_MARK: Final = "--boxdrop-pump"
+"""In the command line of each system's pump, after ``--home`` and its folder."""
 
 
 def find(arguments: Sequence[str]) -> list[int]:
@@ -32,6 +38,18 @@ def argument(pid: int, option: str) -> str | None:
         if each == pid and option in line[:-1]:
             return line[line.index(option) + 1]
     return None
+
+
+def other_homes(home: Path) -> list[str]:
+    """Homes of this user's systems that run now, this one left out: the ``--home`` of their pumps."""
+    found = set()
+    for _, line in _command_lines():
+        if "--home" in line and PUMP_MARK in line:
+            begin, end = line.index("--home") + 1, line.index(PUMP_MARK)
+            other = Path(" ".join(line[begin:end]))  # a folder's name may have spaces
+            if other != home and is_own_folder(other):
+                found.add(str(other))
+    return sorted(found)
 
 
 def parent(pid: int) -> int | None:

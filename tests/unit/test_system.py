@@ -1,12 +1,13 @@
 """A system is found by its name, and says what is wrong in one sentence."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from boxdrop.errors import BoxdropError
-from boxdrop.system import System, find_system, from_json
+from boxdrop.system import System, find_system, from_json, local_system_with
 
 SYSTEM = System("local", "eu-north-1", "ledger", "images", "data", {"uploads": "http://q/u"}, window_s=0.2)
 
@@ -70,3 +71,35 @@ def test_entering_a_deployed_system_keeps_what_the_user_has_set(monkeypatch: pyt
     SYSTEM.enter()
     assert (os.environ["AWS_PROFILE"], os.environ["AWS_REGION"]) == ("work", "eu-west-1")
     assert os.environ["AWS_DEFAULT_REGION"] == "eu-north-1"
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b'{"name": "local", "reg',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        SYSTEM.to_json().replace('"http://q/u"', "3").replace('"queues": {', '"queues": 5, "x": {').encode(),
+        SYSTEM.to_json().replace('"endpoint_url": null', '"endpoint_url": 5').encode(),
+        SYSTEM.to_json().replace('"endpoint_url": null', '"endpoint_url": "http://127.0.0.1:x"').encode(),
+        SYSTEM.to_json().replace('"ledger"', "null").encode(),
+    ],
+)
+def test_a_torn_description_is_one_sentence_with_the_way_out(home: Path, torn: bytes) -> None:
+    (home / "system.json").write_bytes(torn)
+    for name in (None, "local"):
+        with pytest.raises(BoxdropError, match=r"system\.json does not describe.*`boxdrop local up`"):
+            find_system(name)
+
+
+def test_the_local_system_is_found_by_its_buckets(home: Path) -> None:
+    assert local_system_with("images") is None
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        system = System("local", "r", "t", "images", "data", endpoint_url=url)
+        (home / "system.json").write_text(system.to_json())
+        assert local_system_with("images") == local_system_with("data") == system
+        assert local_system_with("elsewhere") is None
