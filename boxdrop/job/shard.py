@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
+from boxdrop.detect import Detector
 from boxdrop.detect.stream import Outcome, StageClock, Unusable
 from boxdrop.errors import BoxdropError, LabelSetError, RunError
 from boxdrop.images import DEFAULT_LIMITS, Limits
@@ -20,6 +21,7 @@ from boxdrop.job.detectors import Detectors
 from boxdrop.job.log import Log, Progress
 from boxdrop.job.meter import no_utilisation
 from boxdrop.job.stop import Stop, StoppedError
+from boxdrop.labels import LabelSet
 from boxdrop.metrics import IMAGES_FAILED, IMAGES_PREDICTED
 from boxdrop.predictions import Failure
 from boxdrop.records import RecordStream
@@ -119,8 +121,9 @@ class Shard:
         present = {*list_parts(self._with.data, self._header.project, self._header.run_id)}
         self._others = present.intersection(self._parts)
         missing = [part for part in self._parts if part not in self._others]
+        detector, label_set = self._load()
         try:
-            records = self._open_records()
+            records = self._open_records(detector, label_set)
         except LabelSetError as error:  # every attempt would end so: each image gets the reason, once
             return self._fail_all(missing, str(error))
         self._clock = records.clock
@@ -153,7 +156,8 @@ class Shard:
             for part in pool.map(lambda key: read_part(self._with.data, key), keys):
                 self.tally.add(part)
 
-    def _open_records(self) -> RecordStream[_Item]:
+    def _load(self) -> tuple[Detector, LabelSet]:
+        """Load what the manifest pins; whatever is missing or altered here ends the job."""
         header = self._header
         label_set = read_label_set(self._with.data, header.labels)
         detector = self._with.detectors.load(header.bundle)
@@ -164,7 +168,11 @@ class Shard:
                 f"run {header.run_id}: its manifest says {header.model_version}, but labels and detector "
                 f"make {made}; jobs and functions must be of one version of boxdrop"
             )
-        detector.embed(label_set)  # prompts that it cannot read are an error now
+        return detector, label_set
+
+    def _open_records(self, detector: Detector, label_set: LabelSet) -> RecordStream[_Item]:
+        """Raises LabelSetError if the detector cannot take these labels."""
+        detector.embed(label_set)  # prompts that are too long are an error now
         return RecordStream(
             detector,
             label_set,
