@@ -10,6 +10,7 @@ Everything here may run in many threads at once; Pillow's global settings are ne
 
 import logging
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import PIL.Image
@@ -36,6 +37,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from boxdrop.containers import classic_tiff, clean_jpeg, clean_png
 from boxdrop.errors import ImageError
 
 Pixels = NDArray[np.uint8]
@@ -169,6 +171,8 @@ def sniff(data: bytes) -> str:
     """
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes): copy or upload it again")
+    if data[128:132] == b"DICM":  # its first 128 bytes may be those of a TIFF
+        raise ImageError("unsupported", "this is a DICOM file, which boxdrop does not read: save it as PNG")
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
             return name
@@ -289,10 +293,12 @@ class _Opened:
     Attributes:
         image: Pillow's image, not loaded; its size is upright already where `orientation` is 1.
         orientation: EXIF orientation, 1 to 8, still to be applied.
+        transparent: the gray value, or the RGB colour, that a PNG declares transparent.
     """
 
     image: PIL.Image.Image
     orientation: int = 1
+    transparent: tuple[int, ...] | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -308,10 +314,17 @@ class _Opened:
 
     def load(self) -> Pixels:
         announced = self.image.size
+        drawn = self.image.tile[0].extents if self.image.format == "GIF" and self.image.tile else None
+        if self.image.info.get("default_image") and getattr(self.image, "n_frames", 1) > 1:
+            self.image.seek(1)  # an APNG's default image is for programs that show no animation
         self.image.load()
         if self.image.size != announced:  # the limits were checked for the announced size
             raise ImageError("corrupt", "header and pixels differ in size: save the image again")
-        return _upright_rgb(self.image, self.orientation)
+        pixels = _upright_rgb(self.image, self.orientation, self.transparent)
+        if drawn is not None:  # what the first picture of a GIF leaves free is transparent
+            left, top, right, bottom = drawn
+            pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = 255, 255, 255, 255
+        return pixels
 
 
 def _open(found: str, data: bytes, limits: Limits) -> _Opened:
@@ -319,6 +332,15 @@ def _open(found: str, data: bytes, limits: Limits) -> _Opened:
 
     The plugin's class is used instead of `PIL.Image.open`: that compares with a global limit and warns.
     """
+    transparent: bytes | None = None
+    if found == "png":
+        data, transparent = clean_png(data)
+    elif found == "jpeg":
+        data = clean_jpeg(data)
+    elif found == "tiff":
+        data = classic_tiff(data)
+    elif found in ("avif", "heic"):
+        _check_isobmff(data, limits)
     file = BytesIO(data)
     if found == "ico":
         return _open_ico(file, limits)
@@ -327,11 +349,13 @@ def _open(found: str, data: bytes, limits: Limits) -> _Opened:
     image = _PLUGINS[found](file)
     if found == "tiff":  # Pillow turns TIFFs itself as it loads them, and already states the upright size
         image.info.pop("xmp", None)  # else it would turn by XMP where the tag is missing
+        _check_tiff(image)
         opened = _Opened(image)
     elif found == "heic":  # turned by its decoder
         opened = _Opened(image)
     else:  # for AVIF, Pillow puts the container's rotation in place of EXIF's
-        opened = _Opened(image, _exif_orientation(image.info.get("exif")))
+        key = _transparent_colour(data, transparent) if transparent else None
+        opened = _Opened(image, _exif_orientation(image.info.get("exif")), key)
     _check_pixels(*opened.upright_size, limits)
     return opened
 
@@ -359,6 +383,60 @@ _PLUGINS: Final[dict[str, Callable[[BytesIO], PIL.Image.Image]]] = {
     "avif": AvifImagePlugin.AvifImageFile,
     "heic": _open_heic,
 }
+
+
+def _transparent_colour(png: bytes, transparent: bytes) -> tuple[int, ...]:
+    """What a PNG's tRNS chunk says, in the units of the decoded pixels."""
+    bits, values = png[24], struct.unpack(f">{len(transparent) // 2}H", transparent)
+    if len(values) == 3 and bits == 16:  # Pillow keeps the upper halves, and two colours may share one
+        message = "this is a PNG of 16-bit colours with a transparent one, which boxdrop does not read"
+        raise ImageError("unsupported", f"{message}: save it with an alpha channel or 8 bits")
+    scale = 255 // ((1 << bits) - 1) if bits < 8 else 1
+    return tuple((value & ((1 << bits) - 1)) * scale for value in values)
+
+
+def _check_isobmff(data: bytes, limits: Limits) -> None:
+    """Check limits from the image size properties (``ispe``, ISO/IEC 23008-12, 6.5.3).
+
+    libavif refuses more than 268 megapixels by itself, as if the file were damaged.
+    """
+    at = data.find(b"ispe", 0, 1 << 16)
+    while 0 <= at <= len(data) - 16:
+        _check_pixels(*struct.unpack_from(">II", data, at + 8), limits)
+        at = data.find(b"ispe", at + 16, 1 << 16)
+
+
+def _check_tiff(image: PIL.Image.Image) -> None:
+    """Refuse what Pillow would decode to wrong pixels, or cannot decode and calls damaged."""
+    tags = cast(TiffImagePlugin.TiffImageFile, image).tag_v2
+    bits, planes = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
+    what = None
+    if tags.get(_PLANAR, 1) == 2 and planes > 1 and bits > 8:
+        what = f"{bits} bits and separate planes"
+    elif tags.get(_PLANAR, 1) == 2 and tags.get(_PHOTOMETRIC) == 6:
+        what = "YCbCr colours in separate planes"
+    elif tags.get(_COMPRESSION, 1) == 50001:
+        what = "WebP compression"
+    if what is not None:
+        raise ImageError("unsupported", f"this is a TIFF of {what}, which boxdrop does not read: {_RESAVE}")
+    # libtiff gives samples in the processor's byte order, where Pillow expects the file's.
+    image.tile = [
+        tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple)
+        else tile
+        for tile in image.tile
+    ]
+
+
+_NATIVE: Final[dict[Any, str]] = (
+    {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
+    if sys.byteorder == "little"
+    else {"I;16S": "I;16BS", "I;32S": "I;32BS", "F;32F": "F;32BF"}
+)
+
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339
+_RESAVE: Final = "save it as PNG, or as a TIFF of interleaved RGB without compression"
 
 
 def _check_webp(data: bytes, limits: Limits) -> None:
@@ -433,7 +511,9 @@ _TURNS: Final = {  # EXIF 2.32, 4.6.4, tag 0x0112
 }
 
 
-def _upright_rgb(image: PIL.Image.Image, orientation: int) -> Pixels:
+def _upright_rgb(
+    image: PIL.Image.Image, orientation: int, transparent: tuple[int, ...] | None = None
+) -> Pixels:
     """Convert a loaded image strip by strip into a new array, turning it on the way.
 
     Returns:
@@ -441,6 +521,8 @@ def _upright_rgb(image: PIL.Image.Image, orientation: int) -> Pixels:
     """
     width, height = image.size
     to_rgb = _converter(image)
+    if transparent is not None:
+        to_rgb = _with_transparent(transparent, to_rgb)
     on_its_side, from_the_end = orientation >= 5, orientation in (3, 4, 6, 7)
     upright = np.empty((width, height, 3) if on_its_side else (height, width, 3), np.uint8)
     for top, bottom, strip in _strips(image):
@@ -467,6 +549,14 @@ _Converter = Callable[[PIL.Image.Image], NDArray[np.uint8]]
 def _converter(image: PIL.Image.Image) -> _Converter:
     """Choose how strips of this image become RGB, [rows, width, 3], or gray, [rows, width, 1]."""
     mode = image.mode
+    if image.format == "TIFF" and mode in ("L", "I", "I;16", "I;16B", "F"):
+        tags = cast(TiffImagePlugin.TiffImageFile, image).tag_v2
+        bits, kind = max(tags.get(_BITS, (1,))), max(tags.get(_SAMPLE_FORMAT, (1,)))
+        if mode == "L" and kind == 2:
+            return _stretcher(image, np.int8)
+        if mode != "L":
+            stretch = _stretcher(image, np.uint32 if (bits, kind) == (32, 1) else None)
+            return (lambda strip: 255 - stretch(strip)) if tags.get(_PHOTOMETRIC) == 0 else stretch
     if mode in ("I", "F") or (mode.startswith("I;16") and image.format == "TIFF"):
         return _stretcher(image)
     if mode.startswith("I;16"):
@@ -482,6 +572,17 @@ def _converter(image: PIL.Image.Image) -> _Converter:
     return lambda strip: np.asarray(strip.convert("RGB"))
 
 
+def _with_transparent(colour: tuple[int, ...], to_rgb: _Converter) -> _Converter:
+    """White where a pixel has the transparent colour."""
+
+    def convert(strip: PIL.Image.Image) -> NDArray[np.uint8]:
+        values = np.asarray(strip.convert("L") if strip.mode == "1" else strip)
+        same = (values.reshape(*values.shape[:2], -1) == colour).all(axis=2)
+        return np.where(same[..., None], np.uint8(255), to_rgb(strip))
+
+    return convert
+
+
 def _over_white(strip: PIL.Image.Image) -> NDArray[np.uint8]:
     white = PIL.Image.new("RGBA", strip.size, "white")
     return np.asarray(PIL.Image.alpha_composite(white, strip.convert("RGBA")).convert("RGB"))
@@ -490,16 +591,24 @@ def _over_white(strip: PIL.Image.Image) -> NDArray[np.uint8]:
 _USUAL_WHITES: Final = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
-def _stretcher(image: PIL.Image.Image) -> _Converter:
+def _stretcher(image: PIL.Image.Image, stored: type[np.integer[Any]] | None = None) -> _Converter:
     """Scale gray values without an agreed range to 0–255.
 
     White is the largest value of the smallest usual depth (8, 10, 12, 14 or 16 bits; 1.0 for floats) that
     holds the brightest pixel; black is 0. What fits none, or is negative, is stretched from its lowest to its
     highest value. Values that are not finite become black.
+
+    Args:
+        stored: what the file's integers are, where Pillow takes their bits for another type.
     """
+
+    def values_of(strip: PIL.Image.Image) -> NDArray[Any]:
+        values = np.asarray(strip)
+        return values if stored is None else values.view(stored)
+
     low, high = np.inf, -np.inf
     for _, _, strip in _strips(image):
-        values = np.asarray(strip)
+        values = values_of(strip)
         finite = values[np.isfinite(values)]
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
@@ -509,7 +618,7 @@ def _stretcher(image: PIL.Image.Image) -> _Converter:
     scale = 255.0 / (high - low) if high > low else 0.0
 
     def convert(strip: PIL.Image.Image) -> NDArray[np.uint8]:
-        values = np.asarray(strip).astype(np.float64)
+        values = values_of(strip).astype(np.float64)
         scaled = np.where(np.isfinite(values), values - low, 0.0) * scale
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)[..., None]
 
@@ -558,6 +667,9 @@ def _explain(error: Exception, found: str) -> tuple[str, str]:
         return "out_of_memory", "decoding needs more memory than there is: make the image smaller"
     if isinstance(error, EOFError) or any(words in lower for words in _SAYS_TRUNCATED):
         return "truncated", _TRUNCATED
+    if found == "tiff" and isinstance(error, KeyError) and error.args and isinstance(error.args[0], int):
+        message = f"this TIFF is compressed by a method that boxdrop does not read (number {error.args[0]})"
+        return "unsupported", f"{message}: {_RESAVE}"
     if isinstance(error, NotImplementedError) or any(words in lower for words in _SAYS_UNSUPPORTED):
         return "unsupported", f"boxdrop cannot read this kind of {name} ({said}): save it as JPEG or PNG"
     detail = f" ({said})" if said else ""

@@ -199,7 +199,7 @@ def _is_regular(entry: os.DirEntry[str]) -> bool:
 def _begins_like_image(path: str) -> bool:
     try:
         with Path(path).open("rb") as file:
-            sniff(file.read(64))
+            sniff(file.read(256))
     except (OSError, ImageError):
         return False
     return True
