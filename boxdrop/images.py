@@ -314,7 +314,8 @@ class _Opened:
 
     def load(self) -> Pixels:
         announced = self.image.size
-        drawn = self.image.tile[0].extents if self.image.format == "GIF" and self.image.tile else None
+        tiles = self.image.tile if isinstance(self.image, GifImagePlugin.GifImageFile) else []
+        drawn = tiles[0].extents if tiles else None
         if self.image.info.get("default_image") and getattr(self.image, "n_frames", 1) > 1:
             self.image.seek(1)  # an APNG's default image is for programs that show no animation
         self.image.load()
@@ -402,13 +403,15 @@ def _check_isobmff(data: bytes, limits: Limits) -> None:
     """
     at = data.find(b"ispe", 0, 1 << 16)
     while 0 <= at <= len(data) - 16:
-        _check_pixels(*struct.unpack_from(">II", data, at + 8), limits)
+        width, height = struct.unpack_from(">II", data, at + 8)
+        _check_pixels(width, height, limits)
         at = data.find(b"ispe", at + 16, 1 << 16)
 
 
 def _check_tiff(image: PIL.Image.Image) -> None:
     """Refuse what Pillow would decode to wrong pixels, or cannot decode and calls damaged."""
-    tags = cast(TiffImagePlugin.TiffImageFile, image).tag_v2
+    tiff = cast(TiffImagePlugin.TiffImageFile, image)
+    tags = tiff.tag_v2
     bits, planes = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
     what = None
     if tags.get(_PLANAR, 1) == 2 and planes > 1 and bits > 8:
@@ -420,11 +423,11 @@ def _check_tiff(image: PIL.Image.Image) -> None:
     if what is not None:
         raise ImageError("unsupported", f"this is a TIFF of {what}, which boxdrop does not read: {_RESAVE}")
     # libtiff gives samples in the processor's byte order, where Pillow expects the file's.
-    image.tile = [
+    tiff.tile = [
         tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
         if tile.codec_name == "libtiff" and isinstance(tile.args, tuple)
         else tile
-        for tile in image.tile
+        for tile in tiff.tile
     ]
 
 

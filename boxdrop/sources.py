@@ -138,9 +138,12 @@ class BucketImages:
         """Read exactly the content that `image.version` names.
 
         Raises:
-            ImageError: gone, changed, denied, too large or unreadable.
+            ImageError: gone, changed, denied, too large, unreadable, or its key cannot be shown.
             UnavailableError: S3 does not answer: the next image will fare no better.
         """
+        from boxdrop.aws.s3 import check_shown_key  # boto3 is an extra
+
+        check_shown_key(image.key)
         return self.bucket.read_version(image.key, image.version, limits.max_bytes)
 
 

@@ -417,6 +417,23 @@ class Bucket:
         return UnavailableError(message)
 
 
+def check_shown_key(key: str) -> None:
+    """Refuse a key that Label Studio cannot show.
+
+    Label Studio 1.23 reads ``s3://bucket/key`` as a URL. With a ``?`` or a control character in it, the task
+    shows the picture of another key under these boxes, or none.
+
+    Raises:
+        ImageError: ``unshowable_key``.
+    """
+    if any(character == "?" or ord(character) < 32 or ord(character) == 127 for character in key):
+        raise ImageError(
+            "unshowable_key",
+            f"Label Studio cannot show the key {key!r}, for it holds a question mark or a control character: "
+            "upload the image under another name",
+        )
+
+
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _BAD_CREDENTIALS: Final = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
 _LATER: Final = ("ExpiredToken", "RequestTimeTooSkewed", "RequestTimeout", "SlowDown", "Throttling")
