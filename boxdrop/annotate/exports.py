@@ -3,13 +3,15 @@
 Each writer takes record after record and keeps none. The files appear under their names only when complete.
 """
 
+import csv
 import json
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Final, Protocol, Self
 from urllib.parse import quote
 
 from boxdrop.labels import LabelSet
@@ -80,7 +82,10 @@ class PredictionWriter(_FileWriter):
 
 
 class FailureWriter(_FileWriter):
-    """``failures.tsv``: a line an image that has no prediction; tabs and line ends in names are escaped."""
+    """``failures.tsv``: one line per image without a prediction.
+
+    Control characters in names are escaped, and a cell with a quotation mark is quoted as CSV has it.
+    """
 
     def _head(self) -> str:
         return "image\treason\tmessage\n"
@@ -88,7 +93,8 @@ class FailureWriter(_FileWriter):
     def add(self, record: Record) -> None:
         if isinstance(record, Failure):
             cells = (record.image, record.reason, record.message)
-            self._file.write("\t".join(_escape(cell) for cell in cells) + "\n")
+            table = csv.writer(self._file, delimiter="\t", lineterminator="\n")
+            table.writerow([_escape(cell) for cell in cells])
 
 
 class LabelStudioWriter(_FileWriter):
@@ -191,4 +197,12 @@ class CocoWriter(_FileWriter):
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    """Backslash codes for all that could end a line or steer a terminal; halves of characters too."""
+    return "".join(_CODES.get(each) or (each if _is_plain(each) else ascii(each)[1:-1]) for each in text)
+
+
+_CODES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def _is_plain(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")

@@ -116,6 +116,7 @@ def annotate(
     """
     from boxdrop.annotate.run import AnnotateRun
     from boxdrop.cli.system import enter_system_of, log_in
+    from boxdrop.detect.vocabulary import doubts_of, vocabulary_of
     from boxdrop.sources import open_source
 
     enter_system_of(source, system)
@@ -140,6 +141,10 @@ def annotate(
         workers=workers,
         notice=None if chosen else DEMO_NOTICE,
     )
+    bundle = run.detector.bundle
+    doubt = doubts_of(bundle.name, vocabulary_of(bundle.path), label_set)
+    if doubt and (chosen or "does not know" in doubt):  # else the notice has said it
+        console.print(doubt, style="yellow")
     console.print(f"Looking for {', '.join(label_set.names)} in {images.location}")
     started = datetime.now(UTC)
     try:
@@ -247,6 +252,8 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from boxdrop.detect.vocabulary import few_boxes_said
+
     done = f"{summary.images:,} images, {summary.with_boxes:,} with boxes, {summary.boxes:,} boxes"
     if summary.computed:
         done += f" ({summary.computed:,} computed now in {summary.seconds:.1f} s)"
@@ -263,6 +270,9 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
             f"{summary.failures:,} could not be used ({reasons}): see {run.outputs.failures}",
             style="yellow",
         )
+    seen = summary.images - summary.failures
+    if few := few_boxes_said(seen, seen - summary.with_boxes, run.detector.bundle.name):
+        console.print(few, style="yellow")
     console.print(f"Look at {run.outputs.page.resolve()}")
 
 

@@ -1,7 +1,9 @@
 """rich's console, for tables, progress and colours, under the rules of `boxdrop.cli.terminal`."""
 
+import os
+import sys
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
@@ -10,6 +12,9 @@ from rich.status import Status
 from rich.text import Text
 
 from boxdrop.cli.terminal import printable
+
+_PIPE_WIDTH: Final = 500
+"""Columns of a file or pipe, where there is no edge to wrap at: a row stays one line."""
 
 
 class Console(RichConsole):
@@ -22,6 +27,9 @@ class Console(RichConsole):
     def __init__(
         self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None
     ) -> None:
+        stream = file or (sys.stderr if stderr else sys.stdout)
+        if width is None and not stream.isatty() and "COLUMNS" not in os.environ:
+            width = _PIPE_WIDTH
         super().__init__(
             stderr=stderr,
             file=file,

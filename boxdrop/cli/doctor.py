@@ -1,8 +1,9 @@
-"""``boxdrop doctor``: what a deployment still needs."""
+"""``boxdrop doctor``: list what a deployment still needs."""
 
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     type=click.Choice(["batch", "sagemaker"]),
     default="batch",
     show_default=True,
-    help="What will run the detector: whose quotas are looked at, where nothing is deployed yet.",
+    help="What will run the detector; its quotas are checked before a deployment.",
 )
 @click.option(
     "--no-docker", is_flag=True, help="The job's image is in ECR already (`image_uri`): Docker is not needed."
 )
-def doctor(system: str | None, compute: str, no_docker: bool) -> None:
-    """Say what a deployment needs, a line each: ok, or what to do.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def doctor(system: str | None, compute: str, no_docker: bool, as_json: bool) -> None:
+    """List what a deployment needs: ok, or what to do.
 
     \b
       boxdrop doctor                 before: tools on this machine, account, quotas
@@ -38,7 +40,12 @@ def doctor(system: str | None, compute: str, no_docker: bool) -> None:
     Changes nothing. Exits with 1 if something is missing.
     """
     bad = 0
-    for line in _system_lines(system) if system else _lines_before(compute, not no_docker):
+    lines = _system_lines(system) if system else _lines_before(compute, not no_docker)
+    if as_json:
+        found = list(lines)
+        say(json.dumps([asdict(line) for line in found], indent=1))
+        sys.exit(0 if all(line.ok for line in found) else 1)
+    for line in lines:
         click.secho("ok  " if line.ok else "do  ", fg="green" if line.ok else "red", nl=False)
         say(f"{line.name}: {line.text}")
         bad += not line.ok

@@ -2,17 +2,19 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.new import check_project, same_labels
+from boxdrop.cli.new import check_project, same_labels, warn_of_labels
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
+    from boxdrop.labels import LabelSet
     from boxdrop.pipeline.drop import DropSummary, File
 
 _FAILURES_SHOWN = 10
@@ -44,10 +46,12 @@ def drop(folder: Path, project: str, labels: str | None, without_labels: bool, s
         check_disk(home())
     bucket = Bucket(chosen.image_bucket)
     summary = DropSummary()
-    _prepare_labels(bucket, folder, project, labels, without_labels)
+    label_set = _prepare_labels(bucket, folder, project, labels, without_labels)
     files = list_files(folder, project, summary)
     if not files:
         raise BoxdropError(f"{folder}: there is no image in this folder or below it")
+    if label_set is not None:
+        warn_of_labels(chosen.data_bucket, label_set)
     _upload(bucket, files, f"{project}/", summary)
     _report(summary, project)
     if summary.failed:
@@ -56,8 +60,12 @@ def drop(folder: Path, project: str, labels: str | None, without_labels: bool, s
 
 def _prepare_labels(
     bucket: "Bucket", folder: Path, project: str, labels: str | None, without_labels: bool
-) -> None:
-    """Check the labels before any image goes up, and put them there if the project has none."""
+) -> "LabelSet | None":
+    """Check the labels before any image goes up, and put them there if the project has none.
+
+    Returns:
+        Those that the project then has; None if it has none.
+    """
     from boxdrop.aws.s3 import Put
     from boxdrop.cli.new import labels_yaml
     from boxdrop.labels import LabelSet
@@ -74,8 +82,8 @@ def _prepare_labels(
     if text is None:
         stored = bucket.get(key)
         if stored is not None:
-            LabelSet.from_yaml(stored.body.decode("utf-8", "replace"), where)
-        elif not without_labels:
+            return LabelSet.from_yaml(stored.body.decode("utf-8", "replace"), where)
+        if not without_labels:
             raise BoxdropError(
                 f"the project {project} has no labels.yaml, neither in {folder} nor at {where}: give "
                 f"--labels 'pineapple, banana', or --without-labels to let the images wait for it"
@@ -85,9 +93,18 @@ def _prepare_labels(
     elif not same_labels(bucket, key, text):
         say(
             f"{where} has other labels than {own if labels is None else '--labels'}; it stays as it is. To "
-            f"change it, put the new one there: `boxdrop apply {project}` says what that runs again.",
+            f"change it: boxdrop labels {quote(project)} --file {quote(_given(own, labels))}",
             err=True,
         )
+
+    return None if text is None else LabelSet.from_yaml(text)
+
+
+def _given(own: Path, labels: str | None) -> str:
+    """The file with the labels that were given; where they were typed, a name that explains itself."""
+    if labels is None:
+        return str(own)
+    return labels if Path(labels).suffix in (".yaml", ".yml") else "LABELS.yaml"
 
 
 def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSummary") -> None:
@@ -122,7 +139,7 @@ def _report(summary: "DropSummary", project: str) -> None:
         said.append(f"{summary.unnamed:,} passed over: images without an image's name (.jpg, .png, …)")
     if summary.failed:
         said.append(f"{len(summary.failed):,} failed")
-    say(f"{'; '.join(said)}. How far they are: boxdrop status {project}")
+    say(f"{'; '.join(said)}. Progress: boxdrop status {quote(project)}")
     for number, (name, reason) in enumerate(summary.failed.items()):
         if number == _FAILURES_SHOWN:
             say(f"  … and {len(summary.failed) - number:,} more", err=True)

@@ -11,7 +11,7 @@ from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_i
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
-from boxdrop.labels import LabelSet
+from boxdrop.labels import LabelSet, color_of
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -67,6 +67,7 @@ def new(
     label_set = LabelSet.load(labels)
     text = labels_yaml(label_set, caption)
     chosen = open_system(system)
+    warn_of_labels(chosen.data_bucket, label_set)
     path = (folder or Path(project)) / "labels.yaml"
     store_labels(chosen.image_bucket, project, text)
     write_file(path, text)
@@ -74,9 +75,29 @@ def new(
     say(f"  labels  {path}, and s3://{chosen.image_bucket}/{project}/labels.yaml")
     if wanted is not None:
         _retrieve(project_destination(chosen.image_bucket, project), about or "", wanted, wishes)
-        say(f"  next    boxdrop status {project} --watch; credits: boxdrop credits {project}")
+        name = shlex.quote(project)
+        say(f"  next    boxdrop status {name} --watch; credits: boxdrop credits {name}")
         return
-    say(f"  next    put images into {path.parent}/ and run: boxdrop drop {path.parent} {project}")
+    where = shlex.quote(str(path.parent))
+    say(f"  next    put images into {path.parent}/ and run: boxdrop drop {where} {shlex.quote(project)}")
+
+
+def warn_of_labels(data_bucket: str, label_set: LabelSet) -> None:
+    """Say what speaks against good boxes for these labels, before anybody waits for them.
+
+    Raises:
+        LabelSetError: a prompt is too long for the detector.
+    """
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.errors import BundleError
+    from boxdrop.pipeline.findings import doubts
+
+    try:
+        said = doubts(Bucket(data_bucket), label_set)
+    except BundleError as error:  # images may come first, a detector later
+        said = (str(error),)
+    for each in said:
+        say(f"note: {each}", err=True)
 
 
 def _retrieve(destination: "Destination", caption: str, wanted: int, wishes: Wishes) -> None:
@@ -118,6 +139,10 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
         document["caption"] = about
     if label_set.detector is not None:
         document["detector"] = label_set.detector
+    if label_set.tiling.mode == "fixed":
+        document["tiling"] = {"size": label_set.tiling.size, "overlap": label_set.tiling.overlap}
+    elif label_set.tiling.mode == "auto":
+        document["tiling"] = "auto"
     labels: list[object] = []
     for label in label_set:
         entry: dict[str, object] = {"name": label.name}
@@ -125,6 +150,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
             entry["prompts"] = list(label.prompts)
         if label.threshold is not None:
             entry["threshold"] = label.threshold
+        if label.color != color_of(label.id):
+            entry["color"] = label.color
         labels.append(label.name if len(entry) == 1 else entry)
     document["labels"] = labels
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -146,8 +173,8 @@ def store_labels(bucket_name: str, project: str, text: str) -> None:
         return
     if not same_labels(bucket, key, text):
         raise BoxdropError(
-            f"the project {project} exists already, with other labels: change s3://{bucket_name}/{key} "
-            f"instead; `boxdrop apply {shlex.quote(project)}` shows what that would run again"
+            f"the project {project} exists already, with other labels; `boxdrop labels "
+            f"{shlex.quote(project)}` shows them, and --edit or --file changes them"
         )
 
 

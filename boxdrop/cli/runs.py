@@ -1,12 +1,13 @@
 """``boxdrop runs``: the runs of the past, from the data bucket; ZenML is not needed."""
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
-from boxdrop.identity import is_run_id
+from boxdrop.cli.terminal import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from boxdrop.store.reports import RunSummary
 
 _LIMIT = 20
+_NARROW = 110  # columns
+_WIDE = frozenset({"model", "images/s", "$"})
 
 
 class _Runs(click.Group):
@@ -24,7 +27,7 @@ class _Runs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and is_run_id(args[0]):
+        if args and args[0] not in self.commands:  # a run's id, or a part of it
             return "show", show, args
         return super().resolve_command(ctx, args)
 
@@ -36,6 +39,7 @@ class _Runs(click.Group):
 @click.option("--project", help="Only runs of this project.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=_LIMIT, show_default=True, help="So many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def runs(
     ctx: click.Context,
@@ -45,15 +49,17 @@ def runs(
     project: str | None,
     limit: int,
     everything: bool,
+    as_json: bool,
 ) -> None:
-    """List the runs, the newest first; show one with `boxdrop runs RUN`.
+    """List the runs, the newest first; show one with `boxdrop runs RUN`, where part of its id is enough.
 
-    Only finished runs have more than their images to show; what the ledger says of the others comes with it.
+    Of runs that are not finished, only their images and state are known.
     """
     ctx.obj = data_bucket, system
     if ctx.invoked_subcommand is not None:
         return
     from boxdrop.cli.console import Console
+    from boxdrop.pipeline.findings import few_boxes
     from boxdrop.store.history import list_runs
     from boxdrop.store.tracked import tracked_runs
 
@@ -61,30 +67,47 @@ def runs(
     ledger = open_ledger(table, system) if table or not data_bucket else None
     found = list(list_runs(bucket, project, None if everything else limit + 1))
     console = Console()
+    if as_json:
+        shown = found if everything else found[:limit]
+        say(json.dumps([_fields(run, _states(ledger, [run])) for run in shown], indent=1))
+        return
     if not found:
         console.print("No runs yet." if project is None else f"No runs of {project} yet.")
         return
     shown = found if everything else found[:limit]
     states = _states(ledger, shown)
-    console.print(_list(shown, states, tracked_runs(bucket)))
+    console.print(_list(shown, states, tracked_runs(bucket), console.width < _NARROW))
+    for run in shown:
+        if run.summary is not None and (few := few_boxes(run.summary)):
+            console.print(f"{run.run_id}: {few}", style="yellow")
+            break  # the newest one tells enough
     if len(found) > len(shown):
-        console.print(f"[dim]… and older ones: --all, or -n {5 * limit}[/dim]")
+        console.print(f"… and older ones: --all, or -n {5 * limit}", style="dim")
 
 
 @runs.command()
 @click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print its summary as JSON, for programs.")
 @click.pass_context
-def show(ctx: click.Context, run: str) -> None:
+def show(ctx: click.Context, run: str, as_json: bool) -> None:
     """Show what RUN did; a part of its id is enough, such as its last digits."""
     from boxdrop.cli.console import Console
+    from boxdrop.pipeline.findings import few_boxes
     from boxdrop.store.history import find_run, finished
     from boxdrop.store.tracked import zenml_urls
 
     bucket = open_data_bucket(*ctx.obj)
     summary = finished(bucket, find_run(bucket, run))
+    if as_json:
+        from boxdrop.store.reports import summary_to_json
+
+        say(summary_to_json(summary))
+        return
     console = Console()
     console.print(_about(summary, zenml_urls(bucket, summary.run_id)))
     console.print(_by_label(summary))
+    if few := few_boxes(summary):
+        console.print(few, style="yellow")
 
 
 @runs.command()
@@ -131,19 +154,40 @@ def _states(ledger: "Ledger | None", listed: "list[PastRun]") -> dict[str, str]:
     return states
 
 
-def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str]) -> "Table":
+def _fields(run: "PastRun", states: dict[str, str]) -> dict[str, Any]:
+    """What `--json` lists of a run."""
+    fields: dict[str, Any] = {"run": run.run_id, "project": run.project, "images": run.images}
+    summary = run.summary
+    if summary is None:
+        return fields | {"state": states.get(run.run_id, "not finished"), "finished_at": None}
+    return fields | {
+        "state": "finished",
+        "finished_at": summary.finished_at.isoformat(),
+        "model_version": summary.model_version,
+        "boxes": summary.boxes,
+        "images_without_boxes": summary.without_boxes,
+        "failed": summary.failed,
+        "seconds": summary.seconds,
+        "estimated_cost_usd": summary.estimated_cost_usd,
+    }
+
+
+def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str], narrow: bool) -> "Table":
+    """A row per run; a narrow one has no model, speed and cost."""
     from rich.table import Table
     from rich.text import Text
 
     from boxdrop.store.history import images_per_s
 
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for header in ("run", "project", "finished", "model"):
-        table.add_column(header, no_wrap=header == "run")
-    for header in ("images", "boxes", "failed", "images/s", "took", "$"):
-        table.add_column(header, justify="right", no_wrap=True)
-    if tracked:
-        table.add_column("ZenML", justify="center")
+    left = ("run", "project", "finished", "model")
+    right = ("images", "boxes", "failed", "images/s", "took", "$")
+    headers = [*left, *right, *(["ZenML"] if tracked else [])]
+    shown = [number for number, header in enumerate(headers) if not (narrow and header in _WIDE)]
+    for number in shown:
+        header = headers[number]
+        justify: Any = "right" if header in right else "center" if header == "ZenML" else "left"
+        table.add_column(header, justify=justify, no_wrap=header == "run" or header in right)
     for run in listed:
         mark = ["✓" if run.run_id in tracked else "·"] if tracked else []
         summary = run.summary
@@ -163,7 +207,8 @@ def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str]) ->
                 _span(summary.seconds),
                 "" if summary.estimated_cost_usd is None else f"{summary.estimated_cost_usd:.4f}",
             ]
-        table.add_row(*map(Text, [*cells, *mark]))
+        row = [*cells, *mark]
+        table.add_row(*(Text(row[number]) for number in shown))
     return table
 
 

@@ -1,25 +1,28 @@
 """``boxdrop status``: what became of the images, from the ledger."""
 
+import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
+from boxdrop.cli.terminal import say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.console import RenderableType
 
-    from boxdrop.cli.console import Console
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
 
 _WATCH_S = 2.0
 _RUNS_SHOWN = 5
+_NARROW = 100  # columns, below which the states that no image is in are left out
 
 
 @click.command()
@@ -27,9 +30,14 @@ _RUNS_SHOWN = 5
 @system_option
 @table_option
 @click.option("--failures", is_flag=True, help="List the images that failed, each with its reason.")
-@click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
-def status(project: str | None, system: str | None, table: str | None, failures: bool, watch: bool) -> None:
-    """Show how far the images of PROJECT are, with its last runs; without PROJECT, of all projects.
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C; into a pipe, a line per change.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def status(
+    project: str | None, system: str | None, table: str | None, failures: bool, watch: bool, as_json: bool
+) -> None:
+    """Show the progress of PROJECT and its last runs; without PROJECT, of all projects.
+
+    Anything that keeps images from going on is named, with what to do about it.
 
     \b
     waiting   the project has no labels.yaml yet     wanted    the detector's turn is next
@@ -37,25 +45,26 @@ def status(project: str | None, system: str | None, table: str | None, failures:
     verified  a person verified it                   failed    no boxes; --failures says why
     stale     overwritten after verification         gone      deleted from the bucket
     """
-    from rich.live import Live
-
     from boxdrop.cli.console import Console
 
+    view = _View.open(table, system, project)
     console = Console()
-    window_s, queues = 0.0, {}
-    if table is None:
-        chosen = open_system(system)
-        table, window_s, queues = chosen.table, chosen.window_s, dict(chosen.queues)
-    ledger = open_ledger(table, system)
-    if not watch:
-        console.print(picture(ledger, project, window_s, queues))
+    if as_json:
+        _print_json(view, failures)
+    elif not watch:
+        console.print(view.picture(console.width))
         if failures:
-            _print_failures(console, ledger, project)
-        return
-    with Live(picture(ledger, project, window_s, queues), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(_WATCH_S)
-            live.update(picture(ledger, project, window_s, queues), refresh=True)
+            for image in _failed(view.ledger, project):
+                console.print(_failure(image), soft_wrap=True)
+    elif console.is_terminal:
+        from rich.live import Live
+
+        with Live(view.picture(console.width), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_WATCH_S)
+                live.update(view.picture(console.width), refresh=True)
+    else:
+        _print_changes(view)
 
 
 def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
@@ -74,50 +83,93 @@ def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
     return chosen
 
 
-def picture(
-    ledger: "Ledger", name: str | None, window_s: float, queues: "Mapping[str, str]"
-) -> "RenderableType":
-    """What there is to see of one project, or of all.
+class _View:
+    """What `status` looks at.
 
     Args:
-        window_s: how long launch lets images gather.
+        data: the data bucket, which tells of boxes; None where only the table is known.
         queues: URLs by name, to count dead letters; may be empty.
+        window_s: how long launch lets images gather.
+        name: of the project; None for all.
     """
-    from rich.console import Group
-    from rich.text import Text
 
-    from boxdrop.pipeline.progress import look
-    from boxdrop.pipeline.retry import dead_letters
+    def __init__(
+        self,
+        ledger: "Ledger",
+        data: "Bucket | None",
+        queues: "Mapping[str, str]",
+        window_s: float,
+        name: str | None,
+    ) -> None:
+        self.ledger, self.name = ledger, name
+        self._data, self._queues, self._window_s = data, queues, window_s
 
-    projects = choose_projects(ledger, name)
-    if not projects:
-        return Text("No projects yet: nothing has been dropped into the bucket.")
-    seen = [look(ledger, project, window_s) for project in projects]
-    lines: list[RenderableType] = [_counts(seen), Text()]
-    for each in seen:
-        lines += _notes(each)
-    if name is not None and seen[0].runs:
-        lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
-    dead = {queue: count for queue, count in dead_letters(queues).items() if count}
-    if dead:
-        told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
-        lines.append(Text(f"Messages that were given up: {told}; `boxdrop retry` sends them again.", "red"))
-    return Group(*lines)
+    @classmethod
+    def open(cls, table: str | None, system: str | None, name: str | None) -> "_View":
+        if table is not None:
+            return cls(open_ledger(table, system), None, {}, 0.0, name)
+        from boxdrop.aws.s3 import Bucket
+
+        found = open_system(system)
+        return cls(open_ledger(found.table), Bucket(found.data_bucket), found.queues, found.window_s, name)
+
+    def look(self) -> "list[Progress]":
+        from boxdrop.pipeline.progress import look
+
+        return [look(self.ledger, each, self._window_s) for each in choose_projects(self.ledger, self.name)]
+
+    def dead_letters(self) -> dict[str, int]:
+        from boxdrop.pipeline.retry import dead_letters
+
+        return {queue: count for queue, count in dead_letters(self._queues).items() if count}
+
+    def few_boxes(self, progress: "Progress") -> str | None:
+        """Whether the newest finished run found nothing in most images."""
+        from boxdrop.ledger import RunState
+        from boxdrop.pipeline.findings import few_boxes
+        from boxdrop.store.reports import read_summary
+
+        done = next((run for run in progress.runs if run.state == RunState.SUCCEEDED and run.images), None)
+        if done is None or self._data is None:
+            return None
+        summary = read_summary(self._data, done.run_id)
+        return None if summary is None else few_boxes(summary)
+
+    def picture(self, width: int) -> "RenderableType":
+        """All of it, for a terminal of so many columns."""
+        from rich.console import Group
+        from rich.text import Text
+
+        seen = self.look()
+        if not seen:
+            return Text("No projects yet: nothing has been dropped into the bucket.")
+        lines: list[RenderableType] = [_counts(seen, width), Text()]
+        for each in seen:
+            lines += _notes(each, self.few_boxes(each))
+        if self.name is not None and seen[0].runs:
+            lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
+        if dead := self.dead_letters():
+            told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
+            lines.append(
+                Text(f"Messages that were given up: {told}; `boxdrop retry PROJECT` sends them again.", "red")
+            )
+        return Group(*lines)
 
 
-def _counts(seen: "list[Progress]") -> "RenderableType":
+def _counts(seen: "list[Progress]", width: int) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
     from boxdrop.ledger import State
 
+    states = [state for state in State if width >= _NARROW or any(each.counts[state] for each in seen)]
     table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("project")
-    for state in State:
-        table.add_column(state, justify="right", style=_STYLES.get(state, ""))
-    table.add_column("oldest undone")
+    table.add_column("project", overflow="fold")
+    for state in states:
+        table.add_column(state, justify="right", style=_STYLES.get(state, ""), no_wrap=True)
+    table.add_column("oldest undone", no_wrap=True)
     for each in seen:
-        cells = [f"{each.counts[state]:,}" if each.counts[state] else "·" for state in State]
+        cells = [f"{each.counts[state]:,}" if each.counts[state] else "·" for state in states]
         table.add_row(Text(each.project.name), *cells, _oldest(each.oldest))
     return table
 
@@ -133,14 +185,18 @@ def _oldest(image: "Image | None") -> str:
     return f"{span(waited.total_seconds())} {image.state}"
 
 
-def _notes(progress: "Progress") -> "list[RenderableType]":
+def _notes(progress: "Progress", few_boxes: str | None) -> "list[RenderableType]":
     from rich.text import Text
 
-    wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
-    lines: list[RenderableType] = [Text(f"{progress.project.name}: {progress.stage}{wait}.")]
+    lines: list[RenderableType] = [Text(_headline(progress))]
     lines += [Text(f"  {problem}", "red") for problem in progress.problems]
-    lines += [Text(f"  {failure}", "yellow") for failure in progress.failures]
+    lines += [Text(f"  {note}", "yellow") for note in (*progress.failures, few_boxes) if note]
     return lines
+
+
+def _headline(progress: "Progress") -> str:
+    wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
+    return f"{progress.project.name}: {progress.stage}{wait}."
 
 
 def _runs(runs: "tuple[Run, ...]") -> "RenderableType":
@@ -149,7 +205,8 @@ def _runs(runs: "tuple[Run, ...]") -> "RenderableType":
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("run", "state", "images", "begun", "took", "why"):
-        table.add_column(column, justify="right" if column == "images" else "left")
+        justify: Any = "right" if column == "images" else "left"
+        table.add_column(column, justify=justify, no_wrap=column != "why")
     now = datetime.now(UTC)
     for run in runs:
         ended = run.finished_at
@@ -167,18 +224,82 @@ def span(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _print_failures(console: "Console", ledger: "Ledger", name: str | None) -> None:
+def _failed(ledger: "Ledger", name: str | None) -> "Iterator[Image]":
     from boxdrop.ledger import State
 
     for project in choose_projects(ledger, name):
         cursor: str | None = None
         while True:
             page = ledger.list_images(project.name, State.FAILED, cursor=cursor)
-            for image in page.rows:
-                console.print(
-                    f"s3://{image.bucket}/{image.key}: {image.reason}: {image.message}",
-                    soft_wrap=True,
-                )
+            yield from page.rows
             cursor = page.cursor
             if cursor is None:
                 break
+
+
+def _failure(image: "Image") -> str:
+    return f"s3://{image.bucket}/{image.key}: {image.reason}: {image.message}"
+
+
+# -- for programs --------------------------------------------------------------------------------------------
+
+
+def _print_json(view: _View, failures: bool) -> None:
+    """One object: projects, and dead letters by queue."""
+    import json
+
+    seen = view.look()
+    projects = [_fields(each, view.few_boxes(each)) for each in seen]
+    document: dict[str, Any] = {"projects": projects, "dead_letters": view.dead_letters()}
+    if failures:
+        document["failures"] = [
+            {"key": image.key, "bucket": image.bucket, "reason": image.reason, "message": image.message}
+            for image in _failed(view.ledger, view.name)
+        ]
+    say(json.dumps(document, indent=1))
+
+
+def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
+    project, oldest = progress.project, progress.oldest
+    return {
+        "project": project.name,
+        "bucket": project.bucket,
+        "label_studio_project": project.label_studio_id,
+        "counts": {str(state): count for state, count in progress.counts.items()},
+        "stage": progress.stage,
+        "problems": list(progress.problems),
+        "notes": [*progress.failures, *([few_boxes] if few_boxes else [])],
+        "wait_s": progress.wait_s,
+        "oldest_undone": None
+        if oldest is None
+        else {
+            "key": oldest.key,
+            "state": str(oldest.state),
+            "since": (oldest.wanted_at or oldest.since).isoformat(),
+        },
+        "runs": [
+            {
+                "run": run.run_id,
+                "state": str(run.state),
+                "images": run.images,
+                "created_at": run.created_at.isoformat(),
+                "finished_at": None if run.finished_at is None else run.finished_at.isoformat(),
+                "reason": run.reason,
+            }
+            for run in progress.runs
+        ],
+    }
+
+
+def _print_changes(view: _View) -> None:
+    """A line per project whenever its counts or its stage changed: what a log or a pipe can take."""
+    before: dict[str, str] = {}
+    while True:
+        for each in view.look():
+            counts = ", ".join(f"{count:,} {state}" for state, count in each.counts.items() if count)
+            said = "; ".join([counts or "no images", each.stage, *each.problems])
+            if before.get(each.project.name) != said:
+                before[each.project.name] = said
+                say(f"{datetime.now():%H:%M:%S} {each.project.name}: {said}")
+        sys.stdout.flush()
+        time.sleep(_WATCH_S)

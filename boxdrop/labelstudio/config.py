@@ -23,7 +23,7 @@ _SMALL_PRINT = (
     "line-height: 1.4 !important; margin: 0 !important; }"
 )
 _KEY = "boxdrop-project"
-_RETIRED = "boxdrop-retired"
+RETIRED = "boxdrop-retired"
 _TABS = "boxdrop-tabs"
 _PIPELINE = "boxdrop-pipeline"
 _MANY_LABELS = 12  # from here on, a field to search labels in is worth its height
@@ -61,7 +61,7 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
     ET.SubElement(view, "Style").text = _SMALL_PRINT
     credit = ET.SubElement(view, "View", {"className": "boxdrop-credit"})
     ET.SubElement(credit, "Header", {"value": f"${CREDIT_KEY}", "size": "6", "underline": "false"})
-    return _written(view)
+    return written(view)
 
 
 def identity_of(key: str) -> str:
@@ -71,13 +71,13 @@ def identity_of(key: str) -> str:
 
 def project_key(config: str) -> str | None:
     """Which boxdrop project a configuration belongs to; None for one that boxdrop did not make."""
-    view = _parsed(config)
+    view = parsed(config)
     return None if view is None else view.get(_KEY)
 
 
 def has_tabs(config: str) -> bool:
     """Whether the Data Manager's tabs were made; what people did with them since is theirs."""
-    view = _parsed(config)
+    view = parsed(config)
     return view is not None and view.get(_TABS) is not None
 
 
@@ -87,16 +87,16 @@ def with_key(config: str, key: str) -> str:
     Raises:
         ValueError: it is no XML.
     """
-    view = _parsed(config)
+    view = parsed(config)
     if view is None:
         raise ValueError("the labeling configuration is no XML")
     view.set(_KEY, key)
-    return _written(view)
+    return written(view)
 
 
 def is_of_pipeline(config: str) -> bool:
     """Whether a pipeline publishes into the project."""
-    view = _parsed(config)
+    view = parsed(config)
     return view is not None and view.get(_PIPELINE) is not None
 
 
@@ -110,22 +110,22 @@ def with_marks(config: str, *, pipeline: bool) -> str:
     Returns:
         the same text where all of that is recorded.
     """
-    view = _parsed(config)
+    view = parsed(config)
     if view is None or (has_tabs(config) and (is_of_pipeline(config) or not pipeline)):
         return config
     view.set(_TABS, "made")
     if pipeline:
         view.set(_PIPELINE, "yes")
-    return _written(view)
+    return written(view)
 
 
 def frozen_ids(config: str) -> dict[str, int]:
     """Every label that the project ever had, with its id; those removed since are among them."""
-    view = _parsed(config)
+    view = parsed(config)
     if view is None:
         return {}
     try:
-        ids = {str(name): int(number) for name, number in json.loads(view.get(_RETIRED, "{}")).items()}
+        ids = {str(name): int(number) for name, number in json.loads(view.get(RETIRED, "{}")).items()}
     except (ValueError, AttributeError, TypeError):  # somebody edited it
         ids = {}
     for label in view.iterfind(f".//RectangleLabels[@name='{FROM_NAME}']/Label"):
@@ -148,7 +148,7 @@ def updated_config(config: str, label_set: LabelSet) -> str:
     Raises:
         ValueError: the tag that boxdrop's boxes need, ``<RectangleLabels name="label">``, is gone.
     """
-    view = _parsed(config)
+    view = parsed(config)
     rectangles = None if view is None else view.find(f".//RectangleLabels[@name='{FROM_NAME}']")
     if view is None or rectangles is None:
         raise ValueError(f'the labeling configuration has no <RectangleLabels name="{FROM_NAME}">')
@@ -157,10 +157,10 @@ def updated_config(config: str, label_set: LabelSet) -> str:
     _set_labels(rectangles, label_set)
     retired = {name: known[name] for name in sorted(known) if name not in label_set}
     if retired:
-        view.set(_RETIRED, json.dumps(retired))
+        view.set(RETIRED, json.dumps(retired))
     else:
-        view.attrib.pop(_RETIRED, None)
-    return config if ET.tostring(view) == before else _written(view)
+        view.attrib.pop(RETIRED, None)
+    return config if ET.tostring(view) == before else written(view)
 
 
 def _set_labels(rectangles: ET.Element, label_set: LabelSet) -> None:
@@ -179,7 +179,7 @@ def _set_labels(rectangles: ET.Element, label_set: LabelSet) -> None:
         rectangles.insert(i, element)
 
 
-def _parsed(config: str) -> ET.Element | None:
+def parsed(config: str) -> ET.Element | None:
     try:
         # Comments of people are kept. The text comes from the server that we log in to; Python's parser
         # limits entity expansion (expat ≥ 2.4.1).
@@ -189,6 +189,6 @@ def _parsed(config: str) -> ET.Element | None:
         return None
 
 
-def _written(view: ET.Element) -> str:
+def written(view: ET.Element) -> str:
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")

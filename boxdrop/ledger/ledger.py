@@ -476,6 +476,10 @@ class Ledger:
         """Fix label ids for ever. `SUPERSEDED`: others were given; choose anew with the row's `label_ids`."""
         return self._change_project(name, lambda row: projects.freeze_labels(row, label_ids))
 
+    def rename_labels(self, name: str, names: Mapping[str, str]) -> Result[Project]:
+        """Record that labels have other names and keep their ids."""
+        return self._change_project(name, lambda row: projects.rename_labels(row, names))
+
     def connect_project(
         self,
         name: str,

@@ -323,6 +323,15 @@ def freeze_labels(row: Project | None, label_ids: Mapping[str, int]) -> Result[P
     )
 
 
+def rename_labels(row: Project | None, names: Mapping[str, str]) -> Result[Project]:
+    """Labels have other names now, and keep their ids; `names` has the new ones by the old ones."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    label_ids = {names.get(name, name): number for name, number in row.label_ids.items()}
+    changed = replace(row, label_ids=label_ids)
+    return Result(Outcome.ALREADY if changed == row else Outcome.APPLIED, changed)
+
+
 def connect(
     row: Project | None,
     label_studio_id: int,

@@ -138,6 +138,11 @@ def look_at_change(services: Services, project: Project, *, recount: bool = Fals
     if project.stored_labels is None:
         return None
     label_set = read_label_set(services.data, project.stored_labels)
+    return change_by(services, project, label_set, recount=recount)
+
+
+def change_by(services: Services, project: Project, label_set: LabelSet, *, recount: bool = False) -> Change:
+    """What a label set would do to a project, stored there or not; see `look_at_change`."""
     bundle = resolve(services.data, label_set.detector)
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
+from boxdrop.demo import BUNDLE
 from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
+from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
 from boxdrop.errors import BoxdropError, BundleError
 from boxdrop.store.layout import (
@@ -103,7 +105,8 @@ def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore)
     card = (folder / CARD).read_bytes()
     there = bucket.get(ref.prefix + CARD)
     if there is None:
-        names = sorted({*bundle.files, *(file.name for file in folder.glob("*.md"))})
+        beside = [*folder.glob("*.md"), *folder.glob(VOCABULARY)]
+        names = sorted({*bundle.files, *(file.name for file in beside)})
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             copies = pool.map(lambda name: bucket.upload(ref.prefix + name, folder / name), names)
             for name, _ in zip(names, copies, strict=True):
@@ -229,6 +232,20 @@ def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BoxdropError(f"{cache}: the disk is full; the detector needs room there") from None
         raise BoxdropError(f"{error.filename or cache}: cannot be written: {error.strerror}") from None
+
+
+def vocabulary(bucket: Bucket, ref: BundleRef) -> Vocabulary | None:
+    """The words that a bundle's detector knows; None if it has no list.
+
+    The demo detector's is part of boxdrop: it was pushed without one before there were any.
+
+    Raises:
+        BoxdropError: the bucket cannot be read.
+    """
+    stored = bucket.get(ref.prefix + VOCABULARY)
+    if stored is not None:
+        return read_vocabulary(stored.body.decode("utf-8", "replace"))
+    return vocabulary_of(BUNDLE) if ref.name == DEMO else None
 
 
 def list_bundles(bucket: Bucket) -> Iterator[Listed]:

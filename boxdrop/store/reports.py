@@ -98,6 +98,7 @@ class Counts:
         boxes_by_label, score_histograms: count the boxes over the thresholds of the run's labels. A
             histogram has `SCORE_BINS` counts.
         samples: at most `SAMPLES`, see `boxdrop.store.tally.Tally`.
+        without_boxes: predicted images in which no score reached a threshold; 0 in older reports.
     """
 
     predicted: int = 0
@@ -108,6 +109,7 @@ class Counts:
     score_histograms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     failures_by_reason: Mapping[str, int] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    without_boxes: int = 0
 
     @property
     def images(self) -> int:
@@ -199,6 +201,7 @@ class RunSummary:
     seconds: float
     gpu_seconds: float
     estimated_cost_usd: float | None
+    without_boxes: int = 0
 
     @property
     def device_kind(self) -> Literal["GPU", "processor"]:
@@ -242,8 +245,13 @@ def write_summary(bucket: Bucket, summary: RunSummary) -> bool:
     Returns:
         whether this call wrote it; False where another job was first.
     """
-    body = to_json(summary, format=SUMMARY_FORMAT).encode()
+    body = summary_to_json(summary).encode()
     return write_once(bucket, summary_key(summary.run_id), body)
+
+
+def summary_to_json(summary: RunSummary) -> str:
+    """A summary as it is stored."""
+    return to_json(summary, format=SUMMARY_FORMAT)
 
 
 def read_summary(bucket: Bucket, run_id: str) -> RunSummary | None:

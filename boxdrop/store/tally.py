@@ -47,6 +47,7 @@ class Tally:
                 self._failures[record.reason] += 1
             else:
                 predictions.append(record)
+                self._images["without_boxes"] += not record.boxes
                 self._add_boxes(record)
         self._images["predicted"] += len(predictions)
         best = heapq.nsmallest(
@@ -57,7 +58,11 @@ class Tally:
     def merge(self, counts: Counts) -> None:
         """Add the counts of another tally."""
         self._images.update(
-            predicted=counts.predicted, failed=counts.failed, superseded=counts.superseded, gone=counts.gone
+            predicted=counts.predicted,
+            failed=counts.failed,
+            superseded=counts.superseded,
+            gone=counts.gone,
+            without_boxes=counts.without_boxes,
         )
         self._boxes.update(counts.boxes_by_label)
         self._failures.update(counts.failures_by_reason)
@@ -78,6 +83,7 @@ class Tally:
             score_histograms={label: tuple(self._histograms[label]) for label in sorted(self._histograms)},
             failures_by_reason=dict(sorted(self._failures.items())),
             samples=tuple(self._samples),
+            without_boxes=self._images["without_boxes"],
         )
 
     def _add_boxes(self, prediction: Prediction) -> None:
@@ -147,6 +153,7 @@ def summarise(
         seconds=round((finished - started).total_seconds(), 3),
         gpu_seconds=round(sum(report.work.seconds for report in every), 3),
         estimated_cost_usd=_cost(every),
+        without_boxes=counts.without_boxes,
     )
 
 

@@ -67,11 +67,11 @@ def test_apply_says_what_runs_again_and_asks_before_it_does_it(world: World, cal
     assert "labels.yaml changed so that 2 images would run again: `boxdrop apply fruit`" in waiting.output
     refused = call("apply", "fruit", input="n\n")
     assert refused.exit_code == 1
-    assert "2 images run again; 1 verified ones stay as they are" in refused.output
+    assert "2 images run again; 1 verified one stays as it is" in refused.output
     assert world.states() == {"verified": 1, "tasked": 2}
     done = call("apply", "fruit", "--yes")
     assert done.exit_code == 0, done.output
-    assert "2 images are wanted again" in done.output
+    assert "2 images run again" in done.output
     assert world.states() == {"verified": 1, "wanted": 2}
     assert sum(summary.images for summary in world.launch_all()) == 2
     assert "in force already" in call("apply", "fruit").output
@@ -98,7 +98,7 @@ def test_apply_of_a_changed_threshold_runs_nothing(world: World, call: Call) -> 
     done = call("apply", "fruit")
     assert done.exit_code == 0, done.output
     assert "no image runs again" in done.output
-    assert "1 parts of stored predictions are published anew" in done.output
+    assert "1 part of stored boxes published anew" in done.output
     assert world.states() == {"tasked": 1}
 
 

@@ -1,9 +1,15 @@
 """Files for other tools: complete or not there, and right to the last comma."""
 
+import csv
+import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boxdrop.annotate.exports import (
     AtomicFile,
@@ -98,3 +104,18 @@ def test_a_file_that_was_not_finished_leaves_the_old_one(tmp_path: Path) -> None
 def test_local_file_addresses_are_percent_encoded(tmp_path: Path, image: str, encoded: str) -> None:
     folder = tmp_path / "my photos"
     assert local_files_url(folder, image) == f"/data/local-files/?d=my%20photos/{encoded}"
+
+
+@given(st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=30))
+def test_any_name_is_one_row_of_three_cells_to_a_reader_of_tables(tmp_path_factory: Any, name: str) -> None:
+    file = tmp_path_factory.getbasetemp() / "failures.tsv"
+    with FailureWriter(file) as writer:
+        writer.add(Failure(name, "1" * 32, "v", "m@1", "broken", f"not an image: {name}"))
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) == 2
+    head, row = csv.reader(io.StringIO(text), delimiter="\t")
+    assert head == ["image", "reason", "message"]
+    image, reason, message = row
+    assert (reason, message) == ("broken", f"not an image: {image}")
+    plain = re.sub(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", "", name)
+    assert plain in image or plain != name
