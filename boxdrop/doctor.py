@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -413,7 +414,7 @@ def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Conne
         if not any(each.url == url and each.is_active for each in own):
             raise _NotOkError(
                 f"Label Studio's project {project.label_studio_id} ({project.name}) does not call {url}; "
-                f"set it up again with: boxdrop sync {project.name}"
+                f"set it up again with: boxdrop sync {quote(project.name)}"
             )
     return f"{len(projects)} projects call {url}"
 

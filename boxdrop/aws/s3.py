@@ -1,7 +1,7 @@
 """Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -392,6 +392,23 @@ class Bucket:
             BoxdropError: it may not be written.
         """
         return self._put(key, body, content_type, IfMatch=etag)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete objects, at most 1,000; those that are not there are no error.
+
+        Raises:
+            BoxdropError: one may not be deleted.
+        """
+        if not keys:
+            return
+        try:
+            answer = self._s3.delete_objects(
+                Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise self._error(keys[0], "deleted", error) from None
+        for failed in answer.get("Errors", []):
+            raise BoxdropError(f"s3://{self.name}/{failed['Key']} cannot be deleted: {failed.get('Message')}")
 
     def _put(self, key: str, body: bytes, content_type: str, **condition: Any) -> Put:
         try:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "apply": ("boxdrop.cli.apply", "Show what changed labels run again, then run it."),
     "retry": ("boxdrop.cli.retry", "Try failed images and messages again."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and repair what was lost."),
+    "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),
     "runs": ("boxdrop.cli.runs", "List runs, show one, compare two."),
     "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and open them there."),
     "bundle": ("boxdrop.cli.bundle", "List, upload and select detectors in the data bucket."),

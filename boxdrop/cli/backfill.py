@@ -1,6 +1,7 @@
-"""``boxdrop backfill``: images that were in the bucket before boxdrop."""
+"""``boxdrop backfill``: import images that are in the bucket already."""
 
 import time
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +55,7 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
         except (BoxdropError, KeyboardInterrupt) as error:
             cursor = error.cursor if isinstance(error, BackfillError) and error.cursor else reached
             if cursor:
-                console.print(f"To go on: boxdrop backfill {location} --start-after '{cursor}'")
+                console.print(f"To go on: boxdrop backfill {quote(location)} --start-after {quote(cursor)}")
             raise
     wanted = sum(summary.wanted.values())
     say(

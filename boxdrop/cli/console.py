@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from typing import IO, Any, Final
 
@@ -12,6 +13,9 @@ from rich.status import Status
 from rich.text import Text
 
 from boxdrop.cli.terminal import printable
+
+_LINE_S: Final = 10.0
+"""Seconds between two lines of progress, where there is no terminal to draw a spinner on."""
 
 _PIPE_WIDTH: Final = 500
 """Columns of a file or pipe, where there is no edge to wrap at: a row stays one line."""
@@ -58,7 +62,9 @@ class Working:
     """A spinner beside a text that may change."""
 
     def __init__(self, console: Console, text: str) -> None:
+        self._console = console
         self._status = Status(Text(printable(text)), console=console)
+        self._printed = time.monotonic()
 
     def __enter__(self) -> "Working":
         self._status.start()
@@ -68,5 +74,9 @@ class Working:
         self._status.stop()
 
     def update(self, text: str) -> None:
-        """Show another text."""
+        """Show another text; in a log or a pipe, print it now and then."""
         self._status.update(Text(printable(text)))
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed >= _LINE_S:
+            self._printed = now
+            self._console.print(text)

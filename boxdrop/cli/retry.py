@@ -20,6 +20,7 @@ def retry(project: str, reason: str | None, system: str | None) -> None:
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.sqs import Queue
+    from boxdrop.cli.console import Console
     from boxdrop.cli.status import choose_projects
     from boxdrop.ledger import Ledger
     from boxdrop.pipeline.dispatch import ask_for_launch
@@ -28,7 +29,10 @@ def retry(project: str, reason: str | None, system: str | None) -> None:
     chosen = open_system(system)
     ledger = Ledger(chosen.table)
     (row,) = choose_projects(ledger, project)
-    wanted = retry_failed(ledger, project, reason)
+    with Console(stderr=True).working(f"Retrying the failed images of {project}") as spinner:
+        wanted = retry_failed(
+            ledger, project, reason, lambda so_far: spinner.update(f"{counted(so_far, 'image')} so far")
+        )
     if wanted:
         ask_for_launch(Queue(chosen.queue("launches")), [project])
     say(f"{counted(wanted, 'failed image is', 'failed images are')} wanted again")

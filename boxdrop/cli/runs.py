@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 20
 _NARROW = 110  # columns
-_WIDE = frozenset({"model", "images/s", "$"})
+_WIDE = frozenset({"model", "images/s", "took", "$"})
 
 
 class _Runs(click.Group):
@@ -173,7 +173,7 @@ def _fields(run: "PastRun", states: dict[str, str]) -> dict[str, Any]:
 
 
 def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str], narrow: bool) -> "Table":
-    """A row per run; a narrow one has no model, speed and cost."""
+    """A row per run; a narrow one has no model, speed, time and cost."""
     from rich.table import Table
     from rich.text import Text
 
@@ -187,7 +187,9 @@ def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str], na
     for number in shown:
         header = headers[number]
         justify: Any = "right" if header in right else "center" if header == "ZenML" else "left"
-        table.add_column(header, justify=justify, no_wrap=header == "run" or header in right)
+        table.add_column(
+            header, justify=justify, no_wrap=header in ("run", "project", "finished") or header in right
+        )
     for run in listed:
         mark = ["✓" if run.run_id in tracked else "·"] if tracked else []
         summary = run.summary

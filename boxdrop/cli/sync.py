@@ -12,6 +12,7 @@ from boxdrop.cli.system import (
     system_option,
     table_option,
 )
+from boxdrop.cli.terminal import counted
 
 if TYPE_CHECKING:
     from boxdrop.pipeline.sync import SyncSummary
@@ -35,13 +36,15 @@ _WAIT_S = 300
 def sync(
     project: str, system: str | None, table: str | None, data_bucket: str | None, url: str | None
 ) -> None:
-    """Compare PROJECT with Label Studio, and set right what webhooks or broken connections lost.
+    """Compare PROJECT with Label Studio, and repair what webhooks or broken connections lost.
 
-    Every task is looked at: what people verified, changed or took back is collected, second tasks of one
-    image are removed, deleted tasks are made again, and images that were overwritten or deleted are marked.
-    It is safe at any time, and changes nothing where both agree.
+    Every task is checked: what people verified, changed or took back is collected, second tasks of one image
+    are removed, deleted tasks are made again, and overwritten or deleted images are marked. It is safe at any
+    time, and changes nothing where both agree. What keeps images from going on is printed at the end.
     """
     from boxdrop.cli.console import Console
+    from boxdrop.ledger import Stage
+    from boxdrop.pipeline.progress import look
     from boxdrop.pipeline.sync import sync_project
     from boxdrop.services import Services
 
@@ -60,7 +63,12 @@ def sync(
         )
     for fault in summary.faults:
         console.print(f"{project}: {fault}", style="yellow")
-    console.print(f"{summary.tasks:,} tasks: {_said(summary)}")
+    services.ledger.record_problem(project, Stage.COLLECT, None)  # what people verified could be read
+    console.print(f"{counted(summary.tasks, 'task')}: {_said(summary)}")
+    row = services.ledger.project(project)
+    if row is not None:
+        for problem in look(services.ledger, row).problems:
+            console.print(problem, style="red")
 
 
 def _said(summary: "SyncSummary") -> str:

@@ -502,6 +502,22 @@ class Ledger:
         """Record why a stage fails, a sentence; None once it succeeds. Writes only what changed."""
         return self._change_project(name, lambda row: projects.record_problem(row, stage, problem))
 
+    def delete_project(self, name: str) -> int:
+        """Delete the rows of a project, its images, runs and leases; its own row last.
+
+        Returns:
+            How many rows of images there were.
+        """
+        partitions = [each for state in State for each in image_partitions(name, state)]
+        images = 0
+        for some in chunked((entry.key for entry in self._table.entries(partitions)), _CHUNK):
+            self._table.delete(list(some))
+            images += len(some)
+        partition, own = projects.project_key(name)
+        keys = [key for key in self._table.keys_under(partition) if key[1] != own]
+        self._table.delete([*keys, (partition, own)])
+        return images
+
     def record_audit(self, name: str, label_studio_id: int, newest: int) -> Result[Project]:
         """Record that the images' rows know all tasks of the Label Studio project up to this number."""
         return self._change_project(name, lambda row: projects.audit(row, label_studio_id, newest))

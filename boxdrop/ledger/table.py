@@ -262,6 +262,34 @@ class Table:
             )
         return [_from_item(kind, item) for item in answer["Items"]]
 
+    def keys_under(self, partition: str) -> list[Key]:
+        """The keys of all rows of one partition of the table."""
+        keys: list[Key] = []
+        after: dict[str, Any] = {}
+        while True:
+            with _explaining(self.name):
+                answer = self._client.query(
+                    TableName=self.name,
+                    KeyConditionExpression="#pk = :pk",
+                    ProjectionExpression="#pk, #sk",
+                    ExpressionAttributeNames={"#pk": TABLE.partition_key, "#sk": TABLE.sort_key},
+                    ExpressionAttributeValues={":pk": {"S": partition}},
+                    **after,
+                )
+            keys += [(item[TABLE.partition_key]["S"], item[TABLE.sort_key]["S"]) for item in answer["Items"]]
+            if "LastEvaluatedKey" not in answer:
+                return keys
+            after = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    def delete(self, keys: Sequence[Key]) -> None:
+        """Delete rows, the last one after all others; those that are not there are no error."""
+        self.each(self._delete, keys[:-1])
+        self.each(self._delete, keys[-1:])
+
+    def _delete(self, key: Key) -> None:
+        with _explaining(self.name):
+            self._client.delete_item(TableName=self.name, Key=_key_item(key))
+
     def entries(
         self, partitions: Sequence[str], low: str = " ", high: str = _LAST, page: int = _PAGE
     ) -> Iterator[Entry]:

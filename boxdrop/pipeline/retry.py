@@ -11,11 +11,17 @@ DEAD_LETTERS = "-dlq"
 """What the names of queues of dead letters end with."""
 
 
-def retry_failed(ledger: Ledger, project: str, reason: str | None = None) -> int:
+def retry_failed(
+    ledger: Ledger,
+    project: str,
+    reason: str | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
     """Want a project's failed images again; returns how many. A launch is to be asked for.
 
     Args:
         reason: only those that failed for this one, such as ``run_died``.
+        on_progress: told how many are wanted so far, once per page.
     """
     wanted = 0
     cursor: str | None = None
@@ -24,6 +30,7 @@ def retry_failed(ledger: Ledger, project: str, reason: str | None = None) -> int
         ids = [image.image_id for image in page.rows if reason in (None, image.reason)]
         results = ledger.retry(ids)
         wanted += sum(result.outcome == Outcome.APPLIED for result in results)
+        on_progress(wanted)
         cursor = page.cursor
         if cursor is None:
             return wanted

@@ -139,6 +139,11 @@ def annotations_prefix(project: str) -> str:
     return f"{ANNOTATIONS}{project_folder(project)}/"
 
 
+def reviews_prefix(project: str) -> str:
+    """What the keys of a project's notes about tasks and annotations begin with."""
+    return f"{REVIEWS}{project_folder(project)}/"
+
+
 def annotation_key(project: str, image_id: str) -> str:
     """Key of the document about an image."""
     return f"{annotations_prefix(project)}{image_id}.json"

@@ -1,5 +1,9 @@
 """`boxdrop status` and `boxdrop sync`, as a user calls them."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -64,6 +68,61 @@ def test_status_counts_the_images_and_names_the_failures(
 
 
 @pytest.mark.usefixtures("environment")
+def test_status_for_programs_is_one_json_object(
+    ledger: Ledger, connection: Connection, project: Project
+) -> None:
+    known(ledger, project)
+    good, bad = prediction(0), Failure("x.jpg", "f" * 32, "v1", "demo@1", "broken", "not an image: \x1b[2J")
+    claim(ledger, [good, bad])
+    bring(ledger, connection, [good, bad])
+    document = json.loads(call("status", "--json", "--failures").output)
+    (fruit,) = document["projects"]
+    assert (fruit["project"], fruit["counts"]["tasked"], fruit["counts"]["failed"]) == (NAME, 1, 1)
+    assert fruit["problems"] == []
+    assert document["failures"][0]["message"] == "not an image: \x1b[2J"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_watched_status_prints_a_line_per_change_into_a_pipe(
+    ledger: Ledger, project: Project, endpoint: str
+) -> None:
+    known(ledger, project)
+    claim(ledger, [prediction(0)])
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "boxdrop", "status", "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    try:
+        assert watching.stdout is not None
+        first = watching.stdout.readline()
+        claim(ledger, [prediction(1)])
+        second = watching.stdout.readline()
+    finally:
+        watching.kill()
+        watching.wait()
+    assert "fruit: 1 running; 1 image is on the way to Label Studio" in first
+    assert "fruit: 2 running; 2 images are on the way to Label Studio" in second
+    assert "\x1b" not in first + second
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_row_of_the_status_is_one_line_on_80_columns_and_in_a_pipe(
+    ledger: Ledger, project: Project
+) -> None:
+    known(ledger, project)
+    claim(ledger, [prediction(number) for number in range(3)])
+    for columns in ({"COLUMNS": "80"}, {}):
+        result = CliRunner().invoke(boxdrop, ["status"], env=columns)
+        head, line, *_ = result.output.splitlines()
+        assert head.split()[:2] == ["project", "running"] or not columns
+        assert line.split()[0] == "fruit"
+        assert line.rstrip().endswith("s running")
+        assert not columns or max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("environment")
 def test_sync_collects_what_people_did(ledger: Ledger, connection: Connection, project: Project) -> None:
     known(ledger, project)
     record = prediction(0)
@@ -72,8 +131,8 @@ def test_sync_collects_what_people_did(ledger: Ledger, connection: Connection, p
     annotate(connection, tasks_of(connection, project)[0])
     first, second = call("sync", NAME), call("sync", NAME)
     assert first.exit_code == second.exit_code == 0, first.output
-    assert "1 tasks: 1 with news of people's work" in first.output
-    assert "1 tasks: all as recorded" in second.output
+    assert "1 task: 1 with news of people's work" in first.output
+    assert "1 task: all as recorded" in second.output
     assert row(ledger, record).state == State.VERIFIED
 
 

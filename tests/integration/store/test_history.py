@@ -1,5 +1,6 @@
 """`boxdrop runs` over a data bucket of moto: 200 runs, one, and two compared; without ZenML."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -178,3 +179,33 @@ def test_a_list_says_which_runs_zenml_has(command: CliRunner, bucket: Bucket) ->
     assert any(run_id in line and "✓" in line for line in said(command.invoke(boxdrop, ["runs"])))
     assert "http://zenml/runs/1" in command.invoke(boxdrop, ["runs", run_id]).output
     assert len(list(list_runs(bucket, limit=3))) == 3
+
+
+def test_runs_for_programs_are_json(command: CliRunner) -> None:
+    listed = json.loads("\n".join(said(command.invoke(boxdrop, ["runs", "-n", "3", "--json"]))))
+    assert [run["state"] for run in listed] == ["not finished", "finished", "finished"]
+    run_id = listed[1]["run"]
+    one = json.loads("\n".join(said(command.invoke(boxdrop, ["runs", run_id[:-3], "--json"]))))
+    assert (one["run_id"], one["images"]) == (run_id, 500)
+
+
+def test_the_beginning_of_an_id_is_enough(command: CliRunner) -> None:
+    run_id = summary(7).run_id
+    assert said(command.invoke(boxdrop, ["runs", run_id[:-3]])) == said(
+        command.invoke(boxdrop, ["runs", run_id])
+    )
+
+
+def test_a_list_fits_into_80_columns_and_a_row_is_one_line(command: CliRunner) -> None:
+    lines = command.invoke(boxdrop, ["runs"], env={"COLUMNS": "80"}).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith("2026")]) == 20
+    assert [line for line in lines[1:-1] if line.startswith(" ")] == []
+
+
+def test_a_run_on_a_processor_took_no_time_of_a_gpu(bucket: Bucket, command: CliRunner) -> None:
+    made = summary(RUNS + 5, provider="CPUExecutionProvider", device="a laptop")
+    write_summary(bucket, made)
+    lines = said(command.invoke(boxdrop, ["runs", made.run_id]))
+    assert not any("GPU" in line for line in lines)
+    assert any(line.startswith("time of the processor") for line in lines)

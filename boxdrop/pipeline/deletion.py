@@ -1,0 +1,114 @@
+"""deletion: a project leaves Label Studio, the ledger and the data bucket; the user's images stay.
+
+Verified work stays too, unless its owner says otherwise: its documents in the data bucket are complete by
+themselves. The ledger's row of the project goes last, so a deletion that was interrupted can be repeated.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from boxdrop.errors import BoxdropError
+from boxdrop.identity import is_run_id
+from boxdrop.iterables import chunked
+from boxdrop.ledger import State
+from boxdrop.pipeline.labels import labels_key
+from boxdrop.pipeline.sync import sync_project
+from boxdrop.services import Services
+from boxdrop.store.layout import (
+    annotations_prefix,
+    parts_prefix,
+    predictions_prefix,
+    reviews_prefix,
+    run_prefix,
+)
+
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion removes.
+
+    Attributes:
+        images: rows of the ledger; the objects stay.
+        verified: images that people verified; their documents stay unless asked.
+        runs: with their predictions in the data bucket.
+        label_studio_id: number of the project there; None if there is none.
+        live: runs that are not finished: the deletion waits for them.
+    """
+
+    images: int
+    verified: int
+    runs: tuple[str, ...]
+    label_studio_id: int | None
+    live: tuple[str, ...]
+
+
+def plan_deletion(services: Services, name: str) -> Deletion:
+    """See what a deletion would remove.
+
+    Raises:
+        BoxdropError: there is no such project.
+    """
+    project = services.ledger.project(name)
+    if project is None:
+        raise BoxdropError(f"there is no project {name}; `boxdrop status` lists them")
+    counts = services.ledger.count_images(name)
+    known = services.ledger.list_runs(name, _AT_ONCE)
+    stored = filter(is_run_id, services.data.list_folders(predictions_prefix(name)))
+    return Deletion(
+        sum(counts.values()),
+        counts[State.VERIFIED] + counts[State.STALE],
+        tuple(dict.fromkeys([*(run.run_id for run in known), *stored])),
+        project.label_studio_id,
+        tuple(run.run_id for run in known if run.is_live),
+    )
+
+
+def delete_project(
+    services: Services,
+    name: str,
+    *,
+    verified_too: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Delete a project.
+
+    Args:
+        verified_too: delete the documents of verified work, too; else they are brought up to date before.
+        on_progress: told what is deleted now.
+
+    Raises:
+        BoxdropError: there is no such project, or a run of it is not finished.
+        LabelStudioError: it cannot be reached; nothing was deleted.
+    """
+    plan = plan_deletion(services, name)
+    if plan.live:
+        raise BoxdropError(f"the run {plan.live[0]} of {name} is not finished; delete the project after it")
+    if plan.label_studio_id is not None:
+        connection = services.label_studio
+        if plan.verified and not verified_too:
+            on_progress("collecting verified work")
+            sync_project(services, name, wait_s=60)
+        on_progress("Label Studio's project")
+        with connection.explaining(f"delete project {plan.label_studio_id}"):
+            if any(each.id == plan.label_studio_id for each in connection.sdk.projects.list(include="id")):
+                connection.sdk.projects.delete(plan.label_studio_id)
+    data = services.data
+    for run_id in plan.runs:
+        on_progress(f"run {run_id}")
+        for prefix in (parts_prefix(name, run_id), run_prefix(run_id)):
+            _delete(data.delete_all, (listed.key for listed in data.list(prefix)))
+    prefixes = [reviews_prefix(name), *([annotations_prefix(name)] if verified_too else [])]
+    for prefix in prefixes:  # what lies in a folder further down is a nested project's
+        keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
+        _delete(data.delete_all, keys)
+    if services.images.exists(labels_key(name)):  # with it, the next upload would make the project again
+        services.images.delete_all([labels_key(name)])
+    on_progress("the ledger")
+    services.ledger.delete_project(name)
+
+
+def _delete(delete_all: Callable[[list[str]], None], keys: Iterator[str]) -> None:
+    for some in chunked(keys, _AT_ONCE):
+        delete_all(list(some))
