@@ -37,7 +37,7 @@ def delete(project: str, verified_too: bool, yes: bool, system: str | None) -> N
     if verified_too:
         say(f"  the verified work of {counted(plan.verified, 'image')}")
     kept = [f"the images in s3://{chosen.image_bucket}/{project}/"]
-    if plan.verified and not verified_too:
+    if not verified_too:
         kept.append(f"verified work in s3://{chosen.data_bucket}/annotations/{project}/")
     say(f"and keeps {' and '.join(kept)}.")
     if not yes:

@@ -87,7 +87,7 @@ def delete_project(
         raise BoxdropError(f"the run {plan.live[0]} of {name} is not finished; delete the project after it")
     if plan.label_studio_id is not None:
         connection = services.label_studio
-        if plan.verified and not verified_too:
+        if not verified_too:  # also where the ledger knows of none: a webhook may be lost
             on_progress("collecting verified work")
             sync_project(services, name, wait_s=60)
         on_progress("Label Studio's project")

@@ -139,12 +139,12 @@ def test_a_renamed_label_keeps_its_id_and_takes_verified_boxes_along(
     annotate(connection, tasks(connection, world)["a.jpg"])  # a banana
     whole = ReviewEvent(SYNC, project(world).label_studio_id or 0).to_fields()
     live.deliver("collect", whole)
-    assert project(world).label_ids == {"pineapple": 0, "banana": 1, "apple": 2}
+    assert project(world).label_ids == {"pineapple": 1, "banana": 2, "apple": 3}
 
     done = call("labels", "fruit", "--rename", "banana=plantain", "--yes")
     assert done.exit_code == 0, done.output
     assert "1 box of people renamed" in done.output
-    assert project(world).label_ids == {"pineapple": 0, "plantain": 1, "apple": 2}
+    assert project(world).label_ids == {"pineapple": 1, "plantain": 2, "apple": 3}
     assert "prompts:\n  - banana" in stored(world)
 
     (run_id,) = live.launch()

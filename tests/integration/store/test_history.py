@@ -208,4 +208,4 @@ def test_a_run_on_a_processor_took_no_time_of_a_gpu(bucket: Bucket, command: Cli
     write_summary(bucket, made)
     lines = said(command.invoke(boxdrop, ["runs", made.run_id]))
     assert not any("GPU" in line for line in lines)
-    assert any(line.startswith("time of the processor") for line in lines)
+    assert any(line.startswith("processor") for line in lines)
