@@ -1,5 +1,6 @@
 """``boxdrop track``: runs in ZenML."""
 
+import shlex
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -88,6 +89,22 @@ def dashboard(port: int | None, no_browser: bool) -> None:
         say("ZenML's dashboard is stopped; the runs stay.", err=True)
         if isinstance(ended, SystemExit):
             raise
+
+
+@track.command()
+def env() -> None:
+    """Print the variables by which `zenml` and its client reach boxdrop's store.
+
+    \b
+      eval "$(boxdrop track env)"
+      zenml pipeline runs list
+
+    An API key is not printed: set ZENML_STORE_API_KEY yourself if the server wants one.
+    """
+    from boxdrop.tracking.store import client_variables, configured_store
+
+    for name, value in client_variables(configured_store()).items():
+        say(f"export {name}={shlex.quote(value)}")
 
 
 def _open(url: str, no_browser: bool) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.aws.secrets import ZENML_STORE_URL, Secrets
+from boxdrop.aws.secrets import ZENML_KEY, ZENML_SECRET_ID, ZENML_STORE_URL, Secrets
 from boxdrop.errors import TrackingError
 from boxdrop.home import home
 
@@ -86,6 +86,14 @@ def check_server(store: Store) -> None:
         _check_version(name, version)
         if store.key is not None:
             _log_in(name, store)
+        elif requests.get(
+            f"{store.url}/api/v1/current-user", timeout=(_CONNECT_S, _ANSWER_S)
+        ).status_code in (401, 403):
+            raise TrackingError(
+                f"{name} needs an API key and none is set: create a service account "
+                f"(`zenml service-account create boxdrop`) and put its key into {ZENML_KEY}, or name a "
+                f"secret in Secrets Manager that holds it with {ZENML_SECRET_ID}; {WAITING}"
+            )
     except requests.Timeout:
         raise TrackingError(f"{name} did not answer within {_ANSWER_S:.0f} s; {WAITING}") from None
     except requests.ConnectionError as error:
@@ -106,18 +114,25 @@ def installed_version() -> str:
         raise TrackingError("tracking needs ZenML: pip install 'boxdrop[tracking]'") from None
 
 
-def prepare_environment(store: Store) -> None:
-    """Tell zenml, before it is imported, where to go, to be quiet, and to call nobody else.
+def client_variables(store: Store) -> dict[str, str]:
+    """Environment variables by which the program `zenml` and its client reach a store; no API key is in it.
 
-    Its settings are kept in boxdrop's home, so that the ZenML of a user's own projects stays as it is.
+    ZenML's settings are kept in boxdrop's home, so that the ZenML of a user's own projects stays as it is.
     """
     folder = zenml_home()
-    settings = {
+    return {
         "ZENML_CONFIG_PATH": str(folder / "client"),
         "ZENML_LOCAL_STORES_PATH": str(folder / "data"),
         "ZENML_STORE_URL": store.url,
-        "ZENML_STORE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
         "ZENML_ANALYTICS_OPT_IN": "false",
+    }
+
+
+def prepare_environment(store: Store) -> None:
+    """Configure zenml before it is imported: which store, no output of its own, no calls to other hosts."""
+    folder = zenml_home()
+    settings = client_variables(store) | {
+        "ZENML_STORE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
         "ZENML_LOGGING_VERBOSITY": "NOTSET",  # else it takes over logging, stdout and stderr
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "ZENML_DISABLE_CLIENT_SERVER_MISMATCH_WARNING": "true",

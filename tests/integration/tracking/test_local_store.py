@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,24 @@ def test_a_run_goes_into_the_store_of_this_machine_and_its_dashboard_shows_it(
     sync = boxdrop("track", "sync", "--data-bucket", system.data.name, **variables)
     assert "Runs: 1 registered" in sync.communicate()[0]
     assert sync.returncode == 0
+
+    # The program `zenml` of a user, who has nothing but what boxdrop prints.
+    printed = boxdrop("track", "env", **variables).communicate()[0]
+    listing = 'eval "$PRINTED"; "$ZENML" pipeline runs list --columns name'
+    listed = subprocess.run(
+        ["sh", "-c", listing],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "COLUMNS": "200",
+            "PRINTED": printed,
+            "ZENML": str(Path(sys.executable).with_name("zenml")),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert summary.run_id in listed.stdout, listed.stdout + listed.stderr
 
     port = free_port()
     dashboard = boxdrop("track", "dashboard", "--no-browser", "--port", str(port), **variables)

@@ -92,7 +92,7 @@ def test_a_run_reads_back_with_times_metadata_artifacts_and_model(
     assert {name: metadata[name] for name in expected} == expected
     assert metadata["images_per_s"] > 0
     assert metadata["seconds_by_stage"]["detect"] > 0
-    assert metadata["gpu_seconds"] == pytest.approx(summary.gpu_seconds, abs=0.06)
+    assert metadata["processor_seconds"] == pytest.approx(summary.gpu_seconds, abs=0.06)
     assert metadata["estimated_cost_usd"] == summary.estimated_cost_usd > 0  # type: ignore[operator]
 
     manifest, labels = (dataset.outputs[name][0].load() for name in ("manifest", "labels"))
@@ -268,3 +268,8 @@ def test_neither_side_looks_up_anybody_else(zenml: RunningZenML, system: System,
         assert "watching" in asked
         assert asked <= {"watching", "127.0.0.1", "localhost", "None"} | known
     assert "127.0.0.1" in lookups.read_text()  # what is looked up is written down
+
+
+def test_a_missing_key_is_asked_for_by_the_name_of_its_variable(zenml: RunningZenML) -> None:
+    with pytest.raises(TrackingError, match=r"needs an API key and none is set.*ZENML_STORE_API_KEY"):
+        connect(replace(zenml.store, key=None))
