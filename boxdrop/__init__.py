@@ -21,6 +21,7 @@ _HOMES: Final = {
     "LabelSet": "boxdrop.labels",
     "Prediction": "boxdrop.predictions",
     "read_predictions": "boxdrop.predictions",
+    "verified": "boxdrop.datasets.samples",
 }
 __all__ = list(_HOMES)
 

@@ -1,3 +1,4 @@
+from boxdrop.datasets.samples import verified as verified
 from boxdrop.detect.detector import Detector as Detector
 from boxdrop.errors import BoxdropError as BoxdropError
 from boxdrop.labels import LabelSet as LabelSet
@@ -12,6 +13,7 @@ __all__ = [
     "LabelSet",
     "Prediction",
     "read_predictions",
+    "verified",
 ]
 __version__: str
 _HOMES: dict[str, str]

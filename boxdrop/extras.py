@@ -28,6 +28,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "runs": "s3",
     "bundle": "s3",
     "credits": "s3",
+    "export": "s3",
+    "dataset": "s3",
     **dict.fromkeys(
         ("new", "drop", "backfill", "status", "apply", "retry", "sync", "doctor", "local"), "functions"
     ),

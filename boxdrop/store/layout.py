@@ -10,6 +10,8 @@
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
     tracked/STORE/RUN.json                         that a ZenML store has a run
+    datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
+    datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
 
@@ -30,6 +32,7 @@ ANNOTATIONS: Final = "annotations/"
 REVIEWS: Final = "reviews/"
 TRACKED: Final = "tracked/"
 BUNDLES: Final = "bundles/"
+DATASETS: Final = "datasets/"
 
 SAGEMAKER: Final = "sagemaker/"
 """Below it SageMaker writes its answers, which nobody reads: a job writes its results itself."""
@@ -190,3 +193,18 @@ def bundle_prefix(name: str, digest: str) -> str:
 def latest_bundle_key(name: str) -> str:
     """Key of the object that records which bundle a name means."""
     return f"{bundle_versions_prefix(name)}latest.json"
+
+
+def datasets_prefix(project: str) -> str:
+    """What the keys of a project's frozen data sets begin with; the next level of folders is their names."""
+    return f"{DATASETS}{project_folder(project)}/"
+
+
+def dataset_key(project: str, name: str) -> str:
+    """Key of the object that makes a frozen data set exist."""
+    return f"{datasets_prefix(project)}{name}/dataset.json"
+
+
+def dataset_part_key(project: str, name: str, digest: str) -> str:
+    """Key of some items of a frozen data set; `digest` is the sha256 of the object."""
+    return f"{datasets_prefix(project)}{name}/part-{digest}.jsonl.gz"

@@ -1,0 +1,193 @@
+"""``boxdrop dataset``: freeze a project's verified work, list what is frozen, compare."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import counted, say
+from boxdrop.errors import BoxdropError
+
+if TYPE_CHECKING:
+    from boxdrop.datasets.collection import Collection
+    from boxdrop.datasets.export import Stored
+    from boxdrop.services import Services
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NOW = "now"
+"""Instead of the name of a frozen data set: what is verified at present."""
+
+
+def selection_options(command: F) -> F:
+    """Options that say what goes into a data set."""
+    for option in (
+        click.option("--group-by", metavar="REGEX", help="Keys that it matches alike stay in one split."),
+        click.option("--split", metavar="NAME=SHARE,…", help="Such as train=80,val=10,test=10."),
+        click.option(
+            "--min-size",
+            type=click.FloatRange(0),
+            default=0.0,
+            help="Leave out boxes with a shorter side (pixels).",
+        ),
+        click.option("--since", type=click.DateTime(), help="Only images verified since then, in UTC."),
+        click.option("--labels", metavar="A,B", help="Only boxes of these labels."),
+    ):
+        command = option(command)
+    return command
+
+
+def collect(
+    services: "Services",
+    project: str,
+    labels: str | None,
+    since: datetime | None,
+    min_size: float,
+    split: str | None,
+    group_by: str | None,
+) -> "Collection":
+    """What is verified now, by the options of `selection_options`."""
+    from boxdrop.datasets.collection import Collection, Selection
+    from boxdrop.datasets.splits import Grouping, Splits
+
+    names = None if labels is None else frozenset(filter(None, map(str.strip, labels.split(","))))
+    selection = Selection(
+        labels=names,
+        since=None if since is None else since.replace(tzinfo=UTC),
+        min_size=min_size,
+        splits=Splits() if split is None else Splits.parse(split),
+        grouping=Grouping(group_by),
+    )
+    return Collection(services, project, selection)
+
+
+def choose(
+    services: "Services",
+    project: str,
+    dataset: str | None,
+    labels: str | None,
+    since: datetime | None,
+    min_size: float,
+    split: str | None,
+    group_by: str | None,
+) -> "Stored":
+    """A frozen data set, or what is verified now.
+
+    Raises:
+        BoxdropError: a selection was given for a frozen data set, which has its own.
+    """
+    from boxdrop.datasets.frozen import open_frozen
+
+    if dataset is None:
+        return collect(services, project, labels, since, min_size, split, group_by)
+    if labels or since or min_size or split or group_by:
+        raise BoxdropError(
+            "a frozen data set has its own labels and splits: leave out --labels, --since, --min-size, "
+            "--split and --group-by, or leave out --dataset"
+        )
+    return open_frozen(services.data, project, dataset)
+
+
+@click.group(no_args_is_help=True)
+def dataset() -> None:
+    """Freeze a project's verified work as a data set, list the frozen ones, compare two.
+
+    \b
+      boxdrop dataset freeze fruit-baskets v1 --split train=80,val=10,test=10
+      boxdrop dataset diff fruit-baskets v1 now
+      boxdrop export fruit-baskets --dataset v1 --out fruit-v1/
+    """
+
+
+@dataset.command("list", no_args_is_help=True)
+@click.argument("project")
+@system_option
+def list_(project: str, system: str | None) -> None:
+    """List the frozen data sets of PROJECT."""
+    from boxdrop.datasets.frozen import frozen_datasets
+    from boxdrop.services import Services
+
+    found = frozen_datasets(Services.of_system(open_system(system)).data, project)
+    if not found:
+        say(
+            f"{project} has no frozen data set; make one with: boxdrop dataset freeze {project} NAME",
+            err=True,
+        )
+    for each in found:
+        say(
+            f"{each.name}\t{each.frozen_at:%Y-%m-%d %H:%M}\t{counted(each.images, 'image')}\t"
+            f"{counted(each.boxes, 'box', 'boxes')}\t{each.digest}"
+        )
+
+
+@dataset.command(no_args_is_help=True)
+@click.argument("project")
+@click.argument("name")
+@selection_options
+@system_option
+def freeze(
+    project: str,
+    name: str,
+    labels: str | None,
+    since: datetime | None,
+    min_size: float,
+    split: str | None,
+    group_by: str | None,
+    system: str | None,
+) -> None:
+    """Freeze what is verified in PROJECT now as the data set NAME, which never changes again."""
+    from boxdrop.datasets.frozen import freeze
+    from boxdrop.services import Services
+
+    services = Services.of_system(open_system(system))
+    found = collect(services, project, labels, since, min_size, split, group_by)
+    header = freeze(
+        services.data,
+        project,
+        name,
+        found.classes,
+        found.splits,
+        found,
+        found.dropped_boxes,
+        services.clock(),
+    )
+    say(
+        f"{name} ({header.digest}): {counted(header.images, 'image')} with "
+        f"{counted(header.boxes, 'box', 'boxes')}. Export it with: "
+        f"boxdrop export {project} --dataset {name} --out DIR"
+    )
+    for why, count in sorted(header.left_out.items()):
+        say(f"  {counted(count, 'image')} left out: {why}", err=True)
+
+
+@dataset.command(no_args_is_help=True)
+@click.argument("project")
+@click.argument("first")
+@click.argument("second", default=NOW)
+@system_option
+def diff(project: str, first: str, second: str, system: str | None) -> None:
+    """Compare the data set FIRST of PROJECT with SECOND; 'now' is what is verified at present.
+
+    What is verified now has no splits and all labels, so only frozen data sets show images that moved.
+    """
+    from boxdrop.datasets.frozen import compare, open_frozen
+    from boxdrop.services import Services
+
+    services = Services.of_system(open_system(system))
+
+    def find(name: str) -> "Stored":
+        if name == NOW:
+            return collect(services, project, None, None, 0.0, None, None)
+        return open_frozen(services.data, project, name)
+
+    counts: Counter[str] = Counter()
+    ignored = {"moved"} if NOW in (first, second) else set()
+    for each in compare(find(first), find(second)):
+        if each.what not in ignored:
+            counts[each.what] += 1
+            say(f"{each.what}\t{each.key}")
+    said = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+    say(said or "no difference", err=True)

@@ -1,0 +1,122 @@
+"""``boxdrop export``: verified work in a format that other tools read."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from boxdrop.cli.dataset import choose, selection_options
+from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.terminal import counted, say
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from boxdrop.datasets.export import Progress, Summary
+
+_FORMATS = ("coco", "yolo", "voc", "ground-truth", "huggingface", "jsonl")
+"""As in `boxdrop.datasets.formats.FORMATS`, which is imported only when an export runs."""
+
+
+@click.command(no_args_is_help=True)
+@click.argument("project")
+@click.option("--format", "format_", type=click.Choice(_FORMATS), default="coco", show_default=True)
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new or empty folder."
+)
+@click.option(
+    "--images",
+    type=click.Choice(["copy", "link", "none"]),
+    default="copy",
+    show_default=True,
+    help="Copy the images, refer to them in S3, or neither.",
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["upright", "original"]),
+    default="upright",
+    show_default=True,
+    help="Turn images upright, as their boxes are, or copy them byte for byte.",
+)
+@click.option("--dataset", metavar="NAME", help="Export a frozen data set instead of what is verified now.")
+@selection_options
+@system_option
+def export(
+    project: str,
+    format_: str,
+    out: Path,
+    images: str,
+    pixels: str,
+    dataset: str | None,
+    labels: str | None,
+    since: datetime | None,
+    min_size: float,
+    split: str | None,
+    group_by: str | None,
+    system: str | None,
+) -> None:
+    """Write the verified images of PROJECT, with their boxes, into a folder.
+
+    Only what is fresh is written, in the image version that the annotator saw. The rest is counted, and
+    listed in left-out.tsv. DATASET.md describes the data set; manifest.tsv holds the sha256 of each file.
+    Interrupted, the same command continues.
+
+    \b
+      boxdrop export fruit-baskets --format coco --out fruit/
+      boxdrop export fruit-baskets --format yolo --out fruit/ --split train=80,val=10,test=10
+    """
+    from boxdrop.datasets.export import Images, export
+    from boxdrop.datasets.formats import FORMATS
+    from boxdrop.datasets.pictures import Pixels
+    from boxdrop.services import Services
+
+    services = Services.of_system(open_system(system))
+    stored = choose(services, project, dataset, labels, since, min_size, split, group_by)
+    with _Progress() as show:
+        summary = export(
+            project,
+            stored,
+            FORMATS[format_],
+            out,
+            images=Images(images),
+            pixels=Pixels(pixels),
+            on_progress=show,
+        )
+    _report(summary, out)
+
+
+class _Progress:
+    """Shows how far the export is, on a terminal."""
+
+    def __enter__(self) -> "_Progress":
+        from rich.progress import Progress
+
+        from boxdrop.cli.console import Console
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, disable=not console.is_terminal)
+        self._bar.start()
+        self._step = ""
+        self._task: TaskID | None = None
+        return self
+
+    def __call__(self, progress: "Progress") -> None:
+        if progress.step != self._step:
+            self._step = progress.step
+            self._task = self._bar.add_task(progress.step.capitalize(), total=progress.total or None)
+        if self._task is not None:
+            self._bar.update(self._task, completed=progress.done)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _report(summary: "Summary", out: Path) -> None:
+    say(f"{counted(summary.images, 'image')} with {counted(summary.boxes, 'box', 'boxes')} in {out}")
+    for why, count in sorted(summary.left_out.items()):
+        say(f"  {counted(count, 'image')} left out: {why}", err=True)
+    for why, count in sorted(summary.dropped_boxes.items()):
+        say(f"  {counted(count, 'box', 'boxes')} left out: {why}", err=True)
+    if summary.turned:
+        say(f"  {counted(summary.turned, 'box', 'boxes')} turned; see {out}/DATASET.md", err=True)

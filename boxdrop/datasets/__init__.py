@@ -1,0 +1,1 @@
+"""Verified work as a data set: collected, split, frozen, and written in the formats of other tools."""

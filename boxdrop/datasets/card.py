@@ -1,0 +1,97 @@
+"""The card of a data set: what is in it, what is not, and who or what made it. No time: bytes repeat."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from boxdrop.datasets.items import ClassName, Item
+
+if TYPE_CHECKING:
+    from boxdrop.datasets.formats import Format
+
+_SIZES = ((32.0**2, "small (below 32² px)"), (96.0**2, "medium (below 96² px)"), (float("inf"), "large"))
+
+
+class Tally:
+    """Counts items as they pass. Its memory depends on labels and splits, not on images."""
+
+    def __init__(self, splits: Sequence[str], classes: Sequence[ClassName]) -> None:
+        self.splits = tuple(splits)
+        self.classes = tuple(classes)
+        self.images = self.boxes = self.turned = self.negatives = 0
+        self.images_of: Counter[str] = Counter()
+        self.boxes_of: Counter[tuple[int, str]] = Counter()
+        self.sizes: Counter[str] = Counter()
+        self.origins: Counter[str] = Counter()
+        self.detectors: Counter[str] = Counter()
+
+    def add(self, item: Item) -> None:
+        """Count one item."""
+        self.images += 1
+        self.images_of[item.split] += 1
+        self.negatives += not item.boxes
+        self.detectors[item.model_version or "none, or not known"] += 1
+        for box in item.boxes:
+            self.boxes += 1
+            self.boxes_of[box.class_id, item.split] += 1
+            self.origins[box.origin] += 1
+            self.turned += bool(box.rotation)
+            width, height = box.size
+            self.sizes[next(name for limit, name in _SIZES if width * height < limit)] += 1
+
+
+def card(
+    project: str,
+    format: "Format",
+    tally: Tally,
+    left_out: Mapping[str, int],
+    dropped_boxes: Mapping[str, int],
+    pictures: Sequence[str],
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        left_out: images that are not in the data set, by reason.
+        dropped_boxes: boxes that are not in it though their image is, by reason.
+        pictures: paths of some images.
+    """
+    lines = [
+        f"# {_cell(project)}",
+        "",
+        f"{tally.images:,} verified images with {tally.boxes:,} boxes; {tally.negatives:,} of the images "
+        f"were verified as empty. Format: {format.name}.",
+        "",
+        "## Boxes by label and split",
+        "",
+        _row("id", "label", *tally.splits),
+        _row(*["---"] * (2 + len(tally.splits))),
+    ]
+    for each in tally.classes:
+        counts = (f"{tally.boxes_of[each.id, split]:,}" for split in tally.splits)
+        lines.append(_row(str(each.id), each.name, *counts))
+    lines.append(_row("", "images", *(f"{tally.images_of[split]:,}" for split in tally.splits)))
+    lines += _table("Boxes by size", tally.sizes)
+    lines += _table("What people did with the detector's boxes", tally.origins)
+    lines += _table("Detectors that people started from (images)", tally.detectors)
+    lines += _table("Images left out (see left-out.tsv)", left_out)
+    lines += _table("Boxes left out", dropped_boxes)
+    if tally.turned:
+        lines += ["", f"{tally.turned:,} boxes were turned. This format keeps of them: {format.drops}."]
+    if pictures:
+        lines += ["", "## Some of the images", "", *(f"![]({path})" for path in pictures)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, counts: Mapping[str, int]) -> list[str]:
+    if not counts:
+        return []
+    rows = [_row(name, f"{count:,}") for name, count in sorted(counts.items())]
+    return ["", f"## {title}", "", _row("", "count"), _row("---", "---"), *rows]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,132 @@
+"""The model of a data set: items, each a version of an image with the boxes that a person verified in it."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Literal
+
+from boxdrop.errors import BoxdropError
+
+FORMAT: Final = "boxdrop-dataset/1"
+
+_STEM_LENGTH: Final = 80
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class DatasetError(BoxdropError):
+    """A data set that is not there, not valid, or cannot be made."""
+
+
+Origin = Literal["kept", "adjusted", "relabelled", "drawn"]
+"""What the person did: accepted the detector's box, moved it, gave it another label, or drew a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A verified box.
+
+    Attributes:
+        number: see `boxdrop.datasets.identifiers.box_number`.
+        class_id: frozen id of the label.
+        xyxy: left, top, right, bottom in upright pixels of the image; of a turned rectangle, the upright box
+            around it.
+        rotation: degrees clockwise by which a person turned the rectangle; 0 for nearly all.
+        region: Label Studio's id.
+    """
+
+    number: int
+    label: str
+    class_id: int
+    xyxy: tuple[float, float, float, float]
+    region: str
+    origin: Origin
+    rotation: float = 0.0
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in pixels."""
+        left, top, right, bottom = self.xyxy
+        return right - left, bottom - top
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One version of an image, and all that a person verified in it. No boxes: verified as empty.
+
+    Attributes:
+        number: see `boxdrop.datasets.identifiers.image_number`.
+        image_id, version: see `boxdrop.identity`.
+        bucket, key: where the image is.
+        width, height: upright size in pixels.
+        split: which one it belongs to.
+        reviewed_at: when a person saved it last.
+        user: Label Studio's number of that person.
+        model_version: the detector whose boxes the person started from, where that is known.
+    """
+
+    number: int
+    image_id: str
+    bucket: str
+    key: str
+    version: str
+    width: int
+    height: int
+    split: str
+    reviewed_at: datetime
+    user: int | None
+    model_version: str | None
+    boxes: tuple[Box, ...]
+
+    @property
+    def stem(self) -> str:
+        """Name of its files without an ending: no two images share one, and it never changes."""
+        name = self.key.rpartition("/")[2]
+        readable = _UNSAFE.sub("_", name.rpartition(".")[0] or name)[:_STEM_LENGTH]
+        return f"{readable}-{self.image_id[:16]}"
+
+    @property
+    def address(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class Why(StrEnum):
+    """Why an image that somebody worked on is not in a data set."""
+
+    SKIPPED = "skipped"
+    DELETED = "annotation deleted"
+    LOST = "task lost"
+    STALE = "overwritten since it was verified"
+    GONE = "deleted from the bucket"
+    UNVERIFIED = "not verified"
+    NOTES = "regions that are not boxes"
+    NO_SIZE = "size unknown"
+    UNKNOWN_LABEL = "label unknown to the project"
+    UNREADABLE = "document cannot be read"
+    OLDER = "verified before --since"
+    TOO_SMALL = "image smaller than the format allows"
+    NO_IMAGE = "image cannot be read"
+    OTHER_SIZE = "image has another size than the one verified"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An image that is not in the data set.
+
+    Attributes:
+        detail: more about it, a sentence; may be empty.
+    """
+
+    image_id: str
+    key: str
+    why: Why
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassName:
+    """A label with its frozen id."""
+
+    id: int
+    name: str

@@ -1,0 +1,83 @@
+"""`boxdrop export` and `boxdrop dataset`, as a user calls them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from boxdrop.cli import boxdrop
+from boxdrop.system import System
+
+from .conftest import Verified, box
+
+
+@pytest.fixture(autouse=True)
+def system(fruit: Verified, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local system that is up: moto."""
+    described = System(
+        "local",
+        "us-east-1",
+        fruit.world.ledger._table.name,
+        fruit.world.images.name,
+        fruit.world.data.name,
+        endpoint_url=endpoint,
+    )
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/system.json").write_text(described.to_json())
+    monkeypatch.setenv("BOXDROP_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("BOXDROP_SYSTEM", raising=False)
+    for name, value in described.environment().items():
+        monkeypatch.setenv(name, value)  # so that what the command sets is taken back
+
+
+def call(*arguments: str | Path) -> Result:
+    result: Result = CliRunner().invoke(boxdrop, list(map(str, arguments)))
+    return result
+
+
+def test_export_counts_what_it_wrote_and_what_it_left_out(fruit: Verified, tmp_path: Path) -> None:
+    fruit.verify("a.jpg", [box("apple", 1, 2, 30, 40)])
+    fruit.skip("b.jpg")
+
+    done = call("export", "fruit", "--format", "yolo", "--out", tmp_path / "out", "--split", "train=8,val=2")
+
+    assert done.exit_code == 0, done.output
+    assert f"1 image with 1 box in {tmp_path / 'out'}" in done.output
+    assert "1 image left out: skipped" in done.output
+    assert (tmp_path / "out/data.yaml").is_file()
+
+
+def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_path: Path) -> None:
+    fruit.verify("a.jpg", [box("apple", 1, 2, 30, 40)])
+    frozen = call("dataset", "freeze", "fruit", "v1", "--split", "train=8,val=2")
+    fruit.verify("b.jpg")
+
+    listed = call("dataset", "list", "fruit")
+    compared = call("dataset", "diff", "fruit", "v1")
+    exported = call("export", "fruit", "--dataset", "v1", "--out", tmp_path / "out")
+
+    assert frozen.exit_code == listed.exit_code == compared.exit_code == exported.exit_code == 0
+    assert listed.stdout.startswith("v1\t")
+    assert compared.stdout == "added\tfruit/b.jpg\n"
+    assert exported.stdout.startswith("1 image with 1 box in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "pears", "--out", "x"), "there is no project pears; there are: fruit"),
+        (("export", "fruit", "--out", "x", "--labels", "pear"), "fruit has no label pear"),
+        (("export", "fruit", "--out", "x", "--split", "train"), "is not NAME=SHARE"),
+        (("export", "fruit", "--out", "x", "--group-by", "("), "is not a regular expression"),
+        (("export", "fruit", "--out", "x", "--dataset", "v9"), "no frozen data set v9; there are: none yet"),
+        (("export", "fruit", "--out", "x", "--dataset", "v9", "--labels", "a"), "has its own labels"),
+        (("dataset", "freeze", "fruit", "../x"), "cannot name a data set"),
+    ],
+)
+def test_mistakes_are_explained(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert done.exit_code == 1
+    assert message in done.output
