@@ -140,12 +140,16 @@ class _View:
         from rich.console import Group
         from rich.text import Text
 
+        from boxdrop.ledger import State
+
         seen = self.look()
         if not seen:
             return Text("No projects yet: nothing has been dropped into the bucket.")
         lines: list[RenderableType] = [_counts(seen, width), Text()]
         for each in seen:
             lines += _notes(each, self.few_boxes(each))
+        if self.name is not None and seen[0].counts[State.VERIFIED]:
+            lines += [Text(f"  Export what is verified: boxdrop export {self.name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
             lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
         if dead := self.dead_letters():

@@ -1,5 +1,6 @@
 """What an export knows, in a database on disk, so that memory stays flat and a kill harms nothing."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from boxdrop.datasets.identifiers import box_number, image_number
-from boxdrop.datasets.items import DatasetError, Item, LeftOut, Why
-from boxdrop.documents import from_json, to_json
+from boxdrop.datasets.items import Box, DatasetError, Item, LeftOut, Why
+from boxdrop.documents import to_json
+from boxdrop.times import read_time
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS items (
@@ -121,7 +123,7 @@ class Spool:
         while True:
             rows = self._db.execute(query, (last, split, split, _PAGE)).fetchall()
             for image_id, image, body in rows:
-                yield from_json(Item, body), image
+                yield _read(body), image
                 last = image_id
             if len(rows) < _PAGE:
                 return
@@ -175,6 +177,13 @@ class Spool:
         """Stream the manifest: path, sha256 and bytes of each file, by path."""
         with closing(self._db.execute("SELECT path, sha256, bytes FROM files ORDER BY path")) as rows:
             yield from rows
+
+
+def _read(body: str) -> Item:
+    """An item that this export has written itself: unchecked, which takes a tenth of the time of a check."""
+    fields = json.loads(body)
+    boxes = tuple(Box(**{**box, "xyxy": tuple(box["xyxy"])}) for box in fields.pop("boxes"))
+    return Item(**{**fields, "reviewed_at": read_time(fields["reviewed_at"]), "boxes": boxes})
 
 
 class ImageNames:
