@@ -249,6 +249,8 @@ def look_at_system(
         looks.append(("Webhook", lambda: _webhooks(system, make_client, connected, str(more["webhook_url"]))))
     if more.get("presign_user"):
         looks.append(("Who signs images", lambda: _presign(make_client, str(more["presign_user"]))))
+    if system.name == LOCAL:
+        looks.append(("The pump", _pump))
     if system.name != LOCAL:
         looks.insert(3, ("Label Studio from the cloud", lambda: _public(system)))
     return _lines(looks)
@@ -337,6 +339,16 @@ def _dead_letters(system: System, make_client: MakeClient) -> str:
     if full:
         raise _NotOkError(f"{full}; see why (docs/operations.md#dead-letters), then: boxdrop retry PROJECT")
     return "none"
+
+
+def _pump() -> str:
+    """Whether anything delivers events on this machine."""
+    from boxdrop.local.stack import Stack
+
+    process = Stack().pump()
+    if process is None:
+        raise _NotOkError("nothing delivers events; start what is missing with: boxdrop local up")
+    return f"delivers events (process {process})"
 
 
 def _projects(system: System, make_client: MakeClient) -> str:

@@ -107,7 +107,7 @@ def annotate(
     \b
       boxdrop annotate photos/ --labels "pineapple, banana, apple"
       boxdrop annotate photos/ --labels-file labels.yaml --detector bundles/owlv2
-      boxdrop annotate s3://bucket/fruit-baskets/ --labels "banana" --label-studio http://localhost:8080
+      boxdrop annotate s3://bucket/fruit/ --labels banana --label-studio local
 
     Writes into the output folder: index.html (look at it first), predictions.jsonl, label-studio.json,
     coco.json and failures.tsv. A file that cannot be read becomes a line of failures.tsv and stops nothing.

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("location", metavar="s3://BUCKET/PREFIX")
-@click.option("--start-after", default="", metavar="KEY", help="Go on after this key.")
+@click.option("--start-after", default="", metavar="KEY", help="Continue after this key.")
 @system_option
 def backfill(location: str, start_after: str, system: str | None) -> None:
-    """Mark the images that are under a prefix of the image bucket as wanted, and ask for their boxes.
+    """Import images that are in the image bucket already, and have their boxes found.
 
-    For what was there before boxdrop, and for events that were lost. It reads the listing as a stream, so
-    millions of images need no more memory than a thousand. What is known already stays as it is, so it may
-    be repeated; one that was interrupted says from where it can go on.
+    For images from before boxdrop, and for lost events. The listing is read as a stream, so millions of
+    images need no more memory than a thousand. Images that are known stay as they are, so it may be repeated;
+    an interrupted import says how to continue.
     """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.backfill import BackfillError, list_objects

@@ -10,7 +10,7 @@ from boxdrop.cli.terminal import say
 
 @click.group()
 def bundle() -> None:
-    """Show, bring and choose detectors in the data bucket, where jobs fetch them from.
+    """List, upload and select detectors in the data bucket, where jobs fetch them from.
 
     \b
     python -m model_export google/owlv2-base-patch16-ensemble --out bundles/owlv2

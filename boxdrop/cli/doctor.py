@@ -34,8 +34,8 @@ def doctor(system: str | None, compute: str, no_docker: bool, as_json: bool) -> 
     """List what a deployment needs: ok, or what to do.
 
     \b
-      boxdrop doctor                 before: tools on this machine, account, quotas
-      boxdrop doctor --system prod   after: secrets, Label Studio, webhook, buckets, detector
+      boxdrop doctor                before: tools here, account, quotas
+      boxdrop doctor --system prod  after: Label Studio, buckets, projects
 
     Changes nothing. Exits with 1 if something is missing.
     """

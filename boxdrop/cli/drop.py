@@ -31,8 +31,8 @@ _FAILURES_SHOWN = 10
 def drop(folder: Path, project: str, labels: str | None, without_labels: bool, system: str | None) -> None:
     """Upload the images of DIR into PROJECT, and its labels.yaml first, if the project has none.
 
-    What is there with the same content is passed over, so a drop that was interrupted goes on where it
-    stopped when it is run again. The boxes come by themselves: `boxdrop status PROJECT --watch`.
+    Images that are there with the same content are skipped, so an interrupted drop continues when it is run
+    again. Detection starts by itself: `boxdrop status PROJECT --watch`.
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.home import home

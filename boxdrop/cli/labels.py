@@ -36,10 +36,10 @@ def labels(
     """Show the labels.yaml of PROJECT, or change it.
 
     \b
-      boxdrop labels fruit                        print it
-      boxdrop labels fruit --edit                 change it in an editor
-      boxdrop labels fruit --file labels.yaml     replace it
-      boxdrop labels fruit --rename apple=apfel   rename a label, verified boxes too
+      boxdrop labels fruit                       print it
+      boxdrop labels fruit --edit                change it in an editor
+      boxdrop labels fruit --file labels.yaml    replace it
+      boxdrop labels fruit --rename apple=apfel  rename a label and its boxes
 
     Before anything changes, you are told what runs again, and asked.
     """

@@ -1,5 +1,7 @@
 """``boxdrop local``: the whole system on this machine, or Label Studio alone."""
 
+import json
+import re
 import shlex
 import shutil
 import sys
@@ -25,6 +27,22 @@ LABEL_STUDIO = "label-studio"
 
 _PORT = click.IntRange(1, 65535)
 _FOLLOW_S = 0.5
+_KNOWN_FIELDS = frozenset(
+    {
+        "timestamp",
+        "service",
+        "message",
+        "event",
+        "level",
+        "location",
+        "xray_trace_id",
+        "cold_start",
+        "function_arn",
+        "function_memory_size",
+        "function_name",
+        "function_request_id",
+    }
+)
 
 
 def _only(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +73,10 @@ def local() -> None:
     "--aws-port", type=_PORT, help="Of AWS on this machine. Default: the one used last, at first 4566."
 )
 def up(only: str | None, port: int | None, aws_port: int | None) -> None:
-    """Start everything that does not run yet. The first time, it is installed: a minute or two, 1.1 GB."""
+    """Start everything that does not run yet.
+
+    The first time, it is installed: a minute or two, 1.1 GB.
+    """
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
@@ -74,7 +95,10 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
 
 @local.command()
 def demo() -> None:
-    """Drop the sample images that ship with boxdrop, wait for their boxes, and say where to look."""
+    """Try it with sample images.
+
+    Drops the ones that ship with boxdrop, waits for their boxes, and says where to look.
+    """
     from boxdrop.cli.console import Console
     from boxdrop.demo import SCENES
     from boxdrop.errors import LocalError
@@ -126,7 +150,7 @@ def _number(ledger: "Ledger", name: str) -> int | None:
 @local.command()
 @_only
 def status(only: str | None) -> None:
-    """Say what runs. Exit code 0 if everything does, 3 if not."""
+    """Show what runs; exit code 3 if something does not."""
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
@@ -167,9 +191,13 @@ def status(only: str | None) -> None:
 @local.command()
 @click.argument("part", type=click.Choice(("pump", "aws", LABEL_STUDIO)), required=False)
 @_only
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
-def logs(part: str | None, only: str | None, follow: bool) -> None:
-    """Print what a PART printed: pump (with the functions and the job; the default), aws or label-studio."""
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added, until Ctrl-C.")
+@click.option("--json", "raw", is_flag=True, help="Print lines as they are, for programs.")
+def logs(part: str | None, only: str | None, follow: bool, raw: bool) -> None:
+    """Print the log of a part.
+
+    PART is pump (the functions and the job; the default), aws or label-studio.
+    """
     from boxdrop.errors import LocalError
     from boxdrop.local.stack import Stack
 
@@ -181,10 +209,27 @@ def logs(part: str | None, only: str | None, follow: bool) -> None:
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
             for line in log:
-                say(line, nl=False)
+                say(line if raw else readable(line), nl=False)
             if not follow:
                 return
             time.sleep(_FOLLOW_S)
+
+
+def readable(line: str) -> str:
+    """A line of JSON as ``12:34:56 publish  published project=fruit counts={…}``; others as they are."""
+    try:
+        fields: Any = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(fields, dict) or "_aws" in fields or not ("message" in fields or "event" in fields):
+        return "" if isinstance(fields, dict) and "_aws" in fields else line  # metrics are for CloudWatch
+    moment = str(fields.get("timestamp", ""))
+    clock = re.search(r"\d\d:\d\d:\d\d", moment)
+    service, text = fields.get("service", ""), fields.get("message", fields.get("event"))
+    level = fields.get("level", "INFO")
+    mark = f"{level}: " if level not in ("INFO", "DEBUG") else ""
+    more = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _KNOWN_FIELDS)
+    return f"{clock[0] if clock else moment:8s} {service:9s} {mark}{text} {more}".rstrip() + "\n"
 
 
 @local.command()

@@ -50,8 +50,8 @@ def new(
     """Make PROJECT: its labels.yaml, in a folder here and in the image bucket.
 
     \b
-      boxdrop new fruit-baskets --labels "pineapple, banana, apple"
-      boxdrop new fruit-baskets --labels "pineapple, banana, apple" --caption "fruit baskets" --retrieve 200
+      boxdrop new fruit --labels "pineapple, banana, apple"
+      boxdrop new fruit --labels "banana, apple" --caption "fruit" --retrieve 200
 
     Then put images into that folder and run `boxdrop drop FOLDER PROJECT`, or copy them into the bucket by
     other means: s3://BUCKET/PROJECT/. With --retrieve there is nothing else to do; the same command goes on

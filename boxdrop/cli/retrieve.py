@@ -194,7 +194,7 @@ def retrieve(
       boxdrop retrieve "fruit baskets" -n 200
       boxdrop retrieve "fruit baskets" --project fruit-baskets -n 200
       boxdrop retrieve "fruit baskets" --from commons --contact you@example.org
-      boxdrop retrieve "fruit baskets" --from s3://bucket/archive/ --into picked/ -n 50
+      boxdrop retrieve "fruit baskets" --from s3://bucket/all/ --into picked/
       boxdrop retrieve --from list.csv --license any --into photos/
 
     Beside the images is sources.jsonl; `boxdrop credits` makes a page of it. An interrupted run goes on where

@@ -37,7 +37,14 @@ class _Runs(click.Group):
 @bucket_option
 @table_option
 @click.option("--project", help="Only runs of this project.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=_LIMIT, show_default=True, help="So many.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    default=_LIMIT,
+    show_default=True,
+    help="Runs to list at most.",
+)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
@@ -90,7 +97,10 @@ def runs(
 @click.option("--json", "as_json", is_flag=True, help="Print its summary as JSON, for programs.")
 @click.pass_context
 def show(ctx: click.Context, run: str, as_json: bool) -> None:
-    """Show what RUN did; a part of its id is enough, such as its last digits."""
+    """Show what RUN did.
+
+    A part of its id is enough, such as its first or last digits.
+    """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.findings import few_boxes
     from boxdrop.store.history import find_run, finished
@@ -115,7 +125,10 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
 @click.argument("after")
 @click.pass_context
 def compare(ctx: click.Context, before: str, after: str) -> None:
-    """Show what changed from run BEFORE to run AFTER: labels, model, speed, counts."""
+    """Show what changed between two runs.
+
+    Labels, model, speed and counts of run BEFORE and run AFTER, side by side.
+    """
     from rich.table import Table
     from rich.text import Text
 

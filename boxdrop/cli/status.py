@@ -40,10 +40,11 @@ def status(
     Anything that keeps images from going on is named, with what to do about it.
 
     \b
-    waiting   the project has no labels.yaml yet     wanted    the detector's turn is next
-    running   a job has it                           tasked    in Label Studio, to be verified
-    verified  a person verified it                   failed    no boxes; --failures says why
-    stale     overwritten after verification         gone      deleted from the bucket
+    waiting   the project has no labels yet   wanted  the detector's turn is next
+    running   a job has it                    tasked  in Label Studio, to verify
+    verified  a person verified it            failed  no boxes; see --failures
+    stale     overwritten since it was        gone    deleted from the bucket
+              verified
     """
     from boxdrop.cli.console import Console
 
@@ -100,8 +101,9 @@ class _View:
         queues: "Mapping[str, str]",
         window_s: float,
         name: str | None,
+        is_local: bool = False,
     ) -> None:
-        self.ledger, self.name = ledger, name
+        self.ledger, self.name, self._is_local = ledger, name, is_local
         self._data, self._queues, self._window_s = data, queues, window_s
 
     @classmethod
@@ -109,9 +111,21 @@ class _View:
         if table is not None:
             return cls(open_ledger(table, system), None, {}, 0.0, name)
         from boxdrop.aws.s3 import Bucket
+        from boxdrop.system import LOCAL
 
         found = open_system(system)
-        return cls(open_ledger(found.table), Bucket(found.data_bucket), found.queues, found.window_s, name)
+        ledger, data = open_ledger(found.table), Bucket(found.data_bucket)
+        return cls(ledger, data, found.queues, found.window_s, name, is_local=found.name == LOCAL)
+
+    def standstill(self) -> str | None:
+        """Why nothing happens at all, if that is so."""
+        if not self._is_local:
+            return None
+        from boxdrop.local.stack import Stack
+
+        if Stack().pump() is not None:
+            return None
+        return "Nothing delivers events on this machine: start what is missing with `boxdrop local up`."
 
     def look(self) -> "list[Progress]":
         from boxdrop.pipeline.progress import look
@@ -152,6 +166,8 @@ class _View:
             lines += [Text(f"  Export what is verified: boxdrop export {self.name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
             lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
+        if standstill := self.standstill():
+            lines.append(Text(standstill, "red"))
         if dead := self.dead_letters():
             told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
             lines.append(
@@ -254,7 +270,11 @@ def _print_json(view: _View, failures: bool) -> None:
 
     seen = view.look()
     projects = [_fields(each, view.few_boxes(each)) for each in seen]
-    document: dict[str, Any] = {"projects": projects, "dead_letters": view.dead_letters()}
+    document: dict[str, Any] = {
+        "projects": projects,
+        "dead_letters": view.dead_letters(),
+        "standstill": view.standstill(),
+    }
     if failures:
         document["failures"] = [
             {"key": image.key, "bucket": image.bucket, "reason": image.reason, "message": image.message}

@@ -33,7 +33,9 @@ def track() -> None:
 def sync(
     system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
 ) -> None:
-    """Register every finished run that ZenML does not have yet: after it was down, or for the first time.
+    """Register finished runs that ZenML lacks.
+
+    After it was down, or for the first time.
 
     It is safe at any time and beside others: a run is registered once.
     """
@@ -64,7 +66,9 @@ def sync(
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 8237, or the next free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the dashboard's address.")
 def dashboard(port: int | None, no_browser: bool) -> None:
-    """Open ZenML's dashboard: the server's, or one for the store of this machine, until Ctrl-C or SIGTERM.
+    """Open ZenML's dashboard.
+
+    The server's, or one for the store of this machine, until Ctrl-C or SIGTERM.
 
     The first time, the server is installed: half a minute, 170 MB.
     """

@@ -136,7 +136,8 @@ def test_the_status_names_every_part(system: System) -> None:
     running = system.running
     for each in (running.label_studio.url, running.aws.url, f"process {running.pump}"):
         assert each in said
-    assert '"service": "pump"' in call("local", "logs").output
+    assert '"service": "pump"' in call("local", "logs", "--json").output
+    assert " pump      started webhook_url=http" in call("local", "logs").output
     assert "fruit-baskets" in call("status").output
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -35,3 +36,25 @@ def test_a_mistake_is_one_sentence(
     assert result.exit_code == 1
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def every_command() -> list[tuple[str, ...]]:
+    """All commands, and the commands of groups."""
+    found: list[tuple[str, ...]] = [()]
+    context = click.Context(boxdrop)
+    for name in boxdrop.list_commands(context):
+        command = boxdrop.get_command(context, name)
+        assert command is not None
+        found.append((name,))
+        if isinstance(command, click.Group):
+            found += [(name, each) for each in command.commands]
+    return found
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+def test_help_fits_into_80_columns(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(boxdrop, [*command, "--help"], env={"COLUMNS": "80"}, terminal_width=80)
+    assert result.exit_code == 0
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    listed = result.output.partition("Commands:")[2]
+    assert "..." not in listed, "a command's first sentence is too long for the list"

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from boxdrop.cli import boxdrop
 from boxdrop.identity import image_id
+from boxdrop.labels import LabelSet
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.aws import REGION, Server
 from boxdrop.local.resources import client, create
@@ -232,3 +233,30 @@ def test_a_system_that_is_not_there_is_one_sentence(
     monkeypatch.setenv("BOXDROP_HOME", str(folder))
     assert "Start one on this machine with `boxdrop local up`" in call("drop", "photos", "x", code=1).output
     assert "is not running; start it with" in call("drop", "photos", "x", "--system", "local", code=1).output
+
+
+def test_status_says_that_nothing_delivers_events(system: System, folder: Path) -> None:
+    call("new", "idle", "--labels", "dog")
+    call("drop", "photos", "idle")
+    call("backfill", "s3://images/idle/")
+    said = call("status", "idle").output
+    assert "Nothing delivers events on this machine" in said
+    assert "boxdrop local up" in said
+
+
+def test_new_and_drop_name_labels_that_the_detector_does_not_know(system: System, folder: Path) -> None:
+    said = call("new", "odd", "--labels", "dog, forklift").output
+    assert "the detector demo does not know forklift and will find none of them" in said
+    assert "does not know forklift" in call("drop", "photos", "odd").output
+
+
+def test_hints_quote_names_with_spaces(system: System, folder: Path) -> None:
+    said = call("new", "my pets", "--labels", "dog", "--dir", "my photos").output
+    assert "boxdrop drop 'my photos' 'my pets'" in said
+    assert "boxdrop status 'my pets'" in call("drop", "photos", "my pets").output
+
+
+def test_new_keeps_the_tiling_and_colours_of_a_file(system: System, folder: Path) -> None:
+    Path("labels.yaml").write_text("tiling: auto\nlabels: [{name: dog, color: '#112233'}]\n")
+    call("new", "tiled", "--labels", "labels.yaml")
+    assert LabelSet.from_file(Path("tiled/labels.yaml")) == LabelSet.from_file(Path("labels.yaml"))

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from boxdrop.cli import boxdrop
 from boxdrop.cli.console import Console
+from boxdrop.cli.local import readable
 from boxdrop.cli.terminal import counted, printable
 from tests.imports import ROOT
 
@@ -117,3 +118,20 @@ def test_things_are_counted_in_english() -> None:
     assert counted(1, "image") == "1 image"
     assert counted(2_000, "image") == "2,000 images"
     assert counted(0, "box", "boxes") == "0 boxes"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown_as"),
+    [
+        (
+            '{"timestamp": "2026-11-28T07:12:01+00:00", "service": "publish", "level": "WARNING", '
+            '"message": "will be tried again", "reason": "no server answers", "location": "handler:3"}\n',
+            "07:12:01 publish   WARNING: will be tried again reason=no server answers\n",
+        ),
+        ("plain text of a server\n", "plain text of a server\n"),
+        ('{"_aws": {"Timestamp": 1}, "ImagesIn": 3}\n', ""),
+        ('["a list"]\n', '["a list"]\n'),
+    ],
+)
+def test_a_log_line_for_machines_is_shown_for_people(line: str, shown_as: str) -> None:
+    assert readable(line) == shown_as
