@@ -428,7 +428,7 @@ def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Conne
                 f"Label Studio's project {project.label_studio_id} ({project.name}) does not call {url}; "
                 f"set it up again with: boxdrop sync {quote(project.name)}"
             )
-    return f"{len(projects)} projects call {url}"
+    return f"{len(projects)} {'project calls' if len(projects) == 1 else 'projects call'} {url}"
 
 
 def _presign(make_client: MakeClient, user: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from boxdrop.cli.numbers import SCORE
+from boxdrop.cli.terminal import counted
 from boxdrop.errors import BoxdropError
 from boxdrop.labels import LabelSet
 
@@ -218,7 +219,8 @@ def _progress(
             if now - printed >= _SECONDS_BETWEEN_LINES:
                 printed = now
                 rate = summary.computed / (now - started)
-                console.print(f"{summary.computed + summary.resumed:,} images, {rate:.1f} images/s")
+                done = counted(summary.computed + summary.resumed, "image")
+                console.print(f"{done}, {rate:.1f} images/s")
 
         yield print_line
         return
@@ -254,7 +256,8 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
 
     from boxdrop.detect.vocabulary import few_boxes_said
 
-    done = f"{summary.images:,} images, {summary.with_boxes:,} with boxes, {summary.boxes:,} boxes"
+    boxes = counted(summary.boxes, "box", "boxes")
+    done = f"{counted(summary.images, 'image')}, {summary.with_boxes:,} with boxes, {boxes}"
     if summary.computed:
         done += f" ({summary.computed:,} computed now in {summary.seconds:.1f} s)"
     console.print(done)
@@ -282,7 +285,7 @@ def _publish(console: "Console", run: "AnnotateRun", connection: "Connection", t
     server = LabelStudio().running()
     with console.working("Publishing") as status:
         project, published = run.publish(
-            connection, title, lambda so_far: status.update(f"Publishing: {so_far.images:,} images")
+            connection, title, lambda so_far: status.update(f"Publishing: {counted(so_far.images, 'image')}")
         )
     done = {
         "new": published.created,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.system import open_system, system_option
-from boxdrop.cli.terminal import say
+from boxdrop.cli.terminal import counted, say
 from boxdrop.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
             raise
     wanted = sum(summary.wanted.values())
     say(
-        f"{summary.listed:,} objects: {wanted:,} images wanted in {len(summary.wanted):,} projects, "
+        f"{counted(summary.listed, 'object')}: {counted(wanted, 'image')} wanted in "
+        f"{counted(len(summary.wanted), 'project')}, "
         f"{summary.listed - summary.ignored - wanted:,} known or labels, {summary.ignored:,} not images in a "
         "folder"
     )

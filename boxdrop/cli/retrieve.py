@@ -382,7 +382,7 @@ def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None
         nonlocal said
         if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            say(f"{ranking.images:,} images looked at")
+            say(f"{ranking.images:,} images ranked")
 
     # Twice as many as are wanted, since some will be duplicates or too small.
     detector = Detector.load(wishes.ranking or BUNDLE)

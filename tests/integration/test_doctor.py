@@ -165,7 +165,7 @@ def look(aws: MakeClient, system: System, tmp_path: Path) -> Look:
 
 def test_of_a_system_that_lacks_nothing_every_line_is_ok_but_that_it_is_on_this_machine(look: Look) -> None:
     lines = look()
-    assert len(lines) == 10
+    assert len(lines) == 12
     assert [line.name for line in lines.values() if not line.ok] == ["Label Studio from the cloud"]
     assert "functions in AWS cannot reach" in lines["Label Studio from the cloud"].text
     assert "accepts the token" in lines["Label Studio"].text
@@ -239,4 +239,4 @@ def test_a_project_whose_webhook_calls_somebody_else_is_named(
     assert not line.ok
     assert "set it up again with: boxdrop sync fruit" in line.text
     ensure_webhook(connection, project.id, WEBHOOK, "abc")
-    assert look()["Webhook"] == Line("Webhook", True, f"1 projects call {WEBHOOK}")
+    assert look()["Webhook"] == Line("Webhook", True, f"1 project calls {WEBHOOK}")

@@ -187,7 +187,7 @@ def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
     s3.put_object(Bucket="images", Key="old/x/readme.txt", Body=b"no image")
     s3.put_object(Bucket="images", Key="old/labels.yaml", Body=b"labels: [dog]\n")
     said = call("backfill", "s3://images/old/").output
-    assert "32 objects: 30 images wanted in 1 projects, 1 known or labels, 1 not images" in said
+    assert "32 objects: 30 images wanted in 1 project, 1 known or labels, 1 not images" in said
     ledger = Ledger(system.table)
     row = ledger.image(image_id("images", "old/x/07.jpg"))
     assert row is not None
@@ -214,7 +214,7 @@ def test_backfill_of_a_bucket_with_versions_names_them_as_events_do(
         version = s3.put_object(Bucket="images", Key="versions/a.jpg", Body=b"new")["VersionId"]
         s3.put_object(Bucket="images", Key="versions/b.jpg", Body=b"deleted")
         s3.delete_object(Bucket="images", Key="versions/b.jpg")
-        assert "1 objects: 1 images wanted" in call("backfill", "s3://images/versions/").output
+        assert "1 object: 1 image wanted" in call("backfill", "s3://images/versions/").output
     finally:
         s3.put_bucket_versioning(Bucket="images", VersioningConfiguration={"Status": "Suspended"})
     row = Ledger(system.table).image(image_id("images", "versions/a.jpg"))
