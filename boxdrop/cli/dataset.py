@@ -138,7 +138,10 @@ def freeze(
     group_by: str | None,
     system: str | None,
 ) -> None:
-    """Freeze what is verified in PROJECT now as the data set NAME, which never changes again."""
+    """Freeze verified work as a data set.
+
+    What is verified in PROJECT now becomes the data set NAME, which never changes again.
+    """
     from boxdrop.datasets.frozen import freeze
     from boxdrop.services import Services
 
@@ -169,7 +172,9 @@ def freeze(
 @click.argument("second", default=NOW)
 @system_option
 def diff(project: str, first: str, second: str, system: str | None) -> None:
-    """Compare the data set FIRST of PROJECT with SECOND; 'now' is what is verified at present.
+    """Compare two data sets.
+
+    FIRST and SECOND are of PROJECT; 'now' is what is verified at present.
 
     What is verified now has no splits and all labels, so only frozen data sets show images that moved.
     """

@@ -64,7 +64,7 @@ def export(
 
     \b
       boxdrop export fruit-baskets --format coco --out fruit/
-      boxdrop export fruit-baskets --format yolo --out fruit/ --split train=80,val=10,test=10
+      boxdrop export fruit --format yolo --out fruit/ --split train=80,val=20
     """
     from boxdrop.datasets.export import Images, export
     from boxdrop.datasets.formats import FORMATS

@@ -97,7 +97,9 @@ def dashboard(port: int | None, no_browser: bool) -> None:
 
 @track.command()
 def env() -> None:
-    """Print the variables by which `zenml` and its client reach boxdrop's store.
+    """Print variables for zenml's own client.
+
+    With them, `zenml` and its client reach boxdrop's store.
 
     \b
       eval "$(boxdrop track env)"
