@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from boxdrop import images
+from boxdrop import pixels
 from boxdrop.errors import ImageError
 from boxdrop.image_names import is_image_name
 from boxdrop.images import Limits, decode, probe, read_file, sniff
@@ -125,7 +125,7 @@ def test_all_orientations_land_on_the_same_pixels(kind: str, orientation: int) -
 
 
 def test_an_image_of_many_strips_is_turned_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_STRIP_BYTES", 4 * 37 * 5)
+    monkeypatch.setattr(pixels, "_STRIP_BYTES", 4 * 37 * 5)
     noise = np.random.default_rng(7).integers(0, 256, (53, 37, 3), np.uint8)
     for orientation in range(1, 9):
         data = oriented("PNG", orientation, PIL.Image.fromarray(noise))

@@ -1,0 +1,46 @@
+"""How many bytes and pixels one image may have."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from boxdrop.errors import ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one image may ask for.
+
+    Attributes:
+        max_bytes: size of the file. The default takes the largest photos of today's cameras.
+        max_pixels: width × height. Decoding costs about 7 bytes of memory a pixel, up to 13 for progressive
+            JPEG. Above 178 megapixels Pillow refuses GIF, TIFF and ICO by itself, whatever is given here.
+    """
+
+    max_bytes: int = 100 * 2**20
+    max_pixels: int = 100_000_000
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+def check_bytes(size: int, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise ImageError(
+            "too_many_bytes",
+            f"the file has {size:,} bytes, more than the limit of {limits.max_bytes:,}:"
+            " compress it or raise the limit",
+        )
+
+
+def check_pixels(width: int, height: int, limits: Limits) -> None:
+    if max(width, height) >= 2**31:  # a negative number in BMP reads like this
+        raise ImageError("corrupt", "the header states an impossible size: save the image again")
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"the image has {width:,} × {height:,} pixels ({width * height / 1e6:,.0f} megapixels), more than"
+            f" the limit of {limits.max_pixels / 1e6:,g} megapixels: make it smaller, cut it up or raise the"
+            " limit",
+            width=width,
+            height=height,
+        )
