@@ -5,7 +5,7 @@ tests from whatever they like. Each verb of the pipeline is a function of it. Pa
 first asked for: a function that needs no Label Studio neither imports its client nor logs in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.sqs import Queue
     from boxdrop.labelstudio.connection import Connection
-    from boxdrop.ledger import Ledger
-    from boxdrop.pipeline.publish import ImageCredits
+    from boxdrop.ledger import Image, Ledger
     from boxdrop.system import System
+
+ImageCredits = Callable[[str, Sequence["Image"]], Mapping[str, Mapping[str, Any]]]
+"""Whom to credit: given a project and images of it, fields for their tasks by image_id; see
+`boxdrop.pipeline.credits`."""
 
 _PARTS = ("ledger", "images", "data", "launches", "parts", "reviews", "launcher", "label_studio", "credits")
 

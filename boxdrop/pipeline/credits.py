@@ -16,7 +16,7 @@ _AT_ONCE: Final = 16
 
 
 class ObjectCredits:
-    """Reads credits; see `boxdrop.pipeline.publish.ImageCredits`.
+    """Reads credits; see `boxdrop.services.ImageCredits`.
 
     It costs a request a project that has none, and one an image where there are any: $0.0004 for 1,000.
 

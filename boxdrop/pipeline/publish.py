@@ -22,10 +22,7 @@ from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
 from boxdrop.predictions import Failure, Prediction, Record
-from boxdrop.services import Services
-
-ImageCredits = Callable[[str, Sequence[Image]], Mapping[str, Mapping[str, Any]]]
-"""Gives, by image_id, what tasks of a project say about whom to credit; see `boxdrop.pipeline.credits`."""
+from boxdrop.services import ImageCredits, Services
 
 _POLL_S: Final = 0.5
 _RENEWED_AFTER: Final = 0.1  # of the lease's time
