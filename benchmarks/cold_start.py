@@ -29,7 +29,7 @@ import sys, json, resource
 import numpy as np
 from PIL import Image
 from boxdrop.detect import Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 import onnxruntime, boxdrop.detect.detector
 imported = time.perf_counter()
 detector = Detector.load(sys.argv[1])

@@ -26,7 +26,7 @@ from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, ClassName, Item
 from boxdrop.datasets.splits import Splits
 from boxdrop.demo import SCENES
-from boxdrop.images import probe
+from boxdrop.domain.images import probe
 
 count, format, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 body = sorted(SCENES.glob("*.jpg"))[0].read_bytes()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.bundle import Defaults
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from model_export.parity import COCO_NAMES
 from model_export.pictures import draw
 

@@ -32,7 +32,7 @@ from benchmarks.full_size import TITLES, as_if_trained, bundle, names, pictures,
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.binding import DeviceInputs
 from boxdrop.detect.stream import Found, Stream
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 
 COLD_SECONDS = 240.0  # from a submitted job to its first image, with an instance to be started
 RUN_IMAGES = 10_000

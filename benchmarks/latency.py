@@ -22,7 +22,7 @@ import click
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import SCENES
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.samples import PROJECT
 from boxdrop.store.reports import RunSummary, read_summary

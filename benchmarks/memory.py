@@ -56,7 +56,7 @@ from pathlib import Path
 from boxdrop.annotate.run import AnnotateRun
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.sources import open_source
 source, out, labels, bundle = sys.argv[1:]
 detector = Detector.load(bundle or BUNDLE)

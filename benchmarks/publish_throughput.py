@@ -24,9 +24,10 @@ import click
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.iterables import chunked
-from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import CHUNK
@@ -34,7 +35,6 @@ from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Sighting, create_table
 from boxdrop.pipeline.publish import Batch, publish
-from boxdrop.predictions import Box, Prediction
 from boxdrop.services import Services
 from tests.label_studio_server import free_port, quiet, with_empty_database
 

@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.full_size import TITLES, Stopwatch, as_if_trained, bundle, names, pictures, source
 from boxdrop.detect import Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 
 Contestant = Callable[[int], object]
 """Takes the number of the picture."""
@@ -104,7 +104,7 @@ def ours(
     detector: Detector, defaults: Any, label_set: LabelSet, images: list[NDArray[np.uint8]]
 ) -> Contestant:
     """boxdrop: every step in turn, in this thread."""
-    from boxdrop.detections import select
+    from boxdrop.domain.detections import select
 
     thresholds = [defaults.threshold] * len(label_set)
     detector.embed(label_set)

@@ -22,8 +22,8 @@ from PIL import Image
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Found, Stream
-from boxdrop.detections import iou, select
-from boxdrop.labels import LabelSet, Tiling
+from boxdrop.domain.detections import iou, select
+from boxdrop.domain.labels import LabelSet, Tiling
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")
 SMALL = 32  # pixels of the longer side

@@ -21,11 +21,11 @@ from playwright.sync_api import Page, sync_playwright
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
-from boxdrop.identity import image_id, new_run_id, object_version
+from boxdrop.domain.identity import image_id, new_run_id, object_version
+from boxdrop.domain.labels import LabelSet
 from boxdrop.job.detectors import Detectors
 from boxdrop.job.host import Host
 from boxdrop.job.job import Job
-from boxdrop.labels import LabelSet
 from boxdrop.servers import processes
 from boxdrop.store import bundles
 from boxdrop.store.labelsets import write_label_set

@@ -15,12 +15,12 @@ from typing import Any, Final
 __version__ = "0.1.0.dev0"
 
 _HOMES: Final = {
-    "BoxdropError": "boxdrop.errors",
+    "BoxdropError": "boxdrop.domain.errors",
     "Detector": "boxdrop.detect.detector",
-    "Failure": "boxdrop.predictions",
-    "LabelSet": "boxdrop.labels",
-    "Prediction": "boxdrop.predictions",
-    "read_predictions": "boxdrop.predictions",
+    "Failure": "boxdrop.domain.predictions",
+    "LabelSet": "boxdrop.domain.labels",
+    "Prediction": "boxdrop.domain.predictions",
+    "read_predictions": "boxdrop.domain.predictions",
     "verified": "boxdrop.datasets.samples",
 }
 __all__ = list(_HOMES)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from boxdrop.aws.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_URL, WEBHOOK_SECRET_ID, Secrets
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.system import LOCAL, System
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from boxdrop.times import read_time, time_text
+from boxdrop.domain.times import read_time, time_text
 
 T = TypeVar("T")
 

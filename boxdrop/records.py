@@ -12,9 +12,9 @@ from typing import Generic, Protocol, TypeVar
 
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.stream import Outcome, StageClock, Stream, Unusable
-from boxdrop.images import DEFAULT_LIMITS, Image, Limits
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Prediction, Record, candidates_of, select_boxes
+from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record, candidates_of, select_boxes
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class ImageVersion(Protocol):
 
     @property
     def image_id(self) -> str:
-        """See `boxdrop.identity.image_id`."""
+        """See `boxdrop.domain.identity.image_id`."""
 
     @property
     def version(self) -> str:

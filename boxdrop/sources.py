@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.identity import image_id, object_version
-from boxdrop.image_names import is_image_name
-from boxdrop.images import Limits, read_file, sniff
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.identity import image_id, object_version
+from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.images import Limits, read_file, sniff
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -128,7 +128,7 @@ class BucketImages:
 
         Args:
             key: the object's.
-            version: as `boxdrop.identity.object_version` gives it.
+            version: as `boxdrop.domain.identity.object_version` gives it.
             known_id: its image_id, where a manifest has it.
         """
         name = self.bucket.name

@@ -6,8 +6,8 @@ python examples/choose_threshold.py boxdrop-out/predictions.jsonl "pineapple, ba
 import argparse
 from pathlib import Path
 
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Prediction, read_jsonl, reselect
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Prediction, read_jsonl, reselect
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

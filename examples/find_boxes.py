@@ -10,10 +10,10 @@ from pathlib import Path
 
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.errors import ImageError
-from boxdrop.image_names import is_image_name
-from boxdrop.images import decode, read_file
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.images import decode, read_file
+from boxdrop.domain.labels import LabelSet
 
 
 def main() -> None:

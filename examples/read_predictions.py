@@ -7,7 +7,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from boxdrop.predictions import Failure, read_jsonl
+from boxdrop.domain.predictions import Failure, read_jsonl
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from boxdrop.aws.secrets import (
     ZENML_SECRET_ID,
     ZENML_STORE_URL,
 )
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.services import Settings
 from boxdrop.topology import (
     APPLY_LIMIT,

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from functions.observability import logger_of
 
 Response = dict[str, list[dict[str, str]]]

@@ -7,7 +7,7 @@ from aws_cdk import App, PermissionsBoundary, Stack, Tags
 from aws_cdk import Environment as Target
 from aws_cdk import aws_lambda as lambda_
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.topology import Package
 from infra import bundling
 from infra.config import Environment, load

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from boxdrop.cli.numbers import SCORE
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which imports what may not be installed
 

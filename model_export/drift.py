@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.detector import Detector
-from boxdrop.detections import Detections, iou
-from boxdrop.labels import LabelSet
+from boxdrop.domain.detections import Detections, iou
+from boxdrop.domain.labels import LabelSet
 from model_export.pictures import SHAPES, draw
 
 _COMPARED = 100

@@ -1,6 +1,6 @@
 """What can go wrong in an export, in words for the user."""
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 
 class ExportError(BoxdropError):

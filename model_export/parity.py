@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from boxdrop.detect.bundle import Text
 from boxdrop.detect.detector import Detector
-from boxdrop.detections import Detections, select
-from boxdrop.labels import Label, LabelSet
+from boxdrop.domain.detections import Detections, select
+from boxdrop.domain.labels import Label, LabelSet
 from model_export.pictures import SHAPES, draw
 from model_export.reference import Reference
 

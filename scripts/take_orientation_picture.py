@@ -16,15 +16,15 @@ from playwright.sync_api import Page, sync_playwright
 
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect import Detector
-from boxdrop.identity import image_id
-from boxdrop.images import decode
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.images import decode
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Prediction, candidates_of, select_boxes
 from boxdrop.labelstudio.connection import connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
 from boxdrop.local.label_studio import LabelStudio
-from boxdrop.predictions import Prediction, candidates_of, select_boxes
 from scripts.take_screenshots import PATIENCE_MS, SIZE, log_in
 from tests.chromium import FLAGS, find_chromium
 from tests.e2e.test_regions import STORED_AS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.local.label_studio import LabelStudio, Server
 from tests.chromium import FLAGS, find_chromium

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import IO, Any, Final, Protocol, Self
 from urllib.parse import quote
 
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Prediction, Record, to_json
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record, to_json
 
 
 class AtomicFile:
@@ -75,7 +75,7 @@ class _FileWriter:
 
 
 class PredictionWriter(_FileWriter):
-    """``predictions.jsonl``: every record as `boxdrop.predictions` writes it."""
+    """``predictions.jsonl``: every record as `boxdrop.domain.predictions` writes it."""
 
     def add(self, record: Record) -> None:
         self._file.write(to_json(record) + "\n")

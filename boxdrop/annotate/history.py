@@ -12,10 +12,10 @@ from typing import Final
 
 from boxdrop.annotate.run import AnnotateRun, Summary
 from boxdrop.aws.s3 import Bucket
-from boxdrop.identity import new_run_id
+from boxdrop.domain.identity import new_run_id
+from boxdrop.domain.predictions import Record, record_key
 from boxdrop.job.host import processor_name
 from boxdrop.job.meter import peak_memory_mb
-from boxdrop.predictions import Record, record_key
 from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import (

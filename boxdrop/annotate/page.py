@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote_from_bytes
 
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 
 PAGE: Final = "index.html"
 DATA_FOLDER: Final = "report"

@@ -6,14 +6,14 @@ Images of this machine are uploaded; those in S3 stay there, and Label Studio is
 from collections.abc import Callable, Iterable, Sequence
 
 from boxdrop.annotate.credits import read_credits
-from boxdrop.errors import ImageError
-from boxdrop.images import DEFAULT_LIMITS, Limits, read_file
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits, read_file
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Prediction, Record
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
 from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
 from boxdrop.labelstudio.uploads import Uploads
-from boxdrop.predictions import Prediction, Record
 from boxdrop.sources import Source
 
 

@@ -28,15 +28,14 @@ from boxdrop.annotate.exports import (
 )
 from boxdrop.annotate.page import ReportWriter
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.images import Image, Limits
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record, read_jsonl, reselect, to_json
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
-from boxdrop.images import Image, Limits
-from boxdrop.label_file import read_snapshot
-from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import identity_of, labeling_config
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.predictions import Failure, Prediction, Record, read_jsonl, reselect, to_json
 from boxdrop.records import RecordStream
 from boxdrop.sources import Source, SourceImage
 
@@ -397,4 +396,4 @@ def _earlier_ids(run: Mapping[str, Any]) -> dict[str, int]:
     if isinstance(ids, dict) and all(isinstance(number, int) for number in ids.values()):
         return dict(ids)
     labels = run.get("labels")  # older versions wrote only these
-    return {label.name: label.id for label in read_snapshot(labels, RUN_FORMAT)} if labels else {}
+    return {label.name: label.id for label in LabelSet.from_snapshot(labels, RUN_FORMAT)} if labels else {}

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import PIL.Image
 
-from boxdrop.images import Image
+from boxdrop.domain.images import Image
 
 
 def thumbnail_path(image_id: str) -> PurePosixPath:

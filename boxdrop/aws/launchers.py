@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import RUN_ID
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import RUN_ID
 
 try:
     import boto3

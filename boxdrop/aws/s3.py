@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError, ImageError, UnavailableError
-from boxdrop.identity import ObjectContent, content_of, object_version
+from boxdrop.domain.errors import BoxdropError, ImageError, UnavailableError
+from boxdrop.domain.identity import ObjectContent, content_of, object_version
 
 try:
     import boto3
@@ -35,7 +35,7 @@ class ListedObject:
 
     @property
     def version(self) -> str:
-        """Which content, as `boxdrop.identity.object_version` names it."""
+        """Which content, as `boxdrop.domain.identity.object_version` names it."""
         return object_version(None, self.etag, self.size) or ""
 
 
@@ -220,7 +220,7 @@ class Bucket:
 
         Args:
             key: the object's.
-            version: as `boxdrop.identity.object_version` names it.
+            version: as `boxdrop.domain.identity.object_version` names it.
             max_bytes: the largest that is read.
 
         Raises:
@@ -289,7 +289,7 @@ class Bucket:
         return self._head(key) is not None
 
     def version(self, key: str) -> str | None:
-        """Ask which content an object has now, as `boxdrop.identity.object_version` names it; None: none.
+        """Ask which content an object has now (`boxdrop.domain.identity.object_version`); None if it is gone.
 
         Raises:
             BoxdropError: S3 does not tell.

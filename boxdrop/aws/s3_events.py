@@ -17,8 +17,8 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import object_version
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import object_version
 
 
 class EventError(BoxdropError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 LABEL_STUDIO_TOKEN: Final = "LABEL_STUDIO_API_KEY"  # noqa: S105
 LABEL_STUDIO_URL: Final = "LABEL_STUDIO_URL"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.iterables import chunked
 
 try:

@@ -9,7 +9,7 @@ import click
 
 from boxdrop import __version__
 from boxdrop.cli.terminal import complain, survive_any_encoding
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.extras import explain
 
 _COMMANDS = {

@@ -12,8 +12,8 @@ import click
 
 from boxdrop.cli.numbers import SCORE
 from boxdrop.cli.terminal import counted
-from boxdrop.errors import BoxdropError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

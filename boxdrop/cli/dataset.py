@@ -9,7 +9,7 @@ import click
 
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.datasets.collection import Collection

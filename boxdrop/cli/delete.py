@@ -4,7 +4,7 @@ import click
 
 from boxdrop.cli.system import log_in, open_system, system_option
 from boxdrop.cli.terminal import counted, say
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 
 @click.command(no_args_is_help=True)

@@ -11,7 +11,7 @@ import click
 
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.doctor import Line

@@ -10,11 +10,11 @@ import click
 from boxdrop.cli.new import check_project, same_labels, warn_of_labels
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
-    from boxdrop.labels import LabelSet
+    from boxdrop.domain.labels import LabelSet
     from boxdrop.pipeline.drop import DropSummary, File
 
 _FAILURES_SHOWN = 10
@@ -68,7 +68,7 @@ def _prepare_labels(
     """
     from boxdrop.aws.s3 import Put
     from boxdrop.cli.new import labels_yaml
-    from boxdrop.labels import LabelSet
+    from boxdrop.domain.labels import LabelSet
 
     own = folder / "labels.yaml"
     key = f"{project}/labels.yaml"

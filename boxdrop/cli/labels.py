@@ -9,8 +9,8 @@ import click
 
 from boxdrop.cli.system import log_in, open_system, system_option
 from boxdrop.cli.terminal import say
-from boxdrop.errors import BoxdropError, LabelSetError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, LabelSetError
+from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import StoredObject

@@ -101,7 +101,7 @@ def demo() -> None:
     """
     from boxdrop.cli.console import Console
     from boxdrop.demo import SCENES
-    from boxdrop.errors import LocalError
+    from boxdrop.domain.errors import LocalError
     from boxdrop.ledger import Ledger
     from boxdrop.local.samples import PROJECT, drop_samples, wait_for_tasks
     from boxdrop.local.stack import Stack
@@ -160,7 +160,7 @@ def status(only: str | None) -> None:
             sys.exit(NOT_RUNNING)
         say(f"Label Studio runs at {server.url} (process {server.pid})")
         return
-    from boxdrop.errors import LocalError
+    from boxdrop.domain.errors import LocalError
     from boxdrop.local.aws import check_disk
     from boxdrop.local.stack import Stack
 
@@ -198,7 +198,7 @@ def logs(part: str | None, only: str | None, follow: bool, raw: bool) -> None:
 
     PART is pump (the functions and the job; the default), aws or label-studio.
     """
-    from boxdrop.errors import LocalError
+    from boxdrop.domain.errors import LocalError
     from boxdrop.local.stack import Stack
 
     paths = Stack().logs()

@@ -10,8 +10,8 @@ import click
 from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_into, where_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
-from boxdrop.errors import BoxdropError
-from boxdrop.labels import LabelSet, color_of
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.labels import LabelSet, color_of
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -57,7 +57,7 @@ def new(
     other means: s3://BUCKET/PROJECT/. With --retrieve there is nothing else to do; the same command goes on
     where it was interrupted.
     """
-    from boxdrop.label_file import clean_caption
+    from boxdrop.domain.label_file import clean_caption
 
     check_project(project)
     caption = clean_caption(caption) if caption else None
@@ -89,7 +89,7 @@ def warn_of_labels(data_bucket: str, label_set: LabelSet) -> None:
         LabelSetError: a prompt is too long for the detector.
     """
     from boxdrop.aws.s3 import Bucket
-    from boxdrop.errors import BundleError
+    from boxdrop.domain.errors import BundleError
     from boxdrop.pipeline.findings import doubts
 
     try:
@@ -183,7 +183,7 @@ def same_labels(bucket: "Bucket", key: str, text: str) -> bool:
 
     A caption that only the stored one has makes no difference: the labels are the same.
     """
-    from boxdrop.errors import LabelSetError
+    from boxdrop.domain.errors import LabelSetError
 
     stored = bucket.get(key)
     try:

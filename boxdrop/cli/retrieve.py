@@ -13,7 +13,7 @@ import click
 
 from boxdrop.cli.numbers import Finite
 from boxdrop.cli.system import open_system, system_option
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.cli.console import Console

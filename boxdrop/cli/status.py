@@ -9,7 +9,7 @@ import click
 
 from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
 from boxdrop.cli.terminal import say
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

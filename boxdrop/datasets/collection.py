@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from boxdrop.annotations import Annotation, AnnotationError, DrawnBox, Reason, Tombstone, from_json
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, ClassName, DatasetError, Item, LeftOut, Origin, Why
 from boxdrop.datasets.splits import Grouping, Splits
+from boxdrop.domain.annotations import Annotation, AnnotationError, DrawnBox, Reason, Tombstone, from_json
 from boxdrop.ledger import Image, State
 from boxdrop.store.layout import annotations_prefix
 

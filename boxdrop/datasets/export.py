@@ -20,7 +20,7 @@ from boxdrop.datasets.formats import Entry, Format
 from boxdrop.datasets.items import ClassName, DatasetError, Item, LeftOut, Why
 from boxdrop.datasets.pictures import Pixels, digest_of, fetch
 from boxdrop.datasets.spool import ImageFile, ImageNames, Spool
-from boxdrop.errors import ImageError
+from boxdrop.domain.errors import ImageError
 from boxdrop.folders import clear_disk_errors, exclusive
 
 PRIVATE: Final = ".boxdrop"

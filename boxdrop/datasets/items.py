@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 FORMAT: Final = "boxdrop-dataset/1"
 
@@ -56,7 +56,7 @@ class Item:
 
     Attributes:
         number: see `boxdrop.datasets.identifiers.image_number`.
-        image_id, version: see `boxdrop.identity`.
+        image_id, version: see `boxdrop.domain.identity`.
         bucket, key: where the image is.
         width, height: upright size in pixels.
         split: which one it belongs to.

@@ -12,8 +12,8 @@ import PIL.Image
 from boxdrop.aws.s3 import Bucket
 from boxdrop.datasets.items import Item
 from boxdrop.datasets.spool import ImageFile, ImageNames
-from boxdrop.errors import ImageError
-from boxdrop.images import DEFAULT_LIMITS, decode, probe
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, decode, probe
 
 _ORIENTATION: Final = 0x0112
 _QUALITY: Final = 95

@@ -12,8 +12,8 @@ from boxdrop.datasets.collection import Collection, Selection
 from boxdrop.datasets.frozen import open_frozen
 from boxdrop.datasets.items import Item
 from boxdrop.datasets.splits import Grouping, Splits
-from boxdrop.errors import ImageError
-from boxdrop.images import DEFAULT_LIMITS, decode
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, decode
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.datasets.identifiers import BITS, stable_number
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 ALL: Final = "train"
 """The one split of a data set that is not split; readers expect this name."""

@@ -11,7 +11,7 @@ from typing import Final
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, DatasetError, Item, LeftOut, Why
 from boxdrop.documents import to_json
-from boxdrop.times import read_time
+from boxdrop.domain.times import read_time
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS items (

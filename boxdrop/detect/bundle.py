@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from boxdrop.errors import BundleError
+from boxdrop.domain.errors import BundleError
 
 FORMAT: Final = "boxdrop-bundle/1"
 CARD: Final = "bundle.json"

@@ -16,7 +16,7 @@ from boxdrop.detect import postprocess, preprocess
 from boxdrop.detect.binding import DeviceInputs
 from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle, cpu_graph
 from boxdrop.detect.families import Family, Words, family_of
-from boxdrop.detections import (
+from boxdrop.domain.detections import (
     MAX_PER_LABEL,
     NMS_IOU,
     RIVAL_IOU,
@@ -25,8 +25,8 @@ from boxdrop.detections import (
     select,
     suppress,
 )
-from boxdrop.errors import BoxdropError, BundleError, LabelSetError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
+from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,7 +42,7 @@ class Detector:
     """Finds the things that a label set names.
 
     `detect` does all of it. A pipeline that decodes images in workers calls `preprocess` there and
-    `candidates` where the model runs; then ``boxdrop.detections.select(candidates,
+    `candidates` where the model runs; then ``boxdrop.domain.detections.select(candidates,
     detector.thresholds(label_set))``.
 
     Every method may be called from several threads.
@@ -53,7 +53,7 @@ class Detector:
 
     >>> from boxdrop import Detector, LabelSet
     >>> from boxdrop.demo import BUNDLE, SCENES
-    >>> from boxdrop.images import Limits, decode
+    >>> from boxdrop.domain.images import Limits, decode
     >>> scene = decode(sorted(SCENES.glob("*.jpg"))[0].read_bytes(), Limits())
     >>> fruit = LabelSet.from_short_form("pineapple, banana, apple")
     >>> [found] = Detector.load(BUNDLE).detect([scene.pixels], fruit)
@@ -169,14 +169,14 @@ class Detector:
         limit: int = MAX_PER_LABEL,
         floor: float | None = None,
     ) -> list[Detections]:
-        """Detect down to the floor: what thresholds and `boxdrop.detections.select` choose from.
+        """Detect down to the floor: what thresholds and `boxdrop.domain.detections.select` choose from.
 
         Args:
             pixels: of each image float32 [3, H, W], of `preprocess`; a stacked [B, 3, H, W], too. What an
                 image gets does not depend on the others in its batch.
             sizes: upright (width, height) of each image in pixels.
             label_set: what to look for.
-            nms_iou, limit: see `boxdrop.detections.suppress`.
+            nms_iou, limit: see `boxdrop.domain.detections.suppress`.
             floor: lowest score kept; None takes the bundle's.
 
         Raises:
@@ -281,8 +281,8 @@ class Detector:
         Args:
             images: each uint8 [height, width, 3], red green blue, upright.
             label_set: what to look for; its thresholds apply.
-            rival_iou: see `boxdrop.detections.select`.
-            nms_iou, limit: see `boxdrop.detections.suppress`.
+            rival_iou: see `boxdrop.domain.detections.select`.
+            nms_iou, limit: see `boxdrop.domain.detections.suppress`.
 
         Returns:
             Detections of each image, best first.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.detections import Detections
+from boxdrop.domain.detections import Detections
 
 
 def candidates_of(

@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import tiles
 from boxdrop.detect.detector import Detector
-from boxdrop.detections import Detections
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import DEFAULT_LIMITS, Image, Limits, decode
-from boxdrop.labels import LabelSet
+from boxdrop.domain.detections import Detections
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits, decode
+from boxdrop.domain.labels import LabelSet
 
 PIXELS_PER_BATCH: Final = 2_400_000
 """Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU
@@ -52,7 +52,7 @@ class Found(Generic[T]):
         item: what was fetched.
         width, height: upright size in pixels.
         candidates: all boxes down to the detector's floor, after suppression; see
-            `boxdrop.detections.select`.
+            `boxdrop.domain.detections.select`.
     """
 
     item: T
@@ -66,8 +66,8 @@ class Unusable(Generic[T]):
     """Why there is nothing to say about one image.
 
     Attributes:
-        reason, message: as in `boxdrop.errors.ImageError`; also ``detector``, where the model's answer for
-            this image made no sense.
+        reason, message: as in `boxdrop.domain.errors.ImageError`; also ``detector``, where the model's answer
+            for this image made no sense.
         width, height: upright size in pixels where the header told it, else None.
     """
 

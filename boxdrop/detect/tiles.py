@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.bundle import Preprocess
-from boxdrop.detections import MAX_PER_LABEL, NMS_IOU, Detections, concatenate, suppress
-from boxdrop.labels import Tiling
+from boxdrop.domain.detections import MAX_PER_LABEL, NMS_IOU, Detections, concatenate, suppress
+from boxdrop.domain.labels import Tiling
 
 MOST_TILES: Final = 12
 """Tiles that ``auto`` makes of one image: where it would take more, they are larger. Bounds the cost."""
@@ -102,7 +102,7 @@ def merge(
     Args:
         found: of each view, in pixels of the view, after suppression.
         views: of `plan`: the whole image first.
-        nms_iou, limit: see `boxdrop.detections.suppress`.
+        nms_iou, limit: see `boxdrop.domain.detections.suppress`.
 
     Returns:
         Detections in pixels of the image, best first.

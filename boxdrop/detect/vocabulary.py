@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 
 VOCABULARY: Final = "vocabulary.txt"
 

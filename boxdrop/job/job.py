@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import BoxdropError, UnavailableError
-from boxdrop.images import DEFAULT_LIMITS, Limits
+from boxdrop.domain.errors import BoxdropError, UnavailableError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits
 from boxdrop.job.detectors import Detectors
 from boxdrop.job.host import Host
 from boxdrop.job.log import Log

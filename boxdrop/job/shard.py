@@ -15,15 +15,15 @@ from typing import Final
 from boxdrop.aws.s3 import Bucket
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Outcome, StageClock, Unusable
-from boxdrop.errors import BoxdropError, LabelSetError, RunError
-from boxdrop.images import DEFAULT_LIMITS, Limits
+from boxdrop.domain.errors import BoxdropError, LabelSetError, RunError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure
 from boxdrop.job.detectors import Detectors
 from boxdrop.job.log import Log, Progress
 from boxdrop.job.meter import no_utilisation
 from boxdrop.job.stop import Stop, StoppedError
-from boxdrop.labels import LabelSet
 from boxdrop.metrics import IMAGES_FAILED, IMAGES_PREDICTED
-from boxdrop.predictions import Failure
 from boxdrop.records import RecordStream
 from boxdrop.sources import BucketImages, SourceImage
 from boxdrop.store.labelsets import read_label_set

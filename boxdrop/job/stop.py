@@ -3,7 +3,7 @@
 import threading
 import time
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 
 class StoppedError(BoxdropError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeGuard
 
-from boxdrop.annotations import (
+from boxdrop.domain.annotations import (
     Annotation,
     AnnotationError,
     Document,

@@ -11,7 +11,7 @@ import json
 import xml.etree.ElementTree as ET
 from typing import Final
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 
 FROM_NAME: Final = "label"
 TO_NAME: Final = "image"
@@ -140,7 +140,7 @@ def updated_config(config: str, label_set: LabelSet) -> str:
 
     Args:
         config: as read from Label Studio.
-        label_set: with frozen ids, see `boxdrop.labels.LabelSet.with_frozen_ids`.
+        label_set: with frozen ids, see `boxdrop.domain.labels.LabelSet.with_frozen_ids`.
 
     Returns:
         the same text where nothing has to change.

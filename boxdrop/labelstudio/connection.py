@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from boxdrop.errors import LabelStudioError, RefusedError
+from boxdrop.domain.errors import LabelStudioError, RefusedError
 
 if TYPE_CHECKING:
     import requests

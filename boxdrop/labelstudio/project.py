@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import LabelStudioError, RefusedError
-from boxdrop.labels import Label, LabelSet
+from boxdrop.domain.errors import LabelStudioError, RefusedError
+from boxdrop.domain.labels import Label, LabelSet
 from boxdrop.labelstudio.config import (
     FROM_NAME,
     frozen_ids,

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from boxdrop.errors import ImageError, LabelStudioError, PredictionError
+from boxdrop.domain.errors import ImageError, LabelStudioError, PredictionError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record
 from boxdrop.iterables import chunked
-from boxdrop.labels import LabelSet
 from boxdrop.labelstudio.config import DATA_KEY
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import ProjectTasks, Task, fingerprint, to_task
-from boxdrop.predictions import Failure, Prediction, Record
 
 CHUNK: Final = 500
 """Tasks in one import. 500 take 0.7 s; one by one, they would take a minute."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from boxdrop.errors import RefusedError
+from boxdrop.domain.errors import RefusedError
 from boxdrop.labelstudio.config import FROM_NAME, RETIRED, parsed, written
 from boxdrop.labelstudio.connection import Connection
 

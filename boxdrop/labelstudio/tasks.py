@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from boxdrop.annotations import time_of
-from boxdrop.errors import LabelStudioError, PredictionError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.annotations import time_of
+from boxdrop.domain.errors import LabelStudioError, PredictionError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, TO_NAME
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection
-from boxdrop.predictions import Box, Prediction
 
 _PAGE: Final = 1000
 

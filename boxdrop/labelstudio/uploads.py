@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import PIL.Image
 
-from boxdrop.errors import ImageError, LabelStudioError
-from boxdrop.images import decode, probe, sniff
+from boxdrop.domain.errors import ImageError, LabelStudioError
+from boxdrop.domain.images import decode, probe, sniff
+from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
 from boxdrop.labelstudio.project import Project
-from boxdrop.predictions import Prediction
 
 _AS_THEY_ARE: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp"}
 """Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser take, and the ending to give

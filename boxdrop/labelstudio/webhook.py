@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError, LabelStudioError
+from boxdrop.domain.errors import BoxdropError, LabelStudioError
 from boxdrop.labelstudio.connection import ONCE, Connection
 
 SECRET_HEADER: Final = "X-Boxdrop-Secret"  # noqa: S105

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
+from boxdrop.domain.times import time_text
 from boxdrop.iterables import chunked
 from boxdrop.ledger import projects, states
 from boxdrop.ledger.projects import Lease, Project, Run, RunState, Stage
@@ -23,7 +24,6 @@ from boxdrop.ledger.states import (
     image_partitions,
 )
 from boxdrop.ledger.table import Table
-from boxdrop.times import time_text
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from boxdrop.domain.times import time_text
 from boxdrop.ledger.states import Key, Outcome, Result, following, padded
-from boxdrop.times import time_text
 
 PROJECTS: Final = "project"
 """The index partition that lists the projects. They are few and seldom written."""

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
-from boxdrop.times import time_text
+from boxdrop.domain.times import time_text
 
 R = TypeVar("R")
 Key = tuple[str, str]
@@ -74,7 +74,7 @@ class Sighting:
     """What an event or a listing says about an image.
 
     Attributes:
-        image_id: hexadecimal, see `boxdrop.identity.image_id`.
+        image_id: hexadecimal, see `boxdrop.domain.identity.image_id`.
         version: which content: S3's version-id, or etag and size. None: deleted.
         sequencer: of the event, as it came; empty where there is none, as in listings.
     """
@@ -109,7 +109,7 @@ class FailedImage:
     """Why a run has no prediction for an image.
 
     Attributes:
-        reason: a short stable word, see `boxdrop.errors.ImageError`.
+        reason: a short stable word, see `boxdrop.domain.errors.ImageError`.
         message: a sentence for people; kept to 250 characters.
     """
 

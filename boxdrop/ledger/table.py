@@ -16,9 +16,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.times import read_time, time_text
 from boxdrop.ledger.states import Key, Result
-from boxdrop.times import read_time, time_text
 
 try:
     import boto3

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.home import home
 from boxdrop.servers import processes
 from boxdrop.servers.environment import Environment

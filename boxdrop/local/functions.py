@@ -11,7 +11,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import IO, Any
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 
 _STOP_S = 10.0
 _START_S = 120.0

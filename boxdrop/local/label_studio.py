@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.home import home
 from boxdrop.servers import processes
 from boxdrop.servers.environment import Environment

@@ -12,7 +12,7 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.aws.sqs import Queue
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.local.aws import SIGNER
 from boxdrop.system import LOCAL, LOCAL_KEY, System
 from boxdrop.topology import JOBS, LOCAL_LIMITS, OPTIONAL, READERS, local_delivery, local_event_patterns

@@ -6,7 +6,7 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import SCENES
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.ledger import Ledger, State
 from boxdrop.pipeline.drop import DropSummary, drop, list_files
 

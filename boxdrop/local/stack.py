@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from boxdrop.errors import BoxdropError, LocalError
+from boxdrop.domain.errors import BoxdropError, LocalError
 from boxdrop.home import VARIABLE, home
 from boxdrop.local import aws, label_studio
 from boxdrop.local.aws import Aws, check_disk
@@ -260,7 +260,7 @@ def push_demo_detector(system: System) -> None:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect.bundle import Bundle
-    from boxdrop.errors import BundleError
+    from boxdrop.domain.errors import BundleError
     from boxdrop.local.resources import client
     from boxdrop.store.bundles import describe, push
 

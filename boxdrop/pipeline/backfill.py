@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote_plus
 
 from boxdrop.aws.s3 import Bucket, ListedObject, ListedVersion
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.iterables import chunked
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 

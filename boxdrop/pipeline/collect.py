@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from boxdrop.annotations import Annotation, Document, from_json, to_json
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.annotations import Annotation, Document, from_json, to_json
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_reviews
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent

@@ -7,8 +7,8 @@ themselves. The ledger's row of the project goes last, so a deletion that was in
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import is_run_id
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import is_run_id
 from boxdrop.iterables import chunked
 from boxdrop.ledger import State
 from boxdrop.pipeline.labels import labels_key

@@ -16,14 +16,14 @@ from typing import Final
 
 from boxdrop.aws.s3_events import Happened, ObjectEvent, parse_events
 from boxdrop.aws.sqs import Queue
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import image_id
-from boxdrop.image_names import is_image_name
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.times import time_text
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Outcome, Project, Result, Sighting, State
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
 from boxdrop.services import Services
-from boxdrop.times import time_text
 
 _LOOKS: Final = 20  # at one object whose row changes meanwhile
 _IN_VAIN: Final = 3  # messages in a row that cannot be marked, after which the others are not tried

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket, ListedObject
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.image_names import is_image_name
-from boxdrop.images import DEFAULT_LIMITS, read_file
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.images import DEFAULT_LIMITS, read_file
 from boxdrop.sources import FolderSource
 
 _WORKERS: Final = 16

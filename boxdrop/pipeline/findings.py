@@ -10,8 +10,8 @@ from pathlib import Path
 from boxdrop.aws.s3 import Bucket
 from boxdrop.detect.bundle import CARD, TOKENIZER, Bundle
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said
-from boxdrop.errors import LabelSetError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.bundles import BundleRef, resolve, vocabulary
 from boxdrop.store.reports import RunSummary
 

@@ -18,8 +18,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import BoxdropError, BundleError, LabelSetError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.ledger import Ledger, Outcome, Project, State
 from boxdrop.services import Services
 from boxdrop.store.bundles import BundleRef, resolve

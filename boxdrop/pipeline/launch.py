@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import new_run_id
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import new_run_id
+from boxdrop.domain.times import time_text
 from boxdrop.ledger import Image, Project, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.services import Services
 from boxdrop.store.layout import manifest_key
 from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
-from boxdrop.times import time_text
 
 GATHERING: Final = timedelta(minutes=15)
 """As long as a Lambda function may run: a run that is not submitted by then never will be."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from boxdrop.errors import LabelStudioError, RunError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import LabelStudioError, RunError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Prediction, Record, reselect
 from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import Batch, publish
-from boxdrop.predictions import Prediction, Record, reselect
 from boxdrop.services import Services
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName

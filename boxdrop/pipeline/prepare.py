@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from boxdrop.errors import BoxdropError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
 from boxdrop.labelstudio.webhook import ensure_webhook
 from boxdrop.ledger import Outcome

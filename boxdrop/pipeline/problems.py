@@ -7,7 +7,7 @@ and `boxdrop doctor` show it.
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.ledger import Ledger, LedgerError, Stage
 from boxdrop.pipeline.publish import BusyError, LeaseLostError
 

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
-from boxdrop.predictions import Failure, Prediction, Record
 from boxdrop.services import ImageCredits, Services
 
 _POLL_S: Final = 0.5

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from boxdrop.aws.launchers import run_of_job_name
-from boxdrop.errors import BoxdropError, RunError
+from boxdrop.domain.errors import BoxdropError, RunError
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Outcome, Project, Run, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch

@@ -13,8 +13,8 @@ Each step may be repeated.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from boxdrop.errors import BoxdropError, LabelSetError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, LabelSetError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.renaming import add_names, drop_names, rename_boxes
 from boxdrop.ledger import Ledger

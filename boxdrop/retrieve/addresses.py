@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

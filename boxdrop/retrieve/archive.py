@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Found, Stream
-from boxdrop.errors import BoxdropError
-from boxdrop.images import DEFAULT_LIMITS, Limits
-from boxdrop.labels import Label, LabelSet
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits
+from boxdrop.domain.labels import Label, LabelSet
 from boxdrop.retrieve.candidates import Candidate, Fetched
 from boxdrop.retrieve.licenses import OWN, License
 from boxdrop.sources import Source, SourceImage

@@ -12,7 +12,7 @@ reach them).
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate, Fetched, pixels, plain_text, web_address
 from boxdrop.retrieve.licenses import License, read_license
 from boxdrop.retrieve.web import Web

@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol
 from urllib.parse import quote
 
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.retrieve.provenance import SOURCES, SourceRecord, read_sources, to_metadata
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate, Fetched, pixels, plain_text, web_address
 from boxdrop.retrieve.licenses import read_license
 from boxdrop.retrieve.web import Web

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate, Fetched, pixels, plain_text, web_address
 from boxdrop.retrieve.licenses import CREATIVE_COMMONS, LicenseFilter, read_license
 from boxdrop.retrieve.web import Answer, Web

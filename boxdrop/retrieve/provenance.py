@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate
 from boxdrop.retrieve.licenses import License
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from boxdrop.errors import ImageError
-from boxdrop.images import DEFAULT_LIMITS, Limits, decode
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.retrieve.candidates import Candidate, CandidateSource
 from boxdrop.retrieve.destinations import Destination, digest_of, file_name
 from boxdrop.retrieve.downloads import Downloads, Manners

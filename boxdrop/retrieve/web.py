@@ -17,8 +17,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 from boxdrop import __version__
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import DEFAULT_LIMITS, Limits, sniff
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits, sniff
 from boxdrop.retrieve.addresses import AddressGuard, ForbiddenAddressError
 from boxdrop.retrieve.candidates import Fetched
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 
 _MARK = "boxdrop-complete"
 _STOP_S = 10

@@ -22,7 +22,7 @@ from boxdrop.demo import BUNDLE
 from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
 from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
-from boxdrop.errors import BoxdropError, BundleError
+from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.store.layout import (
     BUNDLE_DIGITS,
     BUNDLES,

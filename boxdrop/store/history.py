@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import RunError
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.labels import Label, LabelSet
 from boxdrop.iterables import chunked
-from boxdrop.labels import Label, LabelSet
 from boxdrop.store.layout import RUNS
 from boxdrop.store.manifests import ManifestHeader, read_header
 from boxdrop.store.reports import RunSummary, read_summary

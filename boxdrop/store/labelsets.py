@@ -3,9 +3,8 @@
 import hashlib
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import LabelSetError
-from boxdrop.label_file import read_snapshot
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.layout import label_set_key
 
 
@@ -29,7 +28,7 @@ def read_label_set(bucket: Bucket, digest: str) -> LabelSet:
         LabelSetError: it is not there, or was altered.
         BoxdropError: the bucket cannot be read.
     """
-    return read_snapshot(read_label_set_text(bucket, digest), _where(bucket, digest))
+    return LabelSet.from_snapshot(read_label_set_text(bucket, digest), _where(bucket, digest))
 
 
 def read_label_set_text(bucket: Bucket, digest: str) -> str:

@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from boxdrop.identity import RUN_ID
+from boxdrop.domain.identity import RUN_ID
 
 LABEL_SETS: Final = "labelsets/"
 RUNS: Final = "runs/"

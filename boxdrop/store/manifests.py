@@ -12,8 +12,8 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
-from boxdrop.errors import RunError
-from boxdrop.identity import check_run_id, is_run_id
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import check_run_id, is_run_id
 from boxdrop.store.layout import PartName, manifest_key
 from boxdrop.store.write_once import write_or_read
 from boxdrop.topology import PART_IMAGES
@@ -93,7 +93,7 @@ class ManifestHeader:
 
 @dataclass(frozen=True, slots=True)
 class ManifestImage:
-    """A line of a manifest; `version` as `boxdrop.identity.object_version` gives it."""
+    """A line of a manifest; `version` as `boxdrop.domain.identity.object_version` gives it."""
 
     image_id: str
     key: str

@@ -1,18 +1,18 @@
 """Parts: the predictions of some lines of a manifest, one immutable object each.
 
-A part holds one record of `boxdrop.predictions` for each image that was still what the manifest says. Images
-that were overwritten or deleted in the meantime have none; the object's metadata counts them.
+A part holds one record of `boxdrop.domain.predictions` for each image that was still what the manifest says.
+Images that were overwritten or deleted in the meantime have none; the object's metadata counts them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import PredictionError, RunError
-from boxdrop.identity import is_run_id
-from boxdrop.predictions import Record
-from boxdrop.predictions import from_json as record_from_json
-from boxdrop.predictions import to_json as record_to_json
+from boxdrop.domain.errors import PredictionError, RunError
+from boxdrop.domain.identity import is_run_id
+from boxdrop.domain.predictions import Record
+from boxdrop.domain.predictions import from_json as record_from_json
+from boxdrop.domain.predictions import to_json as record_to_json
 from boxdrop.store.layout import PartName, parts_prefix
 from boxdrop.store.write_once import write_once
 

@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
-from boxdrop.errors import RunError
-from boxdrop.identity import check_run_id
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import check_run_id
 from boxdrop.store.layout import shard_key, shard_of_key, shards_prefix, summary_key
 from boxdrop.store.write_once import write_once, write_or_read
 

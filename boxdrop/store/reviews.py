@@ -1,6 +1,6 @@
 """What people did in Label Studio, as objects: one document per image, and pointers to it.
 
-The document is described by `boxdrop.annotations`. Pointers record which image a task showed and
+The document is described by `boxdrop.domain.annotations`. Pointers record which image a task showed and
 which task an annotation was on, since Label Studio does not report either once they are deleted.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from boxdrop.aws.s3 import Bucket, Put, StoredObject
 from boxdrop.documents import from_json, to_json
-from boxdrop.errors import RunError
+from boxdrop.domain.errors import RunError
 from boxdrop.store.layout import annotation_key, annotation_pointer_key, task_pointer_key
 
 

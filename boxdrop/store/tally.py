@@ -5,8 +5,8 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from boxdrop.errors import RunError
-from boxdrop.predictions import Failure, Prediction, record_key
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.predictions import Failure, Prediction, record_key
 from boxdrop.store.manifests import ManifestHeader
 from boxdrop.store.parts import Part
 from boxdrop.store.reports import (

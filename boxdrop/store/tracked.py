@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
-from boxdrop.errors import RunError
-from boxdrop.identity import check_run_id
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import check_run_id
 from boxdrop.store.layout import TRACKED, mark_key, marks_prefix, run_of_mark_key
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.errors import RunError
+from boxdrop.domain.errors import RunError
 
 _ATTEMPTS: Final = 6
 

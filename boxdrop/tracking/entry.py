@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from boxdrop.documents import to_json
-from boxdrop.identity import time_of_run
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import time_of_run
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.layout import label_set_key
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page

@@ -12,7 +12,7 @@ from zenml.io import fileio
 from zenml.materializers.path_materializer import PathMaterializer
 
 from boxdrop.annotate.thumbnails import thumbnail_path
-from boxdrop.predictions import Prediction, read_jsonl
+from boxdrop.domain.predictions import Prediction, read_jsonl
 
 PICTURE: Final = "boxes.png"
 _COLUMNS: Final = 4

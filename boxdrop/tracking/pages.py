@@ -9,7 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.reports import RunSummary, Sample
 
 _OTHER_COLOR: Final = "#808890"

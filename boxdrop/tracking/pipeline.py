@@ -32,10 +32,10 @@ from boxdrop import __version__
 from boxdrop.annotate.thumbnails import thumbnail_path
 from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.documents import to_json
-from boxdrop.errors import BoxdropError, BundleError
-from boxdrop.images import Limits
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import read_jsonl, record_key
+from boxdrop.domain.errors import BoxdropError, BundleError
+from boxdrop.domain.images import Limits
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import read_jsonl, record_key
 from boxdrop.sources import Source, SourceImage, open_source
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle, summary_from_json
 from boxdrop.tracking.entry import DIGEST_SHOWN, run_metadata

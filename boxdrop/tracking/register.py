@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from boxdrop import __version__
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.tracking.entry import Artifact, Entry, Step
 from boxdrop.tracking.store import Store, check_server, installed_version, prepare_environment
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from boxdrop.aws.secrets import ZENML_KEY, ZENML_SECRET_ID, ZENML_STORE_URL, Secrets
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.home import home
 
 WAITING: Final = "runs wait in the data bucket; `boxdrop track sync` registers them later"

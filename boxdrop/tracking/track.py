@@ -13,9 +13,9 @@ from typing import Final
 
 from boxdrop.annotate.thumbnails import make_thumbnail
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import BoxdropError, RunError, TrackingError
-from boxdrop.identity import earliest_run_id
-from boxdrop.images import Limits, decode
+from boxdrop.domain.errors import BoxdropError, RunError, TrackingError
+from boxdrop.domain.identity import earliest_run_id
+from boxdrop.domain.images import Limits, decode
 from boxdrop.ledger import Ledger
 from boxdrop.store.labelsets import read_label_set_text
 from boxdrop.store.layout import RUNS, manifest_key, summary_key

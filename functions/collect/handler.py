@@ -6,7 +6,7 @@ Messages of the queue `reviews` are ids, as webhook sent them; one without any a
 from typing import Any
 
 from boxdrop import metrics
-from boxdrop.errors import LabelStudioError
+from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.ledger import Stage
 from boxdrop.pipeline.collect import Found, collect_event, project_of

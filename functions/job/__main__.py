@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import BoxdropError, UnavailableError
+from boxdrop.domain.errors import BoxdropError, UnavailableError
 from boxdrop.job.detectors import Detectors
 from boxdrop.job.job import Job
 from boxdrop.job.stop import Stop, StoppedError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from boxdrop.detect.detector import Provider
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.job.shard import FETCHERS
 from boxdrop.store.reports import LauncherName
 

@@ -6,9 +6,9 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from boxdrop.domain.times import time_text
 from boxdrop.job.log import Log
 from boxdrop.metrics import Metric, emf
-from boxdrop.times import time_text
 
 
 class LineLog(Log):

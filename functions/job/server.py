@@ -16,8 +16,8 @@ from typing import Any, Final
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.documents import to_json
-from boxdrop.errors import BoxdropError, BundleError, UnavailableError
-from boxdrop.identity import check_run_id
+from boxdrop.domain.errors import BoxdropError, BundleError, UnavailableError
+from boxdrop.domain.identity import check_run_id
 from boxdrop.job.job import Job
 from boxdrop.job.stop import Stop, StoppedError
 from boxdrop.store.bundles import resolve

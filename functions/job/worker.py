@@ -7,7 +7,7 @@ import signal
 from datetime import UTC, datetime
 from typing import Any
 
-from boxdrop.errors import BundleError
+from boxdrop.domain.errors import BundleError
 from boxdrop.job.stop import Stop
 from boxdrop.store.bundles import resolve
 from boxdrop.store.manifests import PinnedBundle

@@ -7,9 +7,9 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.aws.launchers import LaunchError
+from boxdrop.domain.times import read_time
 from boxdrop.pipeline.labels import Applied
 from boxdrop.pipeline.launch import launch
-from boxdrop.times import read_time
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
 from functions.resources import services

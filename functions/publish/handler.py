@@ -9,7 +9,7 @@ from typing import Any
 
 from boxdrop import metrics
 from boxdrop.aws.s3_events import Happened, parse_events
-from boxdrop.errors import LabelStudioError, RefusedError
+from boxdrop.domain.errors import LabelStudioError, RefusedError
 from boxdrop.ledger import Stage
 from boxdrop.pipeline.parts import finish_run, publish_part
 from boxdrop.pipeline.problems import recording

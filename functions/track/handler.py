@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import Happened, parse_events
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.ledger import Ledger
 from boxdrop.store.layout import run_of_summary_key
 from boxdrop.tracking.register import connect

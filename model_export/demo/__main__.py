@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 _CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 

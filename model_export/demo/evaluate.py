@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from boxdrop.detect import Detector
-from boxdrop.detections import RIVAL_IOU, Detections, select
-from boxdrop.labels import LabelSet
+from boxdrop.domain.detections import RIVAL_IOU, Detections, select
+from boxdrop.domain.labels import LabelSet
 from model_export.demo.art import TRAINED_STYLES, UNSEEN_STYLES
 from model_export.demo.names import HELD_OUT, first_names, index_of, names
 from model_export.demo.scenes import (

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from boxdrop.images import decode
+from boxdrop.domain.images import decode
 from tests.chromium import FLAGS, find_chromium
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

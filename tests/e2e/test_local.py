@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import SCENES
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.recovery import settle

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page
 
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
-from boxdrop.predictions import Box, Prediction
 
 LABELS = LabelSet.from_yaml(
     """

@@ -2,12 +2,12 @@
 
 from playwright.sync_api import Page, Response
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import PublishSummary, publish
 from boxdrop.labelstudio.uploads import Uploads
-from boxdrop.predictions import Box, Prediction
 from tests.e2e.test_regions import photo
 
 FRUIT = LabelSet.from_short_form("apple, banana")

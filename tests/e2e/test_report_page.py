@@ -11,10 +11,10 @@ import pytest
 
 from boxdrop.annotate.page import ReportWriter
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.identity import image_id
-from boxdrop.images import Image, decode
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.images import Image, decode
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from tests.chromium import FLAGS, find_chromium
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -31,7 +31,7 @@ from boxdrop.aws.launchers import LocalLauncher
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.demo import SCENES
-from boxdrop.identity import image_id, object_version
+from boxdrop.domain.identity import image_id, object_version
 from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.resources import client

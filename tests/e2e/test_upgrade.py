@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from boxdrop.annotations import Annotation, from_json
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE, SCENES
-from boxdrop.identity import image_id
+from boxdrop.domain.annotations import Annotation, from_json
+from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.connection import connect
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.aws import Aws

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from boxdrop.demo import BUNDLE, SCENES
-from boxdrop.identity import image_id, new_run_id
+from boxdrop.domain.identity import image_id, new_run_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.webhook import SECRET_HEADER, ensure_webhook
 from boxdrop.ledger import Image, Ledger, RunState, Sighting, State

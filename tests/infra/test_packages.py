@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.webhook import PROJECT_HEADER, SECRET_HEADER
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server

@@ -16,10 +16,10 @@ from PIL import Image
 from boxdrop.annotate.run import AnnotateRun, Summary
 from boxdrop.demo import SCENES
 from boxdrop.detect import Detector
-from boxdrop.detections import iou
-from boxdrop.errors import BoxdropError, LabelSetError
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Prediction, Record
+from boxdrop.domain.detections import iou
+from boxdrop.domain.errors import BoxdropError, LabelSetError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, Record
 from boxdrop.sources import open_source
 from tests.conftest import HostileFiles
 
@@ -41,7 +41,7 @@ def run(
 
 
 def records(out: Path) -> list[Record]:
-    from boxdrop.predictions import read_jsonl
+    from boxdrop.domain.predictions import read_jsonl
 
     return list(read_jsonl(out / "predictions.jsonl"))
 

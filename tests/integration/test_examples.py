@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxdrop.demo import SCENES
-from boxdrop.predictions import Prediction, read_jsonl
+from boxdrop.domain.predictions import Prediction, read_jsonl
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"

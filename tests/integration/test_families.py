@@ -22,7 +22,7 @@ from transformers.models.grounding_dino import modeling_grounding_dino
 
 import boxdrop.detect.families
 from boxdrop.detect import Bundle, Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from model_export import exporter
 from model_export.errors import ExportError
 from model_export.exporter import Choices, export

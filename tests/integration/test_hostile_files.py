@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.images import decode
+from boxdrop.domain.images import decode
 from tests.conftest import HostileFiles
 
 MAX_SECONDS = 10  # of CPU time; the slowest, a 12-megapixel HEIC, takes about one
@@ -26,8 +26,8 @@ REASONS = (
 
 CHILD = """
 import json, pathlib, resource, sys, time
-from boxdrop.errors import ImageError
-from boxdrop.images import decode, probe
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import decode, probe
 
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 

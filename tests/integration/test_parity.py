@@ -22,8 +22,8 @@ from onnx import numpy_helper
 
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.bundle import CARD, digest_of
-from boxdrop.errors import BoxdropError, BundleError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, BundleError
+from boxdrop.domain.labels import LabelSet
 from model_export import exporter, graphs
 from model_export.__main__ import main
 from model_export.errors import ExportError

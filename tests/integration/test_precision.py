@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 
 from boxdrop.detect import Bundle, Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from model_export import drift, exporter
 from model_export.__main__ import PRECISIONS as OFFERED
 from model_export.__main__ import main

@@ -8,8 +8,8 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import Limits
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.images import Limits
 from boxdrop.sources import open_source
 
 KEYS = [

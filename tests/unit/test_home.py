@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from boxdrop.cli.annotate import annotate
 from boxdrop.cli.system import enter_system_of
 from boxdrop.demo import SCENES
-from boxdrop.errors import BoxdropError, LabelStudioError, LocalError
+from boxdrop.domain.errors import BoxdropError, LabelStudioError, LocalError
 from boxdrop.home import home, is_own_folder
 from boxdrop.local.stack import Stack
 from boxdrop.servers.processes import other_homes

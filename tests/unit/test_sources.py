@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import BoxdropError, ImageError
-from boxdrop.images import Limits
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.images import Limits
 from boxdrop.sources import open_source
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.system import System, find_system, from_json, local_system_with
 
 SYSTEM = System("local", "eu-north-1", "ledger", "images", "data", {"uploads": "http://q/u"}, window_s=0.2)

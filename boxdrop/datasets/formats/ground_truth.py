@@ -10,7 +10,7 @@ from typing import Any, Final
 from boxdrop.annotate.exports import AtomicFile
 from boxdrop.datasets.formats.format import Entry, Source, to_line
 from boxdrop.datasets.formats.voc import whole_pixels
-from boxdrop.times import time_text
+from boxdrop.domain.times import time_text
 
 _ATTRIBUTE: Final = "boxes"
 

@@ -15,7 +15,7 @@ from boxdrop.detect.families.grounding import Grounding
 from boxdrop.detect.families.omdet import OmDet
 from boxdrop.detect.families.owl import Owl
 from boxdrop.detect.families.words import Words
-from boxdrop.errors import BundleError
+from boxdrop.domain.errors import BundleError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

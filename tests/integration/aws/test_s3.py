@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from tests.moto_server import MakeClient, aws, endpoint
 
 __all__ = ["aws", "endpoint"]

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from boxdrop.annotations import Annotation, DrawnBox, Offer, OfferedBox, Reason, Tombstone, to_json
+from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, Reason, Tombstone, to_json
 from boxdrop.store.layout import annotation_key
 from tests.integration.pipeline.conftest import client, ledger, unique
 from tests.integration.pipeline.world import World

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from pycocotools.coco import COCO
 
-from boxdrop.annotations import OfferedBox
 from boxdrop.datasets.collection import Collection, Selection
 from boxdrop.datasets.export import Images, Progress, Summary, export
 from boxdrop.datasets.formats import FORMATS
@@ -22,7 +21,8 @@ from boxdrop.datasets.items import DatasetError, Item
 from boxdrop.datasets.pictures import Pixels
 from boxdrop.datasets.samples import verified
 from boxdrop.datasets.splits import Grouping, Splits
-from boxdrop.images import decode
+from boxdrop.domain.annotations import OfferedBox
+from boxdrop.domain.images import decode
 
 from .conftest import WHEN, Verified, box, jpeg
 

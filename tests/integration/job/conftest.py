@@ -21,12 +21,12 @@ from botocore.config import Config
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect.detector import Provider
-from boxdrop.identity import image_id, new_run_id, object_version
+from boxdrop.domain.identity import image_id, new_run_id, object_version
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Failure, Prediction, from_json
 from boxdrop.job.detectors import Detectors
 from boxdrop.job.host import Host
 from boxdrop.job.job import Job
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Failure, Prediction, from_json
 from boxdrop.store import bundles
 from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest

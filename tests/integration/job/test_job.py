@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.predictions import Failure
+from boxdrop.domain.predictions import Failure
 from boxdrop.store.reports import list_reports, read_report
 from tests.conftest import HostileFiles
 from tests.integration.job.conftest import (

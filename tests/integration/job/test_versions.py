@@ -10,10 +10,10 @@ from boxdrop.annotate.run import AnnotateRun
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.errors import ImageError
-from boxdrop.identity import image_id
-from boxdrop.images import DEFAULT_LIMITS
-from boxdrop.predictions import Prediction, read_jsonl, to_json
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.images import DEFAULT_LIMITS
+from boxdrop.domain.predictions import Prediction, read_jsonl, to_json
 from boxdrop.sources import BucketImages, S3Source
 from boxdrop.store.manifests import ManifestImage
 from tests.gated_aws import GatedAws

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import BoxdropError, UnavailableError
-from boxdrop.predictions import Prediction
+from boxdrop.domain.errors import BoxdropError, UnavailableError
+from boxdrop.domain.predictions import Prediction
 from boxdrop.store.manifests import ManifestImage, PinnedBundle
 from boxdrop.store.reports import read_summary
 from tests.integration.job.conftest import SCENE, System, records_of, summary_of

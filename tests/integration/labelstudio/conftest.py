@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
-from boxdrop.predictions import Box, Prediction
 from tests.label_studio_server import connection, server
 
 __all__ = ["connection", "server"]

@@ -8,7 +8,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import connect_bucket
 from boxdrop.labelstudio.publishing import publish

@@ -5,7 +5,7 @@ import re
 import pytest
 import requests
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import TOKEN_VARIABLE, connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import publish

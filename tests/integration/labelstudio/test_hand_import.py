@@ -11,7 +11,7 @@ import requests
 from boxdrop.annotate.run import AnnotateRun
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.local import label_studio

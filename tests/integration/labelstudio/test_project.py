@@ -2,14 +2,14 @@
 
 import pytest
 
-from boxdrop.errors import LabelStudioError
-from boxdrop.labels import LabelSet, color_of
+from boxdrop.domain.errors import LabelStudioError
+from boxdrop.domain.labels import LabelSet, color_of
+from boxdrop.domain.predictions import Box
 from boxdrop.labelstudio.config import frozen_ids, identity_of, labeling_config
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.tasks import ProjectTasks
-from boxdrop.predictions import Box
 
 from .conftest import FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import ImageError, LabelStudioError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import ImageError, LabelStudioError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.publishing import PublishSummary, publish
 from boxdrop.labelstudio.tasks import ProjectTasks, to_task
-from boxdrop.predictions import Box, Failure, Prediction, Record
 
 from .conftest import BOXES, FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
 

@@ -7,12 +7,12 @@ import pytest
 import requests
 from PIL import Image
 
-from boxdrop.errors import ImageError
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio import uploads as module
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
-from boxdrop.predictions import Prediction
 
 from .conftest import FRUIT, MakeProject, prediction, tasks_of
 

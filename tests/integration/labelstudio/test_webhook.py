@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.labelstudio.webhook import ACTIONS, SECRET_HEADER, WebhookError, ensure_webhook, receive

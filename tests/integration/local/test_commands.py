@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from boxdrop.cli import boxdrop
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.aws import REGION, Server
 from boxdrop.local.resources import client, create

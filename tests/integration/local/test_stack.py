@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.local import aws, label_studio
 from boxdrop.local.stack import Stack
 from boxdrop.servers import processes

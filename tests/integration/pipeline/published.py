@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from boxdrop.domain.predictions import Prediction, Record
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Image, Ledger, Sighting, State
 from boxdrop.pipeline.publish import Batch, publish
-from boxdrop.predictions import Prediction, Record
 from boxdrop.services import Services, Settings
 from boxdrop.topology import LEASE_S
 from tests.integration.labelstudio.conftest import FRUIT, tasks_of

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from boxdrop.annotations import Annotation, Document, Reason, Tombstone, from_json
 from boxdrop.aws.s3 import Bucket, Put
+from boxdrop.domain.annotations import Annotation, Document, Reason, Tombstone, from_json
+from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import to_task
@@ -26,7 +27,6 @@ from boxdrop.pipeline.collect import (
     collect_event,
     project_of,
 )
-from boxdrop.predictions import Prediction
 from boxdrop.services import Services, now
 from boxdrop.store.layout import annotation_key
 from tests.integration.labelstudio.conftest import FRUIT, prediction

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
+from boxdrop.domain.predictions import Failure
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.ledger import Ledger, State
 from boxdrop.local.label_studio import Server
-from boxdrop.predictions import Failure
 from tests.integration.labelstudio.conftest import annotate, prediction, tasks_of
 
 from .published import NAME, bring, claim, known, row

@@ -10,7 +10,7 @@ import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.s3_events import parse_events
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.webhook import IMAGES_CHANGED, ReviewEvent
 from boxdrop.ledger import Publication, State
 from boxdrop.ledger.ledger import Ledger

@@ -21,8 +21,9 @@ import pytest
 import requests
 from botocore.config import Config
 
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import image_id
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from boxdrop.labelstudio import connection as connections
 from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, connect
@@ -31,7 +32,6 @@ from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger, State, create_table
 from boxdrop.local.label_studio import Server
 from boxdrop.pipeline.sync import sync_project
-from boxdrop.predictions import Box, Failure, Prediction, Record
 from boxdrop.services import Services, Settings
 from tests.fault_proxy import BEGINNING, DELAY_S, Call, Fault, FaultProxy
 from tests.integration.labelstudio.conftest import BOXES, FRUIT, tasks_of

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from boxdrop.demo import BUNDLE
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.ledger import Ledger, Project, Publication
 from boxdrop.pipeline.labels import Applied, Stored
 from boxdrop.store.bundles import push

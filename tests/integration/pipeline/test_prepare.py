@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import BoxdropError, LabelStudioError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import BoxdropError, LabelStudioError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import PublishSummary

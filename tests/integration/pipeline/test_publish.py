@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from boxdrop.domain.predictions import Box, Failure, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
@@ -13,7 +14,6 @@ from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Sighting, State
 from boxdrop.pipeline import publish as module
 from boxdrop.pipeline.publish import BusyError, LeaseLostError, LedgerRegister, hold_lease
-from boxdrop.predictions import Box, Failure, Prediction
 from tests.integration.labelstudio.conftest import FRUIT, annotate, next_task, prediction, tasks_of
 
 from .published import NAME, assert_agreement, bring, claim, known, row

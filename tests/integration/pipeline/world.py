@@ -13,12 +13,12 @@ from boxdrop.aws.launchers import LaunchError, job_name
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.demo import BUNDLE
-from boxdrop.identity import image_id
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.predictions import Candidate, Failure, Prediction, Record
 from boxdrop.ledger import Image, Ledger
 from boxdrop.pipeline.dispatch import DispatchSummary, dispatch
 from boxdrop.pipeline.launch import LaunchSummary, launch
 from boxdrop.pipeline.recover import RecoverSummary, recover
-from boxdrop.predictions import Candidate, Failure, Prediction, Record
 from boxdrop.services import Services, Settings
 from boxdrop.store.bundles import push
 from boxdrop.store.layout import PartName

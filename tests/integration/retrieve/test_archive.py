@@ -9,7 +9,7 @@ import pytest
 
 from boxdrop.demo import SCENES
 from boxdrop.detect import Detector
-from boxdrop.errors import BoxdropError, LabelSetError
+from boxdrop.domain.errors import BoxdropError, LabelSetError
 from boxdrop.retrieve.archive import Archive, Ranking, rank
 from boxdrop.retrieve.destinations import Folder
 from boxdrop.retrieve.provenance import read_sources

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as Pictures
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import BoxdropError
-from boxdrop.identity import image_id
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.identity import image_id
 from boxdrop.ledger import Image, State
 from boxdrop.pipeline.credits import ObjectCredits
 from boxdrop.retrieve.destinations import BucketPrefix

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.commons import WikimediaCommons
 from boxdrop.retrieve.web import Web
 from tests.collection_servers import CommonsServer, file_page, served

@@ -7,8 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from boxdrop.errors import ImageError
-from boxdrop.images import Limits
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import Limits
 from boxdrop.retrieve.addresses import AddressGuard
 from boxdrop.retrieve.web import Busy, FetchError, Web
 from tests.collection_servers import (

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.licenses import LicenseFilter
 from boxdrop.retrieve.openverse import Credentials, Openverse
 from boxdrop.retrieve.web import Web

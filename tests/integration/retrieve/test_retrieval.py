@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import BoxdropError
-from boxdrop.images import decode
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.images import decode
 from boxdrop.retrieve.candidates import Candidate, Fetched
 from boxdrop.retrieve.destinations import Folder
 from boxdrop.retrieve.downloads import Manners

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.images import decode
+from boxdrop.domain.images import decode
 from boxdrop.retrieve.provenance import SourceRecord, read_sources
 from tests.collection_servers import LOOPBACK, Reply, Request, Server, image, picture
 

@@ -12,7 +12,7 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Bundle
-from boxdrop.errors import BoxdropError, BundleError
+from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.store import bundles
 from tests.moto_server import MakeClient, aws, endpoint
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
-from boxdrop.errors import RunError
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.history import compare, find_run, list_runs
 from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest

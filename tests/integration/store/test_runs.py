@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.errors import RunError
-from boxdrop.identity import content_of, new_run_id, object_version
-from boxdrop.predictions import Failure, Prediction
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import content_of, new_run_id, object_version
+from boxdrop.domain.predictions import Failure, Prediction
 from boxdrop.store.layout import PartName, manifest_key, predictions_prefix
 from boxdrop.store.manifests import (
     ManifestHeader,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from zenml.client import Client
 
-from boxdrop.predictions import read_jsonl
+from boxdrop.domain.predictions import read_jsonl
 from boxdrop.store.history import compare, finished, list_runs
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.manifests import read_manifest

@@ -12,9 +12,9 @@ import pytest
 from zenml.client import Client
 
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.domain.predictions import Prediction, read_jsonl
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.local.label_studio import Server
-from boxdrop.predictions import Prediction, read_jsonl
 from boxdrop.sources import S3Source
 from boxdrop.tracking.register import Tracker
 from tests.integration.tracking.conftest import System

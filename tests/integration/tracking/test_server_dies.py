@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.servers import processes
 from boxdrop.tracking.register import connect
 from boxdrop.tracking.track import Tracking

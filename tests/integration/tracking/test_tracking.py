@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from zenml.client import Client
 
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.store.layout import manifest_key
 from boxdrop.store.reports import RunSummary
 from boxdrop.tracking.register import Tracker, connect

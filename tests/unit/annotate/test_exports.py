@@ -18,8 +18,8 @@ from boxdrop.annotate.exports import (
     LabelStudioWriter,
     local_files_url,
 )
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Box, Failure, Prediction
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Failure, Prediction
 
 LABELS = LabelSet.from_yaml("caption: fruit\nlabels:\n- {name: banana, id: 4}\n- {name: apple, id: 2}")
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from boxdrop.annotate.page import ReportWriter
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 
 LABELS = LabelSet.from_yaml(
     "caption: fruit baskets\n"

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.images import Image
+from boxdrop.domain.images import Image
 
 
 def thumbnail_of(pixels: NDArray[Any], longest_side: int = 480) -> PIL.Image.Image:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.aws.s3_events import EventError, Happened, ObjectEvent, parse_events
-from boxdrop.identity import object_version
+from boxdrop.domain.identity import object_version
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from boxdrop.aws.s3 import check_shown_key
-from boxdrop.errors import ImageError
+from boxdrop.domain.errors import ImageError
 
 
 @pytest.mark.parametrize(

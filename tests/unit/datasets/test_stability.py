@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.splits import Grouping, Splits
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
 

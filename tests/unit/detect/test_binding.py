@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import Detector
 from boxdrop.detect.binding import DeviceInputs
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 
 
 def test_bound_inputs_answer_as_plain_ones_whatever_the_shape_and_the_thread(toy_detector: Detector) -> None:

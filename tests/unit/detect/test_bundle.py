@@ -9,7 +9,7 @@ import pytest
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect import bundle as bundle_module
 from boxdrop.detect.bundle import CARD, Defaults, FileDigest, Preprocess, Text
-from boxdrop.errors import BundleError
+from boxdrop.domain.errors import BundleError
 
 
 def edit(folder: Path, change: dict[str, Any]) -> Path:

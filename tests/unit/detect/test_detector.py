@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.families import Words
-from boxdrop.detections import Detections
-from boxdrop.errors import BoxdropError, BundleError, LabelSetError
-from boxdrop.labels import Label, LabelSet
+from boxdrop.domain.detections import Detections
+from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
+from boxdrop.domain.labels import Label, LabelSet
 
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from boxdrop.detect.families.owl import Owl
 from boxdrop.detect.families.words import Words
 from boxdrop.detect.postprocess import candidates_of
-from boxdrop.detections import select, suppress
+from boxdrop.domain.detections import select, suppress
 
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 unit = st.floats(0, 1, width=32)

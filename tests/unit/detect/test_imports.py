@@ -11,27 +11,20 @@ from tests.imports import reached_from
 
 PACKAGE = Path(boxdrop.__file__).parent
 ALLOWED = {"numpy", "onnxruntime", "tokenizers", "PIL", "pillow_heif", "yaml"}
-"""boxdrop.labels reads YAML; pillow_heif, an extra, by boxdrop.images where there is a HEIC photo."""
+"""The domain reads YAML, and HEIC photos with pillow_heif, which is an extra."""
 
 
 def test_nothing_but_the_runtime_can_be_reached_by_imports() -> None:
     reached, outside = reached_from((PACKAGE / "detect").rglob("*.py"))
     assert outside == ALLOWED
     ours = {Path(file).relative_to("boxdrop").parts[0] for file in reached}
-    domain = {
-        "detections.py",
-        "errors.py",
-        "containers.py",
-        "image_formats.py",
-        "image_headers.py",
-        "image_limits.py",
-        "images.py",
-        "label_file.py",
-        "labels.py",
-        "pixels.py",
-        "yaml_nodes.py",
-    }
-    assert ours == {"__init__.py", "detect"} | domain
+    assert ours == {"__init__.py", "detect", "domain"}
+
+
+def test_the_domain_knows_nothing_but_itself() -> None:
+    reached, outside = reached_from((PACKAGE / "domain").rglob("*.py"))
+    assert {Path(file).relative_to("boxdrop").parts[0] for file in reached} == {"__init__.py", "domain"}
+    assert outside <= {"numpy", "PIL", "pillow_heif", "yaml"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -47,7 +40,7 @@ import numpy as np
 import boxdrop.detect
 for module in pkgutil.walk_packages(boxdrop.detect.__path__, "boxdrop.detect."):
     importlib.import_module(module.name)
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 detector = boxdrop.detect.Detector.load({str(toy())!r})
 image = np.full((20, 30, 3), (255, 0, 0), np.uint8)
 assert len(detector.detect([image], LabelSet.from_short_form("red"))[0])

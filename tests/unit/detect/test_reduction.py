@@ -11,8 +11,8 @@ from boxdrop.detect import Detector
 from boxdrop.detect.bundle import Preprocess
 from boxdrop.detect.preprocess import prepare, reduction_for
 from boxdrop.detect.stream import Found, Stream
-from boxdrop.images import decode
-from boxdrop.labels import LabelSet
+from boxdrop.domain.images import decode
+from boxdrop.domain.labels import LabelSet
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 OWLVIT = Preprocess(768, 768, "bicubic", MEAN, STD)

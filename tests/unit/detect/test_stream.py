@@ -20,9 +20,9 @@ from PIL import Image as Pillow
 
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Found, Outcome, Stream, Unusable
-from boxdrop.errors import ImageError
-from boxdrop.images import Image
-from boxdrop.labels import LabelSet, Tiling
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import Image
+from boxdrop.domain.labels import LabelSet, Tiling
 
 LABELS = LabelSet.from_short_form("red, green, blue")
 
@@ -308,7 +308,7 @@ def test_ctrl_c_ends_a_program_at_once(toy: Callable[..., Path]) -> None:
 import itertools
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Stream
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from tests.unit.detect.test_stream import png
 stream = Stream(Detector.load({str(toy())!r}), LabelSet.from_short_form("red"), png)
 for outcome in stream.outcomes(itertools.count()):

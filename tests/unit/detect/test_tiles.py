@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from boxdrop.detect.bundle import Preprocess
 from boxdrop.detect.tiles import MOST_TILES, View, merge, plan
-from boxdrop.detections import Detections, iou
-from boxdrop.labels import Tiling
+from boxdrop.domain.detections import Detections, iou
+from boxdrop.domain.labels import Tiling
 
 MODEL = Preprocess(768, 768, "bicubic", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 AUTO = Tiling("auto")

@@ -4,7 +4,7 @@ import pytest
 
 from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said, read_vocabulary, vocabulary_of
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from model_export.demo.names import names
 
 KNOWN = read_vocabulary("# a comment\nbanana\nglass of milk\n")

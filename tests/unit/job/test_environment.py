@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from functions.job.environment import Environment
 
 

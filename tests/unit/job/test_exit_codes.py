@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.errors import BoxdropError, BundleError, UnavailableError
+from boxdrop.domain.errors import BoxdropError, BundleError, UnavailableError
 from boxdrop.job.stop import Stop, StoppedError
 from functions.job.__main__ import AGAIN, BROKEN, fail, main
 from functions.job.log import LineLog

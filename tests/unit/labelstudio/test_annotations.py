@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxdrop.annotations import (
+from boxdrop.domain.annotations import (
     Annotation,
     AnnotationError,
     Document,
@@ -22,11 +22,11 @@ from boxdrop.annotations import (
     from_json,
     to_json,
 )
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of
 from boxdrop.labelstudio.tasks import to_task
-from boxdrop.predictions import Box, Prediction
 
 FRUIT = LabelSet.from_yaml("labels: [pineapple, banana, apple]")
 PREDICTION = Prediction(

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.config import frozen_ids, labeling_config, project_key, updated_config
 
 FRUIT = LabelSet.from_short_form("pineapple, banana, apple")

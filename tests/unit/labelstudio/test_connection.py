@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from boxdrop.errors import LabelStudioError
+from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import TOKEN_VARIABLE, InDoubtError, connect
 
 Answer = tuple[int, object]

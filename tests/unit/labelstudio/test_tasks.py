@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from boxdrop.errors import PredictionError
-from boxdrop.identity import image_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import PredictionError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.config import labeling_config
 from boxdrop.labelstudio.tasks import fingerprint, to_task
-from boxdrop.predictions import Box, Prediction
 
 FRUIT = LabelSet.from_yaml("caption: fruit baskets\nlabels: [pineapple, banana, apple]")
 BANANA = Box("banana", 0.75, (16.0, 12.0, 336.0, 372.0), "banana")

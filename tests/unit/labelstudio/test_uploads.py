@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxdrop.errors import ImageError
-from boxdrop.identity import image_id
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.uploads import _showable, _stem
-from boxdrop.predictions import Prediction
 
 ORIENTATION = 0x0112
 

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from boxdrop.cli.local import local
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.local import label_studio
 from boxdrop.local.label_studio import LabelStudio, Server, token_for
 from boxdrop.servers import processes

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from boxdrop.demo import SCENES
-from boxdrop.images import decode
+from boxdrop.domain.images import decode
 from boxdrop.retrieve.duplicates import NEAR, Seen, perceptual_hash
 from boxdrop.retrieve.provenance import Fingerprint
 

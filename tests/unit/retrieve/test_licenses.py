@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.licenses import OPEN, OWN, License, LicenseFilter, read_license
 
 

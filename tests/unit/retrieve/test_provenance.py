@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.retrieve.candidates import Candidate
 from boxdrop.retrieve.credits import credits_page
 from boxdrop.retrieve.licenses import read_license

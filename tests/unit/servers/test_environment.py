@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.servers import processes
 from boxdrop.servers.environment import Environment, last_lines
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from boxdrop.errors import LocalError
+from boxdrop.domain.errors import LocalError
 from boxdrop.servers import processes
 from boxdrop.servers.server import inherited_variables, is_free, start_detached, wait_for_answer
 

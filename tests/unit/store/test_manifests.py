@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import RunError
+from boxdrop.domain.errors import RunError
 from boxdrop.store.manifests import ManifestHeader, PinnedBundle
 
 RUN = "20261124T215700Z-0123abcd"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import RunError
-from boxdrop.identity import image_id
-from boxdrop.predictions import Box, Failure, Prediction, Record
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import image_id
+from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from boxdrop.store.layout import PartName
 from boxdrop.store.parts import Part
 from boxdrop.store.reports import SAMPLES, SCORE_BINS, Counts, ShardReport, ShardWork, Stages, SummaryBundle

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from boxdrop.labels import LabelSet
+from boxdrop.domain.labels import LabelSet
 from boxdrop.store.reports import (
     RunSummary,
     Sample,

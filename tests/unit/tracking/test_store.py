@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxdrop.aws.secrets import Secrets
-from boxdrop.errors import TrackingError
+from boxdrop.domain.errors import TrackingError
 from boxdrop.tracking import store as module
 from boxdrop.tracking.store import Store, check_server, configured_store, installed_version
 

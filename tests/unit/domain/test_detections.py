@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.detections import Detections, iou, select, suppress
+from boxdrop.domain.detections import Detections, iou, select, suppress
 
 
 def detections(rows: Sequence[tuple[Sequence[float], float, int, int]]) -> Detections:

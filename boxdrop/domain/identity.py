@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from boxdrop.errors import RunError
+from boxdrop.domain.errors import RunError
 
 RUN_ID: Final = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
 """What a run's id looks like, as a regular expression."""

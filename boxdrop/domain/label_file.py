@@ -7,11 +7,11 @@ import difflib
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from boxdrop.errors import LabelSetError
-from boxdrop.labels import FIRST_ID, MAX_NAME_LENGTH, Label, LabelSet, Tiling
-from boxdrop.yaml_nodes import Node, YamlError, read_nodes, shown
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tiling
+from boxdrop.domain.yaml_nodes import Node, YamlError, read_nodes, shown
 
 MAX_TEXT: Final = 200_000
 """Characters of a file: 2,000 labels with a few prompts each are half of it."""
@@ -46,7 +46,16 @@ mark, marks of direction. Joiners (U+200C, U+200D) stay: emoji and several scrip
 _VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))  # variation selectors: colour of an emoji
 
 
-def read_text(text: str, source: str) -> LabelSet:
+class Written(NamedTuple):
+    """What a file says: the fields of `boxdrop.domain.labels.LabelSet`, in its order."""
+
+    labels: tuple[Label, ...]
+    caption: str | None = None
+    detector: str | None = None
+    tiling: Tiling = UNTILED
+
+
+def read_text(text: str, source: str) -> Written:
     """Read the text of a ``labels.yaml``.
 
     Args:
@@ -59,7 +68,7 @@ def read_text(text: str, source: str) -> LabelSet:
     return _Reader(source).read(text)
 
 
-def read_snapshot(text: str, source: str) -> LabelSet:
+def read_snapshot(text: str, source: str) -> Written:
     """Read a label set that boxdrop itself wrote with `LabelSet.to_yaml`, as it is.
 
     What a user may write has become stricter over time; projects made before keep their labels.
@@ -70,7 +79,7 @@ def read_snapshot(text: str, source: str) -> LabelSet:
     return _Reader(source, stored=True).read(text)
 
 
-def read_short_form(text: str, source: str = "--labels") -> LabelSet:
+def read_short_form(text: str, source: str = "--labels") -> tuple[Label, ...]:
     """Read ``"pineapple, banana, apple"``: each name is its own prompt.
 
     Commas and line breaks separate names; quotes around a name are not part of it and may hold a comma.
@@ -84,7 +93,7 @@ def read_short_form(text: str, source: str = "--labels") -> LabelSet:
     names = reader.split(text, None, "a label's name")
     if not names:
         raise reader.error(None, 'no label given; write names with commas between: "pineapple, banana"')
-    return LabelSet(reader.finish([_Draft(line=None, name=name) for name in names]))
+    return reader.finish([_Draft(line=None, name=name) for name in names])
 
 
 def clean_caption(text: str, source: str = "--caption") -> str:
@@ -133,7 +142,7 @@ class _Reader:
         where = f"{self.source}: line {line}" if line is not None else self.source
         return LabelSetError(f"{where}: {message}"[:_MAX_MESSAGE])
 
-    def read(self, text: str) -> LabelSet:
+    def read(self, text: str) -> Written:
         if len(text) > MAX_TEXT and not self.stored:
             raise self.error(None, f"{len(text):,} characters are too many for a label set")
         try:
@@ -143,7 +152,7 @@ class _Reader:
         if root is None or root.is_null:
             raise self.error(None, "the file is empty; give at least `labels:` and one name")
         if root.items is not None:
-            return LabelSet(self.finish([self._draft(node) for node in root.items]))
+            return Written(self.finish([self._draft(node) for node in root.items]))
         entries = self._mapping(root, _SET_KEYS, "the file")
         if "labels" not in entries:
             raise self.error(1, "there is no `labels:`; give a list of names under it")
@@ -158,7 +167,7 @@ class _Reader:
             if not detector or len(detector) > MAX_CAPTION:
                 raise self.error(node.line, "`detector` must be the name or folder of a detector")
         tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
-        return LabelSet(self.finish(drafts), caption, detector, tiling)
+        return Written(self.finish(drafts), caption, detector, tiling)
 
     def split(self, text: str, line: int | None, what: str) -> list[str]:
         """Names between commas and line breaks, without quotes, dashes and brackets around them."""

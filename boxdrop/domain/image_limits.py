@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from boxdrop.errors import ImageError
+from boxdrop.domain.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import LabelSetError
-from boxdrop.label_file import MAX_LABELS, MAX_TEXT, clean_caption, read_short_form, read_snapshot, read_text
-from boxdrop.labels import LabelSet
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label_file import MAX_LABELS, MAX_TEXT, clean_caption
+from boxdrop.domain.labels import LabelSet
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 LAUGHS = (
     "? [&a [l,l,l,l,l,l,l,l,l], &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], "
     "&d [*c,*c,*c,*c,*c,*c,*c,*c,*c], &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]]\n"
@@ -25,7 +25,7 @@ LAUGHS = (
 def refused(text: str) -> str:
     """The message that a text is refused with."""
     with pytest.raises(LabelSetError) as error:
-        read_text(text, "labels.yaml")
+        LabelSet.from_yaml(text, "labels.yaml")
     assert len(str(error.value)) < 2_500
     return str(error.value)
 
@@ -39,7 +39,7 @@ def test_an_empty_list_of_labels_is_no_label(null: str) -> None:
 
 
 def test_a_quoted_null_is_a_word() -> None:
-    assert read_text("labels: ['null', \"~\"]", "x").names == ("null", "~")
+    assert LabelSet.from_yaml("labels: ['null', \"~\"]", "x").names == ("null", "~")
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_quoted_null_is_a_word() -> None:
     ],
 )
 def test_names_are_read_as_they_are_meant_at_every_entrance(text: str, names: tuple[str, ...]) -> None:
-    assert read_short_form(text).names == names
+    assert LabelSet.from_short_form(text).names == names
     assert LabelSet.load(text).names == names
     block = "labels: |\n" + "".join(f"  {line}\n" for line in text.splitlines())
-    assert read_text(block, "x").names == names
+    assert LabelSet.from_yaml(block, "x").names == names
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_names_are_read_as_they_are_meant_at_every_entrance(text: str, names: tu
 )
 def test_names_that_cannot_be_meant_are_refused(text: str) -> None:
     with pytest.raises(LabelSetError, match="--labels: "):
-        read_short_form(text)
+        LabelSet.from_short_form(text)
 
 
 def test_prompts_between_commas_are_several() -> None:
-    several = read_text("labels:\n  - name: fruit\n    prompts: banana, apple\n", "x")
+    several = LabelSet.from_yaml("labels:\n  - name: fruit\n    prompts: banana, apple\n", "x")
     assert several["fruit"].prompts == ("banana", "apple")
-    assert several == read_text("labels:\n  - name: fruit\n    prompts: [banana, apple]\n", "x")
-    one = read_text('labels:\n  - name: fruit\n    prompts: "banana, apple"\n', "x")
+    assert several == LabelSet.from_yaml("labels:\n  - name: fruit\n    prompts: [banana, apple]\n", "x")
+    one = LabelSet.from_yaml('labels:\n  - name: fruit\n    prompts: "banana, apple"\n', "x")
     assert one["fruit"].prompts == ("banana, apple",)
 
 
@@ -92,11 +92,11 @@ def test_a_dash_that_is_indented_too_far_is_pointed_out() -> None:
 
 
 def test_a_name_may_be_folded_over_two_lines() -> None:
-    assert read_text("labels:\n  - traffic\n    light\n", "x").names == ("traffic light",)
+    assert LabelSet.from_yaml("labels:\n  - traffic\n    light\n", "x").names == ("traffic light",)
 
 
 def test_escaped_halves_of_an_emoji_are_joined_and_lone_ones_refused() -> None:
-    whole = read_text('caption: "\\ud83c\\udf4c x"\nlabels: [banana]\n', "x")
+    whole = LabelSet.from_yaml('caption: "\\ud83c\\udf4c x"\nlabels: [banana]\n', "x")
     assert whole.caption == "\N{BANANA} x"
     assert whole.to_yaml().encode()
     assert "half a character" in refused('caption: "\\ud83c x"\nlabels: [banana]\n')
@@ -112,12 +112,12 @@ def test_control_characters_are_refused_wherever_text_is(key: str, escape: str) 
 
 
 def test_invisible_characters_make_no_second_label() -> None:
-    assert read_text('labels: ["ba\\u200bnana"]\n', "x").names == ("banana",)
+    assert LabelSet.from_yaml('labels: ["ba\\u200bnana"]\n', "x").names == ("banana",)
     assert "there twice" in refused('labels: [banana, "ba\\u200bnana"]\n')
     assert "there twice" in refused('labels: [banana, "ba\\u200dnana"]\n')
     assert "is empty" in refused('labels: ["\\u200b\\u200d"]\n')
     family = "\N{MAN}\u200d\N{WOMAN}"
-    assert read_text(f"labels: ['{family}']", "x").names == (family,)
+    assert LabelSet.from_yaml(f"labels: ['{family}']", "x").names == (family,)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_is_unbounded_or_unexpected_is_refused_in_a_short_message(text: str
 
 def test_aliases_may_repeat_a_few_words() -> None:
     text = "labels:\n  - name: a\n    threshold: &t 0.3\n  - name: b\n    threshold: *t\n"
-    assert [label.threshold for label in read_text(text, "x")] == [0.3, 0.3]
+    assert [label.threshold for label in LabelSet.from_yaml(text, "x")] == [0.3, 0.3]
 
 
 def documents(seed: int, count: int) -> list[str]:
@@ -189,10 +189,10 @@ def test_ten_thousand_documents_are_read_or_refused_and_nothing_else() -> None:
     for number, text in enumerate(documents(seed, 10_000)):
         began = time.process_time()
         try:
-            label_set = read_text(text, "labels.yaml")
+            label_set = LabelSet.from_yaml(text, "labels.yaml")
             read += 1
             assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
-            assert read_snapshot(label_set.to_yaml(), "x") == label_set
+            assert LabelSet.from_snapshot(label_set.to_yaml(), "x") == label_set
             label_set.to_yaml().encode()
         except LabelSetError as error:
             longest = max(longest, len(str(error).encode()))
@@ -206,7 +206,7 @@ def test_ten_thousand_documents_are_read_or_refused_and_nothing_else() -> None:
 @given(st.text(max_size=60))
 def test_any_text_as_labels_is_read_or_refused(text: str) -> None:
     try:
-        label_set = read_short_form(text)
+        label_set = LabelSet.from_short_form(text)
     except LabelSetError:
         return
     assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
@@ -219,9 +219,9 @@ def test_any_caption_is_read_the_same_from_the_command_line_and_the_file(text: s
         caption = clean_caption(text)
     except LabelSetError:
         with pytest.raises(LabelSetError):
-            read_text(f"caption: {json.dumps(text)}\nlabels: [a]", "x")
+            LabelSet.from_yaml(f"caption: {json.dumps(text)}\nlabels: [a]", "x")
         return
-    assert read_text(f"caption: {json.dumps(text)}\nlabels: [a]", "x").caption == caption
+    assert LabelSet.from_yaml(f"caption: {json.dumps(text)}\nlabels: [a]", "x").caption == caption
 
 
 def test_what_older_versions_accepted_is_read_from_its_snapshot_as_it_is() -> None:
@@ -230,11 +230,11 @@ def test_what_older_versions_accepted_is_read_from_its_snapshot_as_it_is() -> No
         "  color: '#112233'\n- name: m²\n  prompts: [m²]\n  id: 1\n  color: '#112233'\n"
         "- name: m2\n  prompts: [m2]\n  id: 2\n  color: '#112233'\n"
     )
-    old = read_snapshot(stored, "labelsets/x.yaml")
+    old = LabelSet.from_snapshot(stored, "labelsets/x.yaml")
     assert old.names == ("ca\u200bt", "m²", "m2")
     assert old.caption == "a\0b"
     with pytest.raises(LabelSetError):
-        read_text(stored, "labels.yaml")
+        LabelSet.from_yaml(stored, "labels.yaml")
 
 
 DIGESTS = json.loads((DATA / "digests.json").read_text(encoding="utf-8"))
@@ -244,7 +244,7 @@ DIGESTS = json.loads((DATA / "digests.json").read_text(encoding="utf-8"))
 @pytest.mark.parametrize("known", DIGESTS)
 def test_the_digests_of_existing_label_sets_stay(known: dict[str, str]) -> None:
     """A new digest would run every image of the project again."""
-    assert read_text(known["labels.yaml"], "labels.yaml").digest("0" * 64) == known["digest"]
+    assert LabelSet.from_yaml(known["labels.yaml"], "labels.yaml").digest("0" * 64) == known["digest"]
 
 
 @pytest.mark.parametrize("name", ["bigid", "blk", "emo", "laughs", "n", "nulcap", "pc"])
@@ -252,6 +252,6 @@ def test_reported_files_come_out_right(name: str) -> None:
     text = (DATA / "reports" / f"{name}.yaml").read_text(encoding="utf-8")
     right = {"blk": ("banana", "apple"), "emo": ("banana",), "pc": ("fruit",)}
     if name in right:
-        assert read_text(text, name).names == right[name]
+        assert LabelSet.from_yaml(text, name).names == right[name]
     else:
         refused(text)

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from boxdrop.detections import RIVAL_IOU, Detections, select
-from boxdrop.errors import PredictionError
-from boxdrop.identity import prediction_id
-from boxdrop.labels import LabelSet
+from boxdrop.domain.detections import RIVAL_IOU, Detections, select
+from boxdrop.domain.errors import PredictionError
+from boxdrop.domain.identity import prediction_id
+from boxdrop.domain.labels import LabelSet
 
 FORMAT: Final = "boxdrop-prediction/1"
 _PIXEL_DIGITS = 3  # a thousandth of a pixel
@@ -71,7 +71,7 @@ class Prediction:
         boxes: best score first.
         candidates: all that was found down to the floor, best first.
 
-    >>> from boxdrop.predictions import Box, Prediction, to_json
+    >>> from boxdrop.domain.predictions import Box, Prediction, to_json
     >>> box = Box("banana", 0.9, (10.0, 20.0, 110.0, 220.0), "banana")
     >>> Prediction("a.jpg", "9f0c", "17a-2048", "demo@0123abcd", 640, 480, (box,)).boxes[0].label
     'banana'
@@ -97,7 +97,7 @@ class Failure:
     """Why one version of one image has no prediction.
 
     Attributes:
-        reason: a short stable word, see `boxdrop.errors.ImageError`.
+        reason: a short stable word, see `boxdrop.domain.errors.ImageError`.
         message: a sentence for people.
         width, height: upright size where the header told it, else None.
     """
@@ -157,7 +157,7 @@ def select_boxes(
         candidates: of one image; those whose label is no longer in the label set are left out.
         label_set: gives the thresholds.
         default_threshold: for labels that set none, usually the bundle's.
-        rival_iou: see `boxdrop.detections.select`.
+        rival_iou: see `boxdrop.domain.detections.select`.
     """
     index = {name: i for i, name in enumerate(label_set.names)}
     known = [candidate for candidate in candidates if candidate.label in index]
@@ -349,7 +349,7 @@ def read_predictions(path: str | Path) -> Iterator[Record]:
 
     >>> import tempfile
     >>> from boxdrop import Prediction, read_predictions
-    >>> from boxdrop.predictions import to_json
+    >>> from boxdrop.domain.predictions import to_json
     >>> record = Prediction("a.jpg", "9f0c", "17a-2048", "demo@0123abcd", 640, 480, boxes=())
     >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
     ...     print(to_json(record), file=file, flush=True)

@@ -5,60 +5,16 @@ prompts of the detector, the configuration of Label Studio, the class ids and th
 drift apart.
 """
 
-import colorsys
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from boxdrop.errors import LabelSetError
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tiling, color_of
 
-MAX_NAME_LENGTH = 100
-FIRST_ID = 1
-"""Class ids that boxdrop gives begin here: importers of COCO take 0 for "no label" and drop such boxes.
-Projects made before keep their ids."""
-_GOLDEN_RATIO = 0.6180339887498949
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A class of objects.
-
-    Attributes:
-        name: what people see, and what exports carry.
-        prompts: the words given to the detector; the best of them is the label's score.
-        threshold: lowest score of a box that is shown, 0 to 1; None leaves it to the detector.
-        id: the class id, frozen: it never changes meaning in the life of a project.
-        color: ``#rrggbb``, a function of the id unless the user chose one.
-    """
-
-    name: str
-    prompts: tuple[str, ...]
-    threshold: float | None = None
-    id: int = 0
-    color: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.color:
-            object.__setattr__(self, "color", color_of(self.id))
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """Whether, and how, images are also looked at in parts, so that small objects are found.
-
-    Attributes:
-        mode: ``off``; ``auto``, which goes by the sizes of the image and of the model's input; or ``fixed``.
-        size: side of a tile in upright pixels of the image, where fixed.
-        overlap: share of a tile's side that its neighbour sees as well, at most one half. Objects up to
-            that size are whole in some tile.
-    """
-
-    mode: Literal["off", "auto", "fixed"] = "off"
-    size: int = 0
-    overlap: float = 0.2
+__all__ = ["FIRST_ID", "MAX_NAME_LENGTH", "Label", "LabelSet", "Tiling", "color_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +41,7 @@ class LabelSet:
     labels: tuple[Label, ...]
     caption: str | None = None
     detector: str | None = None
-    tiling: Tiling = Tiling()
+    tiling: Tiling = UNTILED
     _by_name: dict[str, Label] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -98,9 +54,9 @@ class LabelSet:
         Raises:
             LabelSetError: there is no name, or one is empty, too long or given twice.
         """
-        from boxdrop.label_file import read_short_form
+        from boxdrop.domain.label_file import read_short_form
 
-        return read_short_form(text)
+        return cls(read_short_form(text))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "labels.yaml") -> "LabelSet":
@@ -113,9 +69,20 @@ class LabelSet:
         Raises:
             LabelSetError: naming the source, the line and the way out.
         """
-        from boxdrop.label_file import read_text
+        from boxdrop.domain.label_file import read_text
 
-        return read_text(text, source)
+        return cls(*read_text(text, source))
+
+    @classmethod
+    def from_snapshot(cls, text: str, source: str) -> "LabelSet":
+        """Read what `to_yaml` wrote, as it is: what users may write has become stricter since.
+
+        Raises:
+            LabelSetError: it is not one.
+        """
+        from boxdrop.domain.label_file import read_snapshot
+
+        return cls(*read_snapshot(text, source))
 
     @classmethod
     def from_file(cls, path: Path) -> "LabelSet":
@@ -248,14 +215,6 @@ class LabelSet:
             color = label.color if label.color != color_of(label.id) else color_of(frozen)
             labels.append(replace(label, id=frozen, color=color))
         return replace(self, labels=tuple(labels))
-
-
-def color_of(class_id: int) -> str:
-    """Colour of a class id, ``#rrggbb``: hues a golden ratio apart, so that neighbours always differ."""
-    hue = (0.02 + class_id * _GOLDEN_RATIO) % 1.0
-    lightness = (0.46, 0.58, 0.38)[class_id // 8 % 3]
-    red, green, blue = (round(255 * value) for value in colorsys.hls_to_rgb(hue, lightness, 0.78))
-    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _is_file(path: Path) -> bool:

@@ -24,10 +24,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from boxdrop.containers import PNG_SIGNATURE, classic_tiff, clean_jpeg, clean_png
-from boxdrop.errors import ImageError
-from boxdrop.image_limits import Limits, check_pixels
-from boxdrop.pixels import Pixels, upright_rgb
+from boxdrop.domain.containers import PNG_SIGNATURE, classic_tiff, clean_jpeg, clean_png
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.image_limits import Limits, check_pixels
+from boxdrop.domain.pixels import Pixels, upright_rgb
 
 TRUNCATED: Final = "the file ends before the image does: copy or upload it again"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from boxdrop.errors import ImageError
-from boxdrop.images import decode
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.images import decode
 
 tifffile: Any = pytest.importorskip("tifffile", reason="tifffile is not installed")
 

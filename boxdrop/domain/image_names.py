@@ -1,6 +1,6 @@
 """Which names a listing takes for images.
 
-Apart from `boxdrop.images`, because functions that only read names need no decoder.
+Apart from `boxdrop.domain.images`, because functions that only read names need no decoder.
 """
 
 from typing import Final

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from boxdrop.containers import PNG_SIGNATURE
-from boxdrop.errors import ImageError
+from boxdrop.domain.containers import PNG_SIGNATURE
+from boxdrop.domain.errors import ImageError
 
 
 def sniff(data: bytes) -> str:

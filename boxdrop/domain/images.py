@@ -20,11 +20,11 @@ from typing import Final, cast
 
 import PIL.Image
 
-from boxdrop.errors import ImageError
-from boxdrop.image_formats import sniff
-from boxdrop.image_headers import RESAVE, TRUNCATED, open_image
-from boxdrop.image_limits import DEFAULT_LIMITS, Limits, check_bytes
-from boxdrop.pixels import Pixels
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.image_formats import sniff
+from boxdrop.domain.image_headers import RESAVE, TRUNCATED, open_image
+from boxdrop.domain.image_limits import DEFAULT_LIMITS, Limits, check_bytes
+from boxdrop.domain.pixels import Pixels
 
 __all__ = [
     "DEFAULT_LIMITS",

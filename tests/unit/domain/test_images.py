@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from boxdrop import pixels
-from boxdrop.errors import ImageError
-from boxdrop.image_names import is_image_name
-from boxdrop.images import Limits, decode, probe, read_file, sniff
+from boxdrop.domain import pixels
+from boxdrop.domain.errors import ImageError
+from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.images import Limits, decode, probe, read_file, sniff
 
 Transpose = PIL.Image.Transpose
 # How a camera stores an upright scene under each orientation: the inverse of what a viewer does.

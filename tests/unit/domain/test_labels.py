@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import LabelSetError
-from boxdrop.label_file import same_word
-from boxdrop.labels import Label, LabelSet, Tiling, color_of
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label_file import same_word
+from boxdrop.domain.labels import Label, LabelSet, Tiling, color_of
 
 FRUIT = """\
 caption: fruit baskets

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from boxdrop.errors import RunError
-from boxdrop.identity import check_run_id, earliest_run_id, new_run_id, time_of_run
+from boxdrop.domain.errors import RunError
+from boxdrop.domain.identity import check_run_id, earliest_run_id, new_run_id, time_of_run
 
 RUN = "20261124T215700Z-0123abcd"
 BEGIN = datetime(2026, 11, 24, 21, 57, tzinfo=UTC)

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, TypeGuard, TypeVar
 
-from boxdrop.errors import BoxdropError
-from boxdrop.times import time_text
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.times import time_text
 
 FORMAT: Final = "boxdrop-annotation/1"
 
@@ -52,7 +52,7 @@ class DrawnBox:
 
 @dataclass(frozen=True, slots=True)
 class OfferedBox:
-    """A box that the person was shown; fields as in `DrawnBox` and `boxdrop.predictions.Box`."""
+    """A box that the person was shown; fields as in `DrawnBox` and `boxdrop.domain.predictions.Box`."""
 
     label: str
     score: float
@@ -75,7 +75,7 @@ class Annotation:
 
     Attributes:
         image: name of the file, as in the task.
-        image_id, version: see `boxdrop.predictions.Prediction`.
+        image_id, version: see `boxdrop.domain.predictions.Prediction`.
         task_id, annotation_id: Label Studio's numbers.
         order: rises with each document of the image; the time of what it says, roughly.
         updated_at: when the person saved it last, by Label Studio's clock.

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.errors import PredictionError
-from boxdrop.identity import ObjectContent, content_of, image_id, object_version
-from boxdrop.labels import LabelSet
-from boxdrop.predictions import (
+from boxdrop.domain.errors import PredictionError
+from boxdrop.domain.identity import ObjectContent, content_of, image_id, object_version
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import (
     Box,
     Candidate,
     Failure,
