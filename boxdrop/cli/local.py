@@ -6,13 +6,13 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from boxdrop.cli.terminal import say
+from boxdrop.cli.terminal import Part, say, say_in_colours
 from boxdrop.home import VARIABLE, found_from_here, home
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ LABEL_STUDIO = "label-studio"
 
 _PORT = click.IntRange(1, 65535)
 _FOLLOW_S = 0.5
-_KNOWN_FIELDS = frozenset(
+_LEVEL_COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+_LEFT_OUT = frozenset(
     {
         "timestamp",
         "service",
@@ -41,6 +42,9 @@ _KNOWN_FIELDS = frozenset(
         "function_memory_size",
         "function_name",
         "function_request_id",
+        "exception_name",
+        "stack_trace",
+        "sampling_rate",
     }
 )
 
@@ -207,29 +211,64 @@ def logs(part: str | None, only: str | None, follow: bool, raw: bool) -> None:
     if not path.exists():
         raise LocalError(f"there is no log at {path} yet; start it with `boxdrop local up`")
     with path.open(encoding="utf-8", errors="replace") as log:
-        while True:
-            for line in log:
-                say(line if raw else readable(line), nl=False)
-            if not follow:
-                return
-            time.sleep(_FOLLOW_S)
+        for line in _lines(log, follow):
+            say_in_colours([(line, None)] if raw else readable(line))
 
 
-def readable(line: str) -> str:
-    """A line of JSON as ``12:34:56 publish  published project=fruit counts={…}``; others as they are."""
+def _lines(log: TextIO, follow: bool) -> Iterator[str]:
+    """Whole lines of a log; with `follow`, those written later too, each once its end is written."""
+    begun = ""
+    while True:
+        for piece in log:
+            begun += piece
+            if begun.endswith("\n"):
+                yield begun
+                begun = ""
+        if not follow:
+            if begun:
+                yield begun
+            return
+        time.sleep(_FOLLOW_S)
+
+
+def readable(line: str) -> list[Part]:
+    """A line of JSON as ``12:34:56 publish   published project=fruit``, in parts with colours.
+
+    A line that is not JSON stays as it is. Metrics, which are for CloudWatch, and fields without a value are
+    left out; of an exception, its last line is shown.
+    """
     try:
         fields: Any = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(fields, dict) or "_aws" in fields or not ("message" in fields or "event" in fields):
-        return "" if isinstance(fields, dict) and "_aws" in fields else line  # metrics are for CloudWatch
+    except (ValueError, RecursionError):
+        return [(line, None)]
+    if isinstance(fields, dict) and "_aws" in fields:
+        return []
+    if not isinstance(fields, dict) or not ("message" in fields or "event" in fields):
+        return [(line, None)]
     moment = str(fields.get("timestamp", ""))
     clock = re.search(r"\d\d:\d\d:\d\d", moment)
-    service, text = fields.get("service", ""), fields.get("message", fields.get("event"))
-    level = fields.get("level", "INFO")
+    level = str(fields.get("level", "INFO"))
     mark = f"{level}: " if level not in ("INFO", "DEBUG") else ""
-    more = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _KNOWN_FIELDS)
-    return f"{clock[0] if clock else moment:8s} {service:9s} {mark}{text} {more}".rstrip() + "\n"
+    more = " ".join(
+        f"{name}={_value(name, value)}"
+        for name, value in fields.items()
+        if name not in _LEFT_OUT and value not in (None, "", [], {})
+    )
+    return [
+        (f"{clock[0] if clock else moment:8s} ", "bright_black"),
+        (f"{fields.get('service', '')!s:9s} ", "cyan"),
+        (f"{mark}{fields.get('message', fields.get('event'))}", _LEVEL_COLOURS.get(level)),
+        (f" {more}" if more else "", "bright_black"),
+        ("\n", None),
+    ]
+
+
+def _value(name: str, value: object) -> str:
+    if name == "exception" and isinstance(value, str):
+        return value.rstrip().rpartition("\n")[2]
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 @local.command()

@@ -7,8 +7,12 @@ the command line prints by itself.
 
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 import click
+
+Part = tuple[str, str | None]
+"""Text and the colour that it has in a terminal, by click's name; None for the terminal's own."""
 
 _KEPT = "\n\t"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -33,6 +37,11 @@ def _is_control(character: str) -> bool:
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a line: a result, or with `err` a note beside it; without `nl`, text with its own line ends."""
     click.echo(printable(text), err=err, nl=nl)
+
+
+def say_in_colours(parts: Sequence[Part]) -> None:
+    """Print text of several colours, with its own line ends; into a pipe or a file, without colours."""
+    click.echo("".join(click.style(printable(text), fg=colour) for text, colour in parts if text), nl=False)
 
 
 def complain(text: str) -> None:

@@ -26,6 +26,7 @@ from boxdrop.servers.server import (
     Say,
     answers,
     choose_port,
+    end,
     inherited_variables,
     only_one,
     start_detached,
@@ -215,7 +216,7 @@ class Stack:
     def _stop_pump(self) -> bool:
         found = processes.find(self._mark)
         for pid in found:
-            processes.stop(pid, _STOP_S)
+            end(pid, _STOP_S)
         return bool(found)
 
     def _remembered(self) -> dict[str, str]:

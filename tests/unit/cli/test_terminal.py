@@ -134,4 +134,30 @@ def test_things_are_counted_in_english() -> None:
     ],
 )
 def test_a_log_line_for_machines_is_shown_for_people(line: str, shown_as: str) -> None:
-    assert readable(line) == shown_as
+    assert "".join(text for text, _ in readable(line)) == shown_as
+
+
+LINE = (
+    '{"timestamp": "2026-11-28T07:12:01+00:00", "service": "job", "level": "ERROR", "message": "failed", '
+    '"exception": "Traceback\\n  File x\\nValueError: no", "exception_name": "ValueError", "project": null}\n'
+)
+
+
+def test_a_log_in_a_pipe_has_no_colours_and_json_prints_it_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOXDROP_HOME", str(tmp_path))
+    (tmp_path / "pump.log").write_text(LINE + "not \x1b[31mJSON\n" + "an unfinished line")
+    people, programs = (
+        CliRunner().invoke(boxdrop, ["local", "logs", *options], color=False) for options in ([], ["--json"])
+    )
+    rest = "not \N{REPLACEMENT CHARACTER}[31mJSON\nan unfinished line"
+    assert people.output == "07:12:01 job       ERROR: failed exception=ValueError: no\n" + rest
+    assert programs.output == LINE + rest
+
+
+def test_a_log_in_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOXDROP_HOME", str(tmp_path))
+    (tmp_path / "pump.log").write_text(LINE)
+    shown = CliRunner().invoke(boxdrop, ["local", "logs"], color=True).output
+    assert "\x1b[31mERROR: failed\x1b[0m" in shown
