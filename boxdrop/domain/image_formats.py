@@ -16,6 +16,10 @@ def sniff(data: bytes) -> str:
         raise ImageError("empty", "the file is empty (0 bytes): copy or upload it again")
     if data[128:132] == b"DICM":  # its first 128 bytes may be those of a TIFF
         raise ImageError("unsupported", "this is a DICOM file, which boxdrop does not read: save it as PNG")
+    if data[:4] in (b"II*\0", b"MM\0*") and data[8:10] == b"CR":  # Canon's CR2 begins as a TIFF
+        raise ImageError(
+            "unsupported", "this is a camera's raw file, which boxdrop does not read: save it as JPEG"
+        )
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
             return name

@@ -159,13 +159,23 @@ def _check_tiff(image: PIL.Image.Image) -> None:
     tiff = cast(TiffImagePlugin.TiffImageFile, image)
     tags = tiff.tag_v2
     bits, planes = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
+    compression, photometric = tags.get(_COMPRESSION, 1), tags.get(_PHOTOMETRIC, 0)
+    separate, extra = tags.get(_PLANAR, 1) == 2 and planes > 1, tags.get(_EXTRA_SAMPLES)
     what = None
-    if tags.get(_PLANAR, 1) == 2 and planes > 1 and bits > 8:
+    if separate and bits > 8:
         what = f"{bits} bits and separate planes"
-    elif tags.get(_PLANAR, 1) == 2 and tags.get(_PHOTOMETRIC) == 6:
+    elif separate and photometric == _YCBCR:
         what = "YCbCr colours in separate planes"
-    elif tags.get(_COMPRESSION, 1) == 50001:
+    elif separate and extra and (len(extra) > 1 or photometric < 2 or (compression == 1 and extra != (2,))):
+        what = "separate planes, one of which is no colour"
+    elif photometric == _YCBCR and compression == 1 and _is_subsampled(tags):
+        what = "subsampled YCbCr colours without compression"
+    elif compression == 50001:
         what = "WebP compression"
+    elif compression == 32773 and tags.get(_PREDICTOR, 1) != 1:  # libtiff ignores the predictor
+        what = "PackBits compression with a predictor"
+    elif tags.get(_SUBFILE_TYPE, 0) & 1 and (tags.next or _SUB_DIRECTORIES in tags):
+        what = "a preview before the image itself (a camera's raw file?)"
     if what is not None:
         raise ImageError("unsupported", f"this is a TIFF of {what}, which boxdrop does not read: {RESAVE}")
     # libtiff gives samples in the processor's byte order, where Pillow expects the file's.
@@ -177,6 +187,12 @@ def _check_tiff(image: PIL.Image.Image) -> None:
     ]
 
 
+def _is_subsampled(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether colours have fewer samples than brightness. Many writers leave the field out: bytes decide."""
+    samples = 3 * int(tags[256]) * int(tags[257])
+    return tags.get(_SUBSAMPLING) != (1, 1) and sum(tags.get(_STRIP_BYTES, (samples,))) < samples
+
+
 _NATIVE: Final[dict[Any, str]] = (
     {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
     if sys.byteorder == "little"
@@ -184,7 +200,9 @@ _NATIVE: Final[dict[Any, str]] = (
 )
 
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339
+_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _STRIP_BYTES = 254, 258, 259, 262, 277, 279
+_PLANAR, _PREDICTOR, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SUBSAMPLING = 284, 317, 330, 338, 530
+_YCBCR: Final = 6
 RESAVE: Final = "save it as PNG, or as a TIFF of interleaved RGB without compression"
 
 

@@ -141,7 +141,15 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, reduction: Reduction | 
 
 
 _SAYS_TRUNCATED = ("truncated", "end of file", "end of data", "not large enough", "not enough image data")
-_SAYS_UNSUPPORTED = ("unknown pixel mode", "cannot handle", "unsupported", "not supported", "not yet")
+_SAYS_UNSUPPORTED = (
+    "unknown pixel mode",
+    "unknown raw mode",
+    "string index out of range",  # Pillow, where a TIFF has more planes than it knows a place for
+    "cannot handle",
+    "unsupported",
+    "not supported",
+    "not yet",
+)
 
 
 @contextmanager
@@ -180,8 +188,9 @@ def _explain(error: Exception, found: str) -> tuple[str, str]:
         return "out_of_memory", "decoding needs more memory than there is: make the image smaller"
     if isinstance(error, EOFError) or any(words in lower for words in _SAYS_TRUNCATED):
         return "truncated", TRUNCATED
-    if found == "tiff" and isinstance(error, KeyError) and error.args and isinstance(error.args[0], int):
-        message = f"this TIFF is compressed by a method that boxdrop does not read (number {error.args[0]})"
+    cause = error.args[0] if isinstance(error, SyntaxError) and error.args else error  # Pillow wraps some
+    if found == "tiff" and isinstance(cause, KeyError) and cause.args and isinstance(cause.args[0], int):
+        message = f"this TIFF is compressed by a method that boxdrop does not read (number {cause.args[0]})"
         return "unsupported", f"{message}: {RESAVE}"
     if isinstance(error, NotImplementedError) or any(words in lower for words in _SAYS_UNSUPPORTED):
         return "unsupported", f"boxdrop cannot read this kind of {name} ({said}): save it as JPEG or PNG"
