@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from boxdrop.store.layout import PART_IMAGES
 from boxdrop.topology import (
     APPLY_LIMIT,
     JOB_TIMEOUT_S,
     LEASE_S,
     MAX_SHARDS,
-    PART_IMAGES,
     RUN_IMAGES,
     SHARD_IMAGES,
     WINDOW_S,

@@ -25,9 +25,6 @@ RUN_IMAGES: Final = 20_000
 SHARD_IMAGES: Final = 2_560
 """Images that one instance gets: 20 parts, under two minutes at 25 images a second."""
 
-PART_IMAGES: Final = 128
-"""Images of a part."""
-
 MAX_SHARDS: Final = 10_000
 """Jobs of an AWS Batch array at most."""
 

@@ -1,13 +1,8 @@
 """``boxdrop apply``: bring a project's labels into force, after saying what they run again."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from boxdrop.cli.system import open_system, system_option
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(no_args_is_help=True)

@@ -1,15 +1,10 @@
 """``boxdrop labels``: show and change the labels.yaml of a project."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(no_args_is_help=True)

@@ -39,6 +39,9 @@ SAGEMAKER: Final = "sagemaker/"
 ZENML: Final = "zenml/"
 """Below it ZenML keeps the artifacts of tracked runs."""
 
+PART_IMAGES: Final = 128
+"""Images of a part at most."""
+
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
 BUNDLE_DIGITS: Final = 16
 """Digits of a bundle's digest that its keys hold."""

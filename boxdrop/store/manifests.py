@@ -14,9 +14,8 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
 from boxdrop.domain.errors import RunError
 from boxdrop.domain.identity import check_run_id, is_run_id
-from boxdrop.store.layout import PartName, manifest_key
+from boxdrop.store.layout import PART_IMAGES, PartName, manifest_key
 from boxdrop.store.write_once import write_or_read
-from boxdrop.topology import PART_IMAGES
 
 FORMAT: Final = "boxdrop-manifest/1"
 
