@@ -17,7 +17,7 @@ from boxdrop.domain.predictions import Record, record_key
 from boxdrop.job.host import processor_name
 from boxdrop.job.meter import peak_memory_mb
 from boxdrop.store.labelsets import write_label_set
-from boxdrop.store.layout import PartName
+from boxdrop.store.layout import PART_IMAGES, PartName
 from boxdrop.store.manifests import (
     ManifestHeader,
     ManifestImage,
@@ -27,7 +27,6 @@ from boxdrop.store.manifests import (
 from boxdrop.store.parts import Part
 from boxdrop.store.reports import RunSummary, ShardReport, ShardWork, Stages, SummaryBundle, write_summary
 from boxdrop.store.tally import Tally, summarise
-from boxdrop.topology import PART_IMAGES
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 NO_LABELS: Final = "0" * 64
