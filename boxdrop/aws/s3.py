@@ -1,4 +1,7 @@
-"""Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them."""
+"""Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them.
+
+This file is long because it alone knows S3: what it is asked, and what each of its errors means.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence

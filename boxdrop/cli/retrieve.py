@@ -1,4 +1,7 @@
-"""``boxdrop retrieve``: images for a caption, with their licences and credits."""
+"""``boxdrop retrieve``: images for a caption, with their licences and credits.
+
+The file is long because its options are: each is declared once here, for `retrieve` and for `new`.
+"""
 
 import os
 import time

@@ -10,6 +10,8 @@ image is an outcome (`Unusable`), not an error. Batches hold inputs of one shape
 items alone, never of who was faster: the same items give the same answers, to the last bit.
 
 This module knows neither S3 nor files: `fetch` is any function from an item to the bytes of its image.
+
+It is long because its stages share their queues, and how they end can be judged only side by side.
 """
 
 import os

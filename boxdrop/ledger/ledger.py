@@ -1,4 +1,7 @@
-"""The ledger: what boxdrop knows of every image, project and run. See docs/ledger.md."""
+"""The ledger: what boxdrop knows of every image, project and run. See docs/ledger.md.
+
+This file is long because it is the one door to the table: a method for each question and each change.
+"""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

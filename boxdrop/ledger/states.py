@@ -8,6 +8,8 @@ same row.
 Each rule takes the row as it is, or None, and returns a `Result`: the row as it must become, the same row
 where nothing is to be written, and what that means for the caller. `boxdrop.ledger.table` applies a rule by
 one write that is conditional on the row being the one that the rule saw.
+
+The rules stay in one file, though it is long: each depends on what the others leave in the row.
 """
 
 from dataclasses import dataclass, replace

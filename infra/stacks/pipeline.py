@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aws_cdk import CfnOutput, Stack
-from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -40,8 +39,9 @@ from boxdrop.topology import (
 from infra.config import Environment
 from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
-from infra.constructs.function import PipelineFunction, log_group
+from infra.constructs.function import PipelineFunction
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
+from infra.constructs.webhook import connect, make_api
 from infra.stacks.data import Data, use_keys
 
 CALLED_DIRECTLY: Final = ("reconcile", "track")
@@ -85,11 +85,11 @@ class Pipeline(Stack):
             if tracked or reader.name not in OPTIONAL
         }
         self.dead_letters = {"reconcile": dead_letter_queue(self, environment.prefix, "reconcile")}
-        self.api = self._api()
+        self.api = make_api(self, environment)
         self.functions = {
             name: self._function(each) for name, each in FUNCTIONS.items() if tracked or name not in OPTIONAL
         }
-        self._connect_webhook()
+        connect(self, self.api, self.functions["webhook"].function.function_arn, environment, data.key)
         for name, mailbox in self.mailboxes.items():
             reader = READERS[name]
             self.functions[reader.name].read_from(
@@ -253,74 +253,6 @@ class Pipeline(Stack):
         )
         # These take no resource.
         launch.allow("FindJobs", ["batch:ListJobs"], ["*"])
-
-    # -- the webhook -----------------------------------------------------------------------------------
-
-    def _api(self) -> gateway.CfnApi:
-        return gateway.CfnApi(
-            self,
-            "Api",
-            name=f"{self._environment.prefix}-webhook",
-            description="Label Studio tells here that people worked",
-            protocol_type="HTTP",
-        )
-
-    def _connect_webhook(self) -> None:
-        webhook = self.functions["webhook"]
-        logs = log_group(self, "ApiLog", self._environment, "api", self._data.key)
-        integration = gateway.CfnIntegration(
-            self,
-            "ApiIntegration",
-            api_id=self.api.ref,
-            integration_type="AWS_PROXY",
-            integration_uri=webhook.function.function_arn,
-            payload_format_version="2.0",
-        )
-        gateway.CfnRoute(
-            self,
-            "ApiRoute",
-            api_id=self.api.ref,
-            route_key="POST /webhook",
-            authorization_type="NONE",
-            target=f"integrations/{integration.ref}",
-        )
-        gateway.CfnStage(
-            self,
-            "ApiStage",
-            api_id=self.api.ref,
-            stage_name="$default",
-            auto_deploy=True,
-            default_route_settings=gateway.CfnStage.RouteSettingsProperty(
-                # Strangers pay nothing, and we little: a call costs some millionths of a dollar.
-                throttling_rate_limit=50,
-                throttling_burst_limit=100,
-                detailed_metrics_enabled=False,
-            ),
-            access_log_settings=gateway.CfnStage.AccessLogSettingsProperty(
-                destination_arn=logs.log_group_arn,
-                # No header and no body: the secret is in one, people's work in the other.
-                format=json.dumps(
-                    {
-                        "requestId": "$context.requestId",
-                        "time": "$context.requestTime",
-                        "route": "$context.routeKey",
-                        "status": "$context.status",
-                        "error": "$context.integrationErrorMessage",
-                        "ms": "$context.responseLatency",
-                    }
-                ),
-            ),
-        )
-        lambda_.CfnPermission(
-            self,
-            "ApiMayCall",
-            action="lambda:InvokeFunction",
-            function_name=webhook.function.function_arn,
-            principal="apigateway.amazonaws.com",
-            source_arn=self.format_arn(
-                service="execute-api", resource=self.api.ref, resource_name="*/POST/webhook"
-            ),
-        )
 
     # -- rules ----------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ A scene is a pure function of (seed, art, recipe). Boxes are amodal: an object t
 part keeps its whole box, as a person would draw it. Boxes are float32 [N, 4], xyxy, pixels of the returned
 image; labels are class ids of `names.names()` (held-out names come after them); objects lie in drawing
 order, the topmost last.
+
+The file is long because it is a catalogue: scenes, backgrounds, heaps and what disturbs them.
 """
 
 from __future__ import annotations

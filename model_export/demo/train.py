@@ -3,6 +3,8 @@
 The recipe (measured in `docs/decisions`): Muon for the matrices of both encoders and AdamW for the rest,
 quality focal loss with the IoU as target, softmax over names on the patches of an object, L1 and GIoU for
 boxes, an exponential average of the weights, bfloat16 and compiled layers.
+
+The file is long because a recipe is read from its first line to its last.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ transformers' own
 - lets what lies outside an image take part: windows of the backbone and group norms of the projection see the
   padding of a batch, so an image's boxes depend on its neighbours. Here the graph gets each image's size, and
   masks: a batch answers what single images answer, and a single image what transformers answers for it.
+
+The file is long because it holds a whole family: one model's layers, in the order of its computation.
 """
 
 import math
