@@ -10,6 +10,7 @@ Sources: PNG (https://www.w3.org/TR/png-3/), JPEG (ITU-T T.81, B.1.1), TIFF 6.0 
 
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import Final
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -19,18 +20,33 @@ _CRITICAL: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _TRNS_BYTES: Final = {0: 2, 2: 6}  # by colour type; a palette may have fewer entries than colours
 
 
-def clean_png(data: bytes) -> tuple[bytes, bytes | None]:
-    """Keep the chunks that decide about pixels, and the orientation.
+@dataclass(frozen=True, slots=True)
+class CleanPng:
+    """A PNG with the chunks that Pillow needs, and what was taken out because boxdrop applies it itself.
 
-    Returns:
-        the file, and the two or six bytes of its transparent colour, which are taken out: None where it has
-        none.
+    Attributes:
+        data: the file.
+        transparent: the two or six bytes of its transparent colour; None where it has none.
+        gamma: by gAMA, where nothing that goes before it (sRGB, iCCP, cICP) is present; None for sRGB's.
     """
+
+    data: bytes
+    transparent: bytes | None = None
+    gamma: float | None = None
+
+
+_SRGB_GAMMA: Final = 0.45455
+_COLOUR_SPACES: Final = (b"sRGB", b"iCCP", b"cICP")
+
+
+def clean_png(data: bytes) -> CleanPng:
+    """Keep the chunks that decide about pixels, and the orientation."""
     kept: list[bytes] = [PNG_SIGNATURE]
     view = memoryview(data)
     at, colour_type, colours = 8, -1, 0
-    animated = False
+    animated, has_colour_space, seen_pixels = False, False, False
     transparent: bytes | None = None
+    gamma: float | None = None
     while at + 12 <= len(data):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
@@ -43,8 +59,14 @@ def clean_png(data: bytes) -> tuple[bytes, bytes | None]:
                 colour_type = body[9]
             elif name == b"PLTE":
                 colours = length // 3
+            elif name == b"IDAT":
+                seen_pixels = True
         elif zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             pass  # damaged, and not needed
+        elif name in _COLOUR_SPACES:
+            has_colour_space = True
+        elif name == b"gAMA" and length == 4 and not seen_pixels:
+            gamma = int.from_bytes(body, "big") / 100_000
         elif name == b"tRNS" and colour_type == 3 and 0 < length <= colours:
             kept.append(data[at:end])
         elif name == b"tRNS" and _TRNS_BYTES.get(colour_type) == length:
@@ -60,7 +82,9 @@ def clean_png(data: bytes) -> tuple[bytes, bytes | None]:
             break
     if at < len(data) and data[at - 8 : at - 4] != b"IEND":
         kept.append(data[at:])  # cut off within a chunk: the decoder says so
-    return b"".join(kept), transparent
+    if has_colour_space or not gamma or abs(gamma - _SRGB_GAMMA) < 0.05 * _SRGB_GAMMA:
+        gamma = None
+    return CleanPng(b"".join(kept), transparent, gamma)
 
 
 _NO_LENGTH: Final = (0x01, *range(0xD0, 0xDA))
@@ -148,3 +172,35 @@ def classic_tiff(data: bytes) -> bytes:
         directory += struct.pack(">HHI", tag, kind, values) + field
     head = b"MM\0*" + struct.pack(">I", offset)
     return head + data[8:] + b"\0" * (len(data) % 2) + directory + bytes(4) + contents
+
+
+def skips_pixels(bmp: bytes) -> bool:
+    """Whether a run-length encoded BMP leaves pixels out: browsers show white there, Pillow the first colour.
+
+    Source: Bitmap Compression (https://learn.microsoft.com/windows/win32/gdi/bitmap-compression).
+    """
+    if len(bmp) < 34 or int.from_bytes(bmp[14:18], "little") < 40:
+        return False
+    width, height = (int(value) for value in struct.unpack_from("<ii", bmp, 18))
+    compression = int.from_bytes(bmp[30:34], "little")
+    if compression not in (1, 2):
+        return False
+    at, column, row = int.from_bytes(bmp[10:14], "little"), 0, 0
+    while at + 2 <= len(bmp):
+        count, value = bmp[at], bmp[at + 1]
+        at += 2
+        if count:
+            column += count
+        elif value == 0:  # end of the line
+            if column < width:
+                return True
+            column, row = 0, row + 1
+        elif value == 1:  # end of the picture
+            return row + (column >= width) < abs(height)
+        elif value == 2:  # a jump
+            return True
+        else:
+            column += value
+            size = value if compression == 1 else (value + 1) // 2
+            at += size + size % 2
+    return False  # cut off: the decoder says so

@@ -24,7 +24,14 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from boxdrop.domain.containers import PNG_SIGNATURE, classic_tiff, clean_jpeg, clean_png
+from boxdrop.domain.containers import (
+    PNG_SIGNATURE,
+    CleanPng,
+    classic_tiff,
+    clean_jpeg,
+    clean_png,
+    skips_pixels,
+)
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.image_limits import Limits, check_pixels
 from boxdrop.domain.pixels import Pixels, upright_rgb
@@ -40,11 +47,13 @@ class OpenedImage:
         image: Pillow's image, not loaded; its size is upright already where `orientation` is 1.
         orientation: EXIF orientation, 1 to 8, still to be applied.
         transparent: the gray value, or the RGB colour, that a PNG declares transparent.
+        gamma: of a PNG whose values are not sRGB's, see `boxdrop.domain.containers.CleanPng`.
     """
 
     image: PIL.Image.Image
     orientation: int = 1
     transparent: tuple[int, ...] | None = None
+    gamma: float | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -59,6 +68,9 @@ class OpenedImage:
         return 1 if drafted is None else round(width / drafted[1][2])
 
     def load(self) -> Pixels:
+        image = self.image
+        if isinstance(image, BmpImagePlugin.BmpImageFile) and image.format == "BMP":
+            _check_bmp(cast(BytesIO, image.fp).getvalue())
         announced = self.image.size
         tiles = self.image.tile if isinstance(self.image, GifImagePlugin.GifImageFile) else []
         drawn = tiles[0].extents if tiles else None
@@ -67,7 +79,7 @@ class OpenedImage:
         self.image.load()
         if self.image.size != announced:  # the limits were checked for the announced size
             raise ImageError("corrupt", "header and pixels differ in size: save the image again")
-        pixels = upright_rgb(self.image, self.orientation, self.transparent)
+        pixels = upright_rgb(self.image, self.orientation, self.transparent, self.gamma)
         if drawn is not None:  # what the first picture of a GIF leaves free is transparent
             left, top, right, bottom = drawn
             pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = 255, 255, 255, 255
@@ -79,9 +91,10 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
 
     The plugin's class is used instead of `PIL.Image.open`: that compares with a global limit and warns.
     """
-    transparent: bytes | None = None
+    png = CleanPng(data)
     if found == "png":
-        data, transparent = clean_png(data)
+        png = clean_png(data)
+        data = png.data
     elif found == "jpeg":
         data = clean_jpeg(data)
     elif found == "tiff":
@@ -101,8 +114,8 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
     elif found == "heic":  # turned by its decoder
         opened = OpenedImage(image)
     else:  # for AVIF, Pillow puts the container's rotation in place of EXIF's
-        key = _transparent_colour(data, transparent) if transparent else None
-        opened = OpenedImage(image, _exif_orientation(image.info.get("exif")), key)
+        key = _transparent_colour(data, png.transparent) if png.transparent else None
+        opened = OpenedImage(image, _exif_orientation(image.info.get("exif")), key, png.gamma)
     check_pixels(*opened.upright_size, limits)
     return opened
 
@@ -152,6 +165,12 @@ def _check_isobmff(data: bytes, limits: Limits) -> None:
         width, height = struct.unpack_from(">II", data, at + 8)
         check_pixels(width, height, limits)
         at = data.find(b"ispe", at + 16, 1 << 16)
+
+
+def _check_bmp(data: bytes) -> None:
+    if skips_pixels(data):
+        message = "this is a BMP whose compression leaves pixels out, which boxdrop does not read"
+        raise ImageError("unsupported", f"{message}: save it as PNG")
 
 
 def _check_tiff(image: PIL.Image.Image) -> None:

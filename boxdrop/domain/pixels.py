@@ -29,15 +29,23 @@ _TURNS: Final = {  # EXIF 2.32, 4.6.4, tag 0x0112
 
 
 def upright_rgb(
-    image: PIL.Image.Image, orientation: int, transparent: tuple[int, ...] | None = None
+    image: PIL.Image.Image,
+    orientation: int,
+    transparent: tuple[int, ...] | None = None,
+    gamma: float | None = None,
 ) -> Pixels:
     """Convert a loaded image strip by strip into a new array, turning it on the way.
+
+    Args:
+        orientation: of EXIF, 1 to 8.
+        transparent: a gray value or colour that becomes white.
+        gamma: of a PNG's gAMA, where its values are not those of sRGB.
 
     Returns:
         uint8 [height, width, 3], upright.
     """
     width, height = image.size
-    to_rgb = _converter(image)
+    to_rgb = _converter(image) if gamma is None else _with_gamma(gamma, image)
     if transparent is not None:
         to_rgb = _with_transparent(transparent, to_rgb)
     on_its_side, from_the_end = orientation >= 5, orientation in (3, 4, 6, 7)
@@ -87,6 +95,18 @@ def _converter(image: PIL.Image.Image) -> _Converter:
     if mode in ("1", "L"):
         return lambda strip: np.asarray(strip.convert("L"))[..., None]
     return lambda strip: np.asarray(strip.convert("RGB"))
+
+
+def _with_gamma(gamma: float, image: PIL.Image.Image) -> _Converter:
+    """Turn values to the power of `gamma` of light into sRGB's (PNG, 4.3; IEC 61966-2-1), before alpha."""
+    light = np.linspace(0.0, 1.0, 256) ** (1 / gamma)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    table = np.rint(255 * srgb).astype(np.uint8)
+    if not image.has_transparency_data:
+        to_rgb = _converter(image)
+        return lambda strip: table[to_rgb(strip)]
+    levels = [*table.tolist()] * 3 + list(range(256))
+    return lambda strip: _over_white(strip.convert("RGBA").point(levels))
 
 
 def _with_transparent(colour: tuple[int, ...], to_rgb: _Converter) -> _Converter:
