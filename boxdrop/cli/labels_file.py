@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.aws.s3 import Put, StoredObject
 from boxdrop.cli.system import log_in
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError, LabelSetError
 from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
-    from boxdrop.aws.s3 import StoredObject
     from boxdrop.ledger import Ledger, Project
     from boxdrop.pipeline.labels import Change
     from boxdrop.services import Services
@@ -144,8 +144,6 @@ class LabelsFile:
             return None
 
     def _write(self, text: str) -> None:
-        from boxdrop.aws.s3 import Put
-
         body = text.encode()
         if self._stored is None:
             put = self._images.create(self._key, body, "application/yaml")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.demo import BUNDLE
 from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
 from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
@@ -245,7 +244,13 @@ def vocabulary(bucket: Bucket, ref: BundleRef) -> Vocabulary | None:
     stored = bucket.get(ref.prefix + VOCABULARY)
     if stored is not None:
         return read_vocabulary(stored.body.decode("utf-8", "replace"))
-    return vocabulary_of(BUNDLE) if ref.name == DEMO else None
+    if ref.name != DEMO:
+        return None
+    try:
+        from boxdrop.demo import BUNDLE  # not part of the functions' packages, which never ask
+    except ModuleNotFoundError:
+        return None
+    return vocabulary_of(BUNDLE)
 
 
 def list_bundles(bucket: Bucket) -> Iterator[Listed]:

@@ -9,9 +9,11 @@ docs/decisions/045 has the reasons.
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -308,7 +310,12 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
     logging.getLogger("zenml").setLevel(logging.ERROR)
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
+    from zenml.utils.source_utils import set_custom_source_root
 
+    if not hasattr(
+        sys.modules["__main__"], "__file__"
+    ):  # a console: ZenML asks where the program's source is
+        set_custom_source_root(str(Path.cwd()))
     with _clear_errors():
         # They keep what they were told first, and a key may have been changed since.
         GlobalConfiguration._reset_instance()

@@ -72,7 +72,6 @@ def without_extras(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     [
         ("doctor", "functions"),
         ("local up", "functions"),
-        ("local status", "functions"),
         ("drop images fruit", "functions"),
         ("backfill s3://images/", "functions"),
         ("apply fruit", "functions"),

@@ -77,5 +77,7 @@ def test_an_object_over_the_limit_is_not_fetched(s3: Any) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_one_clear_sentence(s3: Any) -> None:
-    with pytest.raises(BoxdropError, match=r"s3://nowhere/ cannot be listed: .* \(NoSuchBucket\)"):
+    with pytest.raises(
+        BoxdropError, match=r"s3://nowhere/ cannot be asked for its versioning: .* \(NoSuchBucket\)"
+    ):
         list(open_source("s3://nowhere/").images())
