@@ -1,7 +1,8 @@
 """The formats that data sets are written in: one module each, in one table.
 
 To add a format, write a module with a class like those here (see `Format`), and put an instance of it into
-`FORMATS`. The command line, the documentation's table and the tests of all formats read that table.
+`FORMATS`, its name into the command line's list (`boxdrop.cli.export`) and a row into docs/datasets.md. Tests
+compare both with that table.
 """
 
 from collections.abc import Mapping
