@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -15,11 +16,16 @@ MakeClient = Callable[[str], Any]
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """Address of moto. One call at a time: its conditional writes are not atomic between threads."""
+    """Address of an empty moto. One call at a time: its conditional writes are not atomic between threads.
+
+    moto keeps its state in the process, so what earlier modules stored is removed first.
+    """
     moto = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, moto, threaded=False)
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    url = f"http://127.0.0.1:{server.server_port}"
+    urlopen(Request(f"{url}/moto-api/reset", method="POST"), timeout=60).close()
+    yield url
     server.shutdown()
     server.server_close()
 
