@@ -1,7 +1,7 @@
-"""What a user chooses about a deployment: typed, checked before anything is synthesized.
+"""The settings of a deployment, typed and checked before anything is synthesized.
 
-`cdk.json` holds ``environments``, a name and its settings each; ``-c env=NAME`` picks one. The reference in
-docs/configuration.md is made from the descriptions here (`python -m infra.reference`).
+`cdk.json` holds ``environments``, each a name with its settings; ``-c env=NAME`` selects one. The reference
+in docs/configuration.md is generated from the descriptions here (`python -m infra.reference`).
 """
 
 import re
@@ -44,7 +44,7 @@ _LOG_DAYS: Final = (
 
 
 class ConfigError(BoxdropError):
-    """Settings that do not make sense: names the key, and what it may be."""
+    """Invalid settings. Names the key and the allowed values."""
 
 
 class _Settings(BaseModel):
@@ -52,17 +52,17 @@ class _Settings(BaseModel):
 
 
 class Network(_Settings):
-    """A VPC of yours for the GPU instances, which need a way to ECR, CloudWatch, ECS and S3."""
+    """Your own VPC for the GPU instances. They must reach ECR, CloudWatch, ECS and S3."""
 
     vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$", description="The VPC.")]
-    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1, description="Its subnets for the instances.")]
+    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1, description="The subnets of the instances.")]
     availability_zones: Annotated[
         tuple[str, ...],
         Field(min_length=1, description="The zone of each subnet, in the same order."),
     ]
     security_group_ids: Annotated[
         tuple[str, ...],
-        Field(description="Security groups of the instances. Without any, one is made that lets nothing in."),
+        Field(description="Security groups of the instances. Default: a new one without inbound rules."),
     ] = ()
 
     @model_validator(mode="after")
@@ -73,31 +73,32 @@ class Network(_Settings):
 
 
 class Alarms(_Settings):
-    """When somebody should look."""
+    """When the operator is notified."""
 
     topic_arn: Annotated[
         str | None,
-        Field(pattern=r"^arn:aws[\w-]*:sns:", description="An SNS topic of yours. Without it, one is made."),
+        Field(pattern=r"^arn:aws[\w-]*:sns:", description="Your own SNS topic. Default: a new one."),
     ] = None
     email: Annotated[
-        str | None, Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Who is told by mail; confirms it once.")
+        str | None,
+        Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Address to notify; its owner confirms once."),
     ] = None
     oldest_message_minutes: Annotated[
-        int, Field(ge=5, le=1440, description="The promise: no message waits longer in a queue.")
+        int, Field(ge=5, le=1440, description="Alarm if a message waits longer in a queue.")
     ] = 30
     gpu_idle_minutes: Annotated[
-        int, Field(ge=10, le=240, description="GPU instances that run this long with nothing to do.")
+        int, Field(ge=10, le=240, description="Alarm if a GPU instance is idle for this long.")
     ] = 30
     missed_reviews: Annotated[
         int,
         Field(
             ge=0,
-            description="Reviews within a day that no webhook told of, above which it may be broken. A few "
-            "are normal: Label Studio tells once, and waits a second.",
+            description="Alarm if more reviews per day than this arrive without a webhook call. A few are "
+            "normal: Label Studio calls once and waits one second.",
         ),
     ] = 10
     image_age_minutes: Annotated[
-        int, Field(ge=5, le=1440, description="95 of 100 images become tasks within this time.")
+        int, Field(ge=5, le=1440, description="Alarm if more than 5 % of images take longer to become tasks.")
     ] = 60
 
 
@@ -108,87 +109,87 @@ class Environment(_Settings):
         str,
         Field(
             pattern=r"^[a-z][a-z0-9-]{0,19}$",
-            description="Part of every name. It is the key below `environments`, not written again.",
+            description="Part of every name: the key below `environments`, not repeated as a setting.",
         ),
     ]
     label_studio_url: Annotated[
-        str, Field(pattern=r"^https?://[^\s/]+", description="Your Label Studio, as in the browser.")
+        str, Field(pattern=r"^https?://[^\s/]+", description="Label Studio's address, as in the browser.")
     ]
     account: Annotated[
         str | None,
-        Field(pattern=r"^\d{12}$", description="The AWS account. Default: that of your credentials."),
+        Field(pattern=r"^\d{12}$", description="AWS account. Default: that of your credentials."),
     ] = None
     region: Annotated[
         str | None,
         Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="Default: that of your credentials."),
     ] = None
 
-    # What people bring
+    # Existing resources
     image_bucket: Annotated[
         str | None,
         Field(
             pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-            description="A bucket of yours that images fall into. Its other notifications stay as they are; "
-            "CORS and encryption stay yours. Without it, one is made. boxdrop's own files are in another "
-            "bucket, always.",
+            description="Your own bucket for uploads. Its other notifications stay as they are; CORS and "
+            "encryption stay up to you. Default: a new bucket. boxdrop's own files are always in "
+            "another bucket.",
         ),
     ] = None
     kms_key_arn: Annotated[
         str | None,
         Field(
             pattern=r"^arn:aws[\w-]*:kms:[^:]+:\d{12}:key/.+$",
-            description="A key of yours for buckets, table, secrets and logs. Without it, AWS's own keys.",
+            description="Your own KMS key for buckets, table, secrets and logs. Default: AWS's own keys.",
         ),
     ] = None
     image_bucket_key_arn: Annotated[
         str | None,
         Field(
             pattern=r"^arn:aws[\w-]*:kms:[^:]+:\d{12}:key/.+$",
-            description="The key of `image_bucket`, if it is another one than `kms_key_arn`.",
+            description="The key of `image_bucket`, if it differs from `kms_key_arn`.",
         ),
     ] = None
-    network: Annotated[Network | None, Field(description="A VPC of yours. Without it, one is made.")] = None
+    network: Annotated[Network | None, Field(description="Your own VPC. Default: a new one.")] = None
     private_network: Annotated[
         bool,
         Field(
-            description="In the VPC that is made: no public addresses, but interface endpoints to ECR, ECS "
+            description="In the new VPC: no public addresses; instead interface endpoints to ECR, ECS "
             "and CloudWatch, about $45 a month for each of two zones.",
         ),
     ] = False
     permissions_boundary_arn: Annotated[
         str | None,
-        Field(pattern=r"^arn:aws[\w-]*:iam::(\d{12}|aws):policy/.+$", description="For every role and user."),
+        Field(
+            pattern=r"^arn:aws[\w-]*:iam::(\d{12}|aws):policy/.+$", description="Set on every role and user."
+        ),
     ] = None
-    tags: Annotated[dict[str, str], Field(description="On everything that can have tags.")] = Field(
+    tags: Annotated[dict[str, str], Field(description="Set on every resource that supports tags.")] = Field(
         default_factory=dict
     )
     image_uri: Annotated[
         str | None,
         Field(
             pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[\w./-]+(@sha256:[0-9a-f]{64}|:[\w.-]+)$",
-            description="The job's container image in an ECR repository of yours. Without it, Docker builds "
-            "functions/job/Dockerfile as you deploy.",
+            description="The job's container image in your own ECR repository. Default: Docker builds "
+            "functions/job/Dockerfile when you deploy.",
         ),
     ] = None
     label_studio_role_arn: Annotated[
         str | None,
         Field(
             pattern=r"^arn:aws[\w-]*:iam::\d{12}:role/.+$",
-            description="The role that Label Studio runs with in this account: it gets the right to read "
-            "images. Without it, a user is made that can do nothing else.",
+            description="The role with which Label Studio runs in this account; it gets permission to read "
+            "images. Default: a new user with only this permission.",
         ),
     ] = None
     zenml_url: Annotated[
         str | None,
-        Field(
-            pattern=r"^https?://[^\s/]+", description="Your ZenML server. Without it, runs are not tracked."
-        ),
+        Field(pattern=r"^https?://[^\s/]+", description="Your ZenML server. Default: runs are not tracked."),
     ] = None
     access_log_bucket: Annotated[
         str | None,
         Field(
             pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-            description="A bucket of yours that gets S3's access logs.",
+            description="Your own bucket for S3's access logs.",
         ),
     ] = None
 
@@ -200,25 +201,29 @@ class Environment(_Settings):
         tuple[str, ...] | None,
         Field(
             description=f"Default: {', '.join(BATCH_INSTANCES)}; for SageMaker {SAGEMAKER_INSTANCES[0]}. "
-            "Several let Batch choose the one that is there.",
+            "With several, Batch chooses one that is available.",
         ),
     ] = None
     max_vcpus: Annotated[
         int,
-        Field(ge=4, le=1024, description="Batch: vCPUs at once; an xlarge has 4. Your quota is the limit."),
+        Field(
+            ge=4,
+            le=1024,
+            description="Batch: most vCPUs at once; an xlarge has 4. Your quota limits it, too.",
+        ),
     ] = 16
-    max_instances: Annotated[int, Field(ge=1, le=50, description="SageMaker: instances at once.")] = 2
-    spot: Annotated[bool, Field(description="Batch: Spot instances first, some 60 % cheaper.")] = True
+    max_instances: Annotated[int, Field(ge=1, le=50, description="SageMaker: most instances at once.")] = 2
+    spot: Annotated[bool, Field(description="Batch: use Spot instances, about 60 % cheaper.")] = True
     on_demand: Annotated[
-        bool, Field(description="Batch: on-demand instances, second where `spot` is on as well.")
+        bool, Field(description="Batch: use on-demand instances, after Spot if both are on.")
     ] = True
     job_timeout_s: Annotated[
-        int, Field(ge=300, le=3600, description="A shard that takes longer is ended.")
+        int, Field(ge=300, le=3600, description="A shard that takes longer is stopped.")
     ] = JOB_TIMEOUT_S
 
     usd_per_hour: Annotated[
         float,
-        Field(gt=0, description="What an instance costs in your region, for the costs that runs report."),
+        Field(gt=0, description="Price of an instance in your region, for the costs that runs report."),
     ] = 0.25
 
     # Behaviour
@@ -227,31 +232,34 @@ class Environment(_Settings):
         Field(
             ge=0,
             le=900,
-            description="How long uploads are gathered before the detector starts: latency for money.",
+            description="How long uploads gather before the detector starts. A longer window saves money and "
+            "adds latency.",
         ),
     ] = WINDOW_S
     run_images: Annotated[
-        int, Field(ge=1, le=200_000, description="Images in one run at most; the rest is the next run.")
+        int, Field(ge=1, le=200_000, description="Most images in one run; the next run gets the rest.")
     ] = RUN_IMAGES
     shard_images: Annotated[
-        int, Field(ge=128, le=50_000, description="Images that one instance gets; a multiple of 128.")
+        int, Field(ge=128, le=50_000, description="Images per instance; a multiple of 128.")
     ] = SHARD_IMAGES
     apply_limit: Annotated[
         int,
         Field(
             ge=0,
-            description="Changed labels that need the detector for more images wait for `boxdrop apply`.",
+            description="A change of labels that runs more images than this again waits for `boxdrop apply`.",
         ),
     ] = APPLY_LIMIT
     allowed_origins: Annotated[
         tuple[str, ...],
-        Field(description="More addresses at which people open Label Studio, for CORS of the image bucket."),
+        Field(
+            description="Other addresses at which annotators open Label Studio, for the bucket's CORS rule."
+        ),
     ] = ()
 
     # Operation
-    alarms: Annotated[Alarms, Field(description="When somebody should look, see below.")] = Alarms()
+    alarms: Annotated[Alarms, Field(description="When to notify you, see below.")] = Alarms()
     monthly_budget_usd: Annotated[
-        float | None, Field(gt=0, description="You are told at 80 % and 100 %. `null`: no budget.")
+        float | None, Field(gt=0, description="You are notified at 80 % and 100 %. `null`: no budget.")
     ] = 50.0
     removal_policy: Annotated[
         Literal["retain", "destroy"],
@@ -302,31 +310,31 @@ class Environment(_Settings):
 
     @property
     def prefix(self) -> str:
-        """What every name begins with."""
+        """The prefix of every resource name."""
         return f"boxdrop-{self.name}"
 
     @property
     def instances(self) -> tuple[str, ...]:
-        """Instance types, the default where none are chosen."""
+        """The chosen instance types, or the default."""
         if self.instance_types:
             return self.instance_types
         return SAGEMAKER_INSTANCES if self.compute == "sagemaker" else BATCH_INSTANCES
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Where the annotators' browsers are: origins that may load images."""
+        """The origins from which annotators' browsers may load images."""
         parts = urlsplit(self.label_studio_url)
         return tuple(dict.fromkeys((f"{parts.scheme}://{parts.netloc}", *self.allowed_origins)))
 
 
 def load(context: Mapping[str, Any], name: str | None) -> Environment:
-    """The environment that ``-c env=NAME`` names; without a name, the only one there is.
+    """Return the environment named by ``-c env=NAME``; without a name, the only one.
 
     Args:
-        context: what `cdk.json` holds under ``environments``.
+        context: the value of ``environments`` in `cdk.json`.
 
     Raises:
-        ConfigError: one line a problem, each with its key and what is allowed.
+        ConfigError: one line per problem, each with its key and the allowed values.
     """
     if not isinstance(context, Mapping) or not context:
         raise ConfigError("cdk.json: context.environments must hold one environment at least")
@@ -348,7 +356,7 @@ def load(context: Mapping[str, Any], name: str | None) -> Environment:
 
 
 def _sentence(name: str, problem: Any) -> str:
-    """One problem of pydantic's as a line for people."""
+    """Write one of pydantic's errors as a line for the user."""
     *parents, last = problem["loc"] or ("",)
     key = ".".join(map(str, ("environments", name, *problem["loc"])))
     if problem["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""The configuration reference, made from the typed configuration.
+"""The configuration reference, generated from the typed configuration.
 
 python -m infra.reference        writes docs/configuration.md
 """
@@ -17,11 +17,11 @@ TARGET: Final = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 _HEAD: Final = """# Configuration
 
-Made from `infra/config.py` by `python -m infra.reference`.
+Generated from `infra/config.py` by `python -m infra.reference`.
 
-Settings of a deployment are in `cdk.json`, below `context.environments.NAME`; `-c env=NAME` picks one. They
-are checked before anything is synthesized: an unknown key, or a value that is not allowed, is named with
-what is. [How to deploy](deploy.md) · [what it costs](costs.md)
+The settings of a deployment are in `cdk.json`, below `context.environments.NAME`; `-c env=NAME` selects one.
+They are checked before anything is synthesized. For an unknown key or an invalid value, the error names the
+allowed ones. [How to deploy](deploy.md) · [what it costs](costs.md)
 
 """
 
@@ -35,7 +35,7 @@ def reference() -> str:
 
 
 def _table(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) -> str:
-    rows = [f"## {title}", "", "| key | what it may be | default | what it does |"]
+    rows = [f"## {title}", "", "| key | allowed values | default | description |"]
     rows.append("| --- | --- | --- | --- |")
     for name, field in model.model_fields.items():
         if name in without:
