@@ -160,12 +160,12 @@ def annotation_pointer_key(project: str, annotation_id: int) -> str:
 
     It is not below ``annotations/``, whose listing is the documents and nothing else.
     """
-    return f"{REVIEWS}{project_folder(project)}/annotation-{annotation_id}.json"
+    return f"{reviews_prefix(project)}annotation-{annotation_id}.json"
 
 
 def task_pointer_key(project: str, task_id: int) -> str:
     """Key of the note which image a task showed: after the task's deletion nothing else records it."""
-    return f"{REVIEWS}{project_folder(project)}/task-{task_id}.json"
+    return f"{reviews_prefix(project)}task-{task_id}.json"
 
 
 def marks_prefix(store_id: str) -> str:
