@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Processes that run tests at the same time; 0 runs them one by one in this one.
 WORKERS ?= 2
 
-.PHONY: help demo quick test lint types check docs format requirements chromium clean
+.PHONY: help demo quick test lint types check docs format pictures requirements chromium clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "  make check PYTEST_ARGS=… WORKERS=… some tests; processes that run them (default: 2)"
 	@echo "  make format                        format the code"
 	@echo "  make requirements                  compile requirements/*.txt from pyproject.toml"
+	@echo "  make pictures                      take all pictures of docs/images again (a few minutes)"
 	@echo "  make clean                         stop the system; remove .venv and caches (.boxdrop with your work stays)"
 
 demo: .venv/demo
@@ -62,6 +63,10 @@ check: .venv/test chromium
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A system of its own, in a temporary folder; the one that runs is left alone.
+pictures: .venv/test chromium
+	@$(BIN)/python -m scripts.pictures
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "boxdrop needs Python 3.11 or newer: make PYTHON=python3.12 …")'

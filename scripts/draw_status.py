@@ -1,14 +1,12 @@
 """Draw docs/images/status.svg: `boxdrop status` of a system in the middle of its work.
 
-    .venv/bin/python -m scripts.draw_status
-
 The ledger is a real one, on moto's server; its rows are written as the pipeline writes them.
 """
 
-import argparse
 import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 
@@ -17,7 +15,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from rich.console import Console
 from werkzeug.serving import make_server
 
-from boxdrop.cli.status import picture
+from boxdrop.cli.status import View
 from boxdrop.ledger import FailedImage, Ledger, Publication, RunState, Sighting, create_table
 from boxdrop.store.layout import manifest_key
 
@@ -76,13 +74,8 @@ def _sighting(name: str, number: int) -> Sighting:
     return Sighting(image_id, name, "photos", f"{name}/{number:04}.jpg", "v1", f"{number:08}")
 
 
-def main() -> None:
-    """Fill a ledger and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs/images/status.svg"))
-    arguments = parser.parse_args()
+def draw(path: Path) -> None:
+    """Fill a ledger and draw it into a file."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app))
     Thread(target=server.serve_forever, daemon=True).start()
@@ -113,11 +106,7 @@ def main() -> None:
         None,
         error="s3://photos/street-signs/labels.yaml: line 7: label 'stop' has no prompts; give at least one",
     )
-    console = Console(record=True, width=118)
-    console.print(picture(scene.ledger, None, 60, {}))
-    arguments.out.write_text(console.export_svg(title="boxdrop status"), encoding="utf-8")
+    console = Console(record=True, width=118, file=StringIO())
+    console.print(View(scene.ledger, None, {}, 60, None).picture(console.width))
+    path.write_text(console.export_svg(title="boxdrop status"), encoding="utf-8")
     server.shutdown()
-
-
-if __name__ == "__main__":
-    main()

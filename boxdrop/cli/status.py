@@ -48,7 +48,7 @@ def status(
     """
     from boxdrop.cli.console import Console
 
-    view = _View.open(table, system, project)
+    view = View.open(table, system, project)
     console = Console()
     if as_json:
         _print_json(view, failures)
@@ -84,7 +84,7 @@ def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
     return chosen
 
 
-class _View:
+class View:
     """What `status` looks at.
 
     Args:
@@ -107,7 +107,7 @@ class _View:
         self._data, self._queues, self._window_s = data, queues, window_s
 
     @classmethod
-    def open(cls, table: str | None, system: str | None, name: str | None) -> "_View":
+    def open(cls, table: str | None, system: str | None, name: str | None) -> "View":
         if table is not None:
             return cls(open_ledger(table, system), None, {}, 0.0, name)
         from boxdrop.aws.s3 import Bucket
@@ -264,7 +264,7 @@ def _failure(image: "Image") -> str:
 # -- for programs --------------------------------------------------------------------------------------------
 
 
-def _print_json(view: _View, failures: bool) -> None:
+def _print_json(view: View, failures: bool) -> None:
     """One object: projects, and dead letters by queue."""
     import json
 
@@ -315,7 +315,7 @@ def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
     }
 
 
-def _print_changes(view: _View) -> None:
+def _print_changes(view: View) -> None:
     """A line per project whenever its counts or its stage changed: what a log or a pipe can take."""
     before: dict[str, str] = {}
     while True:

@@ -37,7 +37,7 @@ _WIDTHS: Final = {
     "tasks:data.file_name": 170,
     "tasks:data.labels_found": 230,
     "tasks:data.boxes": 90,
-    "tasks:data.lowest_score": 130,
+    "tasks:data.lowest_score": 145,
     "tasks:data.model_version": 145,
     "tasks:data.state": 90,
 }

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from infra.reference import TARGET, reference
+from scripts.camera import MOST_BYTES
 from tests.infra.conftest import REPOSITORY, Synthesized
 
 
@@ -22,6 +25,16 @@ def test_the_drawing_is_what_its_script_draws(tmp_path: Path) -> None:
     finally:
         sys.path.remove(str(REPOSITORY / "scripts"))
     assert picture() == DRAWN.read_text()
+
+
+def test_pictures_have_full_colour_load_quickly_and_are_shown_somewhere() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    written = "".join(page.read_text() for page in pages)
+    for picture in sorted((REPOSITORY / "docs" / "images").iterdir()):
+        assert f"images/{picture.name}" in written, f"no page shows {picture.name}"
+        if picture.suffix == ".png":
+            assert Image.open(picture).mode == "RGB", f"{picture.name} has a palette: make pictures"
+            assert picture.stat().st_size <= MOST_BYTES, f"{picture.name} is too large"
 
 
 def test_the_lock_file_has_no_download_addresses_and_pins_the_version_that_fits() -> None:
