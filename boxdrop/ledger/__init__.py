@@ -1,7 +1,7 @@
-"""The ledger: a row an image, in DynamoDB; and rows of projects, runs and leases.
+"""The ledger: one row per image in DynamoDB, plus rows for projects, runs and leases.
 
-`states` and `projects` are the rules, pure; `table` applies them by conditional writes; `Ledger` is what the
-pipeline calls. The table's shape and its access patterns: docs/ledger.md.
+`states` and `projects` hold the rules as pure functions; `table` applies them with conditional writes; the
+pipeline calls `Ledger`. The table's schema and access patterns: docs/ledger.md.
 """
 
 from boxdrop.ledger.ledger import Ledger, Page

@@ -1,6 +1,6 @@
-"""The ledger: what boxdrop knows of every image, project and run. See docs/ledger.md.
+"""The ledger: what boxdrop knows about every image, project and run. See docs/ledger.md.
 
-This file is long because it is the one door to the table: a method for each question and each change.
+This file is long because all access to the table goes through it: one method per query and per change.
 """
 
 import itertools
@@ -31,12 +31,12 @@ from boxdrop.ledger.table import Table
 R = TypeVar("R")
 T = TypeVar("T")
 
-_CHUNK: Final = 1000  # rows held at once by what goes over many
+_CHUNK: Final = 1000  # rows in memory at once, in operations on many rows
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """Some rows of a listing, and where it goes on; no cursor at its end."""
+    """One page of a listing, and the cursor of the next page; None on the last one."""
 
     rows: tuple[R, ...]
     cursor: str | None
@@ -45,23 +45,22 @@ class Page(Generic[R]):
 class Ledger:
     """Rows of images, projects and runs in one DynamoDB table. Safe to use from several threads.
 
-    Every change is one conditional write, and says what became of it; a lost race is an outcome, never an
-    exception. A change that is repeated, because its answer or whoever asked for it was lost, finds that it
-    is so `ALREADY`: what to do next is told by the row of the result, never by `APPLIED` alone.
+    Every change is one conditional write and returns its outcome; losing a race is an outcome, not an
+    exception. A change that is repeated, because its response was lost or the caller crashed, returns
+    `ALREADY`. So callers decide what to do next from the result's row, never from `APPLIED` alone.
 
-    Changes of many images are made several at once, and answered in the order in which they were given. What
-    is read by key is strongly consistent; listings and counts read an index, which follows within about a
-    second.
+    Changes to many images run in parallel; results come in the order of the arguments. Reads by key are
+    strongly consistent; listings and counts read an index, which lags by about a second.
 
     Args:
         table: its name.
-        client: boto3's DynamoDB client; by default one made from the environment.
-        clock: the time, with its zone; tests set it.
-        workers: calls under way at once.
+        client: boto3's DynamoDB client. Default: one made from the environment.
+        clock: returns the time, with its zone; tests replace it.
+        workers: concurrent calls.
 
     Raises:
-        LedgerError: from every method, if the table is missing, closed to these credentials, throttled for
-            long, or out of reach.
+        LedgerError: from every method, if the table is missing or unreachable, if these credentials may not
+            use it, or if it stays throttled.
     """
 
     def __init__(
@@ -78,24 +77,25 @@ class Ledger:
     # Images: changes
 
     def want(self, sightings: Iterable[Sighting], generation: int) -> list[Result[Image]]:
-        """Record that objects are there: new content is wanted, or stale where a person had verified the old.
+        """Record that objects exist: new content becomes wanted, or stale if a person verified the old
+        content.
 
         Args:
-            sightings: of one project, at most some thousands.
-            generation: the project's, 0 if it has no labels. Then read the project *after* this, and `renew`
-                the images if labels have come; whoever brings labels into force sweeps with `want_older`.
+            sightings: all of one project, at most a few thousand.
+            generation: the project's, 0 if it has no labels. In that case read the project *after* this call,
+                and `renew` the images if it has labels by then; applying labels sweeps with `want_older`.
 
         Returns:
-            For each sighting. A row that is wanted asks for a launch. `UNORDERED`: ask S3 what the object is,
-            and `observe` that.
+            One result per sighting. If a row is wanted, ask for a launch. On `UNORDERED`, ask S3 what the
+            object is now, and `observe` that.
         """
         return self._sight(sightings, generation)
 
     def mark_gone(self, sightings: Iterable[Sighting]) -> list[Result[Image]]:
-        """Record that objects were deleted; of images never heard of, too: their creation may come later.
+        """Record that objects were deleted, even for unknown images: their creation event may arrive later.
 
-        The deletion of one *version* (EventBridge's "Permanently Deleted" with a version-id) is not that of
-        the object: look at the object and `observe` it.
+        Deleting one *version* (EventBridge's "Permanently Deleted" with a version-id) does not delete the
+        object: ask S3 for the object and `observe` it.
         """
         return self._sight((replace(each, version=None) for each in sightings), 0)
 
@@ -111,15 +111,15 @@ class Ledger:
         return self._table.each(sight, sightings)
 
     def observe(self, seen: Image, version: str | None, generation: int) -> Result[Image]:
-        """Record what an object is, where events have no order: read the row, *then* ask S3, then call this.
+        """Record what an object is when events have no order: read the row, *then* ask S3, then call this.
 
         Args:
-            seen: the row as it was read before S3 was asked; a `Result` of this ledger will do.
+            seen: the row as it was read before asking S3; the row of an earlier `Result` will do.
             version: what S3 says; None for 404.
             generation: the project's.
 
         Returns:
-            `SUPERSEDED`: the row has moved meanwhile; ask S3 again with the row of the result.
+            `SUPERSEDED`: the row has changed in the meantime; ask S3 again with the row of the result.
         """
         now = self._now()
         return self._table.change(
@@ -130,19 +130,19 @@ class Ledger:
         )
 
     def renew(self, image_ids: Iterable[str], generation: int) -> list[Result[Image]]:
-        """Want images again under newer labels, but those that are verified, stale or gone."""
+        """Mark images as wanted under newer labels, except those that are verified, stale or gone."""
         return self._move(image_ids, lambda row: states.renew(row, generation, self._now()))
 
     def adopt_waiting(self, project: str, heir: str, generation: int) -> int:
-        """Give the images that wait in a project, in a folder of it that is a project by now, to that one.
+        """Move waiting images to the project that has since been made from their folder.
 
         Args:
-            project: which has no labels.
-            heir: the folder's, ``project/folder``.
+            project: the outer project; it has no labels.
+            heir: the folder's project, ``project/folder``.
             generation: the heir's, 0 if its labels are not in force yet.
 
         Returns:
-            How many images it got.
+            How many images moved.
         """
         entries = self._table.entries(image_partitions(project, State.WAITING))
         adopted = 0
@@ -153,21 +153,22 @@ class Ledger:
         return adopted
 
     def adopt(self, images: Iterable[Image], project: str, generation: int) -> list[Result[Image]]:
-        """Move images that wait for labels to another project; others stay where they are."""
+        """Move images that wait for labels to another project; other images stay."""
         return self._move(images, lambda row: states.adopt(row, project, generation, self._now()))
 
     def retry(self, image_ids: Iterable[str]) -> list[Result[Image]]:
-        """Want failed images again."""
+        """Mark failed images as wanted again."""
         return self._move(image_ids, lambda row: states.retry(row, self._now()))
 
     def want_older(self, project: str, generation: int, limit: int = 10_000) -> int:
-        """Sweep: want again what waits for labels, or was claimed, tasked or failed under older ones.
+        """Sweep: mark as wanted all images that wait for labels, or were claimed, tasked or failed under
+        older ones.
 
-        What is done leaves the ranges that are read, so a sweep that dies needs no cursor: call until it
-        returns 0.
+        Images that were handled leave the index ranges that it reads, so an interrupted sweep needs no
+        cursor: call until it returns 0.
 
         Args:
-            limit: how many to look at, so that a call ends in time.
+            limit: how many images to check, which bounds the time of a call.
 
         Returns:
             How many images became wanted.
@@ -192,10 +193,10 @@ class Ledger:
     def claim_wanted(self, project: str, run_id: str, generation: int, limit: int) -> list[Image]:
         """Claim wanted images for a run, oldest first.
 
-        Make the run before (`start_run`), so that a crash in between leaves a run that somebody ends.
+        Create the run first (`start_run`): after a crash in between, reconcile ends that run.
 
         Returns:
-            The rows that are now the run's; fewer than `limit` if there are no more.
+            The claimed rows; fewer than `limit` if no more images are wanted.
         """
         entries = self._table.entries(image_partitions(project, State.WANTED))
         claimed: list[Image] = []
@@ -211,7 +212,7 @@ class Ledger:
         return claimed
 
     def images_of_run(self, project: str, run_id: str) -> Iterator[Image]:
-        """Stream the images that a run has claimed and not brought to an end."""
+        """Stream the images that a run has claimed and not finished."""
         entries = self._table.entries(image_partitions(project, State.RUNNING), f"{run_id}#", f"{run_id}#~")
         for some in chunked(entries, _CHUNK):
             for image in self.images(_image_id(entry.key) for entry in some).values():
@@ -227,14 +228,14 @@ class Ledger:
         images: Iterable[Image] | None = None,
         blameless: bool = False,
     ) -> int:
-        """Put back to wanted what a dead run has claimed; fail an image that `max_attempts` runs died with.
+        """Return a dead run's images to wanted; fail an image after `max_attempts` runs died with it.
 
-        `finish_run` goes before. Repeat it: the index may not yet show what was claimed a second ago;
-        reconcile finds it by `runs_with_claims`.
+        Call `finish_run` first. The index may not yet show claims of the last second, so repeat the call;
+        what remains, reconcile finds with `runs_with_claims`.
 
         Args:
-            images: those to give back, if the caller has them; default: all that the index shows.
-            blameless: no job has touched the images, so the attempt does not count against them.
+            images: those to return, if the caller has them. Default: all that the index shows.
+            blameless: no job had started on the images, so the attempt does not count against them.
 
         Returns:
             How many images it gave back.
@@ -248,9 +249,10 @@ class Ledger:
         return released
 
     def runs_with_claims(self, project: str) -> set[str]:
-        """The runs that have claimed images and not brought them to an end, by the images themselves.
+        """The runs that still hold claimed images, found from the images themselves.
 
-        Costs a few reads a run and partition, however many images there are: it skips from run to run.
+        It skips from run to run, so it costs a few reads per run and partition, however many images there
+        are.
         """
 
         def of_partition(partition: str) -> set[str]:
@@ -267,7 +269,8 @@ class Ledger:
         return set().union(*self._table.each(of_partition, image_partitions(project, State.RUNNING)))
 
     def record_tasks(self, publications: Iterable[Publication]) -> list[Result[Image]]:
-        """Record what tasks show. `SUPERSEDED`: the image or its labels are newer, or the lease was lost."""
+        """Record what tasks show. `SUPERSEDED`: the image or its labels have changed, or the lease was
+        lost."""
         return self._report(publications, states.publish)
 
     def record_failures(self, failures: Iterable[FailedImage]) -> list[Result[Image]]:
@@ -302,7 +305,8 @@ class Ledger:
         return self._review(image_id, version, reviewed_at)
 
     def record_unverified(self, image_id: str, reviewed_at: datetime) -> Result[Image]:
-        """Record that no submitted annotation is left: skipped, or deleted."""
+        """Record that the task has no submitted annotation any more: it was skipped, or the annotation
+        deleted."""
         return self._review(image_id, None, reviewed_at)
 
     def _review(self, image_id: str, version: str | None, reviewed_at: datetime) -> Result[Image]:
@@ -310,12 +314,12 @@ class Ledger:
         return result
 
     def record_flag(self, image_id: str, told: State | None) -> Result[Image]:
-        """Record what people now read on the task: stale, gone, or (None) neither."""
+        """Record the flag that the task now shows: stale, gone, or (None) neither."""
         (result,) = self._move([image_id], lambda row: states.flag(row, told))
         return result
 
     def record_lost_task(self, image_id: str, task_id: int) -> Result[Image]:
-        """Record that a task is no longer in Label Studio; its image is wanted again."""
+        """Record that a task no longer exists in Label Studio; its image is wanted again."""
         (result,) = self._move([image_id], lambda row: states.lose_task(row, task_id, self._now()))
         return result
 
@@ -340,7 +344,7 @@ class Ledger:
         return self._table.get(Image, image_key(image_id))
 
     def images(self, image_ids: Iterable[str]) -> dict[str, Image]:
-        """Rows by id, at most some thousands, in the order of the ids, without those that are not there."""
+        """Rows by id, at most a few thousand, in the order of the ids; missing rows are left out."""
         ids = list(dict.fromkeys(image_ids))
         found = self._table.get_many(Image, [image_key(image_id) for image_id in ids])
         return {image_id: found[image_key(image_id)] for image_id in ids if image_key(image_id) in found}
@@ -350,12 +354,12 @@ class Ledger:
     ) -> Page[Image]:
         """List images in a state, longest in it first.
 
-        Running ones come run by run, tasked and failed ones by generation, and of verified, stale and gone
-        ones those first whose task has to be told.
+        Running images are ordered by run, tasked and failed ones by generation. Of verified, stale and gone
+        images, those whose task still needs its flag come first.
 
         Args:
-            cursor: of the page before. Images that change their state between pages may be missed, or come
-                again.
+            cursor: from the previous page. An image whose state changes between pages may be missed or appear
+                twice.
         """
         entries = self._table.entries(
             image_partitions(project, state), " " if cursor is None else f"{cursor}!", page=min(limit, 500)
@@ -368,7 +372,7 @@ class Ledger:
         return Page(rows, some[-1].sort_key if len(some) == limit else None)
 
     def images_to_flag(self, project: str, limit: int = _CHUNK) -> list[Image]:
-        """Images whose task still has to be told that they are stale or gone, or no longer so."""
+        """Images whose task does not yet show that they are stale or gone, or no longer so."""
         partitions = [
             partition
             for state in (State.STALE, State.GONE, State.VERIFIED)
@@ -410,12 +414,12 @@ class Ledger:
         return sorted(found, key=lambda project: project.name)
 
     def projects_named(self, names: Iterable[str]) -> dict[str, Project]:
-        """Projects by name, read by key, so that what was written a moment ago is there; else missing."""
+        """Projects by name, read by key and so strongly consistent; missing projects are left out."""
         keys = {projects.project_key(name): name for name in names}
         return {keys[key]: row for key, row in self._table.get_many(Project, keys).items()}
 
     def make_project(self, name: str, bucket: str) -> Result[Project]:
-        """Record that a project is there, with or without labels."""
+        """Record that a project exists, with or without labels."""
         return self._change_project(name, lambda row: projects.make(row, name, bucket))
 
     def store_labels(
@@ -427,13 +431,13 @@ class Ledger:
         seen: Project | None = None,
         error: str | None = None,
     ) -> Result[Project]:
-        """Record what the newest ``labels.yaml`` says; makes the project if it is the first.
+        """Record the content of the newest ``labels.yaml``; the first one creates the project.
 
         Args:
-            labels: digest of the label set, whose snapshot is stored already; None if it cannot be used.
-            sequencer: of the event about ``labels.yaml``, where there is one.
-            seen: on `UNORDERED`: that result's row, if ``labels.yaml`` was read anew after it.
-            error: why it cannot be used, a sentence.
+            labels: digest of the label set, whose snapshot is already stored; None if it cannot be used.
+            sequencer: from the event about ``labels.yaml``, if there was one.
+            seen: after `UNORDERED`: the row of that result, once ``labels.yaml`` was read again.
+            error: why it cannot be used, in a sentence.
         """
         now = self._now()
         return self._table.change(
@@ -445,7 +449,8 @@ class Ledger:
     def apply_labels(
         self, name: str, labels: str, detection: str, bundle: tuple[str, str, float] | None = None
     ) -> Result[Project]:
-        """Bring the stored label set into force; then `want_older`. New detection, new generation.
+        """Put the stored label set into force; call `want_older` next. A new detection digest raises the
+        generation.
 
         Args:
             bundle: name, digest and default threshold of the detector.
@@ -456,19 +461,19 @@ class Ledger:
         )
 
     def hold_labels(self, name: str, labels: str, detection: str, images: int) -> Result[Project]:
-        """Let the stored label set wait until somebody says yes; `apply_labels` ends it."""
+        """Hold the stored label set until the user approves it; `apply_labels` ends the hold."""
         return self._change_project(name, lambda row: projects.hold_labels(row, labels, detection, images))
 
     def refuse_labels(self, name: str, labels: str, error: str) -> Result[Project]:
-        """Record why the stored label set cannot come into force; the one before it stays."""
+        """Record why the stored label set cannot come into force; the previous one stays."""
         return self._change_project(name, lambda row: projects.refuse_labels(row, labels, error))
 
     def record_swept(self, name: str, generation: int) -> Result[Project]:
-        """Record that all images have been wanted again for the labels of this generation."""
+        """Record that the sweep for the labels of this generation is complete."""
         return self._change_project(name, lambda row: projects.spread(row, swept=generation))
 
     def record_republished(self, name: str, labels: str) -> Result[Project]:
-        """Record that stored predictions were sent to be published under these labels' thresholds."""
+        """Record that stored predictions were sent to publish under these labels' thresholds."""
         return self._change_project(name, lambda row: projects.spread(row, republished=labels))
 
     def record_prepared(self, name: str, labels: str) -> Result[Project]:
@@ -476,11 +481,12 @@ class Ledger:
         return self._change_project(name, lambda row: projects.spread(row, prepared=labels))
 
     def freeze_labels(self, name: str, label_ids: Mapping[str, int]) -> Result[Project]:
-        """Fix label ids for ever. `SUPERSEDED`: others were given; choose anew with the row's `label_ids`."""
+        """Fix label ids for good. `SUPERSEDED`: another caller was first; choose again, starting from the
+        row's `label_ids`."""
         return self._change_project(name, lambda row: projects.freeze_labels(row, label_ids))
 
     def rename_labels(self, name: str, names: Mapping[str, str]) -> Result[Project]:
-        """Record that labels have other names and keep their ids."""
+        """Record that labels were renamed; they keep their ids."""
         return self._change_project(name, lambda row: projects.rename_labels(row, names))
 
     def connect_project(
@@ -492,24 +498,24 @@ class Ledger:
         webhook_id: int | None = None,
         replacing: int | None = None,
     ) -> Result[Project]:
-        """Record the project in Label Studio. `SUPERSEDED`: somebody else's was first, use that of the row.
+        """Record the project in Label Studio. `SUPERSEDED`: another caller was first; use the row's project.
 
         Args:
-            replacing: number of one that is no longer in Label Studio.
+            replacing: number of a project that no longer exists in Label Studio.
         """
         return self._change_project(
             name, lambda row: projects.connect(row, label_studio_id, storage_id, webhook_id, replacing)
         )
 
     def record_problem(self, name: str, stage: Stage, problem: str | None) -> Result[Project]:
-        """Record why a stage fails, a sentence; None once it succeeds. Writes only what changed."""
+        """Record why a stage fails, in a sentence; None once it succeeds. Writes only a change."""
         return self._change_project(name, lambda row: projects.record_problem(row, stage, problem))
 
     def delete_project(self, name: str) -> int:
-        """Delete the rows of a project, its images, runs and leases; its own row last.
+        """Delete a project's images, runs and leases, and then its own row.
 
         Returns:
-            How many rows of images there were.
+            How many image rows there were.
         """
         partitions = [each for state in State for each in image_partitions(name, state)]
         images = 0
@@ -522,7 +528,7 @@ class Ledger:
         return images
 
     def record_audit(self, name: str, label_studio_id: int, newest: int) -> Result[Project]:
-        """Record that the images' rows know all tasks of the Label Studio project up to this number."""
+        """Record that the image rows know all tasks of the Label Studio project up to this number."""
         return self._change_project(name, lambda row: projects.audit(row, label_studio_id, newest))
 
     def _change_project(
@@ -533,7 +539,7 @@ class Ledger:
     # Runs
 
     def start_run(self, project: str, run_id: str, generation: int, deadline: datetime) -> Result[Run]:
-        """Make a run, before it claims images."""
+        """Create a run, before it claims images."""
         if "#" in run_id:
             raise ValueError(f"run id {run_id!r} has a '#'")
         run = Run(project, run_id, RunState.GATHERING, generation, self._now(), deadline)
@@ -554,7 +560,7 @@ class Ledger:
         job_ids: Sequence[str],
         deadline: datetime,
     ) -> Result[Run]:
-        """Record that a run's manifest was given to a job; attempts count from 1."""
+        """Record that a run's manifest was submitted to a job; attempts count from 1."""
         return self._change_run(
             project,
             run_id,
@@ -562,13 +568,13 @@ class Ledger:
         )
 
     def prolong_run(self, project: str, run_id: str, deadline: datetime) -> Result[Run]:
-        """Let a run that is alive, but late, have more time."""
+        """Extend the deadline of a run that is late but alive."""
         return self._change_run(project, run_id, lambda row: projects.prolong(row, deadline))
 
     def finish_run(
         self, project: str, run_id: str, state: RunState, reason: str | None = None
     ) -> Result[Run]:
-        """Record that a run succeeded or failed. After a failure, `release_run` gives the images back."""
+        """Record that a run succeeded or failed. After a failure, `release_run` returns its images."""
         return self._change_run(project, run_id, lambda row: projects.finish(row, state, reason, self._now()))
 
     def run(self, project: str, run_id: str) -> Run | None:
@@ -581,7 +587,7 @@ class Ledger:
         return self._table.rows_under(Run, partition, prefix, limit)
 
     def overdue_runs(self) -> list[Run]:
-        """Runs that have not ended though their deadline is over, of all projects."""
+        """Runs of all projects that are past their deadline and have not ended."""
         now = self._now()
         entries = self._table.entries([projects.LIVE_RUNS], high=time_text(now))
         runs = self._table.get_many(Run, [entry.key for entry in entries]).values()
@@ -597,14 +603,14 @@ class Ledger:
     def acquire_lease(
         self, project: str, owner: str, *, seconds: float = 60, purpose: str = "publish"
     ) -> Lease | None:
-        """Take a lease, if it is free or has run out.
+        """Acquire a lease, if it is free or has expired.
 
         Args:
-            owner: a name of this process and task that no other has.
-            seconds: how long others wait should this owner die. Renew at a third of it: clocks differ.
+            owner: a name that is unique to this process and task.
+            seconds: how long others wait if this owner dies. Renew after a third of it: clocks differ.
 
         Returns:
-            None while another has it.
+            None while another owner has it.
         """
         now = self._now()
         until = now + timedelta(seconds=seconds)
@@ -616,10 +622,10 @@ class Ledger:
         return _if_applied(result)
 
     def renew_lease(self, lease: Lease, *, seconds: float = 60) -> Lease | None:
-        """Keep a lease. None: it is lost; stop, and write nothing more under it.
+        """Renew a lease. None: it was lost; stop, and write nothing more under it.
 
-        A holder that writes all the same is refused where it matters: `record_tasks` takes the lease's token
-            as `fence`, and a row that a newer holder wrote takes none that is older.
+        A holder that writes anyway does no harm: `record_tasks` takes the lease's token as `fence`, and a row
+        written by a newer holder refuses an older token.
         """
         until = self._now() + timedelta(seconds=seconds)
         result = self._table.change(
@@ -628,7 +634,7 @@ class Ledger:
         return _if_applied(result)
 
     def release_lease(self, lease: Lease) -> None:
-        """Give a lease back at once; no harm if it was lost."""
+        """Release a lease; harmless if it was lost."""
         until = self._now()
         self._table.change(Lease, lease.row_key, lambda row: projects.extend(row, lease, "", until), lease)
 

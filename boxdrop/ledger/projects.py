@@ -1,4 +1,4 @@
-"""A project's row, its runs and its leases, and the rules by which they move; as pure as `states`."""
+"""Rows of projects, runs and leases, and their transition rules; pure, like `states`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,10 +10,10 @@ from boxdrop.domain.times import time_text
 from boxdrop.ledger.states import Key, Outcome, Result, following, padded
 
 PROJECTS: Final = "project"
-"""The index partition that lists the projects. They are few and seldom written."""
+"""The index partition that lists the projects. They are few and rarely written."""
 
 LIVE_RUNS: Final = "run#live"
-"""The index partition of the runs that have not ended, by deadline: a handful of writes a minute."""
+"""The index partition of unfinished runs, by deadline: a handful of writes per minute."""
 
 RUN_LIFE: Final = timedelta(days=400)
 _PROBLEM_LENGTH: Final = 600
@@ -24,10 +24,11 @@ class Project:
     """A project.
 
     Attributes:
-        name: the prefix in the image bucket, without the last slash.
+        name: its prefix in the image bucket, without the trailing slash.
         stored_labels: digest of the newest label set that was stored (``labelsets/<digest>.yaml``).
         labels_sequencer: order of the newest ``labels.yaml``, see `boxdrop.ledger.states.padded`.
-        labels_error: why the newest ``labels.yaml`` is not in force, in a sentence; what was before it stays.
+        labels_error: why the newest ``labels.yaml`` is not in force, in a sentence; the previous one stays in
+            force.
         labels_at: when `stored_labels` or `labels_error` last changed.
         labels: digest of the label set that is in force; None while images wait for one.
         detection: the detection digest in force.
@@ -35,15 +36,17 @@ class Project:
         bundle_name, bundle_digest: of the detector in force.
         default_threshold: that detector's, for labels that set none.
         applied_at: when `labels` or `detection` last came into force.
-        held: detection digest of a change that waits until somebody says yes; empty if none does.
+        held: detection digest of a change that waits for the user's approval; empty if there is none.
         held_images: how many images it would run again.
-        swept: up to this generation, all images have been wanted again.
-        republished: digest of the label set under whose thresholds all stored predictions were sent for.
-        prepared: digest of the label set that Label Studio's project was last brought up to.
+        swept: the sweeps for generations up to this one are complete.
+        republished: digest of the label set under whose thresholds all stored predictions were last sent to
+            publish.
+        prepared: digest of the label set that Label Studio's project was last updated to.
         label_ids: every label name that the project ever had, with its frozen id.
-        label_studio_id, storage_id, webhook_id: Label Studio's numbers of the project and its parts.
-        audited_task: up to this number, the project's tasks are known to the images' rows.
-        publish_problem, collect_problem: why publish or collect fails at present, a sentence; None once it
+        label_studio_id, storage_id, webhook_id: Label Studio's ids of the project, its storage and its
+            webhook.
+        audited_task: the image rows know all tasks of the project up to this number.
+        publish_problem, collect_problem: why publish or collect is failing, in a sentence; None once it
             succeeds again.
         revision: how often the row was written; the condition of every write.
     """
@@ -87,14 +90,14 @@ class Project:
 
     @property
     def model_version(self) -> str | None:
-        """``bundle-name@detection-digest`` of the labels in force, as the detector says it."""
+        """``bundle-name@detection-digest`` of the labels in force, as in predictions."""
         if self.bundle_name is None or self.detection is None:
             return None
         return f"{self.bundle_name}@{self.detection[:8]}"
 
     @property
     def labels_are_due(self) -> bool:
-        """Whether the newest label set is not the one in force, or not everywhere."""
+        """Whether the newest label set is not in force yet, or has not reached all images and tasks."""
         return self.stored_labels is not None and (
             self.labels != self.stored_labels
             or self.swept < self.generation
@@ -103,14 +106,14 @@ class Project:
 
 
 class Stage(StrEnum):
-    """A step of the pipeline that may fail for a reason which the project's row then holds."""
+    """A pipeline step whose failures are recorded in the project's row."""
 
     PUBLISH = "publish"
     COLLECT = "collect"
 
 
 class RunState(StrEnum):
-    """How far a run is."""
+    """The stage of a run."""
 
     GATHERING = "gathering"  # claims images, writes its manifest
     SUBMITTED = "submitted"
@@ -123,13 +126,13 @@ class Run:
     """A run.
 
     Attributes:
-        run_id: begins with its time, so that text order is time order; no ``#``.
+        run_id: begins with the time, so text order is time order; contains no ``#``.
         generation: of the labels that it detects with.
-        deadline: when to take it for dead, should nobody have ended it.
+        deadline: when to consider it dead, if it has not ended by then.
         attempt: how often its manifest was submitted.
         manifest: key of the manifest in the data bucket.
         images: how many it holds.
-        job_ids: of every job that got it; a submission may happen twice.
+        job_ids: every job that it was submitted to; a submission may happen twice.
         reason: why it failed.
         revision: how often the row was written; the condition of every write.
     """
@@ -156,26 +159,26 @@ class Run:
 
     @property
     def index_key(self) -> Key | None:
-        """Where it is in the index: nowhere once it has ended."""
+        """Where it is in the index; a finished run is not indexed."""
         if self.is_live:
             return LIVE_RUNS, f"{time_text(self.deadline)}#{self.project}#{self.run_id}"
         return None
 
     @property
     def is_live(self) -> bool:
-        """Whether its images may still come."""
+        """Whether the run may still deliver images."""
         return self.state in (RunState.GATHERING, RunState.SUBMITTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to do something for a project that only one may do at a time.
+    """An exclusive right to do one kind of work for a project.
 
     Attributes:
-        purpose: what for.
-        owner: who has it; empty once released.
-        token: the fencing token, larger for each new owner.
-        until: when others may take it, by the owner's clock: renew well before, clocks differ by seconds.
+        purpose: the kind of work.
+        owner: who holds it; empty once released.
+        token: the fencing token; each new owner gets a larger one.
+        until: when others may take it, by the owner's clock. Renew well before: clocks differ by seconds.
         revision: how often the row was written; the condition of every write.
     """
 
@@ -198,7 +201,7 @@ class Lease:
 
 
 def project_key(name: str) -> Key:
-    """Where a project's row is in the table; its runs and leases are beside it."""
+    """Where a project's row is in the table; its runs and leases share the partition."""
     return f"project#{name}", "project"
 
 
@@ -213,7 +216,7 @@ def lease_key(project: str, purpose: str) -> Key:
 
 
 def make(row: Project | None, name: str, bucket: str) -> Result[Project]:
-    """Images came to a project; it may have no labels yet."""
+    """A project got images; it may have no labels yet."""
     return Result(Outcome.APPLIED, Project(name, bucket)) if row is None else Result(Outcome.ALREADY, row)
 
 
@@ -227,9 +230,9 @@ def store_labels(
     error: str | None,
     now: datetime,
 ) -> Result[Project]:
-    """A ``labels.yaml`` was read: a label set was stored, or (None) it has an error. The newest counts.
+    """A ``labels.yaml`` was read: its label set was stored, or (None) it has an error. The newest counts.
 
-    What tells the newest is as for images. An error leaves the stored label set as it is.
+    Events are ordered as for images. An error leaves the stored label set unchanged.
     """
     row = row or Project(name, bucket)
     order = padded(sequencer)
@@ -250,7 +253,7 @@ def store_labels(
 def apply_labels(
     row: Project | None, labels: str, detection: str, bundle: tuple[str, str, float] | None, now: datetime
 ) -> Result[Project]:
-    """Put the stored label set into force, unless a newer one was stored meanwhile."""
+    """Put the stored label set into force, unless a newer one was stored in the meantime."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
@@ -274,7 +277,7 @@ def apply_labels(
 
 
 def hold_labels(row: Project | None, labels: str, detection: str, images: int) -> Result[Project]:
-    """The stored label set would run so many images again: it waits until somebody says yes."""
+    """The stored label set would run this many images again: it waits for the user's approval."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
@@ -284,7 +287,7 @@ def hold_labels(row: Project | None, labels: str, detection: str, images: int) -
 
 
 def refuse_labels(row: Project | None, labels: str, error: str) -> Result[Project]:
-    """The stored label set cannot come into force, for example because its detector is not there."""
+    """The stored label set cannot come into force, for example because its detector is missing."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
@@ -310,7 +313,7 @@ def spread(
 
 
 def freeze_labels(row: Project | None, label_ids: Mapping[str, int]) -> Result[Project]:
-    """Names get their ids for ever. Against another's choice, choose again from the row's."""
+    """Names get permanent ids. If another caller was first, choose again from the row's ids."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     frozen = {**label_ids, **row.label_ids}
@@ -324,7 +327,7 @@ def freeze_labels(row: Project | None, label_ids: Mapping[str, int]) -> Result[P
 
 
 def rename_labels(row: Project | None, names: Mapping[str, str]) -> Result[Project]:
-    """Labels have other names now, and keep their ids; `names` has the new ones by the old ones."""
+    """Labels were renamed and keep their ids; `names` maps old names to new ones."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     label_ids = {names.get(name, name): number for name, number in row.label_ids.items()}
@@ -339,7 +342,8 @@ def connect(
     webhook_id: int | None,
     replacing: int | None,
 ) -> Result[Project]:
-    """The project in Label Studio: the first one wins, unless it is the one to be replaced."""
+    """Record the project in Label Studio: the first caller wins, unless the recorded project is to be
+    replaced."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.label_studio_id not in (None, label_studio_id, replacing):
@@ -359,7 +363,7 @@ def connect(
 
 
 def record_problem(row: Project | None, stage: Stage, problem: str | None) -> Result[Project]:
-    """A stage fails for this reason, or (None) works again."""
+    """A stage fails for this reason; None: it works again."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     text = None if problem is None else problem[:_PROBLEM_LENGTH]
@@ -370,7 +374,7 @@ def record_problem(row: Project | None, stage: Stage, problem: str | None) -> Re
 
 
 def audit(row: Project | None, label_studio_id: int, newest: int) -> Result[Project]:
-    """The tasks up to this one are in the images' rows."""
+    """The image rows know all tasks up to this one."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.label_studio_id != label_studio_id:
@@ -383,7 +387,8 @@ def audit(row: Project | None, label_studio_id: int, newest: int) -> Result[Proj
 def submit(
     row: Run | None, attempt: int, manifest: str, images: int, job_ids: tuple[str, ...], deadline: datetime
 ) -> Result[Run]:
-    """The manifest was submitted. Twice for one attempt gives one more job, which must be known, too."""
+    """The manifest was submitted. A second submission of one attempt made a second job, which is recorded
+    too."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if not row.is_live or attempt < row.attempt:
@@ -396,7 +401,7 @@ def submit(
 
 
 def prolong(row: Run | None, deadline: datetime) -> Result[Run]:
-    """The run is late, and its job is seen to be alive."""
+    """The run is late, but its job is alive."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if not row.is_live:
@@ -407,7 +412,7 @@ def prolong(row: Run | None, deadline: datetime) -> Result[Run]:
 
 
 def finish(row: Run | None, state: RunState, reason: str | None, now: datetime) -> Result[Run]:
-    """The run ended; the first to say so is believed."""
+    """The run ended; the first report wins."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if not row.is_live:
@@ -420,7 +425,7 @@ def finish(row: Run | None, state: RunState, reason: str | None, now: datetime) 
 def acquire(
     row: Lease | None, project: str, purpose: str, owner: str, until: datetime, now: datetime
 ) -> Result[Lease]:
-    """Somebody asks for the lease; its owner, too, gets a new token."""
+    """A caller asks for the lease; even its current owner gets a new token."""
     if row is not None and (row.owner, row.until) == (owner, until):
         return Result(Outcome.APPLIED, row)  # this very call, whose answer was lost
     if row is not None and row.owner not in ("", owner) and row.until > now:
@@ -431,7 +436,8 @@ def acquire(
 
 
 def extend(row: Lease | None, lease: Lease, owner: str, until: datetime) -> Result[Lease]:
-    """The owner stays, or (owner empty) leaves; right until another has taken it, even if it ran out."""
+    """The owner renews, or (empty owner) releases the lease. Valid until another takes it, even after it
+    expired."""
     if row is None or (row.owner, row.token) != (lease.owner, lease.token):
         return Result(Outcome.SUPERSEDED, row)
     return Result(Outcome.APPLIED, replace(row, owner=owner, until=until))

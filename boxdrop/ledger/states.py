@@ -1,15 +1,15 @@
-"""An image's row, and the rules by which it moves. Pure: no clock, no network, no database.
+"""An image's row and its transition rules. Pure: no clock, no network, no database.
 
-A row holds facts, each of which only moves forward in an order of its own: what the object is (by sequencer),
-which labels it is wanted for (by generation), what its task shows (by fencing token), what a person said (by
-review time). The state follows from the facts, so events that come late, twice or in any order end in the
-same row.
+A row holds facts. Each fact only moves forward, in its own order: what the object is (by sequencer), which
+labels it is wanted for (by generation), what its task shows (by fencing token), and what an annotator decided
+(by review time). The state follows from the facts, so events that arrive late, twice or out of order lead to
+the same row.
 
-Each rule takes the row as it is, or None, and returns a `Result`: the row as it must become, the same row
-where nothing is to be written, and what that means for the caller. `boxdrop.ledger.table` applies a rule by
-one write that is conditional on the row being the one that the rule saw.
+Each rule takes the current row, or None, and returns a `Result`: an outcome for the caller, and the new row
+(the same row if there is nothing to write). `boxdrop.ledger.table` applies a rule with one write, on
+condition that the row has not changed since the rule saw it.
 
-The rules stay in one file, though it is long: each depends on what the others leave in the row.
+This file is long because the rules belong together: each depends on what the others leave in the row.
 """
 
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ R = TypeVar("R")
 Key = tuple[str, str]
 
 SHARDS: Final = "0123456789abcdef"
-"""Images of one project and state are spread over 16 index partitions by the first digit of their id, a hash.
-A partition takes 1,000 writes a second, so a state takes 16,000."""
+"""Images of one project and state are spread over 16 index partitions by the first hex digit of their id, a
+hash. A partition accepts 1,000 writes per second, so a state accepts 16,000."""
 
 SEQUENCER_WIDTH: Final = 32
 """S3's sequencers have 16 or 18 hexadecimal digits so far; AWS promises no length."""
 
 TOMBSTONE_LIFE: Final = timedelta(days=90)
-"""A deletion is remembered longer than any event about the image can be under way: EventBridge retries for 24
-hours, then a queue and its dead letter queue keep a message for at most 14 days each."""
+"""A deletion is remembered longer than any event about the image can be in flight: EventBridge retries for 24
+hours, then a queue and its dead-letter queue keep a message for at most 14 days each."""
 
 MAX_ATTEMPTS: Final = 5
 _MESSAGE_LENGTH: Final = 250  # a row stays below 1 KB, which is one write unit
@@ -54,18 +54,18 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a change. A lost race is an outcome, not an exception."""
+    """The outcome of a change. Losing a race is an outcome, not an exception."""
 
     APPLIED = "applied"
-    ALREADY = "already"  # the row said so before
-    SUPERSEDED = "superseded"  # something newer has won
-    UNORDERED = "unordered"  # nothing tells which is newer: look at the object, then `Ledger.observe`
+    ALREADY = "already"  # the row already said so
+    SUPERSEDED = "superseded"  # something newer won
+    UNORDERED = "unordered"  # the order is unknown: ask S3 for the object, then `Ledger.observe`
     UNKNOWN = "unknown"  # there is no such row
 
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[R]):
-    """An outcome, and the row as it is now."""
+    """An outcome and the current row."""
 
     outcome: Outcome
     row: R | None
@@ -73,12 +73,12 @@ class Result(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What an event or a listing says about an image.
+    """What an event or a listing reports about an image.
 
     Attributes:
         image_id: hexadecimal, see `boxdrop.domain.identity.image_id`.
-        version: which content: S3's version-id, or etag and size. None: deleted.
-        sequencer: of the event, as it came; empty where there is none, as in listings.
+        version: identifies the content: S3's version-id, or etag and size. None: deleted.
+        sequencer: the event's, unchanged; empty if there is none, as in listings.
     """
 
     image_id: str
@@ -94,7 +94,7 @@ class Publication:
     """What a task in Label Studio now shows.
 
     Attributes:
-        version, generation: of the image and the labels that the prediction is about.
+        version, generation: the image version and the label generation of the prediction.
         fence: token of the lease under which it was published.
     """
 
@@ -129,18 +129,18 @@ class Image:
 
     Attributes:
         since: when it entered its state.
-        wanted_at: when its boxes were first wanted: the content came, its labels changed, somebody retried.
-        sequencer: order of what was last seen of the object, see `padded`.
+        wanted_at: when its boxes were first wanted: on an upload, a label change or a retry.
+        sequencer: order of the last observation of the object, see `padded`.
         version: content of the object; None once it is deleted.
-        generation: of the labels that it is wanted for, or was tasked under; 0 where the project has none.
+        generation: of the labels that it is wanted for, or was tasked under; 0 if the project has none.
         run_id: the run that has claimed it, or that tasked or failed it.
         attempts: how many runs have claimed this version.
-        task_id: its one task in Label Studio, for ever.
+        task_id: its one task in Label Studio; never changes.
         task_version, prediction_id: what the task shows.
-        task_flag: what people read on the task: stale, gone, or nothing.
+        task_flag: the flag that the task shows: stale, gone, or none.
         fence: token of the lease under which the task was last published.
         reason, message: why it failed.
-        verified_version: the content that a person verified.
+        verified_version: the content that an annotator verified.
         reviewed_at: time of the newest review, by Label Studio's clock.
         expires_at: Unix time at which DynamoDB may remove the row.
         revision: how often it was written; the condition of every write.
@@ -190,12 +190,12 @@ class Image:
 
     @property
     def due_flag(self) -> State | None:
-        """What people should read on the task."""
+        """The flag that the task should show."""
         return self.state if self.state in (State.STALE, State.GONE) else None
 
     @property
     def flag_is_due(self) -> bool:
-        """Whether the task has to be told. Other tasks are told by their next publication."""
+        """Whether the task's flag must be updated now. Other tasks get it with their next publication."""
         told = self.state in (State.VERIFIED, State.STALE, State.GONE)
         return told and self.task_id is not None and self.task_flag != self.due_flag
 
@@ -211,12 +211,12 @@ def image_partitions(project: str, state: State) -> list[str]:
 
 
 def generation_mark(generation: int) -> str:
-    """A generation as text of fixed width: its order is that of numbers."""
+    """A generation as fixed-width text, which sorts like the number."""
     return f"{generation:010}"
 
 
 def padded(sequencer: str) -> str:
-    """A sequencer in the form in which text order is time order within a key.
+    """A sequencer padded so that, for one key, text order is time order.
 
     AWS: "right pad the shorter value with zeros, and then do a lexicographical comparison".
     """
@@ -224,7 +224,7 @@ def padded(sequencer: str) -> str:
 
 
 def following(sequencer: str) -> str:
-    """The order of a look at the object: after the event that the row knew, before any later event.
+    """The order of an observation of the object: after the event that the row knew, before any later event.
 
     ``S`` → ``S.00000001`` → ``S.00000002``; ``.`` sorts before every digit.
     """
@@ -233,11 +233,11 @@ def following(sequencer: str) -> str:
 
 
 def sight(row: Image | None, sighting: Sighting, generation: int, now: datetime) -> Result[Image]:
-    """An event or a listing names an object; generation 0 means that its project has no labels yet.
+    """An event or a listing reports an object; generation 0 means that its project has no labels yet.
 
-    An image keeps the project in which it was first seen, and `generation` says nothing about another one's.
-    A newer event of the same content (a copy onto itself) moves only the order: nothing has to be done again.
-    Without an order (listings, S3-compatible stores), a sighting makes rows but changes none.
+    An image keeps the project in which it was first seen; for an image of another project, `generation` is
+    ignored. A newer event about the same content (a copy onto itself) only moves the order. A sighting
+    without an order (from a listing, or an S3-compatible store) creates rows but changes none.
     """
     sequencer = padded(sighting.sequencer)
     if row is None:
@@ -267,7 +267,7 @@ def sight(row: Image | None, sighting: Sighting, generation: int, now: datetime)
 def observe(
     row: Image | None, seen: Image, version: str | None, generation: int, now: datetime
 ) -> Result[Image]:
-    """Somebody read the row (`seen`), then looked at the object: right if the row has not moved since."""
+    """The caller read the row (`seen`), then asked S3: valid if the row has not changed since."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.version == version:
@@ -278,7 +278,7 @@ def observe(
 
 
 def renew(row: Image | None, generation: int, now: datetime) -> Result[Image]:
-    """The labels changed: what is not verified is wanted again."""
+    """The labels changed: an image that is not verified is wanted again."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.generation >= generation or row.state in (State.VERIFIED, State.STALE, State.GONE):
@@ -287,14 +287,14 @@ def renew(row: Image | None, generation: int, now: datetime) -> Result[Image]:
 
 
 def retry(row: Image | None, now: datetime) -> Result[Image]:
-    """Somebody asks for a failed image to be tried again."""
+    """The user retries a failed image."""
     if row is None or row.state != State.FAILED:
         return Result(Outcome.UNKNOWN if row is None else Outcome.ALREADY, row)
     return _applied(_wanted(replace(row, attempts=0), now))
 
 
 def adopt(row: Image | None, project: str, generation: int, now: datetime) -> Result[Image]:
-    """A folder of the image's project became a project; the image goes along if it still waits for labels."""
+    """The image's folder became a project of its own; the image moves there if it still waits for labels."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.state != State.WAITING or row.project == project:
@@ -303,7 +303,7 @@ def adopt(row: Image | None, project: str, generation: int, now: datetime) -> Re
 
 
 def claim(row: Image | None, run_id: str, generation: int, now: datetime) -> Result[Image]:
-    """A run takes a wanted image."""
+    """A run claims a wanted image."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.state == State.RUNNING and row.run_id == run_id:
@@ -321,7 +321,7 @@ def release(
     max_attempts: int = MAX_ATTEMPTS,
     blameless: bool = False,
 ) -> Result[Image]:
-    """A dead run gives an image back; after too many dead runs it is the image that is suspected.
+    """A dead run returns an image; after too many dead runs, the image is the suspect.
 
     A run that died before a job had the image (`blameless`) does not count.
     """
@@ -336,7 +336,7 @@ def release(
 
 
 def publish(row: Image | None, publication: Publication, now: datetime) -> Result[Image]:
-    """A task was published. Which task it is gets kept whatever became of the image meanwhile."""
+    """A task was published. Its id is kept, whatever happened to the image in the meantime."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if publication.fence < row.fence:
@@ -361,7 +361,8 @@ def publish(row: Image | None, publication: Publication, now: datetime) -> Resul
 
 
 def fail(row: Image | None, failure: FailedImage, now: datetime) -> Result[Image]:
-    """A run could not predict an image. If the run has lost it (by a retry, say), that is old news."""
+    """A run could not predict an image. If the run no longer holds it (after a retry, say), the report is
+    outdated."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if failure.version != row.version or row.run_id != failure.run_id or failure.generation < row.generation:
@@ -373,9 +374,10 @@ def fail(row: Image | None, failure: FailedImage, now: datetime) -> Result[Image
 
 
 def review(row: Image | None, version: str | None, reviewed_at: datetime, now: datetime) -> Result[Image]:
-    """A person verified this content, or (None) took that back. The newest review counts, late or not.
+    """An annotator verified this content, or (None) withdrew that. The newest review counts, even if it
+    arrives late.
 
-    Taken back, the image is tasked again if its task shows the present content; else it is wanted.
+    After a withdrawal, the image is tasked again if its task shows the current content; else it is wanted.
     """
     if row is None:
         return Result(Outcome.UNKNOWN, None)
@@ -394,7 +396,7 @@ def review(row: Image | None, version: str | None, reviewed_at: datetime, now: d
 
 
 def flag(row: Image | None, told: State | None) -> Result[Image]:
-    """People now read this on the task."""
+    """The task now shows this flag."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     outcome = Outcome.SUPERSEDED if told != row.due_flag else Outcome.APPLIED
@@ -404,7 +406,7 @@ def flag(row: Image | None, told: State | None) -> Result[Image]:
 
 
 def lose_task(row: Image | None, task_id: int, now: datetime) -> Result[Image]:
-    """The task is no longer in Label Studio, and what a person said on it went with it."""
+    """The task no longer exists in Label Studio, nor do its annotations."""
     if row is None:
         return Result(Outcome.UNKNOWN, None)
     if row.task_id != task_id:
@@ -422,7 +424,7 @@ def _applied(row: Image) -> Result[Image]:
 
 
 def _with_content(row: Image, sequencer: str, version: str | None, generation: int, now: datetime) -> Image:
-    """The object is another one now, or gone."""
+    """The object was replaced or deleted."""
     generation = max(row.generation, generation)
     seen = replace(
         row,
@@ -439,7 +441,7 @@ def _with_content(row: Image, sequencer: str, version: str | None, generation: i
 
 
 def _settled(row: Image, now: datetime) -> Image:
-    """The state that the object's and the person's facts dictate, if they do."""
+    """The state that follows from the object and the review alone, if one does."""
     if row.version is None:
         return _entering(State.GONE, row, now)
     if row.verified_version is None:

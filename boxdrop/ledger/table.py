@@ -1,6 +1,6 @@
 """The DynamoDB table: its definition, rows as items, conditional writes, reads of the index.
 
-Knows nothing of what rows mean: a row is a frozen dataclass with a `row_key` and an `index_key`.
+It does not know what rows mean: a row is a frozen dataclass with a `row_key` and an `index_key`.
 """
 
 import heapq
@@ -31,13 +31,13 @@ _Item = dict[str, dict[str, Any]]
 
 _BATCH = 100  # keys in one BatchGetItem, AWS's limit
 _PAGE = 500  # index entries (about 250 bytes each) in one Query; AWS stops a page at 1 MB
-_TRIES = 50  # writes of one row that lost against others before something must be wrong
+_TRIES = 50  # lost races on one row, after which something must be wrong
 _THROTTLED = "DynamoDB still throttles after ten tries; try again in a minute, with less at once"
-_LAST = "~"  # sorts after everything that a sort key begins with
+_LAST = "~"  # sorts after every character of a sort key
 
 
 class LedgerError(BoxdropError):
-    """The ledger cannot be read or written; says what to do about it."""
+    """The ledger cannot be read or written; the message says what to do."""
 
 
 class Row(Protocol):
@@ -48,7 +48,7 @@ class Row(Protocol):
 
     @property
     def row_key(self) -> Key:
-        """Partition and sort key, for ever."""
+        """Partition and sort key; they never change."""
 
     @property
     def index_key(self) -> Key | None:
@@ -62,10 +62,10 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """Everything that makes the table, for `create_table` here and for the CDK app. All keys are text.
+    """The table's definition, for `create_table` here and for the CDK app. All keys are text.
 
-    On-demand billing, streams off. The index projects keys only: a listing reads the rows themselves, by 100,
-    and a write that changes no state costs nothing in the index.
+    On-demand billing, streams off. The index projects keys only: a listing reads the rows themselves, 100 at
+    a time, and a write that changes no state costs nothing in the index.
     """
 
     partition_key: str = "pk"
@@ -82,7 +82,7 @@ TABLE: Final = TableDefinition()
 
 
 def create_table(client: Any, name: str) -> None:
-    """Make the table, for this machine and for tests; one that exists is left as it is.
+    """Create the table, for the local system and for tests, unless it exists.
 
     Args:
         client: boto3's DynamoDB client.
@@ -128,12 +128,12 @@ class Entry:
 
 
 class Table:
-    """Rows of dataclasses in one DynamoDB table. Safe to use from several threads.
+    """Dataclass rows in one DynamoDB table. Safe to use from several threads.
 
     Args:
         name: of the table.
         client: boto3's DynamoDB client; by default one made from the environment.
-        workers: calls under way at once in one operation on many rows.
+        workers: concurrent calls in one operation on many rows.
     """
 
     def __init__(self, name: str, client: Any = None, workers: int = 16) -> None:
@@ -143,8 +143,8 @@ class Table:
             self._client = client or boto3.client(
                 "dynamodb",
                 config=Config(
-                    # A new on-demand table takes 4,000 writes a second and doubles within 30 minutes; until
-                    # then, ten tries are 20 to 60 seconds of patience.
+                    # A new on-demand table accepts 4,000 writes per second and doubles within 30 minutes;
+                    # until then, ten tries take 20 to 60 seconds.
                     retries={"mode": "standard", "max_attempts": 10},
                     max_pool_connections=workers,
                     connect_timeout=5,
@@ -159,21 +159,20 @@ class Table:
         rule: Callable[[R | None], Result[R]],
         known: R | None = None,
     ) -> Result[R]:
-        """Apply a rule to a row by one conditional write.
+        """Apply a rule to a row with one conditional write.
 
-        The condition is the row's `revision`: that it is the very row which the rule saw. If it is not,
-        DynamoDB answers with the row as it is, and the rule decides again; nothing is read in between. A
-        write that botocore repeats after a lost answer meets its own result, of which rules say that it is so
-        already.
+        The condition is that the row's `revision` is still the one that the rule saw. If it is not, DynamoDB
+        returns the current row and the rule decides again, without another read. A write that botocore
+        repeats after a lost response finds its own result, for which rules return `ALREADY`.
 
         Args:
             kind: the dataclass of the row.
-            key: where it is.
-            rule: takes the row, or None where there is none; may be called several times.
-            known: the row, if the caller has read it; None guesses that there is none.
+            key: the row's key.
+            rule: takes the row, or None if there is none; may be called several times.
+            known: the row, if the caller has read it; None assumes that there is none.
 
         Returns:
-            The rule's outcome with the row as stored.
+            The rule's outcome and the stored row.
         """
         row = known
         for attempt in range(_TRIES):
@@ -187,11 +186,12 @@ class Table:
                 return Result(result.outcome, changed)
             row = _from_item(kind, refused) if refused else None
             if attempt > 2:
-                time.sleep(random.uniform(0, 0.05))  # noqa: S311  spreads rivals for one row
-        raise LedgerError(f"ledger {self.name}: {key[0]} is written by too many at once; try again")
+                time.sleep(random.uniform(0, 0.05))  # noqa: S311  spreads competing writers of one row
+        raise LedgerError(f"ledger {self.name}: {key[0]} has too many concurrent writers; try again")
 
     def _put(self, row: Row, over: int | None) -> _Item | None:
-        """Write a row over a revision, or (None) over nothing. None: done; else the item that is there."""
+        """Write a row over a revision, or (None) where there is none. Returns None if written, else the
+        current item."""
         options: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(revision)"}
         if over is not None:
             options["ConditionExpression"] = "revision = :over"
@@ -223,7 +223,7 @@ class Table:
         return _from_item(kind, item) if item else None
 
     def get_many(self, kind: type[R], keys: Iterable[Key]) -> dict[Key, R]:
-        """Read rows, strongly consistent, 100 in a call; those that are not there are left out."""
+        """Read rows, strongly consistent, 100 per call; missing rows are left out."""
         wanted = list(dict.fromkeys(keys))
         batches = [wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH)]
         items = [item for found in self.each(self._read_batch, batches) for item in found]
@@ -250,7 +250,7 @@ class Table:
     def rows_under(
         self, kind: type[R], partition: str, prefix: str, limit: int, *, newest_first: bool = True
     ) -> list[R]:
-        """Rows of one partition whose sort key begins so, in its order."""
+        """Rows of one partition by prefix of the sort key, in its order."""
         with _explaining(self.name):
             answer = self._client.query(
                 TableName=self.name,
@@ -282,7 +282,7 @@ class Table:
             after = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     def delete(self, keys: Sequence[Key]) -> None:
-        """Delete rows, the last one after all others; those that are not there are no error."""
+        """Delete rows, the last one after all others; missing rows are no error."""
         self.each(self._delete, keys[:-1])
         self.each(self._delete, keys[-1:])
 
@@ -297,8 +297,8 @@ class Table:
 
         Args:
             partitions: of the index.
-            low, high: least and greatest sort key, both included.
-            page: entries to hold for each partition; choose it small to look at the first only.
+            low, high: least and greatest sort key, both inclusive.
+            page: entries to fetch per partition; choose it small to read only the first.
         """
         firsts = self.each(lambda partition: self._page(partition, low, high, page, None), partitions)
         streams = [
@@ -327,7 +327,8 @@ class Table:
         return entries, answer.get("LastEvaluatedKey")
 
     def count(self, partition: str) -> int:
-        """How many entries an index partition has (``Select=COUNT`` reads 1 MB a call, sends nothing)."""
+        """How many entries an index partition has (``Select=COUNT`` reads 1 MB per call and returns no
+        items)."""
         counted, after = 0, None
         while True:
             answer = self._query(partition, " ", _LAST, after, Select="COUNT")
@@ -357,7 +358,7 @@ class Table:
             )
 
     def each(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """Call a function for each item, several at once; results in the order of the items."""
+        """Call a function for each item, in parallel; results in the order of the items."""
         listed = list(items)
         if len(listed) < 2:
             return [function(item) for item in listed]
@@ -395,7 +396,7 @@ def _to_attribute(value: Any) -> dict[str, Any]:
 
 
 def _from_item(kind: type[R], item: _Item) -> R:
-    """The dataclass that `_to_item` wrote. Attributes of a newer boxdrop are left alone."""
+    """The dataclass that `_to_item` wrote. Attributes of a newer boxdrop are ignored."""
     types_ = _types_of(kind)
     values = {name: _from_attribute(types_[name], item[name]) for name in types_ if name in item}
     return kind(**values)
@@ -428,7 +429,7 @@ def _without_none(type_: Any) -> Any:
 
 @contextmanager
 def _explaining(table: str) -> Iterator[None]:
-    """Turn what boto3 raises into one sentence with a way out."""
+    """Turn boto3's exceptions into one sentence that says what to do."""
     try:
         yield
     except ClientError as error:
