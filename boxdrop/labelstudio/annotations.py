@@ -1,4 +1,4 @@
-"""What people did on tasks, read from Label Studio, and the document that has to be stored of it."""
+"""Annotators' work: read from Label Studio's tasks, and turned into the document to store."""
 
 import json
 import math
@@ -27,7 +27,7 @@ _PAGE: Final = 100
 _PIXEL_DIGITS: Final = 3  # a thousandth of a pixel, as in predictions
 _MAX_SIZE: Final = 1_000_000
 _TICK: Final = timedelta(microseconds=1)
-# `include` goes for the nested objects, too. Left out: names and addresses of people.
+# `include` also applies to nested objects. People's names and addresses are left out.
 _FIELDS: Final = (
     "id,data,annotations,predictions,result,was_cancelled,lead_time,created_at,updated_at,"
     "completed_by,updated_by,parent_prediction,model_version,score"
@@ -36,11 +36,11 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ReviewedTask:
-    """A task with all that people did on it.
+    """A task with its annotations and predictions.
 
     Attributes:
-        number: Label Studio's id of it.
-        data: the task's.
+        number: Label Studio's id of the task.
+        data: the task's data.
         annotations, predictions: as Label Studio lists them.
     """
 
@@ -51,7 +51,7 @@ class ReviewedTask:
 
     @property
     def image_id(self) -> str | None:
-        """Which image it shows; None if it is no task of ours."""
+        """The image that it shows; None if boxdrop did not make the task."""
         named = ("image_id", "version", "prediction_id", "model_version")
         if all(isinstance(self.data.get(name), str) and self.data[name] for name in named):
             return str(self.data["image_id"])
@@ -59,11 +59,11 @@ class ReviewedTask:
 
 
 def read_reviews(connection: Connection, project: int, numbers: Iterable[int]) -> dict[int, ReviewedTask]:
-    """Read tasks of a project with their annotations, as they are now.
+    """Read the current tasks of a project with their annotations.
 
     Args:
         project: Label Studio's number.
-        numbers: of tasks; those that are no longer in the project are missing in the answer.
+        numbers: of tasks; deleted ones are missing from the result.
 
     Raises:
         LabelStudioError: the server cannot be reached, or has no such project.
@@ -94,19 +94,19 @@ def read_reviews(connection: Connection, project: int, numbers: Iterable[int]) -
 
 
 def document_of(task: ReviewedTask | None, before: Document | None, fetched_at: datetime) -> Document | None:
-    """What has to be stored of an image, given what is.
+    """The document to store for an image, given the stored one.
 
-    The annotation that was saved last counts; skips count only where nothing was submitted. What an
-    annotation was *about* (the version, and the prediction that it started from) stays as it was first
-    stored, until a person saves it again: the task may show something newer by now.
+    The annotation that was saved last counts; a skip counts only if nothing was submitted. What an annotation
+    was *about* (the image version, and the prediction that it started from) stays as first stored until the
+    annotator saves it again: the task may show something newer by now.
 
     Args:
-        task: with its annotations; None: no longer in Label Studio.
-        before: what is stored, read *before* the task was.
+        task: with its annotations; None if it no longer exists in Label Studio.
+        before: the stored document, read *before* the task.
         fetched_at: when the task was read.
 
     Returns:
-        `before` itself where it still says it all; None where nothing ever happened.
+        `before` itself if nothing has changed; None if there was never anything to store.
     """
     wanted = _lost(before, fetched_at) if task is None else _present(task, before, fetched_at)
     if before is None or wanted is None:
@@ -175,10 +175,10 @@ def _annotation(task: ReviewedTask, newest: Mapping[str, Any], before: Document 
 
 
 def _started_from(task: ReviewedTask, annotation: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The prediction, if it surely is the one that the person was shown.
+    """The prediction, if it certainly is the one that the annotator saw.
 
-    Predictions are replaced in place. One that was touched after the submit is another one by now; and so is
-    one that lacks a region that, says the browser (``origin``), came from a prediction.
+    Predictions are replaced in place. A prediction that was updated after the submit is a different one by
+    now. So is one that lacks a region which, according to the browser (``origin``), came from a prediction.
     """
     parent = annotation.get("parent_prediction")
     candidates = [each for each in task.predictions if parent in (None, each.get("id"))]
@@ -187,7 +187,7 @@ def _started_from(task: ReviewedTask, annotation: Mapping[str, Any]) -> Mapping[
     (prediction,) = candidates
     replaced_at, submitted_at = time_of(prediction.get("updated_at")), time_of(annotation.get("created_at"))
     if prediction.get("model_version") != task.data.get("model_version"):
-        return None  # just being replaced
+        return None  # is being replaced right now
     if replaced_at is not None and submitted_at is not None and replaced_at > submitted_at:
         return None
     offered = {region.get("id") for region in _regions(prediction.get("result"))}
@@ -219,7 +219,7 @@ def _regions(result: Any) -> list[Mapping[str, Any]]:
 def _size(
     data: Mapping[str, Any], before: tuple[int | None, int | None], regions: Sequence[Any]
 ) -> tuple[int, int] | None:
-    """Upright size of the image, as the task, the prediction or the person's browser tells it."""
+    """Upright size of the image, from the task, the prediction or the annotator's browser."""
     candidates = [(data.get("width"), data.get("height")), before]
     candidates += [(each.get("original_width"), each.get("original_height")) for each in _regions(regions)]
     for width, height in candidates:
@@ -229,18 +229,18 @@ def _size(
 
 
 def _boxes(result: Any, size: tuple[int, int] | None) -> tuple[list[DrawnBox], list[str]]:
-    """Regions as boxes, and a note on each that is none or is not exact."""
+    """Regions as boxes, with a note on each region that is not a box or not exact."""
     boxes: list[DrawnBox] = []
     notes: list[str] = []
     if not isinstance(result, list):
-        return boxes, ["the result is no list"]
+        return boxes, ["the result is not a list"]
     for region in result:
         if not isinstance(region, dict) or region.get("type") != "rectanglelabels":
-            notes.append("left out: a region that is no rectangle with a label")
+            notes.append("left out: a region that is not a rectangle with a label")
             continue
         identity = str(region.get("id") or "")[:64]
         if region.get("from_name") != FROM_NAME:
-            notes.append(f"left out: region {identity}, which another control made than {FROM_NAME!r}")
+            notes.append(f"left out: region {identity}, made by a control other than {FROM_NAME!r}")
             continue
         value = region.get("value")
         value = value if isinstance(value, dict) else {}
@@ -253,7 +253,7 @@ def _boxes(result: Any, size: tuple[int, int] | None) -> tuple[list[DrawnBox], l
             continue
         xyxy = _corners(value, size) if size else None
         if xyxy is None:
-            notes.append(f"left out: region {identity}, which is nowhere in the image")
+            notes.append(f"left out: region {identity}, which has no area inside the image")
             continue
         if (region.get("original_width"), region.get("original_height")) != size:
             notes.append(f"region {identity} was drawn on an image of another size")
@@ -263,9 +263,9 @@ def _boxes(result: Any, size: tuple[int, int] | None) -> tuple[list[DrawnBox], l
 
 
 def _corners(value: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-    """Percent to pixels, clipped; None for what is no rectangle, or has nothing of itself in the image.
+    """Percent to pixels, clipped; None if it is not a rectangle, or lies outside the image.
 
-    Label Studio turns a rectangle about its left top corner, clockwise, in pixels and not in percent.
+    Label Studio rotates a rectangle about its top left corner, clockwise, in pixels and not in percent.
     """
     percents = [value.get("x"), value.get("width"), value.get("y"), value.get("height")]
     numbers = [float(each) for each in percents if is_number(each)]
@@ -294,7 +294,7 @@ def _clipped(value: float, size: int) -> float:
 
 
 def _user(annotation: Mapping[str, Any]) -> int | None:
-    """Who saved it last: the number alone, also where Label Studio tells more."""
+    """The id of the user who saved it last, without the name that Label Studio may add."""
     for key in ("updated_by", "completed_by"):
         value = annotation.get(key)
         if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""Label Studio's labeling configuration: the XML that says which labels people can draw.
+"""Label Studio's labeling configuration: the XML that defines which labels annotators can draw.
 
-Labels carry a frozen ``category``, which exports use as class id; without it they would be numbered in
-alphabetical order and shift whenever a label is added. Attributes of our own sit on the outer ``<View>``:
-which project this is, the ids of labels that were removed, whether its tabs were made, and whether a pipeline
-publishes into it. Label Studio keeps attributes that it does not know.
+Labels have a frozen ``category``, which exports use as class id; without it, Label Studio would number them
+alphabetically, and ids would shift whenever a label is added. boxdrop keeps attributes of its own on the
+outer ``<View>``: the project's identity, the ids of removed labels, whether its tabs were made, and whether a
+pipeline publishes into it. Label Studio keeps attributes that it does not know.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ _KEY = "boxdrop-project"
 RETIRED = "boxdrop-retired"
 _TABS = "boxdrop-tabs"
 _PIPELINE = "boxdrop-pipeline"
-_MANY_LABELS = 12  # from here on, a field to search labels in is worth its height
+_MANY_LABELS = 12  # from this many labels on, a search field is worth its height
 
 
 def labeling_config(label_set: LabelSet, key: str) -> str:
     """Write the configuration of a new project.
 
     Args:
-        label_set: its labels, in its order.
+        label_set: its labels, in order.
         key: identity of the project, see `project_key`.
     """
     view = ET.Element("View", {_KEY: key})
@@ -43,7 +43,7 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
             "Filter",
             {"name": "filter", "toName": FROM_NAME, "minlength": "0", "placeholder": "Find a label"},
         )
-    # Boxes are outlined, hardly filled: people judge the object's edge through them.
+    # Boxes are outlined and barely filled, so annotators can see the object's edge.
     rectangles = {"name": FROM_NAME, "toName": TO_NAME, "strokeWidth": "3", "opacity": "0.12"}
     _set_labels(ET.SubElement(view, "RectangleLabels", rectangles), label_set)
     image = {
@@ -53,11 +53,11 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
         "zoomControl": "true",
         "crosshair": "true",
     }
-    # With "fit", the default, Label Studio 1.23 enlarges a small image for a wider place than it has: its
-    # edges, and the boxes there, are cut off.
+    # With "fit", the default, Label Studio 1.23 enlarges a small image beyond the available width, and cuts
+    # off its edges and the boxes there.
     image["defaultZoom"] = "auto"
     ET.SubElement(view, "Image", image)
-    # Whom to credit for the image, in small print; empty where that is nobody.
+    # The image's credit, in small print; empty if none is required.
     ET.SubElement(view, "Style").text = _SMALL_PRINT
     credit = ET.SubElement(view, "View", {"className": "boxdrop-credit"})
     ET.SubElement(credit, "Header", {"value": f"${CREDIT_KEY}", "size": "6", "underline": "false"})
@@ -65,31 +65,31 @@ def labeling_config(label_set: LabelSet, key: str) -> str:
 
 
 def identity_of(key: str) -> str:
-    """The mark of the project about `key`: a folder's path, ``s3://bucket/prefix/``, or a title."""
+    """The mark of the project for `key`: a folder's path, ``s3://bucket/prefix/``, or a title."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def project_key(config: str) -> str | None:
-    """Which boxdrop project a configuration belongs to; None for one that boxdrop did not make."""
+    """The boxdrop project that a configuration belongs to; None if boxdrop did not make it."""
     view = parsed(config)
     return None if view is None else view.get(_KEY)
 
 
 def has_tabs(config: str) -> bool:
-    """Whether the Data Manager's tabs were made; what people did with them since is theirs."""
+    """Whether the Data Manager's tabs were made; later changes to them are the annotators'."""
     view = parsed(config)
     return view is not None and view.get(_TABS) is not None
 
 
 def with_key(config: str, key: str) -> str:
-    """Put the mark of a boxdrop project into a configuration that lost it, for example by hand editing.
+    """Put a boxdrop project's mark back into a configuration that lost it, for example to hand editing.
 
     Raises:
-        ValueError: it is no XML.
+        ValueError: it is not XML.
     """
     view = parsed(config)
     if view is None:
-        raise ValueError("the labeling configuration is no XML")
+        raise ValueError("the labeling configuration is not XML")
     view.set(_KEY, key)
     return written(view)
 
@@ -108,7 +108,7 @@ def with_marks(config: str, *, pipeline: bool) -> str:
         pipeline: whether a pipeline publishes into the project from now on.
 
     Returns:
-        the same text where all of that is recorded.
+        the same text if all of that is recorded already.
     """
     view = parsed(config)
     if view is None or (has_tabs(config) and (is_of_pipeline(config) or not pipeline)):
@@ -120,13 +120,13 @@ def with_marks(config: str, *, pipeline: bool) -> str:
 
 
 def frozen_ids(config: str) -> dict[str, int]:
-    """Every label that the project ever had, with its id; those removed since are among them."""
+    """Every label that the project ever had, with its id, including removed ones."""
     view = parsed(config)
     if view is None:
         return {}
     try:
         ids = {str(name): int(number) for name, number in json.loads(view.get(RETIRED, "{}")).items()}
-    except (ValueError, AttributeError, TypeError):  # somebody edited it
+    except (ValueError, AttributeError, TypeError):  # edited by hand
         ids = {}
     for label in view.iterfind(f".//RectangleLabels[@name='{FROM_NAME}']/Label"):
         category = label.get("category", "")
@@ -136,17 +136,17 @@ def frozen_ids(config: str) -> dict[str, int]:
 
 
 def updated_config(config: str, label_set: LabelSet) -> str:
-    """Bring the labels of an existing configuration up to date and leave everything else as people made it.
+    """Update the labels of an existing configuration and leave everything else as people made it.
 
     Args:
         config: as read from Label Studio.
         label_set: with frozen ids, see `boxdrop.domain.labels.LabelSet.with_frozen_ids`.
 
     Returns:
-        the same text where nothing has to change.
+        the same text if nothing has to change.
 
     Raises:
-        ValueError: the tag that boxdrop's boxes need, ``<RectangleLabels name="label">``, is gone.
+        ValueError: the tag that boxdrop's boxes need, ``<RectangleLabels name="label">``, is missing.
     """
     view = parsed(config)
     rectangles = None if view is None else view.find(f".//RectangleLabels[@name='{FROM_NAME}']")
@@ -164,7 +164,8 @@ def updated_config(config: str, label_set: LabelSet) -> str:
 
 
 def _set_labels(rectangles: ET.Element, label_set: LabelSet) -> None:
-    """Make the ``<Label>`` children match; what people added to one (a hotkey, a hint) stays."""
+    """Make the ``<Label>`` children match the label set; attributes that people added (a hotkey, a hint)
+    stay."""
     existing = {child.get("value"): child for child in rectangles.iterfind("Label")}
     indent = next((child.tail for child in rectangles if child.tail), None)
     for child in existing.values():
@@ -181,8 +182,8 @@ def _set_labels(rectangles: ET.Element, label_set: LabelSet) -> None:
 
 def parsed(config: str) -> ET.Element | None:
     try:
-        # Comments of people are kept. The text comes from the server that we log in to; Python's parser
-        # limits entity expansion (expat ≥ 2.4.1).
+        # XML comments are kept. The text comes from the server that we log in to; Python's parser limits
+        # entity expansion (expat ≥ 2.4.1).
         parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))  # noqa: S314
         return ET.fromstring(config, parser=parser)  # noqa: S314
     except ET.ParseError:

@@ -1,4 +1,4 @@
-"""A connection to a Label Studio server that answers and accepts our token."""
+"""A connection to a Label Studio server that is reachable and accepts the token."""
 
 import base64
 import json
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     import requests
 
 TOKEN_VARIABLE: Final = "LABEL_STUDIO_API_KEY"  # noqa: S105
-"""The environment variable that label-studio-sdk, too, reads the access token from."""
+"""The environment variable with the access token; label-studio-sdk reads the same one."""
 
 OLDEST_VERSION: Final = (1, 20)
-"""Imports answer with the ids of the tasks, and personal access tokens exist. Tested with 1.23."""
+"""From this release on, imports return the ids of the tasks, and personal access tokens exist. Tested with
+1.23."""
 
 TIMEOUT_S: Final = 60.0
 IMPORT_TIMEOUT_S: Final = 300.0
-"""For calls whose work grows with what is sent: 500 tasks of 5 boxes take 0.7 s, on a busy server longer."""
+"""For calls whose work grows with their size: 500 tasks of 5 boxes take 0.7 s, longer on a busy server."""
 
 
 class Connection:
-    """What every other module of this package talks through.
+    """The connection that every other module of this package uses.
 
     Attributes:
-        url: of the server, without a slash at the end.
+        url: of the server, without a trailing slash.
         version: the server's release, ``1.23.0``.
-        sdk: `label_studio_sdk.LabelStudio`, for everything that it can do.
+        sdk: `label_studio_sdk.LabelStudio`, for everything that it supports.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -57,9 +58,9 @@ class Connection:
         self._session.mount(url, HTTPAdapter(max_retries=patient))
 
     def request(self, doing: str, method: str, path: str, timeout: float = TIMEOUT_S, **options: Any) -> Any:
-        """Call what the SDK has no method for, or a slow one, and return the decoded JSON.
+        """Call an endpoint for which the SDK has no method, or a slow one; return the decoded JSON.
 
-        What only reads is tried again where the connection breaks, as the SDK does.
+        Reads are retried if the connection breaks, as in the SDK.
 
         Args:
             doing: completes the sentence "cannot …" of an error.
@@ -77,9 +78,9 @@ class Connection:
 
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:
-        """Turn what the SDK and HTTP libraries raise into a `LabelStudioError` of one sentence.
+        """Turn exceptions of the SDK and HTTP libraries into a one-sentence `LabelStudioError`.
 
-        A call that broke off, so that nobody knows whether the server did it, becomes an `InDoubtError`.
+        A broken call, which the server may or may not have carried out, becomes an `InDoubtError`.
         """
         import httpx
         import requests
@@ -98,7 +99,7 @@ class Connection:
         except requests.ConnectionError as error:
             if "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error):
                 raise LabelStudioError(f"cannot {doing}: {_unreachable(self.url, error)}") from None
-            # The adapter repeats reads, and says of the last time-out only that it has repeated enough.
+            # The adapter retries reads; for the last time-out it reports only that the retries are exhausted.
             how = (
                 "did not answer in time" if "ReadTimeoutError" in repr(error) else "broke off the connection"
             )
@@ -110,23 +111,24 @@ class Connection:
 
 
 ONCE: Final = {"max_retries": 0}
-"""SDK options of calls that make something. The SDK would repeat them after a timeout or a 5xx answer, and
-both the first and the second may have been done."""
+"""SDK options for calls that create something. The SDK would repeat them after a timeout or a 5xx response,
+and the server may carry out both."""
 
 
 class InDoubtError(LabelStudioError):
-    """The connection broke after the call was sent: the server may have done it, or may still do it."""
+    """The connection broke after the call was sent: the server may have carried it out, or may still do
+    so."""
 
 
 def connect(url: str, token: str | None = None) -> Connection:
     """Connect, and check address, version and token.
 
     Args:
-        url: as in the browser's address bar; a page of a project will do.
-        token: legacy or personal access token; without it, ``LABEL_STUDIO_API_KEY``.
+        url: as in the browser's address bar; the address of a project's page works too.
+        token: legacy or personal access token. Default: ``LABEL_STUDIO_API_KEY``.
 
     Raises:
-        LabelStudioError: one sentence about what is wrong (address, version or token) and the way out.
+        LabelStudioError: what is wrong (address, version or token) and how to fix it, in one sentence.
     """
     url = _server_url(url)
     token = token or os.environ.get(TOKEN_VARIABLE, "").strip()
@@ -140,7 +142,7 @@ def connect(url: str, token: str | None = None) -> Connection:
             f"environment variable {TOKEN_VARIABLE}"
         )
     if not token.isascii() or any(character.isspace() for character in token):
-        raise LabelStudioError(f"the access token for {url} is no token: copy it again, without spaces")
+        raise LabelStudioError(f"the access token for {url} is not valid: copy it again, without spaces")
     connection = Connection(url, token)
     with connection.explaining("log in"):
         connection.sdk.users.whoami()
@@ -163,10 +165,11 @@ def _server_url(url: str) -> str:
 
 
 def _version(url: str) -> str:
-    """Ask for the server's release; this needs no token, so it tells a wrong address from a wrong token."""
+    """Ask for the server's release. This needs no token, so it distinguishes a wrong address from a wrong
+    token."""
     import requests
 
-    not_label_studio = f"{url} is no Label Studio server; give the address that you open in the browser"
+    not_label_studio = f"{url} is not a Label Studio server; give the address that you open in the browser"
     try:
         response = requests.get(f"{url}/api/version", timeout=15)
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.InvalidURL) as error:
@@ -188,13 +191,13 @@ def _parsed(version: str) -> tuple[int, ...]:
 
 def _unreachable(url: str, error: Exception) -> str:
     local = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-    mend = "start it with `boxdrop local up`" if local else "check the address and your network"
+    fix = "start it with `boxdrop local up`" if local else "check the address and your network"
     secure = ", or its certificate is not trusted" if "certificate" in str(error).lower() else ""
-    return f"no server answers at {url}{secure}: {mend}"
+    return f"no server answers at {url}{secure}: {fix}"
 
 
 def _refusal(doing: str, url: str, status: int | None, body: Any) -> LabelStudioError:
-    """One sentence about an HTTP error, with what Label Studio says itself."""
+    """One sentence about an HTTP error, with Label Studio's own message."""
     said = _said(body)
     if status == 401:
         if "legacy token" in said.lower():
@@ -210,17 +213,17 @@ def _refusal(doing: str, url: str, status: int | None, body: Any) -> LabelStudio
         return LabelStudioError(f"cannot {doing}: the token's user may not do this at {url} ({said})")
     if status == 413:
         return LabelStudioError(
-            f"cannot {doing}: {url} takes no upload of this size; raise the limit of the proxy before it "
-            "(nginx: client_max_body_size)"
+            f"cannot {doing}: {url} refuses an upload of this size; raise the limit of the proxy in "
+            "front of it (nginx: client_max_body_size)"
         )
-    if status is not None and status >= 500:  # a proxy's timeout, too: the server may have done it
+    if status is not None and status >= 500:  # includes a proxy's timeout: the server may have done it
         return InDoubtError(f"cannot {doing}: {url} answered {status}: {said}")
     kind = RefusedError if status == 400 else LabelStudioError
     return kind(f"cannot {doing}: {url} answered {status}: {said}")
 
 
 def _said(body: Any) -> str:
-    """What Label Studio's error response says, short."""
+    """The message of Label Studio's error response, shortened."""
     if isinstance(body, str):
         try:
             body = json.loads(body)
@@ -237,10 +240,10 @@ def _said(body: Any) -> str:
 
 
 def _token_auth(url: str, token: str) -> "requests.auth.AuthBase":
-    """Authorization of raw requests: the SDK does the same for its own calls, but offers no way to share it.
+    """Authorization of raw requests: the SDK does the same for its own calls, but does not expose it.
 
-    A legacy token is sent as it is. A personal access token is a JWT that is exchanged for an access token,
-    which lives five minutes.
+    A legacy token is sent unchanged. A personal access token is a JWT that is exchanged for an access token,
+    which is valid for five minutes.
     """
     import requests
 

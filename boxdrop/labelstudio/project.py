@@ -1,4 +1,4 @@
-"""Projects: found or created from a label set, brought up to date, never at the cost of a person's work."""
+"""Projects: find or create one from a label set, and update it without losing an annotator's work."""
 
 import hashlib
 import os
@@ -27,10 +27,10 @@ from boxdrop.labelstudio.webhook import own_webhooks
 _FIELDS: Final = "id,title,label_config,description,color"
 _TITLE_LENGTH = 3, 50  # Label Studio's limits
 _PRESIGN_MINUTES = 12 * 60
-"""How long an image's address works: a page left open over a working day still shows its image. Label
-Studio's own default of one minute breaks whatever is loaded later."""
+"""How long an image's address is valid: a page left open for a working day still shows its image. With Label
+Studio's default of one minute, images loaded later would fail."""
 _COLORS: Final = ("#2f6f8f", "#3b7a57", "#5b5f97", "#7a6a3f", "#54717a", "#6b4e71", "#3f6b6b", "#8a6d52")
-"""Calm colours for a project's card; one of them, by the project's identity."""
+"""Calm colours for project cards; the project's identity selects one."""
 
 _DESCRIBED: Final = "Boxes found by boxdrop, to be verified: "
 
@@ -40,10 +40,10 @@ class Project:
     """A project in Label Studio.
 
     Attributes:
-        id: Label Studio's number of it.
-        title: as people see it; they may have changed it.
+        id: Label Studio's number.
+        title: as shown; people may have changed it.
         url: of its Data Manager.
-        label_set: the one asked for, with the ids that the project froze.
+        label_set: the requested one, with the ids that the project froze.
     """
 
     id: int
@@ -60,20 +60,19 @@ def ensure_project(
     *,
     pipeline: bool = False,
 ) -> Project:
-    """Find the project or create it, and bring its labels up to date.
+    """Find the project or create it, and update its labels.
 
-    It is found by a mark in its labeling configuration, so people may rename it, and a project of theirs that
-    happens to have the same title is left alone. Labels are added; one is removed only if no annotation uses
-    it. Ids stay what they were, for removed labels, too.
+    It is found by a mark in its labeling configuration. So people may rename it, and another project with the
+    same title is left alone. Labels are added; a label is removed only if no annotation uses it. Ids never
+    change, not even those of removed labels.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
-        label_set: what people can draw.
+        label_set: the labels that annotators can draw.
         title: for a new project.
-        key: what the project is about, for ever: a folder's path or ``s3://bucket/prefix/``. Default: the
-            title.
-        pipeline: whether the caller is a pipeline. It takes over a project that `boxdrop annotate` made; the
-            other way round is refused, for the two would replace each other's labels and boxes.
+        key: the project's permanent identity: a folder's path or ``s3://bucket/prefix/``. Default: the title.
+        pipeline: whether the caller is a pipeline. A pipeline takes over a project that `boxdrop annotate`
+            made. The reverse is refused: the two would replace each other's labels and boxes.
 
     Raises:
         RefusedError: a label that annotations use is no longer in the label set.
@@ -83,14 +82,14 @@ def ensure_project(
     found = _find(connection, identity)
     if found is None:
         _create(connection, label_set, title, identity)
-        found = _find(connection, identity)  # of two created at the same time, the older
+        found = _find(connection, identity)  # of two created concurrently, the older
         if found is None:
             raise LabelStudioError(f"Label Studio did not keep the project {title!r}; look at its log")
     elif not pipeline and (is_of_pipeline(found.label_config) or own_webhooks(connection, found.id)):
         raise RefusedError(
             f"project {found.title!r} (number {found.id}) in Label Studio belongs to the pipeline of "
-            f"{key or title}: publishing here would replace its labels and boxes. Leave out --label-studio; "
-            "to change what the pipeline looks for, change the labels.yaml of its project"
+            f"{key or title}: publishing here would replace its labels and boxes. Leave out "
+            "--label-studio; to change what the pipeline detects, change the labels.yaml of its project"
         )
     return _bring_up_to_date(connection, found, label_set, pipeline)
 
@@ -103,11 +102,11 @@ def is_there(connection: Connection, project: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFault:
-    """What a person changed in a project so that boxdrop cannot go on as before.
+    """A manual change to a project that keeps boxdrop from working with it.
 
     Attributes:
-        message: what it is, and what to do: a sentence without its full stop.
-        by_hand: whether only a person can put it right; else bringing the labels up to date does.
+        message: what it is and what to do, in a sentence without its full stop.
+        by_hand: whether only a person can fix it; else updating the labels does.
     """
 
     message: str
@@ -117,57 +116,59 @@ class ConfigFault:
 def find_fault(
     connection: Connection, project: int, key: str, label_ids: Mapping[str, int]
 ) -> ConfigFault | None:
-    """Look for damage to a project: deleted, or its labeling configuration changed by hand.
+    """Check a project for damage: deleted, or its labeling configuration edited by hand.
 
-    A renamed project is no fault. A configuration without boxdrop's mark gets it back, or the next
-    publication would make a second project.
+    A renamed project is no fault. A configuration that lost boxdrop's mark gets it back; without it, the next
+    publication would create a second project.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
         project: its number.
         key: as for `ensure_project`.
-        label_ids: every label that it ever had, with its frozen id.
+        label_ids: every label that the project ever had, with its frozen id.
     """
     with connection.explaining("list the projects"):
         listed = connection.sdk.projects.list(include=_FIELDS, page_size=100)
         found = next((each for each in listed if each.id == project), None)
     if found is None:
-        return ConfigFault(f"project {project} was deleted in Label Studio; it is made again with its boxes")
+        return ConfigFault(
+            f"project {project} was deleted in Label Studio; it will be made again with its boxes"
+        )
     config = found.label_config or ""
     if project_key(config) is None:
         try:
             marked = with_key(config, identity_of(key))
         except ValueError as error:
-            way_out = "put the old one back in Settings → Labeling Interface"
+            way_out = "restore the old one in Settings → Labeling Interface"
             return ConfigFault(f"{error}: {way_out}", by_hand=True)
         with connection.explaining(f"mark project {project} as boxdrop's"):
             connection.sdk.projects.update(project, label_config=marked)
-        return ConfigFault("the labeling configuration was replaced by hand; the labels are put back")
+        return ConfigFault("the labeling configuration was replaced by hand; the labels will be restored")
     ids = frozen_ids(config)
     try:
         updated_config(config, LabelSet((Label("x", ("x",)),)))
     except ValueError as error:
-        return ConfigFault(f"{error}: put it back in Settings → Labeling Interface", by_hand=True)
+        return ConfigFault(f"{error}: restore it in Settings → Labeling Interface", by_hand=True)
     changed = [name for name in {**label_ids, **ids} if ids.get(name) != label_ids.get(name)]
     if label_ids and changed:
         names = ", ".join(sorted(changed)[:5])
         return ConfigFault(
-            f"labels were changed by hand in Label Studio ({names}); those of labels.yaml are put back"
+            f"labels were changed by hand in Label Studio ({names}); those of labels.yaml will be restored"
         )
     return None
 
 
 def connect_bucket(connection: Connection, project: Project, bucket: str) -> int:
-    """Let Label Studio show ``s3://bucket/…`` of tasks: it signs an address for each image that a browser
-    asks for.
+    """Let Label Studio show ``s3://bucket/…`` addresses of tasks: it signs a URL for each image that a
+    browser loads.
 
-    The endpoint is that of this process (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``). Label Studio signs
-    with the credentials of its own environment, or with ``BOXDROP_PRESIGN_ACCESS_KEY_ID`` and
-    ``…_SECRET_ACCESS_KEY``, which it stores: give it a user who can only read. The storage is never synced: a
-    sync would make a task of each object.
+    The endpoint is this process's (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``). Label Studio signs with
+    the credentials of its own environment, or with ``BOXDROP_PRESIGN_ACCESS_KEY_ID`` and
+    ``…_SECRET_ACCESS_KEY``, which it stores: use a read-only user. The storage is never synced: a sync would
+    create a task for each object.
 
     Returns:
-        Label Studio's number of the storage.
+        Label Studio's id of the storage.
 
     Raises:
         LabelStudioError: Label Studio cannot reach the bucket with these credentials.
@@ -201,7 +202,7 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> int
 
 
 def _find(connection: Connection, identity: str) -> Any | None:
-    """The project with this mark; of several, the oldest."""
+    """The project with this mark; the oldest one if there are several."""
     with connection.explaining("list the projects"):
         marked = [
             each
@@ -224,16 +225,16 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
             label_config=labeling_config(label_set, identity),
             color=_color(identity),
             show_collab_predictions=True,
-            enable_empty_annotation=True,  # "there is nothing here" is an answer, too
+            enable_empty_annotation=True,  # "there is nothing here" is an answer as well
             maximum_annotations=1,
-            # In the order in which the images came, or as a tab of the Data Manager is sorted. Sampling by
-            # uncertainty would ignore that order, and serve tasks at random while a model_version is
+            # In the order in which the images arrived, or in that of the Data Manager's tab. Sampling by
+            # uncertainty would ignore that order, and serve tasks at random while a model_version is being
             # replaced.
             sampling="Sequential sampling",
             request_options=ONCE,
         )
         found = _find(connection, identity)
-        if found is not None and found.id != created.id:  # somebody was quicker
+        if found is not None and found.id != created.id:  # another caller was first
             connection.sdk.projects.delete(created.id)
             return
 
@@ -245,7 +246,7 @@ def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet, p
     try:
         wanted = updated_config(config, frozen)
     except ValueError as error:
-        raise RefusedError(f"{where}: {error}; put it back, or delete the project") from None
+        raise RefusedError(f"{where}: {error}; restore it, or delete the project") from None
     changed: dict[str, Any] = {}
     if wanted != config:
         _refuse_to_lose_labels(connection, found.id, frozen, where)
@@ -254,8 +255,10 @@ def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet, p
     if described.startswith(_DESCRIBED) and described != _description(label_set):
         changed["description"] = _description(label_set)  # unless people wrote their own
     if (found.color or "").lower() in {label.color for label in frozen}:
-        changed["color"] = _color(project_key(config) or "")  # earlier versions took the first label's: red
-    if not has_tabs(config):  # made before it is recorded, so that after a crash they are looked for again
+        # earlier versions used the first label's colour: red
+        changed["color"] = _color(project_key(config) or "")
+    # made before they are recorded: after a crash, the next call checks for them again
+    if not has_tabs(config):
         ensure_tabs(connection, found.id)
     marked = with_marks(wanted, pipeline=pipeline)
     if marked != wanted:
@@ -280,7 +283,8 @@ def _color(identity: str) -> str:
 
 
 def _refuse_to_lose_labels(connection: Connection, project: int, label_set: LabelSet, where: str) -> None:
-    """Raise if annotations or drafts use a label that is to go. The SDK has no method for the summary."""
+    """Raise if annotations or drafts use a label that would be removed. The SDK has no method for the
+    summary."""
     summary = connection.request("read its summary", "GET", f"/api/projects/{project}/summary")
     used: dict[str, int] = {}
     for counts in (summary.get("created_labels") or {}, summary.get("created_labels_drafts") or {}):
@@ -292,6 +296,6 @@ def _refuse_to_lose_labels(connection: Connection, project: int, label_set: Labe
             f"{name!r} ({used[name]} {'box' if used[name] == 1 else 'boxes'})" for name in sorted(lost)
         )
         raise RefusedError(
-            f"{where}: people have drawn boxes with labels that the label set no longer has: {uses}; "
-            "put them back into the label set, or delete those annotations first"
+            f"{where}: annotators drew boxes with labels that the label set no longer has: {uses}; add them "
+            "to the label set again, or delete those annotations first"
         )

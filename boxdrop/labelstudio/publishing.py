@@ -1,7 +1,7 @@
-"""Publishing: predictions become tasks so that a second run, or a broken connection, changes nothing.
+"""Publishing: predictions become tasks; a second run or a broken connection creates no duplicates.
 
-One image has one task, and a newer prediction takes the place of the older one. Which task shows which image
-is looked up before, and counted after: Label Studio takes everything, twice if it is sent twice.
+One image has one task, and a newer prediction replaces the older one. Label Studio does not deduplicate: what
+is sent twice is stored twice. So existing tasks are looked up before an import and counted after it.
 """
 
 import time
@@ -20,38 +20,37 @@ from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.tasks import ProjectTasks, Task, fingerprint, to_task
 
 CHUNK: Final = 500
-"""Tasks in one import. 500 take 0.7 s; one by one, they would take a minute."""
+"""Tasks per import. 500 take 0.7 s; one by one, they would take a minute."""
 
-_REPLACED_AT_ONCE: Final = 50  # each after a look whether somebody verified it meanwhile; 50 take 5 s
+_REPLACED_AT_ONCE: Final = 50  # each after checking that it was not verified in the meantime; 50 take 5 s
 _PAUSES_S: Final = (0.0, 1.0, 4.0)
-"""Before an import whose answer was lost is looked for again, and sent again if it is not there."""
+"""Pauses before looking again for an import whose response was lost; it is sent again if it is missing."""
 
 ImageUrls = Callable[[Sequence[Prediction]], Sequence[str | ImageError]]
-"""Gives the address that Label Studio shows each image from, or the reason why it has none."""
+"""Returns the address from which Label Studio shows each image, or the reason why there is none."""
 
 Credits = Callable[[Sequence[Prediction]], Mapping[str, Mapping[str, Any]]]
-"""Gives, by image_id, what tasks say about whom to credit; images that nobody has to be credited for are
-missing."""
+"""Returns task fields with credits, by image_id; images that need no credit are missing."""
 
 
 def no_credits(_: Sequence[Prediction]) -> Mapping[str, Mapping[str, Any]]:
-    """The credits of images that are all one's own."""
+    """No credits: all images are the user's own."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class PublishSummary:
-    """What a publication did, an image each.
+    """What a publication did; counts of images.
 
     Attributes:
         created: new tasks.
-        replaced: tasks whose prediction is now a newer one.
-        unchanged: tasks that showed this prediction already.
-        verified: tasks left alone, because a person's annotation is on them.
+        replaced: tasks that got a newer prediction.
+        unchanged: tasks that already showed this prediction.
+        verified: tasks left alone because they have an annotation.
         failures: records without a prediction; they get no task.
-        superseded: records about an older content of an image, or older labels, than what is wanted now.
-        refused: (image, reason) of predictions that are not valid, and of images that could not be shown.
-        removed_twins: second tasks of one image that were found and deleted.
+        superseded: records about an older image version or older labels than what is wanted now.
+        refused: (image, reason) of invalid predictions, and of images that could not be shown.
+        removed_twins: duplicate tasks of an image that were deleted.
     """
 
     created: int = 0
@@ -74,33 +73,33 @@ class Register(Protocol):
     """Knows which task each image has."""
 
     newest: int
-    """The highest task number that it has been told of; 0 before the first."""
+    """The highest task number that it knows; 0 before the first."""
 
     def knows(self, task: Task) -> bool:
-        """Whether this is the task that its image has."""
+        """Whether this is the task of its image, not a duplicate."""
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
-        """The tasks of these images, as they are now; images without one are missing."""
+        """The current tasks of these images; images without one are missing."""
 
     def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
-        """Learn of tasks that appeared, lowest number first; return the task that each of their images has.
+        """Record tasks that appeared, lowest number first; return the task of each of their images.
 
-        A known task stays the image's; else it is the first of those that were found.
+        A known task stays the image's task; else the first one found is.
         """
 
     def shown(self, shown: Sequence[tuple[Prediction, Task]]) -> None:
-        """Learn that these tasks now show these predictions."""
+        """Record that these tasks now show these predictions."""
 
 
 class Publisher:
-    """Brings chunks of predictions into Label Studio, one after the other.
+    """Publishes chunks of predictions to Label Studio, one after the other.
 
     Args:
         tasks: the project's.
         label_set: the project's.
         image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
-        register: what is known of the project's tasks.
-        verified_too: replace predictions also where a person's annotation is; the annotation stays.
+        register: knows the project's tasks.
+        verified_too: also replace predictions of annotated tasks; the annotations stay.
         credits: called with each chunk.
     """
 
@@ -117,7 +116,7 @@ class Publisher:
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[str, str]] = []
         self.in_doubt = False
-        """Whether an answer was lost: what was asked for may still be done, by and by."""
+        """Whether a response was lost: the server may still carry out the call."""
         self._tasks = tasks
         self._label_set = label_set
         self._image_urls = image_urls
@@ -126,18 +125,18 @@ class Publisher:
         self._credits = credits
 
     def summary(self) -> PublishSummary:
-        """What was done so far."""
+        """What it has done so far."""
         return PublishSummary(**self.counts, refused=tuple(self.refused))
 
     def audit(self) -> dict[str, Task]:
-        """Learn of tasks that appeared since the last look, and delete twins that nobody worked on.
+        """Record tasks that appeared since the last check, and delete duplicates without an annotator's work.
 
-        A client may give up on an import that the server commits later, so this is done after every import.
-        The newest known task is listed again: if it is another one now, or gone, everything is. On SQLite,
-        Label Studio gives the numbers of deleted tasks to new ones.
+        A client may give up on an import that the server commits later, so this runs after every import. It
+        lists the newest known task again; if that task was replaced or deleted, it lists all tasks, since on
+        SQLite, Label Studio reuses the numbers of deleted tasks.
 
         Returns:
-            For each image of a task that appeared, the task that it has.
+            For each image of a task that appeared, the image's task.
         """
         register = self._register
         appeared = self._tasks.after(register.newest - 1)
@@ -156,7 +155,7 @@ class Publisher:
         return owners
 
     def publish(self, predictions: Sequence[Prediction]) -> None:
-        """Bring one chunk into Label Studio: at most `CHUNK` predictions, each of another image."""
+        """Publish one chunk to Label Studio: at most `CHUNK` predictions, each of a different image."""
         known = self._register.look_up([prediction.image_id for prediction in predictions])
         new: list[Prediction] = []
         newer: list[tuple[Prediction, Task]] = []
@@ -184,9 +183,10 @@ class Publisher:
         for prediction, task in self._create([p for p in new if p.image_id in contents], contents):
             if task.shows == fingerprint(contents[prediction.image_id]["data"]):
                 created.append((prediction, task))
-            else:  # an older import, given up long ago, was committed only now, and came first
+            else:  # an older import, abandoned long ago, was committed only now, and came first
                 newer.append((prediction, task))
-        if shown := there + created:  # all of it there: an earlier run may have ended before it came here
+        # even if all of it exists: an earlier run may have ended before this line
+        if shown := there + created:
             self._tasks.show(shown[-1][0].model_version)
             self._register.shown(shown)
         self.counts["unchanged"] += len(there)
@@ -198,7 +198,8 @@ class Publisher:
     def _with_images(
         self, predictions: list[Prediction], drafts: Mapping[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        """Tasks by image_id, now with the addresses of their images; images without one are reported."""
+        """Tasks by image_id, with the addresses of their images filled in; images without one are
+        reported."""
         if not predictions:
             return {}
         contents = {}
@@ -213,7 +214,7 @@ class Publisher:
     def _create(
         self, predictions: list[Prediction], contents: Mapping[str, Mapping[str, Any]]
     ) -> list[tuple[Prediction, Task]]:
-        """Import tasks, then count what is there: that an answer is lost does not mean that the import is."""
+        """Import tasks, then count them: a lost response does not mean a lost import."""
         waiting = {prediction.image_id: prediction for prediction in predictions}
         created = []
         for pause in _PAUSES_S:
@@ -232,7 +233,7 @@ class Publisher:
             ]
             if lost is None and waiting:
                 raise LabelStudioError(
-                    f"Label Studio says that it made {len(created) + len(waiting)} tasks, and has only "
+                    f"Label Studio reported {len(created) + len(waiting)} new tasks, but has only "
                     f"{len(created)} of them; look at its log, then run this again"
                 )
         if waiting:
@@ -258,7 +259,7 @@ class Publisher:
 
 
 class MemoryRegister:
-    """Reads all tasks of a project once and remembers them: for one publisher, on one machine."""
+    """Reads all tasks of a project once and remembers them; for a single publisher on one machine."""
 
     def __init__(self) -> None:
         self.newest = 0
@@ -296,22 +297,22 @@ def publish(
 ) -> PublishSummary:
     """Make sure that each image has one task that shows its newest prediction.
 
-    Records are taken as a stream. Each prediction is checked before anything is sent; one that is not valid
-    is reported and stops nothing. Tasks with a person's annotation are left alone. One publisher a project at
-    a time; for several, see `boxdrop.pipeline.publish`.
+    Records are read as a stream. Each prediction is validated before anything is sent; an invalid one is
+    reported and does not stop the others. Tasks with an annotation are left alone. Only one publisher may
+    work on a project at a time; for several, see `boxdrop.pipeline.publish`.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
         project: see `boxdrop.labelstudio.project.ensure_project`.
-        records: predictions and failures, in the order in which people should see them.
+        records: predictions and failures, in the order in which annotators should see them.
         label_set: the project's.
         image_urls: called with the predictions that need a new or changed task, at most `CHUNK` at once.
         credits: called with each chunk.
-        on_progress: called after each chunk with what is done so far.
+        on_progress: called after each chunk with the summary so far.
 
     Raises:
-        LabelStudioError: the server cannot be reached, or did something else than it was asked for. Running
-            again is safe: what was published stays, and is not published twice.
+        LabelStudioError: the server cannot be reached, or did not do what it was asked. It is safe to run
+            again: published tasks stay, and are not published twice.
     """
     tasks = ProjectTasks(connection, project.id)
     publisher = Publisher(tasks, label_set, image_urls, MemoryRegister(), credits=credits)
@@ -327,7 +328,7 @@ def publish(
 def chunks_of_images(
     records: Iterable[Record], size: int
 ) -> Iterator[tuple[list[Prediction], list[Failure]]]:
-    """Predictions and failures of at most `size` images at a time; an image that comes again begins anew."""
+    """Predictions and failures of at most `size` images at a time; a repeated image starts a new chunk."""
     predictions: dict[str, Prediction] = {}
     failures: dict[str, Failure] = {}
     for record in records:

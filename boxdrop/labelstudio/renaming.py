@@ -1,4 +1,4 @@
-"""Renaming labels of a project in Label Studio, in people's annotations and drafts too."""
+"""Renaming labels of a project in Label Studio, including annotations and drafts."""
 
 import copy
 import json
@@ -14,10 +14,10 @@ _PAGE: Final = 100
 
 
 def add_names(connection: Connection, project: int, names: Mapping[str, str]) -> None:
-    """Give labels a second name beside the first, with the same id, colour and hotkey.
+    """Add the new names beside the old ones, with the same id, colour and hotkey.
 
     Args:
-        names: new names by old ones.
+        names: maps old names to new ones.
 
     Raises:
         LabelStudioError: Label Studio cannot be reached, or refused.
@@ -35,7 +35,7 @@ def add_names(connection: Connection, project: int, names: Mapping[str, str]) ->
 
 
 def drop_names(connection: Connection, project: int, names: Mapping[str, str]) -> None:
-    """Take the first names away; they are not kept as retired ones, since their ids are the new names'."""
+    """Remove the old names; they are not kept as retired labels, since the new names have their ids."""
 
     def change(rectangles: ET.Element, view: ET.Element) -> None:
         for label in list(rectangles.iterfind("Label")):

@@ -1,7 +1,6 @@
-"""Tabs of the Data Manager: which columns it opens with, and what is left to do.
+"""Tabs of the Data Manager: the columns it opens with, and filters for the work that is left.
 
-They are made once. Afterwards they belong to the people who work with them: a changed, renamed or deleted tab
-stays as they left it.
+They are made once. Afterwards they belong to the annotators: a changed, renamed or deleted tab stays so.
 """
 
 from typing import Any, Final
@@ -54,7 +53,7 @@ def _state(operator: str, value: str) -> dict[str, Any]:
 _SHOWN: Final = (_state("not_equal", "gone"), _state("not_equal", "stale"))
 
 TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
-    # The counts change at once when a person submits; the column state follows within seconds.
+    # The counts change as soon as an annotator submits; the column state follows within seconds.
     "To verify": (
         (
             _number("total_annotations", "equal"),
@@ -71,15 +70,15 @@ TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
     "Stale": ((_state("equal", "stale"),), ()),
     "Done": ((_number("total_annotations", "greater"), *_SHOWN), ("-tasks:updated_at",)),
 }
-"""Title to filters, all of which a task must pass, and order. The prediction's score is that of its least
-certain box, so the least certain images come first."""
+"""Maps titles to filters, all of which a task must pass, and an order. A prediction has the score of its
+least certain box, so the least certain images come first."""
 
 
 def ensure_tabs(connection: Connection, project: int) -> None:
-    """Make the tabs that a project does not have.
+    """Make the tabs that a project lacks.
 
-    Projects of an earlier version have one tab, *To verify*, without filters: it gets them, unless a person
-    gave it filters or an order of their own.
+    Projects of an earlier version have one tab, *To verify*, without filters: they are added, unless an
+    annotator gave it filters or an order.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.

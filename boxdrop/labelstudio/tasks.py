@@ -1,7 +1,7 @@
-"""Tasks: an image with its prediction, and how a project's tasks are read, made and changed.
+"""Tasks: an image with its prediction. Reads, creates and changes the tasks of a project.
 
-What a task shows is kept in its data: ``image_id``, ``version`` and ``prediction_id``. Whoever publishes
-looks there; see `boxdrop.labelstudio.publishing`.
+A task's data records what it shows: ``image_id``, ``version`` and ``prediction_id``. Publishers check there;
+see `boxdrop.labelstudio.publishing`.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ _PAGE: Final = 1000
 def to_task(
     prediction: Prediction, label_set: LabelSet, image_url: str, credit: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write one task with its prediction, as Label Studio imports it.
+    """Build one task with its prediction, in Label Studio's import format.
 
-    The prediction's score is that of its least certain box, so that sorting by it in the Data Manager brings
-    forward what needs a look most; an image without boxes has 0, for nobody vouches for its emptiness.
+    The prediction gets the score of its least certain box, so sorting by it in the Data Manager shows first
+    what needs checking most. An image without boxes gets 0: nothing confirms that it is empty.
 
     Args:
-        prediction: whose boxes become regions.
+        prediction: its boxes become regions.
         label_set: the project's.
-        image_url: what the browser loads: ``/data/upload/…``, ``s3://…`` or ``https://…``.
-        credit: whom to credit for the image, see `boxdrop.retrieve.provenance.Credit.task_data`.
+        image_url: where the browser loads the image from: ``/data/upload/…``, ``s3://…`` or ``https://…``.
+        credit: the image's credit, see `boxdrop.retrieve.provenance.Credit.task_data`.
 
     Raises:
-        PredictionError: a box has an unknown label, is not inside the image, or has no valid score.
+        PredictionError: a box has an unknown label or an invalid score, or is not inside the image.
     """
     _check(prediction, label_set)
     scores = [box.score for box in prediction.boxes]
@@ -71,17 +71,17 @@ def to_task(
 
 
 def _file_name(image: str) -> str:
-    """An image's name for people; the identity beside it is exact.
+    """A readable name for an image; its exact identity is in another field.
 
-    Label Studio turns every ``s3://…`` of a task's data into an address of its own, so of an object it is the
-    key. A name that is no UTF-8 is shown with replacement characters.
+    For an object it is the key, since Label Studio replaces every ``s3://…`` in a task's data with an address
+    of its own. A name that is not UTF-8 is shown with replacement characters.
     """
     name = image.removeprefix("s3://").partition("/")[2] if image.startswith("s3://") else image
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check(prediction: Prediction, label_set: LabelSet) -> None:
-    """Refuse what Label Studio takes without a word: it answers 201 to wrong labels and x + width > 100."""
+    """Validate what Label Studio does not: it returns 201 for wrong labels and x + width > 100."""
     if not prediction.model_version:
         raise PredictionError("the prediction has no model_version")
     if prediction.width < 1 or prediction.height < 1:
@@ -89,8 +89,8 @@ def _check(prediction: Prediction, label_set: LabelSet) -> None:
     for number, box in enumerate(prediction.boxes, 1):
         what = f"box {number} ({box.label})"
         if box.label not in label_set:
-            raise PredictionError(f"{what}: the label is none of {', '.join(label_set.names)}")
-        if not 0 <= box.score <= 1:  # catches NaN, too
+            raise PredictionError(f"{what}: the label is not one of {', '.join(label_set.names)}")
+        if not 0 <= box.score <= 1:  # also catches NaN
             raise PredictionError(f"{what}: the score is {box.score}, not from 0 to 1")
         left, top, right, bottom = box.xyxy
         if not all(math.isfinite(value) for value in box.xyxy):
@@ -102,7 +102,7 @@ def _check(prediction: Prediction, label_set: LabelSet) -> None:
 
 
 def _labels_found(boxes: Sequence[Box], label_set: LabelSet) -> str:
-    """``apple ×2, banana``, in the label set's order: a text that the Data Manager can filter."""
+    """``apple ×2, banana``, in the label set's order: text that the Data Manager can filter."""
     counts = Counter(box.label for box in boxes)
     return ", ".join(
         name if counts[name] == 1 else f"{name} ×{counts[name]}" for name in label_set.names if counts[name]
@@ -110,11 +110,11 @@ def _labels_found(boxes: Sequence[Box], label_set: LabelSet) -> str:
 
 
 def _region(prediction: Prediction, index: int, box: Box) -> dict[str, Any]:
-    """One region, in percent of the upright size, which is the size that the browser shows."""
+    """One region, in percent of the upright size, which the browser shows."""
     left, top, right, bottom = box.xyxy
     x, width = _percent(left, right, prediction.width)
     y, height = _percent(top, bottom, prediction.height)
-    # The same prediction gives the same ids: a region can be followed into the annotation that it became.
+    # The same prediction gives the same ids, so a region can be matched with the annotation made from it.
     region_id = hashlib.sha256(f"{prediction.prediction_id}/{index}".encode()).hexdigest()[:12]
     return {
         "id": region_id,
@@ -137,7 +137,7 @@ def _region(prediction: Prediction, index: int, box: Box) -> dict[str, Any]:
 
 
 def _percent(start: float, end: float, size: int) -> tuple[float, float]:
-    """Start and extent in percent; their sum is at most 100 in floating point, too."""
+    """Start and extent in percent; their sum is at most 100 even in floating point."""
     first = 100.0 * start / size
     extent = min(100.0 * (end - start) / size, 100.0 - first)
     while first + extent > 100.0:
@@ -147,19 +147,18 @@ def _percent(start: float, end: float, size: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task of ours, as Label Studio lists it.
+    """A task that boxdrop made, as Label Studio lists it.
 
     Attributes:
-        number: Label Studio's id of it.
-        image_id, version, prediction_id: what it shows, by its data.
-        state: what people read on it: tasked, verified, skipped, stale, gone or failed.
-        shows: `fingerprint` of its data; empty where its prediction is missing, double, or of another
-            model_version than its data says, which broken connections can leave behind.
-        verified: a person's annotation is on it; a skipped one is no annotation.
-        touched: a person worked on it: annotated, skipped, or left a draft.
-        skipped: a person skipped it, and nobody annotated it.
-        reviewed_at: when what counts of people's work was saved, by Label Studio's clock: an annotation, else
-            a skip.
+        number: Label Studio's id of the task.
+        image_id, version, prediction_id: what it shows, according to its data.
+        state: its column *state*: tasked, verified, skipped, stale, gone or failed.
+        shows: `fingerprint` of its data; empty if its prediction is missing, duplicated, or of another
+            model_version than in its data, all of which a broken connection can cause.
+        verified: it has a submitted annotation; a skip does not count.
+        touched: an annotator worked on it: annotated, skipped, or left a draft.
+        skipped: an annotator skipped it, and it has no annotation.
+        reviewed_at: when the annotation that counts, else the skip, was saved, by Label Studio's clock.
     """
 
     number: int
@@ -175,10 +174,11 @@ class Task:
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
-    """Hash of what a task says it shows: the prediction, and its boxes under the thresholds of the time.
+    """Hash of what a task shows according to its data: the prediction, and its boxes under the thresholds
+    then in force.
 
-    The image's address and the state are not in it: the first may read back differently, the second moves by
-    itself.
+    The image's address and the state are not part of it: Label Studio may return the address in another form,
+    and the state changes by itself.
     """
     content = {name: value for name, value in data.items() if name not in (DATA_KEY, "state")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
@@ -190,7 +190,7 @@ class ProjectTasks:
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
         project: its number.
-        before_write: called right before each call that changes something; it raises to stop it.
+        before_write: called right before each call that changes something; raises to prevent it.
     """
 
     def __init__(
@@ -202,10 +202,10 @@ class ProjectTasks:
         self._shown_version: str | None = None
 
     def after(self, newest: int) -> Iterator[Task]:
-        """Stream our tasks with a higher number than `newest`, lowest first; those of others are left out.
+        """Stream boxdrop's tasks with a higher number than `newest`, lowest first; other tasks are left out.
 
-        Each page begins after the last number of the one before, so that tasks that are deleted meanwhile
-        move none of the others out of sight.
+        Each page begins after the last number of the previous one, so deletions in the meantime make it skip
+        no task.
         """
         while True:
             higher = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": newest}
@@ -217,7 +217,7 @@ class ProjectTasks:
             newest = listed[-1]["id"]
 
     def read(self, numbers: Iterable[int]) -> dict[int, Task]:
-        """Our tasks by number; those that are no longer there are missing."""
+        """boxdrop's tasks by number; deleted ones are missing."""
         found: dict[int, Task] = {}
         listed = list(numbers)
         for start in range(0, len(listed), _PAGE):
@@ -230,11 +230,13 @@ class ProjectTasks:
         """Import tasks, all or none.
 
         Raises:
-            InDoubtError: the connection broke, so nobody knows; list them.
-            LabelStudioError: refused, or another number of tasks or predictions was made than sent.
+            InDoubtError: the connection broke, so the outcome is unknown; list the tasks.
+            LabelStudioError: refused, or Label Studio made another number of tasks or predictions than were
+                sent.
         """
         self._before_write()
-        answer = self._connection.request(  # the SDK goes over every value first: a sixth of the time
+        # the SDK walks over every value first; this takes a sixth of the time
+        answer = self._connection.request(
             f"import {len(tasks)} tasks into project {self.project}",
             "POST",
             f"/api/projects/{self.project}/import",
@@ -252,18 +254,18 @@ class ProjectTasks:
     def replace(
         self, contents: Mapping[int, Mapping[str, Any]], *, verified_too: bool = False
     ) -> dict[int, Task]:
-        """Put newer predictions into the place of those that tasks have.
+        """Replace the predictions of tasks with newer ones.
 
-        In place: deleting a prediction makes the submit of an annotator who has the task open fail. The
-        task's data comes last: it says that everything before it was done.
+        In place, since deleting a prediction would make the submit fail for an annotator who has the task
+        open. The task's data is written last: it marks that everything before it was done.
 
         Args:
-            contents: what `to_task` wrote, by task number.
-            verified_too: also where a person's annotation is; the annotation stays as it is.
+            contents: results of `to_task`, by task number.
+            verified_too: also for annotated tasks; the annotations do not change.
 
         Returns:
-            The tasks as they are now. One that was deleted meanwhile is missing; one that somebody verified
-            meanwhile is as it was.
+            The current tasks. A task deleted in the meantime is missing; one verified in the meantime is
+            unchanged.
         """
         done: dict[int, Task] = {}
         for listed in self._list(
@@ -275,7 +277,7 @@ class ProjectTasks:
             if task is None or content is None:
                 continue
             if not task.verified or verified_too:
-                if task.skipped:  # a newer prediction does not undo what a person said
+                if task.skipped:  # a newer prediction does not undo a review
                     content = {**content, "data": {**content["data"], "state": "skipped"}}
                 self._replace(listed, content)
                 data = content["data"]
@@ -298,14 +300,14 @@ class ProjectTasks:
                 sdk.predictions.create(task=number, request_options=ONCE, **prediction)
             else:
                 sdk.predictions.update(current, task=number, **prediction)
-            for twin in twins:  # of a call whose answer was lost
+            for twin in twins:  # from a call whose response was lost
                 sdk.predictions.delete(twin)
         self.show(prediction["model_version"])
         with self._connection.explaining(f"update task {number}"):
             sdk.tasks.update(str(number), data=content["data"])
 
     def show(self, model_version: str) -> None:
-        """Make annotators see this version: they are shown predictions of the project's version alone."""
+        """Show this version to annotators: Label Studio shows only predictions of the project's version."""
         projects = self._connection.sdk.projects
         if self._shown_version is None:
             with self._connection.explaining(f"read project {self.project}"):
@@ -318,7 +320,7 @@ class ProjectTasks:
         self._shown_version = model_version
 
     def mark(self, number: int, state: str) -> bool:
-        """Write into a task's data what became of its image; False if the task is not there."""
+        """Write the image's state into the task's data; False if the task does not exist."""
         query = {"selectedItems": {"all": False, "included": [number]}}
         listed = self._list(query, fields="task_only", include="id,data")
         if not listed:
@@ -331,7 +333,7 @@ class ProjectTasks:
         return True
 
     def delete_twin(self, number: int) -> bool:
-        """Delete the second task of an image, unless somebody has worked on it: looked at just before."""
+        """Delete the second task of an image, after checking that no annotator has worked on it."""
         task = self.read([number]).get(number)
         if task is None or task.touched:
             return False
@@ -341,9 +343,9 @@ class ProjectTasks:
         return True
 
     def _list(self, query: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
-        """List at most `_PAGE` tasks, as plain JSON: the SDK's models of them take as long as the server.
+        """List at most `_PAGE` tasks, as plain JSON: the SDK's models take as long as the server itself.
 
-        Without ``resolve_uri``, addresses of images come as they are stored, and a third sooner.
+        Without ``resolve_uri``, image addresses come as stored, and a third faster.
         """
         which = {"project": self.project, "query": json.dumps(query), "page_size": _PAGE}
         listed: list[dict[str, Any]] = self._connection.request(
@@ -359,13 +361,13 @@ _KNOWN: Final = (
     "id,data,total_annotations,cancelled_annotations,draft_exists,"
     "total_predictions,predictions_model_versions,annotations,was_cancelled,updated_at"
 )
-"""Read with ``fields="all"``, which is as quick: with ``task_only``, Label Studio 1.23 leaves out whether
-there is a draft, and of which versions the predictions are. ``include`` picks the fields of annotations, too:
-their times tell whether the ledger knows the newest work (0.7 s for 500 tasks instead of 0.5)."""
+"""Read with ``fields="all"``, which is as fast: with ``task_only``, Label Studio 1.23 omits drafts and the
+versions of predictions. ``include`` also selects fields of annotations: their times show whether the ledger
+knows the newest work (0.7 s for 500 tasks instead of 0.5)."""
 
 
 def _known(listed: Mapping[str, Any]) -> Task | None:
-    """A listed task, if it is one of ours."""
+    """A listed task, if boxdrop made it."""
     data = listed["data"] or {}
     identity = data.get("image_id")
     if not isinstance(identity, str):

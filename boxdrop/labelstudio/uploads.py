@@ -1,7 +1,6 @@
-"""Images of this machine, copied into Label Studio so that it can show them.
+"""Local images, uploaded to Label Studio so that it can show them.
 
-Uploading through the API works with any Label Studio, remote ones included, and needs no folder that both can
-see.
+Uploading through the API works with any Label Studio, even a remote one, and needs no shared folder.
 """
 
 import hashlib
@@ -21,26 +20,26 @@ from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
 from boxdrop.labelstudio.project import Project
 
 _AS_THEY_ARE: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp"}
-"""Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser take, and the ending to give
-them.
+"""Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser accept, with their file
+extension.
 
-GIF is converted, for an animation would play while its first picture is what the boxes are on."""
+GIF is converted: an animation would play, but the boxes belong to its first frame."""
 
-_FILES_AT_ONCE = 50  # Django refuses more than 100 files in a request
-_BYTES_AT_ONCE = 32 * 2**20  # Label Studio itself takes 250 MB; proxies before it take less
+_FILES_AT_ONCE = 50  # Django refuses more than 100 files per request
+_BYTES_AT_ONCE = 32 * 2**20  # Label Studio itself accepts 250 MB; proxies in front of it accept less
 _JPEG_QUALITY = 92
 
 
 class Uploads:
-    """Uploads images and remembers which are there. Pass `urls` to `boxdrop.labelstudio.publishing.publish`.
+    """Uploads images and remembers which exist. Pass `urls` to `boxdrop.labelstudio.publishing.publish`.
 
-    Each upload is named after image and version, so a later run finds it, even if the run that made it was
-    killed before there was a task.
+    Each upload is named after image and version, so a later run finds it even if the run that uploaded it was
+    killed before it made a task.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
-        project: where the images go.
-        read: gives the bytes of a prediction's image; raises `ImageError` where it cannot.
+        project: the project to upload to.
+        read: returns the bytes of a prediction's image, or raises `ImageError`.
     """
 
     def __init__(self, connection: Connection, project: Project, read: Callable[[Prediction], bytes]) -> None:
@@ -50,13 +49,13 @@ class Uploads:
         self._paths: dict[str, str] | None = None
 
     def urls(self, predictions: Sequence[Prediction]) -> list[str | ImageError]:
-        """Upload what is not there yet.
+        """Upload the images that are missing.
 
         Returns:
             for each prediction the path for its task, ``/data/upload/…``, or why its image cannot be shown.
 
         Raises:
-            LabelStudioError: the server does not take uploads, or is gone.
+            LabelStudioError: the server refuses uploads, or cannot be reached.
         """
         if self._paths is None:
             self._paths = self._uploaded()
@@ -68,7 +67,7 @@ class Uploads:
     def _batches(
         self, predictions: Sequence[Prediction], problems: dict[str, ImageError]
     ) -> Iterator[dict[str, tuple[str, bytes]]]:
-        """Missing images as {identity: (file name, content)}, few enough to be sent together."""
+        """Missing images as {identity: (file name, content)}, in batches that fit one request."""
         assert self._paths is not None
         batch: dict[str, tuple[str, bytes]] = {}
         size = 0
@@ -90,7 +89,7 @@ class Uploads:
             yield batch
 
     def _upload(self, batch: dict[str, tuple[str, bytes]]) -> None:
-        """Send files without making tasks of them. The SDK cannot send files."""
+        """Send files without creating tasks. The SDK cannot send files."""
         assert self._paths is not None
         total = sum(len(content) for _, content in batch.values())
         answer = self._connection.request(
@@ -111,7 +110,7 @@ class Uploads:
             )
 
     def _uploaded(self) -> dict[str, str]:
-        """What earlier runs of the same user uploaded."""
+        """The uploads of earlier runs by the same user."""
         return self._list({"all": "true"})
 
     def _list(self, parameters: dict[str, str]) -> dict[str, str]:
@@ -134,24 +133,24 @@ def _identity(prediction: Prediction) -> str:
 
 
 def _stem(image: str) -> str:
-    """The file's name as far as it is harmless everywhere; people see the whole name in the task's data."""
+    """The file's name, reduced to characters that are safe everywhere; the task's data has the full name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(image).stem).strip("-")[:40] or "image"
 
 
 def _showable(data: bytes, prediction: Prediction) -> tuple[str, bytes]:
-    """Ending and content that a browser shows in the prediction's upright size.
+    """File extension and content that a browser shows in the prediction's upright size.
 
-    Browsers turn JPEGs by their EXIF orientation, other formats not all alike: those are sent upright.
+    All browsers apply the EXIF orientation of JPEGs, but not that of other formats: those are sent upright.
 
     Raises:
-        ImageError: the file is no image any more, or has another size than the one the boxes were found in.
+        ImageError: the file is no longer an image, or its size has changed since the boxes were found.
     """
     found = sniff(data)
     header = probe(data)
     if (header.width, header.height) != (prediction.width, prediction.height):
         raise ImageError(
             "changed",
-            f"the file is {header.width}×{header.height} now, its boxes were found in "
+            f"the file is {header.width}×{header.height} now, but its boxes were found in "
             f"{prediction.width}×{prediction.height}: annotate it again",
         )
     if found == "jpeg" or (found in _AS_THEY_ARE and not _needs_turning_or_stopping(data)):
@@ -162,6 +161,6 @@ def _showable(data: bytes, prediction: Prediction) -> tuple[str, bytes]:
 
 
 def _needs_turning_or_stopping(data: bytes) -> bool:
-    """Whether a PNG, WebP or BMP carries EXIF, which may turn it, or is animated."""
+    """Whether a PNG, WebP or BMP contains EXIF data, which may rotate it, or is animated."""
     with PIL.Image.open(BytesIO(data)) as image:
         return bool(image.info.get("exif")) or getattr(image, "n_frames", 1) > 1

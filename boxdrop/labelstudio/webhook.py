@@ -1,13 +1,12 @@
-"""The webhook by which Label Studio tells that people worked: set up, and checked as it arrives.
+"""The webhook by which Label Studio reports annotators' work: its set-up, and the checks on each call.
 
-Label Studio signs nothing, waits one second, and never tries again. So a secret header tells that it is
-Label Studio, whoever receives a webhook answers at once, and only ids are taken from it: the state is read
-from Label Studio afterwards, which makes order and repetition harmless. Of what is lost, `boxdrop sync` takes
-care. Label Studio 1.23 tells nobody of an annotation that is turned into a draft, nor of tasks that are
-deleted with all others of their project.
+Label Studio does not sign webhooks, waits one second for the response, and never retries. So a secret header
+authenticates it, the receiver responds at once, and only ids are taken from the body: the state is read from
+Label Studio afterwards, which makes order and repetition harmless. `boxdrop sync` repairs what is lost. Label
+Studio 1.23 sends no webhook when an annotation becomes a draft, nor when all tasks of a project are deleted.
 
-The body holds the project's ``token`` and ``task_data_password``, and everything that people wrote. Nothing
-of it but the ids of `ReviewEvent` may be logged, queued or put into an error.
+The body contains the project's ``token`` and ``task_data_password``, and everything that people wrote. Only
+the ids in `ReviewEvent` may be logged, queued or put into an error.
 """
 
 import hmac
@@ -21,37 +20,36 @@ from boxdrop.labelstudio.connection import ONCE, Connection
 
 SECRET_HEADER: Final = "X-Boxdrop-Secret"  # noqa: S105
 PROJECT_HEADER: Final = "X-Boxdrop-Project"
-"""Label Studio's number of the project: known even of a body that is too long to be read."""
+"""Header with Label Studio's number of the project: known even if the body is too long to read."""
 
 ACTIONS: Final = (
     "ANNOTATION_CREATED",  # submitted or skipped
-    "ANNOTATIONS_CREATED",  # predictions made annotations in the Data Manager
+    "ANNOTATIONS_CREATED",  # predictions turned into annotations in the Data Manager
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_DELETED",
-    "TASKS_DELETED",  # annotations go with their task, and no event tells of them
+    "TASKS_DELETED",  # annotations are deleted with their task, without an event of their own
 )
 
 SYNC: Final = "SYNC"
-"""Instead of one of `ACTIONS`: a schedule asks for a comparison, no webhook did."""
+"""In place of one of `ACTIONS`: a schedule, not a webhook, asks for a comparison."""
 
 IMAGES_CHANGED: Final = "IMAGES_CHANGED"
-"""Instead of one of `ACTIONS`: images of these tasks were overwritten or deleted, by dispatch."""
+"""In place of one of `ACTIONS`, sent by dispatch: images of these tasks were overwritten or deleted."""
 
 MAX_BODY_BYTES: Final = 1 << 20
-"""A body has 2.6 KB for the project and some 0.4 KB a box, twice where the prediction is with it. Bulk
-actions send everything in one body, which passes this limit at some 300 annotations: then the project is
-looked at as a whole."""
+"""A body has 2.6 KB for the project and about 0.4 KB per box, twice that if the prediction is included. Bulk
+actions send everything in one body, which exceeds this limit at about 300 annotations: then the whole project
+is reconciled."""
 
 _MAX_IDS: Final = 10_000
 
 
 class WebhookError(BoxdropError):
-    """A call that is not, or not readably, a webhook of ours.
+    """A call that is not one of our webhooks, or cannot be read.
 
     Attributes:
-        status: HTTP status to answer with; Label Studio does not read it, people who test do.
-        project: Label Studio's number of the project, if the secret was right: there is something to look
-            for.
+        status: HTTP status of the response; Label Studio ignores it, but it helps people who test.
+        project: Label Studio's number of the project, if the secret was right; then reconcile the project.
     """
 
     def __init__(self, status: int, message: str, project: int | None = None) -> None:
@@ -62,12 +60,12 @@ class WebhookError(BoxdropError):
 
 @dataclass(frozen=True, slots=True)
 class ReviewEvent:
-    """What leaves the webhook: ids. Without any, everything in the project may have changed.
+    """The ids taken from a webhook. Without any, everything in the project may have changed.
 
     Attributes:
         action: one of `ACTIONS`.
         project: Label Studio's number.
-        tasks, annotations: Label Studio's numbers, in rising order. Deleted annotations come without their
+        tasks, annotations: Label Studio's numbers, in ascending order. Deleted annotations come without their
             tasks.
     """
 
@@ -78,11 +76,11 @@ class ReviewEvent:
 
     @property
     def is_whole_project(self) -> bool:
-        """Whether nothing tells what changed."""
+        """Whether the event does not say what changed."""
         return not self.tasks and not self.annotations
 
     def to_fields(self) -> dict[str, Any]:
-        """As JSON's types, for a queue."""
+        """As JSON types, for a queue."""
         return {
             "action": self.action,
             "project": self.project,
@@ -109,20 +107,20 @@ class ReviewEvent:
 
 
 def ensure_webhook(connection: Connection, project: int, url: str, secret: str) -> int:
-    """Find the project's webhook or create it, and bring address and secret up to date.
+    """Find the project's webhook or create it, and update its URL and secret.
 
-    It is known by its secret header, so webhooks of others are left alone. Whoever may see the project's
-    settings can read the secret there. Callers at the same time end with one webhook, the oldest.
+    It is recognised by its secret header, so other webhooks are left alone. Everyone with access to the
+    project's settings can read the secret there. Concurrent callers end with one webhook, the oldest.
 
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
         project: Label Studio's number.
         url: of the receiver. Label Studio refuses to call private addresses, unless its
             ``SSRF_PROTECTION_ENABLED`` is off.
-        secret: sent in `SECRET_HEADER`; while it is rotated, the receiver knows both.
+        secret: sent in `SECRET_HEADER`; during a rotation, the receiver accepts both.
 
     Returns:
-        Label Studio's number of the webhook.
+        Label Studio's id of the webhook.
 
     Raises:
         ValueError: the secret cannot be sent in a header.
@@ -178,7 +176,7 @@ def _delete(connection: Connection, webhook: int) -> None:
         try:
             connection.sdk.webhooks.delete(webhook)
         except ApiError as error:
-            if error.status_code != 404:  # somebody else was quicker
+            if error.status_code != 404:  # another caller was first
                 raise
 
 
@@ -189,47 +187,46 @@ def receive(
     *,
     max_bytes: int = MAX_BODY_BYTES,
 ) -> ReviewEvent:
-    """Check a call, and take the ids out of it. Touches nothing else, and keeps nothing.
+    """Check a call and extract its ids. Nothing else of it is kept.
 
     Args:
-        headers: of the call; their names in any case.
-        body: as it came, decoded from base64 where a gateway made it so.
-        secrets: those that are valid now: one, or two during rotation.
+        headers: of the call; names in any case.
+        body: the raw body, decoded from base64 if a gateway encoded it.
+        secrets: the valid ones: one, or two during a rotation.
         max_bytes: longer bodies are not parsed.
 
     Raises:
         WebhookError: 401 wrong secret, 413 too long, 400 not readable. With the last two, `project` is set:
-            the sender is known, so look at the whole project.
+            the sender is known, so reconcile the whole project.
     """
     named = {name.lower(): value for name, value in headers.items()}
     if not is_authentic(named.get(SECRET_HEADER.lower(), ""), secrets):
-        raise WebhookError(401, f"the header {SECRET_HEADER} is missing, or no valid secret")
+        raise WebhookError(401, f"the header {SECRET_HEADER} is missing or not a valid secret")
     project = _number(named.get(PROJECT_HEADER.lower(), ""))
     if len(body) > max_bytes:
-        raise WebhookError(
-            413, f"the body has {len(body)} bytes; more than {max_bytes} are not read", project
-        )
+        raise WebhookError(413, f"the body has {len(body)} bytes; the limit is {max_bytes}", project)
     return parse(body, project)
 
 
 def is_authentic(given: str, secrets: Iterable[str]) -> bool:
-    """Whether this is one of the secrets. All are compared, in a time that does not tell which one fits."""
+    """Whether this is one of the secrets. All are compared, in a time that does not reveal which one
+    matches."""
     presented = given.encode("utf-8", "surrogateescape")
     right = False
     for secret in secrets:
         same = hmac.compare_digest(presented, secret.encode("utf-8", "surrogateescape"))
-        right |= same and bool(secret)  # an empty secret is none
+        right |= same and bool(secret)  # an empty secret does not count
     return right
 
 
 def parse(body: bytes, project: int | None = None) -> ReviewEvent:
-    """Take the ids out of a body.
+    """Extract the ids from a body.
 
-    `ANNOTATIONS_DELETED` has the ids of annotations and not of their tasks.
+    `ANNOTATIONS_DELETED` has the ids of annotations but not of their tasks.
 
     Args:
         body: JSON, as Label Studio sends it.
-        project: Label Studio's number, if it is known otherwise; it must be the body's.
+        project: Label Studio's number, if known from elsewhere; it must match the body's.
 
     Raises:
         WebhookError: 400.
@@ -246,7 +243,7 @@ def parse(body: bytes, project: int | None = None) -> ReviewEvent:
         raise refuse("the body is not a JSON object")
     action = fields.get("action")
     if action not in ACTIONS:
-        raise refuse("the body's `action` is none that boxdrop asks for")
+        raise refuse("the body's `action` is not one that boxdrop subscribes to")
     described = fields.get("project")
     if described is not None:
         number = _number(described.get("id")) if isinstance(described, dict) else None
@@ -256,7 +253,7 @@ def parse(body: bytes, project: int | None = None) -> ReviewEvent:
             raise refuse(f"the body is about another project than the header {PROJECT_HEADER}")
         project = number
     if project is None:
-        raise refuse("the body does not tell the project")
+        raise refuse("the body does not name the project")
     tasks: set[int] = set()
     annotations: set[int] = set()
     for entry in _entries(fields, "tasks", refuse):
@@ -282,12 +279,12 @@ def _entries(fields: Mapping[str, Any], key: str, refuse: Any) -> list[Mapping[s
 def _id_of(entry: Mapping[str, Any], key: str, refuse: Any) -> int:
     number = _number(entry.get(key))
     if number is None:
-        raise refuse(f"an entry's `{key}` is no number")
+        raise refuse(f"an entry's `{key}` is not a number")
     return number
 
 
 def _number(value: Any) -> int | None:
-    """A number of Label Studio's; its database has 64 bits for them."""
+    """A Label Studio id; its database stores 64 bits."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63:

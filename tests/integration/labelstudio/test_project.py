@@ -91,7 +91,7 @@ def test_a_configuration_that_people_broke_is_explained(connection: Connection) 
     config = connection.sdk.projects.get(project.id).label_config
     renamed = config.replace('name="label"', 'name="box"')
     connection.sdk.projects.update(project.id, label_config=renamed)
-    with pytest.raises(LabelStudioError, match='no <RectangleLabels name="label">; put it back'):
+    with pytest.raises(LabelStudioError, match='no <RectangleLabels name="label">; restore it'):
         ensure_project(connection, FRUIT, "broken", key="broken")
 
 

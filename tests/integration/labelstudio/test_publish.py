@@ -151,7 +151,7 @@ def test_bad_predictions_are_refused_with_their_reason_while_the_others_go_on(
     summary = publish(connection, project, records, FRUIT, somewhere)
     assert (summary.created, summary.failures, summary.images) == (2, 1, 7)
     refused = dict(summary.refused)
-    assert "the label is none of pineapple, banana, apple" in refused["basket 1.jpg"]
+    assert "the label is not one of pineapple, banana, apple" in refused["basket 1.jpg"]
     assert "is not a box inside 640×480 pixels" in refused["basket 2.jpg"]
     assert "the score is nan" in refused["basket 3.jpg"]
     assert "no model_version" in refused["basket 4.jpg"]

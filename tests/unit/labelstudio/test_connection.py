@@ -70,7 +70,7 @@ def test_what_is_no_address(url: str) -> None:
 def test_another_server_answers(answer: Answer) -> None:
     with (
         answering(lambda _: answer) as url,
-        pytest.raises(LabelStudioError, match="is no Label Studio server"),
+        pytest.raises(LabelStudioError, match="is not a Label Studio server"),
     ):
         connect(url, "secret")
 
@@ -92,7 +92,7 @@ def test_there_is_no_token() -> None:
 
 
 def test_a_token_with_a_line_end_in_it() -> None:
-    with answering(like_label_studio) as url, pytest.raises(LabelStudioError, match="is no token"):
+    with answering(like_label_studio) as url, pytest.raises(LabelStudioError, match="is not valid"):
         connect(url, "sec\nret")
 
 

@@ -74,7 +74,7 @@ def test_a_bare_action_is_about_the_project_that_the_header_names() -> None:
     assert receive(HEADERS, b'{"action": "ANNOTATIONS_DELETED"}', ["new"]) == ReviewEvent(
         "ANNOTATIONS_DELETED", 7
     )
-    with pytest.raises(WebhookError, match="does not tell the project"):
+    with pytest.raises(WebhookError, match="does not name the project"):
         parse(b'{"action": "ANNOTATIONS_DELETED"}')
 
 
