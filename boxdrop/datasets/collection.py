@@ -1,25 +1,19 @@
 """Collecting verified work: a stream of items in the order of image ids, in the memory of one page."""
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from boxdrop.datasets.freshness import Fresh, read_documents
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, ClassName, DatasetError, Item, LeftOut, Origin, Why
 from boxdrop.datasets.splits import Grouping, Splits
-from boxdrop.domain.annotations import Annotation, AnnotationError, DrawnBox, Reason, Tombstone, from_json
-from boxdrop.ledger import Image, State
-from boxdrop.store.layout import annotations_prefix
+from boxdrop.domain.annotations import Annotation, DrawnBox, was_moved
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
-
-_PAGE: Final = 500
-_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,62 +81,33 @@ class Collection:
             BoxdropError: the bucket or the ledger cannot be read.
         """
         self.dropped_boxes.clear()
-        prefix = annotations_prefix(self._project)
-        keys = (each.key for each in self._services.data.list(prefix))
-        ids = (key.removeprefix(prefix).removesuffix(".json") for key in keys)
-        own = (each for each in ids if "/" not in each)  # others are of a project whose name is longer
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            while page := list(itertools.islice(own, _PAGE)):
-                bodies = pool.map(lambda each: self._services.data.get(f"{prefix}{each}.json"), page)
-                rows = self._services.ledger.images(page)
-                for image_id, stored in zip(page, bodies, strict=True):
-                    if stored is not None:
-                        where = f"s3://{self._services.data.name}/{prefix}{image_id}.json"
-                        yield self._judge(image_id, stored.body, where, rows)
+        for each in read_documents(self._services, self._project):
+            yield each if isinstance(each, LeftOut) else self._item(each)
 
-    def _judge(self, image_id: str, body: bytes, where: str, rows: Mapping[str, Image]) -> Item | LeftOut:
-        row = rows.get(image_id)
-        try:
-            document = from_json(body, where)
-        except AnnotationError as error:
-            return LeftOut(image_id, row.key if row else image_id, Why.UNREADABLE, str(error))
-        key = row.key if row else document.image
-        why, detail = self._reason(document, row)
+    def _item(self, fresh: Fresh) -> Item | LeftOut:
+        row, document = fresh.row, fresh.annotation
+        why, detail = self._reason(document)
         if why is not None:
-            return LeftOut(image_id, key, why, detail)
-        assert isinstance(document, Annotation)
-        assert row is not None
+            return LeftOut(row.image_id, row.key, why, detail)
         assert document.width is not None
         assert document.height is not None
         return Item(
-            number=image_number(image_id),
-            image_id=image_id,
+            number=image_number(row.image_id),
+            image_id=row.image_id,
             bucket=row.bucket,
             key=row.key,
             version=document.version,
             width=document.width,
             height=document.height,
-            split=self._selection.splits.of(self._selection.grouping.of(row.key, image_id)),
+            split=self._selection.splits.of(self._selection.grouping.of(row.key, row.image_id)),
             reviewed_at=document.updated_at,
             user=document.user,
             model_version=document.offer.model_version if document.offer else None,
             boxes=tuple(self._boxes(document)),
         )
 
-    def _reason(self, document: Annotation | Tombstone, row: Image | None) -> tuple[Why | None, str]:
-        """Why a document makes no item. What the ledger says of the image comes first: it is newer."""
-        if row is None or row.state == State.GONE or row.project != self._project:
-            return Why.GONE, ""
-        if isinstance(document, Tombstone):
-            return _TOMBSTONES[document.reason], ""
-        if row.state == State.STALE or document.version != row.version:
-            return Why.STALE, f"verified {document.version}, now {row.version}"
-        if row.state != State.VERIFIED:
-            return Why.UNVERIFIED, f"it is {row.state}"
-        if document.notes:
-            return Why.NOTES, "; ".join(document.notes)
-        if document.width is None:
-            return Why.NO_SIZE, ""
+    def _reason(self, document: Annotation) -> tuple[Why | None, str]:
+        """Why a fresh document is not selected."""
         unknown = sorted({box.label for box in document.boxes} - self._ids.keys())
         if unknown:
             return Why.UNKNOWN_LABEL, ", ".join(unknown)
@@ -172,17 +137,9 @@ class Collection:
                 yield Box(number, box.label, self._ids[box.label], box.xyxy, box.region, origin, box.rotation)
 
 
-_TOMBSTONES: Final = {Reason.SKIPPED: Why.SKIPPED, Reason.DELETED: Why.DELETED, Reason.LOST: Why.LOST}
-
-_SAME_PX: Final = 0.5
-"""Label Studio keeps percentages and rounds them: coordinates move by less than this without a person."""
-
-
 def _origin(box: DrawnBox, label: str | None, xyxy: tuple[float, float, float, float] | None) -> Origin:
     if label is None or xyxy is None:
         return "drawn"
     if label != box.label:
         return "relabelled"
-    if box.rotation or any(abs(a - b) > _SAME_PX for a, b in zip(box.xyxy, xyxy, strict=True)):
-        return "adjusted"
-    return "kept"
+    return "adjusted" if was_moved(box, xyxy) else "kept"

@@ -330,3 +330,12 @@ def time_of(value: Any) -> datetime | None:
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_SAME_PX: Final = 0.5
+"""Label Studio stores percentages and rounds them: coordinates move by less than this without a person."""
+
+
+def was_moved(box: DrawnBox, before: tuple[float, float, float, float]) -> bool:
+    """Whether the person moved, resized or rotated a box that was at `before` (xyxy, pixels)."""
+    return bool(box.rotation) or any(abs(a - b) > _SAME_PX for a, b in zip(box.xyxy, before, strict=True))
