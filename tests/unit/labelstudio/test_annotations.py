@@ -238,8 +238,8 @@ def test_percent_becomes_pixels_clipped_and_upright(changes: dict[str, Any], xyx
 @pytest.mark.parametrize(
     ("broken", "note"),
     [
-        ({"type": "choices"}, "no rectangle with a label"),
-        ({"from_name": "other"}, "another control"),
+        ({"type": "choices"}, "not a rectangle with a label"),
+        ({"from_name": "other"}, "a control other than"),
         ({"rectanglelabels": []}, "no label"),
         ({"rectanglelabels": None}, "no label"),
         ({"x": 120}, "no area inside the image"),

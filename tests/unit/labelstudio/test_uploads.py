@@ -79,7 +79,7 @@ def test_an_iphone_photo_becomes_jpeg() -> None:
 
 
 def test_a_file_that_changed_its_size_since_is_refused() -> None:
-    with pytest.raises(ImageError, match="60×40 now, its boxes were found in 61×40"):
+    with pytest.raises(ImageError, match="60×40 now, but its boxes were found in 61×40"):
         _showable(encoded("JPEG"), prediction(61, 40))
 
 
