@@ -4,15 +4,18 @@ A source lists its images as a stream, in a fixed order, and fetches the bytes o
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Protocol
 
-from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import image_id, object_version
-from boxdrop.domain.image_names import is_image_name
-from boxdrop.domain.images import Limits, read_file, sniff
+from boxdrop.domain.image_formats import SNIFFED, reason_of_content
+from boxdrop.domain.image_names import OWN_FILES, is_image_name, is_own_file, reason_of_name
+from boxdrop.domain.images import Limits, read_file
+from boxdrop.domain.left_out import LeftOut, OnLeftOut, describe_left_out, ignore
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -48,8 +51,12 @@ class Source(Protocol):
     def folder(self) -> Path | None:
         """The folder of this machine below which the images' names are found; None where there is none."""
 
-    def images(self) -> Iterator[SourceImage]:
-        """List the images, in the same order every time."""
+    def images(self, on_left_out: OnLeftOut = ignore) -> Iterator[SourceImage]:
+        """List the images, in the same order every time.
+
+        Args:
+            on_left_out: called for what is left out, as far as the listing is read.
+        """
 
     def fetch(self, image: SourceImage, limits: Limits) -> bytes:
         """Read one image.
@@ -62,9 +69,9 @@ class Source(Protocol):
 class FolderSource:
     """The image files in a folder and the folders below it, or one file by itself.
 
-    A file is an image if its name says so, so that a broken one is reported, or if its first bytes do. Hidden
-    files and folders are passed over, and so is the output of an earlier run (a folder that holds a
-    ``run.json`` beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
+    A file is an image if its name says so, so that a broken one is reported, or if its first bytes do. Left
+    out are hidden files and folders, and the output of an earlier run (a folder that holds a ``run.json``
+    beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,32 +85,42 @@ class FolderSource:
     def folder(self) -> Path | None:
         return self.path.parent if self.path.is_file() else self.path
 
-    def images(self) -> Iterator[SourceImage]:
+    def images(self, on_left_out: OnLeftOut = ignore) -> Iterator[SourceImage]:
         if self.path.is_file():
             yield self._image(self.path.name, str(self.path), self.path.stat())
         else:
-            yield from self._walk(str(self.path), "")
+            yield from self._walk(str(self.path), "", on_left_out)
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[SourceImage]:
+    def _walk(self, folder: str, prefix: str, on_left_out: OnLeftOut) -> Iterator[SourceImage]:
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
+            if prefix:
+                on_left_out(prefix, LeftOut.UNREADABLE_FOLDER)
+                return
             raise BoxdropError(f"{folder}: this folder cannot be listed: {error.strerror}") from None
         names = {entry.name for entry in listed}
         if {"run.json", "predictions.jsonl"} <= names:
+            on_left_out(prefix or f"{folder}/", LeftOut.OUTPUT)
             return
         for entry in listed:
-            if entry.name.startswith("."):
-                continue
+            name = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(entry.path, f"{prefix}{entry.name}/")
-            elif _is_regular(entry) and (is_image_name(entry.name) or _begins_like_image(entry.path)):
+                if entry.name.startswith("."):
+                    on_left_out(f"{name}/", LeftOut.HIDDEN_FOLDER)
+                else:
+                    yield from self._walk(entry.path, f"{name}/", on_left_out)
+                continue
+            reason = _reason_of_file(entry)
+            if reason is not None:
+                on_left_out(name, reason)
+            elif entry.name not in OWN_FILES:
                 try:
                     status = entry.stat()
-                except OSError:  # it went away between the listing and now
+                except OSError:  # deleted since the listing
                     continue
-                yield self._image(prefix + entry.name, entry.path, status)
+                yield self._image(name, entry.path, status)
 
     @staticmethod
     def _image(name: str, path: str, status: os.stat_result) -> SourceImage:
@@ -170,12 +187,18 @@ class S3Source(BucketImages):
     def folder(self) -> Path | None:
         return None
 
-    def images(self) -> Iterator[SourceImage]:
+    def images(self, on_left_out: OnLeftOut = ignore) -> Iterator[SourceImage]:
+        shown = self.prefix.rfind("/") + 1  # a hidden folder that the user names is no longer hidden
         for listed in self.bucket.list_current(self.prefix):
-            if is_image_name(listed.key.rsplit("/", 1)[-1]):
-                image = self.image(listed.key, listed.version)
-                former = object_version(None, listed.etag, listed.size)
-                yield image if former == image.version else replace(image, former_version=former)
+            if is_own_file(listed.key):
+                continue
+            reason = reason_of_name(listed.key[shown:])
+            if reason is not None:
+                on_left_out(listed.key, reason)
+                continue
+            image = self.image(listed.key, listed.version)
+            former = object_version(None, listed.etag, listed.size)
+            yield image if former == image.version else replace(image, former_version=former)
 
 
 def open_source(location: str) -> Source:
@@ -189,20 +212,37 @@ def open_source(location: str) -> Source:
     path = Path(location)
     if not path.exists():
         raise BoxdropError(f"{location}: no such file or folder")
+    if not path.is_file() and not path.is_dir():  # a pipe or a device could be read for ever
+        raise BoxdropError(f"{location}: this is neither a file nor a folder")
     return FolderSource(path)
 
 
-def _is_regular(entry: os.DirEntry[str]) -> bool:
+def no_images(location: str, left_out: Mapping[LeftOut, int]) -> BoxdropError:
+    """The error of a source without images; it says what was there instead."""
+    there = describe_left_out(left_out)
+    message = f"{location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …"
+    return BoxdropError(f"{message} ({there})" if there else message)
+
+
+def _reason_of_file(entry: os.DirEntry[str]) -> LeftOut | None:
+    """Why an entry that is no folder is left out; None for an image, and for files of boxdrop's own.
+
+    Nothing but a regular file is ever opened: a pipe would wait for its other end.
+    """
+    if entry.name.startswith("."):
+        return LeftOut.HIDDEN
     try:
-        return entry.is_file()
+        status = entry.stat()
+    except OSError:  # its target is gone, or links go in a circle
+        return LeftOut.BROKEN_LINK if entry.is_symlink() else LeftOut.UNREADABLE
+    if S_ISDIR(status.st_mode):
+        return LeftOut.LINKED_FOLDER
+    if not S_ISREG(status.st_mode):
+        return LeftOut.NOT_REGULAR
+    if is_image_name(entry.name) or entry.name in OWN_FILES:
+        return None
+    try:
+        with Path(entry.path).open("rb") as file:
+            return reason_of_content(file.read(SNIFFED), entry.name)
     except OSError:
-        return False
-
-
-def _begins_like_image(path: str) -> bool:
-    try:
-        with Path(path).open("rb") as file:
-            sniff(file.read(256))
-    except (OSError, ImageError):
-        return False
-    return True
+        return LeftOut.UNREADABLE

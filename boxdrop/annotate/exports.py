@@ -15,6 +15,7 @@ from typing import IO, Any, Final, Protocol, Self
 from urllib.parse import quote
 
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.left_out import LeftOut, describe_one
 from boxdrop.domain.predictions import Failure, Prediction, Record, to_json
 
 
@@ -95,6 +96,26 @@ class FailureWriter(_FileWriter):
             cells = (record.image, record.reason, record.message)
             table = csv.writer(self._file, delimiter="\t", lineterminator="\n")
             table.writerow([_escape(cell) for cell in cells])
+
+
+class LeftOutWriter:
+    """``left-out.tsv``: one line per file, folder or object that is left out, escaped as in failures.tsv."""
+
+    def __init__(self, path: Path) -> None:
+        self._atomic = AtomicFile(path)
+
+    def __enter__(self) -> Self:
+        file = self._atomic.__enter__()
+        file.write("name\treason\tmessage\n")
+        self._table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._atomic.__exit__(kind, error, trace)
+
+    def add(self, name: str, reason: LeftOut) -> None:
+        """Write one line."""
+        self._table.writerow([_escape(name), reason, describe_one(reason)])
 
 
 class LabelStudioWriter(_FileWriter):

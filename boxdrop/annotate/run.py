@@ -22,6 +22,7 @@ from boxdrop.annotate.exports import (
     CocoWriter,
     FailureWriter,
     LabelStudioWriter,
+    LeftOutWriter,
     PredictionWriter,
     RecordWriter,
     local_files_url,
@@ -31,13 +32,14 @@ from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.images import Image, Limits
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.left_out import LeftOut
 from boxdrop.domain.predictions import Failure, Prediction, Record, read_jsonl, reselect, to_json
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.labelstudio.config import identity_of, labeling_config
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.records import RecordStream
-from boxdrop.sources import Source, SourceImage
+from boxdrop.sources import Source, SourceImage, no_images
 
 if TYPE_CHECKING:
     from boxdrop.detect import Detector
@@ -80,6 +82,10 @@ class Outputs:
         return self.folder / "failures.tsv"
 
     @property
+    def left_out(self) -> Path:
+        return self.folder / "left-out.tsv"
+
+    @property
     def page(self) -> Path:
         return self.folder / "index.html"
 
@@ -90,6 +96,7 @@ class Summary:
 
     Attributes:
         computed, resumed: done by this run, and by an earlier one.
+        left_out: what the listing passed over, by reason; under a limit, up to the last image only.
         seconds: from the first listing to the last output file.
         stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`; the largest
             is the bottleneck.
@@ -106,6 +113,7 @@ class Summary:
     seconds: float = 0.0
     boxes_by_label: dict[str, int] = field(default_factory=dict)
     failures_by_reason: dict[str, int] = field(default_factory=dict)
+    left_out: dict[LeftOut, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
 
     def count(self, record: Record) -> None:
@@ -202,8 +210,12 @@ class AnnotateRun:
             finished = self._finished(retry_failures)
             current: dict[bytes, bytes] = {}
 
+            def leave_out(name: str, reason: LeftOut) -> None:
+                summary.left_out[reason] = summary.left_out.get(reason, 0) + 1
+                left_out.add(name, reason)
+
             def unfinished() -> Iterator[SourceImage]:
-                for image in islice(self.source.images(), limit):
+                for image in islice(self.source.images(leave_out), limit):
                     identity = self._prediction_id(image)
                     current[bytes.fromhex(image.image_id)] = identity
                     former = self._former_id(image)
@@ -215,7 +227,10 @@ class AnnotateRun:
                     else:
                         yield image
 
-            with self.outputs.predictions.open("ab") as log:
+            with (
+                LeftOutWriter(self.outputs.left_out) as left_out,
+                self.outputs.predictions.open("ab") as log,
+            ):
                 with contextlib.closing(self.stream.outcomes(unfinished())) as outcomes:
                     for outcome in outcomes:
                         record = self.stream.record(outcome)
@@ -227,9 +242,7 @@ class AnnotateRun:
                 os.fsync(log.fileno())
             on_progress(summary)
             if not current:
-                raise BoxdropError(
-                    f"{self.source.location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …"
-                )
+                raise no_images(self.source.location, summary.left_out)
             with self.stream.clock("write"):
                 self._write_outputs(summary, current, keep_others=limit is not None)
             summary.stages = self.stream.clock.seconds

@@ -14,6 +14,7 @@ from boxdrop.cli.numbers import SCORE
 from boxdrop.cli.terminal import counted
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.left_out import describe_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,9 +112,10 @@ def annotate(
       boxdrop annotate s3://bucket/fruit/ --labels banana --label-studio local
 
     Writes into the output folder: index.html (look at it first), predictions.jsonl, label-studio.json,
-    coco.json and failures.tsv. A file that cannot be read becomes a line of failures.tsv and stops nothing.
-    If the run is interrupted, the same command goes on where it stopped; if only thresholds changed, it
-    needs no time of the detector.
+    coco.json, failures.tsv and left-out.tsv. An image that cannot be read becomes a line of failures.tsv
+    and stops nothing; files that are no images are counted and listed in left-out.tsv. If the run is
+    interrupted, the same command continues where it stopped; if only thresholds changed, the detector does
+    not run again.
     """
     from boxdrop.annotate.run import AnnotateRun
     from boxdrop.cli.system import enter_system_of, log_in
@@ -155,7 +157,7 @@ def annotate(
         console.print("\nStopped. What was done is kept: run the same command again to go on.")
         raise SystemExit(130) from None
     finished = datetime.now(UTC)
-    _report(console, summary, run)
+    _report(console, summary, run, limit)
     if connection is not None:
         _publish(console, run, connection, title or label_set.caption or _name(images))
     if keeper is not None:
@@ -250,7 +252,7 @@ def _progress(
         yield update
 
 
-def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
+def _report(console: "Console", summary: "Summary", run: "AnnotateRun", limit: int | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -273,6 +275,9 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun") -> None:
             f"{summary.failures:,} could not be used ({reasons}): see {run.outputs.failures}",
             style="yellow",
         )
+    if left_out := describe_left_out(summary.left_out):
+        so_far = f" (up to the last of {counted(limit, 'image')})" if limit else ""
+        console.print(f"{left_out}{so_far}: see {run.outputs.left_out}")
     seen = summary.images - summary.failures
     if few := few_boxes_said(seen, seen - summary.with_boxes, run.detector.bundle.name):
         console.print(few, style="yellow")

@@ -9,6 +9,7 @@ import click
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.left_out import describe_left_out
 
 if TYPE_CHECKING:
     from boxdrop.pipeline.backfill import BackfillSummary
@@ -57,10 +58,11 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
             if cursor:
                 console.print(f"To go on: boxdrop backfill {quote(location)} --start-after {quote(cursor)}")
             raise
-    wanted = sum(summary.wanted.values())
+    wanted, left_out = sum(summary.wanted.values()), summary.left_out.total()
     say(
         f"{counted(summary.listed, 'object')}: {counted(wanted, 'image')} wanted in "
         f"{counted(len(summary.wanted), 'project')}, "
-        f"{summary.listed - summary.ignored - wanted:,} known or labels, {summary.ignored:,} not images in a "
-        "folder"
+        f"{summary.listed - left_out - wanted:,} known or boxdrop's own"
     )
+    if left_out:
+        say(describe_left_out(summary.left_out))

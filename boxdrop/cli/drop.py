@@ -1,6 +1,10 @@
 """``boxdrop drop``: a folder of images into the bucket."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -9,15 +13,16 @@ import click
 
 from boxdrop.cli.new import check_project, same_labels, warn_of_labels
 from boxdrop.cli.system import open_system, system_option
-from boxdrop.cli.terminal import say
+from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.left_out import describe_left_out, describe_one
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.domain.labels import LabelSet
     from boxdrop.pipeline.drop import DropSummary, File
 
-_FAILURES_SHOWN = 10
+_LINES_SHOWN = 10
 
 
 @click.command(no_args_is_help=True)
@@ -27,17 +32,23 @@ _FAILURES_SHOWN = 10
     "--labels", help="The project's labels, if it has none: 'pineapple, banana, apple', or a labels.yaml."
 )
 @click.option("--without-labels", is_flag=True, help="Upload all the same: images wait for a labels.yaml.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every file left out.")
 @system_option
-def drop(folder: Path, project: str, labels: str | None, without_labels: bool, system: str | None) -> None:
+def drop(
+    folder: Path, project: str, labels: str | None, without_labels: bool, as_json: bool, system: str | None
+) -> None:
     """Upload the images of DIR into PROJECT, and its labels.yaml first, if the project has none.
 
     Images that are there with the same content are skipped, so an interrupted drop continues when it is run
-    again. Detection starts by itself: `boxdrop status PROJECT --watch`.
+    again. An image without an image's extension gets that of its content appended: scan becomes scan.png.
+    Files that are no images are counted and listed. Detection starts by itself: `boxdrop status PROJECT
+    --watch`.
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.home import home
     from boxdrop.local.aws import check_disk
     from boxdrop.pipeline.drop import DropSummary, list_files
+    from boxdrop.sources import no_images
     from boxdrop.system import LOCAL
 
     check_project(project)
@@ -48,12 +59,15 @@ def drop(folder: Path, project: str, labels: str | None, without_labels: bool, s
     summary = DropSummary()
     label_set = _prepare_labels(bucket, folder, project, labels, without_labels)
     files = list_files(folder, project, summary)
-    if not files:
-        raise BoxdropError(f"{folder}: there is no image in this folder or below it")
+    if not files and not summary.failed:
+        raise no_images(str(folder), Counter(reason for _, reason in summary.left_out))
     if label_set is not None:
         warn_of_labels(chosen.data_bucket, label_set)
     _upload(bucket, files, f"{project}/", summary)
-    _report(summary, project)
+    if as_json:
+        _print_json(summary)
+    else:
+        _report(summary, project)
     if summary.failed:
         sys.exit(1)
 
@@ -135,13 +149,32 @@ def _report(summary: "DropSummary", project: str) -> None:
     said = [f"{summary.uploaded:,} uploaded"]
     if summary.same:
         said.append(f"{summary.same:,} there already")
-    if summary.unnamed:
-        said.append(f"{summary.unnamed:,} passed over: images without an image's name (.jpg, .png, …)")
     if summary.failed:
         said.append(f"{len(summary.failed):,} failed")
     say(f"{'; '.join(said)}. Progress: boxdrop status {quote(project)}")
-    for number, (name, reason) in enumerate(summary.failed.items()):
-        if number == _FAILURES_SHOWN:
-            say(f"  … and {len(summary.failed) - number:,} more", err=True)
-            break
-        say(f"  {name}: {reason}", err=True)
+    _list((f"{name}: {reason}" for name, reason in summary.failed.items()), len(summary.failed))
+    if summary.renamed:
+        say(f"{counted(len(summary.renamed), 'image')} stored with the extension of the content:", err=True)
+        _list((f"{name} → {key}" for name, key in summary.renamed.items()), len(summary.renamed))
+    if summary.left_out:
+        say(describe_left_out(Counter(reason for _, reason in summary.left_out)))
+        listed = (f"{name}: {describe_one(reason)}" for name, reason in summary.left_out)
+        _list(listed, len(summary.left_out), " (all of them: --json)")
+
+
+def _list(lines: Iterable[str], number: int, more: str = "") -> None:
+    """Print the first lines of a list, and how many there are beyond."""
+    for line in islice(lines, _LINES_SHOWN):
+        say(f"  {line}", err=True)
+    if number > _LINES_SHOWN:
+        say(f"  … and {number - _LINES_SHOWN:,} more{more}", err=True)
+
+
+def _print_json(summary: "DropSummary") -> None:
+    """One object: what became of each file that was not simply uploaded, and the counts."""
+    import json
+
+    fields = asdict(summary) | {
+        "left_out": [{"name": name, "reason": reason} for name, reason in summary.left_out]
+    }
+    say(json.dumps(fields, indent=1))

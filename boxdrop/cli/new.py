@@ -123,6 +123,11 @@ def check_project(name: str) -> None:
             f"{name!r} cannot be a project's name: give a folder of the bucket, without slashes around it "
             "and without '#', for example fruit-baskets"
         )
+    if any(part.startswith(".") for part in parts[1:]):
+        raise BoxdropError(
+            f"{name!r} cannot be a project's name: images in a hidden folder (it begins with a dot) are "
+            "left out"
+        )
 
 
 def labels_yaml(label_set: LabelSet, caption: str | None) -> str:

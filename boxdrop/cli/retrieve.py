@@ -5,6 +5,7 @@ The file is long because its options are: each is declared once here, for `retri
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import click
 from boxdrop.cli.numbers import Finite
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.left_out import LeftOut, describe_left_out
 
 if TYPE_CHECKING:
     from boxdrop.cli.console import Console
@@ -389,7 +391,18 @@ def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None
 
     # Twice as many as are wanted, since some will be duplicates or too small.
     detector = Detector.load(wishes.ranking or BUNDLE)
-    ranked = rank(source, detector, caption, top=2 * count, threshold=wishes.threshold, on_progress=show)
+    left_out: Counter[LeftOut] = Counter()
+    ranked = rank(
+        source,
+        detector,
+        caption,
+        top=2 * count,
+        threshold=wishes.threshold,
+        on_progress=show,
+        on_left_out=lambda _, reason: left_out.update([reason]),
+    )
+    if left_out:
+        say(describe_left_out(left_out))
     return Archive(source, ranked)
 
 

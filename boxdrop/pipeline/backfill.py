@@ -5,6 +5,7 @@ it may be repeated, may run beside uploads, and needs no more memory for million
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -12,6 +13,7 @@ from urllib.parse import quote_plus
 
 from boxdrop.aws.s3 import Bucket, ListedObject, ListedVersion
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.left_out import LeftOut
 from boxdrop.iterables import chunked
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 
@@ -26,7 +28,8 @@ class BackfillSummary:
     Attributes:
         listed: objects.
         wanted: images by project that are wanted now, and were not before.
-        ignored: objects that are no images in a folder.
+        ignored: objects that are neither images in a folder nor a ``labels.yaml``.
+        left_out: the reasons of those, but for what boxdrop itself keeps in the bucket.
         asked: projects that a launch was asked for.
         cursor: key of the last object that is done; give it to go on from there.
     """
@@ -34,6 +37,7 @@ class BackfillSummary:
     listed: int = 0
     wanted: dict[str, int] = field(default_factory=dict)
     ignored: int = 0
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
     asked: set[str] = field(default_factory=set)
     cursor: str = ""
 
@@ -97,6 +101,7 @@ def backfill(
             raise BackfillError(reason, summary.cursor)
         summary.listed += len(page)
         summary.ignored += done.ignored
+        summary.left_out.update(done.left_out)
         summary.asked.update(done.asked)
         for project, count in done.wanted.items():
             summary.wanted[project] = summary.wanted.get(project, 0) + count

@@ -18,7 +18,8 @@ from boxdrop.aws.s3_events import Happened, ObjectEvent, parse_events
 from boxdrop.aws.sqs import Queue
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import image_id
-from boxdrop.domain.image_names import is_image_name
+from boxdrop.domain.image_names import is_image_name, is_own_key, reason_of_key
+from boxdrop.domain.left_out import LeftOut
 from boxdrop.domain.times import time_text
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Outcome, Project, Result, Sighting, State
@@ -39,7 +40,8 @@ class DispatchSummary:
         failed: ids of the messages to try again, each with the reason.
         wanted, gone: images by project that are so now, and were not before.
         labels: by project, what became of a ``labels.yaml``.
-        ignored: events about what is neither an image nor a ``labels.yaml`` in a folder.
+        ignored: events about anything but an image or a ``labels.yaml`` in a folder of the image bucket.
+        left_out: the reasons of those of the image bucket, but for what boxdrop itself keeps there.
         asked: projects that a launch was asked for.
     """
 
@@ -48,6 +50,7 @@ class DispatchSummary:
     gone: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, Stored] = field(default_factory=dict)
     ignored: int = 0
+    left_out: Mapping[LeftOut, int] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
 
 
@@ -86,7 +89,8 @@ class Dispatcher:
         labels: dict[str, Stored] = {}
         counts: dict[str, Counter[str]] = {"wanted": Counter(), "gone": Counter()}
         asked: set[str] = set()
-        events, ignored = self._read(messages, failed)
+        left_out: Counter[LeftOut] = Counter()
+        events, ignored = self._read(messages, failed, left_out)
         uploads: list[_Event] = []
         for event in events:
             project, _, name = event.key.rpartition("/")
@@ -104,24 +108,59 @@ class Dispatcher:
         except BoxdropError as error:  # everything again: nobody knows whose project was not asked for
             failed |= dict.fromkeys(messages, str(error))
         return DispatchSummary(
-            failed, dict(counts["wanted"]), dict(counts["gone"]), labels, ignored, tuple(sorted(asked))
+            failed,
+            dict(counts["wanted"]),
+            dict(counts["gone"]),
+            labels,
+            ignored,
+            dict(left_out),
+            tuple(sorted(asked)),
         )
 
-    def _read(self, messages: Mapping[str, str], failed: dict[str, str]) -> tuple[list[_Event], int]:
+    def _read(
+        self, messages: Mapping[str, str], failed: dict[str, str], left_out: Counter[LeftOut]
+    ) -> tuple[list[_Event], int]:
         events: dict[_Event, None] = {}
+        doubtful: list[_Event] = []
         ignored = 0
         for number, body in messages.items():
             try:
                 for about in parse_events(body):
                     if about.happened == Happened.OTHER:  # tags, test events: about nothing of ours
                         continue
-                    if about.bucket != self._images.name or not _is_ours(about.key):
+                    event = _Event(number, about)
+                    if about.bucket != self._images.name:
                         ignored += 1
+                    elif is_own_key(about.key):
+                        if about.key.endswith(f"/{FILE}"):
+                            events[event] = None
+                        else:
+                            ignored += 1
+                    elif (reason := reason_of_key(about.key)) is None:
+                        events[event] = None
+                    elif reason == LeftOut.HIDDEN and is_image_name(about.key):
+                        doubtful.append(event)
                     else:
-                        events[_Event(number, about)] = None
+                        ignored += 1
+                        left_out[reason] += 1
             except Exception as error:  # a message is somebody else's text: whatever it does, it does alone
                 failed[number] = _reason(error)
-        return list(events), ignored
+        known = self._known(doubtful, failed)
+        events |= dict.fromkeys(known)
+        if len(known) < len(doubtful):
+            left_out[LeftOut.HIDDEN] += len(doubtful) - len(known)
+        return list(events), ignored + len(doubtful) - len(known)
+
+    def _known(self, events: Sequence[_Event], failed: dict[str, str]) -> list[_Event]:
+        """Those about images that have a row: earlier versions took images in hidden folders, too."""
+        if not events:
+            return []
+        try:
+            rows = self._ledger.images(image_id(self._images.name, event.key) for event in events)
+        except Exception as error:
+            failed |= {event.message: _reason(error) for event in events}
+            return []
+        return [event for event in events if image_id(self._images.name, event.key) in rows]
 
     def _mark_all(
         self,
@@ -314,12 +353,6 @@ def ask_for_launch(
     """
     mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
     launches.send_all(({"project": project, **mark} for project in projects), window_s)
-
-
-def _is_ours(key: str) -> bool:
-    """Whether a key is that of an image or a ``labels.yaml`` in a folder."""
-    folder, _, name = key.rpartition("/")
-    return bool(folder.partition("/")[0]) and (name == FILE or is_image_name(key))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Dropping a folder: its images become objects of a project, those that are there already excepted."""
+"""Dropping a folder: its images become objects of a project, unless they are there already."""
 
 import hashlib
 import mimetypes
@@ -11,9 +11,11 @@ from typing import Final
 
 from boxdrop.aws.s3 import Bucket, ListedObject
 from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.image_formats import SNIFFED, sniff, suffix_of
 from boxdrop.domain.image_names import is_image_name
 from boxdrop.domain.images import DEFAULT_LIMITS, read_file
-from boxdrop.sources import FolderSource
+from boxdrop.domain.left_out import LeftOut
+from boxdrop.sources import FolderSource, SourceImage
 
 _WORKERS: Final = 16
 _AHEAD: Final = 4 * _WORKERS  # files waiting for a worker; with those under way, all that is in memory
@@ -21,6 +23,7 @@ _MD5: Final = "boxdrop-md5"
 """Metadata of each object: its etag is the MD5 only where S3 encrypts with its own keys."""
 
 _MAX_KEY: Final = 1024  # bytes of UTF-8, S3's limit
+_NO_KEY: Final = "its name is not UTF-8, or longer than S3's 1,024 bytes"
 
 
 @dataclass(slots=True)
@@ -29,13 +32,16 @@ class DropSummary:
 
     Attributes:
         uploaded, same: images; the latter were there with the same content.
-        unnamed: images by their content, but without an image's name; boxdrop would not see them.
+        renamed: keys, by file names, of images that are not named like one: a bucket is listed by name, so
+            the extension of their format is appended.
+        left_out: files and folders that are no images, each with the reason.
         failed: why a file could not be read or stored, by its name.
     """
 
     uploaded: int = 0
     same: int = 0
-    unnamed: int = 0
+    renamed: dict[str, str] = field(default_factory=dict)
+    left_out: list[tuple[str, LeftOut]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,21 +58,44 @@ def list_files(folder: Path, project: str, summary: DropSummary) -> list[File]:
     """The images of a folder, in the order of a listing of the bucket.
 
     Args:
-        folder: hidden files and folders in it are passed over.
+        folder: see `boxdrop.sources.FolderSource` for what is left out.
         project: what their keys begin with.
-        summary: is told of files that have no name for a key.
+        summary: gets what is left out, and files without a key.
     """
     files: list[File] = []
-    for image in FolderSource(folder).images():
+    unnamed: list[SourceImage] = []
+    for image in FolderSource(folder).images(lambda *left_out: summary.left_out.append(left_out)):
         key = f"{project}/{image.name}"
         if not is_image_name(image.name):
-            summary.unnamed += 1
+            unnamed.append(image)
         elif not _is_key(key):
-            summary.failed[ascii(image.name)] = "its name is not UTF-8, or longer than S3's 1,024 bytes"
+            summary.failed[ascii(image.name)] = _NO_KEY
         else:
             files.append(File(Path(image.key), image.name, key))
+    files += _name_by_content(unnamed, project, {file.key for file in files}, summary)
     files.sort(key=lambda file: file.key.encode())
     return files
+
+
+def _name_by_content(
+    images: Iterable[SourceImage], project: str, taken: set[str], summary: DropSummary
+) -> Iterator[File]:
+    """Give images that are not named like one a key that ends in the extension of their format."""
+    for image in images:
+        path = Path(image.key)
+        try:
+            with path.open("rb") as file:
+                key = f"{project}/{image.name}.{suffix_of(sniff(file.read(SNIFFED)))}"
+        except (OSError, ImageError) as error:
+            summary.failed[image.name] = str(error)
+            continue
+        if not _is_key(key):
+            summary.failed[ascii(image.name)] = _NO_KEY
+        elif key in taken:
+            summary.failed[image.name] = f"its key would be {key}, which is that of another file: rename it"
+        else:
+            summary.renamed[image.name] = key
+            yield File(path, image.name, key)
 
 
 def drop(
@@ -127,7 +156,7 @@ def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
         and (listed.etag == md5 or bucket.metadata(file.key).get(_MD5) == md5)
     ):
         return False
-    content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    content_type = mimetypes.guess_type(file.key)[0] or "application/octet-stream"
     bucket.put(file.key, body, content_type, metadata={_MD5: md5})
     return True
 

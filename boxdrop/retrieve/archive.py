@@ -14,6 +14,7 @@ from boxdrop.detect.stream import Found, Stream
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits
 from boxdrop.domain.labels import Label, LabelSet
+from boxdrop.domain.left_out import OnLeftOut, ignore
 from boxdrop.retrieve.candidates import Candidate, Fetched
 from boxdrop.retrieve.licenses import OWN, License
 from boxdrop.sources import Source, SourceImage
@@ -39,6 +40,7 @@ def rank(
     threshold: float = 0.0,
     limits: Limits = DEFAULT_LIMITS,
     on_progress: Callable[[Ranking], None] = lambda _: None,
+    on_left_out: OnLeftOut = ignore,
 ) -> list[tuple[float, SourceImage]]:
     """Look at every image of an archive, and return those that fit the caption best.
 
@@ -50,6 +52,7 @@ def rank(
         threshold: the lowest score; where nothing reaches the detector's floor, an image has 0.
         limits: bytes and pixels that an image may have; others are passed over.
         on_progress: called after each image.
+        on_left_out: called for what is no image, see `boxdrop.sources.Source`.
 
     Returns:
         (score, image), best first; of equal scores the one that is listed first.
@@ -67,7 +70,7 @@ def rank(
     )
     best: list[tuple[float, int, SourceImage]] = []  # a heap, worst first
     images = unusable = 0
-    for outcome in stream.outcomes(source.images()):
+    for outcome in stream.outcomes(source.images(on_left_out)):
         images += 1
         if isinstance(outcome, Found):
             scores = outcome.candidates.scores

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.image_formats import suffix_of
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.retrieve.provenance import SOURCES, SourceRecord, read_sources, to_metadata
 
@@ -41,8 +42,6 @@ CONTENT_TYPES: Final = {
         "ico": "image/x-icon",
     },
 }
-SUFFIXES: Final = {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2"}
-"""Endings of files whose format has another name."""
 
 
 class Destination(Protocol):
@@ -238,7 +237,7 @@ def file_name(title: str, sha256: str, format: str) -> str:
     """``ripe-bananas-3f2a9c01d2e4.jpg``: readable, the same for the same content, and safe everywhere."""
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in title.lower()).split()
     slug = "-".join(words)[:40].strip("-")
-    return f"{slug}{'-' if slug else ''}{sha256[:12]}.{SUFFIXES.get(format, format)}"
+    return f"{slug}{'-' if slug else ''}{sha256[:12]}.{suffix_of(format)}"
 
 
 def digest_of(url: str) -> bytes:

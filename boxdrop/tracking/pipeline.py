@@ -19,6 +19,7 @@ in ZenML; use this pipeline where a schedule or another pipeline decides when im
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,8 +36,9 @@ from boxdrop.documents import to_json
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.domain.images import Limits
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.left_out import LeftOut, OnLeftOut, ignore
 from boxdrop.domain.predictions import read_jsonl, record_key
-from boxdrop.sources import Source, SourceImage, open_source
+from boxdrop.sources import Source, SourceImage, no_images, open_source
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle, summary_from_json
 from boxdrop.tracking.entry import DIGEST_SHOWN, run_metadata
 from boxdrop.tracking.link import describe_run, link_model
@@ -72,8 +74,8 @@ class ListedSource:
         """See `boxdrop.sources.Source`."""
         return self.of.folder
 
-    def images(self) -> Iterator[SourceImage]:
-        """See `boxdrop.sources.Source`."""
+    def images(self, on_left_out: OnLeftOut = ignore) -> Iterator[SourceImage]:
+        """See `boxdrop.sources.Source`; the step that listed the images has counted what was left out."""
         return iter(self.listed)
 
     def fetch(self, image: SourceImage, limits: Limits) -> bytes:
@@ -127,15 +129,17 @@ def load_images(
         _retrieve(caption, dataset["images"], count, collection)
     source = open_source(dataset["images"])
     listed: list[dict[str, str]] = []
-    for image in source.images():
+    left_out: Counter[LeftOut] = Counter()
+    for image in source.images(lambda _, reason: left_out.update([reason])):
         if limit is not None and len(listed) >= limit:
             break
         listed.append(
             {"name": image.name, "image_id": image.image_id, "version": image.version, "key": image.key}
         )
     if not listed:
-        raise BoxdropError(f"{source.location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …")
-    log_metadata(metadata={"images": len(listed), "source": source.location})
+        raise no_images(source.location, left_out)
+    counts: dict[str, Any] = {"images": len(listed), "left_out": dict(left_out)}
+    log_metadata(metadata={**counts, "source": source.location})
     return listed
 
 

@@ -23,6 +23,7 @@ def handler(event: dict[str, Any], context: Any) -> Response:
         gone=summary.gone,
         labels=summary.labels,
         ignored=summary.ignored,
+        left_out=summary.left_out,
         asked=summary.asked,
     )
     for message_id, reason in summary.failed.items():

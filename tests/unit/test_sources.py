@@ -7,7 +7,9 @@ import pytest
 
 from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import Limits
-from boxdrop.sources import open_source
+from boxdrop.domain.left_out import LeftOut
+from boxdrop.sources import no_images, open_source
+from tests.data import odd_files
 
 
 def touch(path: Path, content: bytes = b"x") -> Path:
@@ -43,6 +45,43 @@ def test_the_output_of_an_earlier_run_is_passed_over(tmp_path: Path) -> None:
     for name in ("run.json", "predictions.jsonl", "thumbnails/1.jpg"):
         touch(tmp_path / "a-boxes" / name)
     assert names(tmp_path) == ["a.jpg"]
+
+
+def test_an_odd_folder_lists_its_images_and_what_it_leaves_out_with_the_reason(tmp_path: Path) -> None:
+    odd_files.write(tmp_path)
+    left_out: dict[str, LeftOut] = {}
+    source = open_source(str(tmp_path))
+    taken = {image.name for image in source.images(left_out.__setitem__)}
+    assert (taken, left_out) == odd_files.expected_in_folder()
+    assert {image.name for image in source.images()} == taken, "a walk without a listener finds the same"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_what_may_not_be_read_is_left_out_and_stops_nothing(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    touch(tmp_path / "secret", b"\xff\xd8\xff").chmod(0)
+    touch(tmp_path / "private" / "b.jpg").parent.chmod(0o700)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    left_out: dict[str, LeftOut] = {}
+    os.seteuid(65534)
+    try:
+        taken = [image.name for image in open_source(str(tmp_path)).images(left_out.__setitem__)]
+    finally:
+        os.seteuid(0)
+    assert taken == ["a.jpg"]
+    assert left_out == {"secret": LeftOut.UNREADABLE, "private/": LeftOut.UNREADABLE_FOLDER}
+
+
+def test_a_pipe_by_itself_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(BoxdropError, match="neither a file nor a folder"):
+        open_source(str(tmp_path / "pipe.jpg"))
+
+
+def test_a_folder_without_images_says_what_is_there_instead() -> None:
+    error = no_images("photos", {LeftOut.RAW: 500, LeftOut.VIDEO: 1})
+    assert str(error).endswith("(left out 501: 500 camera raw files, 1 video)")
 
 
 def test_links_to_folders_do_not_make_a_circle(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`boxdrop new`, `drop` and `backfill`, as a user calls them, against MiniStack."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_new_leaves_a_project_alone_that_is_there_with_other_labels(
     assert s3.get_object(Bucket="images", Key="taken/labels.yaml")["Body"].read() == b"labels:\n- dog\n"
 
 
-@pytest.mark.parametrize("name", ["", "/", "a//b", "a/", "../x", "a#b", " a"])
+@pytest.mark.parametrize("name", ["", "/", "a//b", "a/", "../x", "a#b", " a", "a/.b"])
 def test_new_refuses_names_that_cannot_be_folders(system: System, folder: Path, name: str) -> None:
     assert "cannot be a project's name" in call("new", name, "--labels", "dog", code=1).output
 
@@ -106,6 +107,9 @@ def test_drop_uploads_images_under_their_exact_names_and_nothing_else(
 ) -> None:
     said = call("drop", "photos", "exact", "--labels", "dog, cat").output
     assert "3 uploaded" in said
+    assert (
+        "left out 2: 1 hidden file, 1 text file\n  .hidden.jpg: hidden file\n  notes.txt: text file" in said
+    )
     assert set(keys(s3, "exact/")) == {
         "exact/labels.yaml",
         "exact/a.jpg",
@@ -179,6 +183,29 @@ def test_a_file_that_cannot_be_read_fails_alone(system: System, s3: Any, folder:
     assert "huge.jpg: the file has 2,000,000,000 bytes" in said
 
 
+def test_drop_appends_the_extension_of_the_content_and_says_so(system: System, s3: Any, folder: Path) -> None:
+    (folder / "scan").write_bytes(b"\x89PNG\r\n\x1a\n")
+    said = call("drop", "photos", "scans", "--labels", "dog").output
+    assert "1 image stored with the extension of the content:\n  scan → scans/scan.png" in said
+    assert s3.get_object(Bucket="images", Key="scans/scan.png")["ContentType"] == "image/png"
+    printed = json.loads(call("drop", "photos", "scans", "--json").stdout)
+    assert printed == {
+        "uploaded": 0,
+        "same": 4,
+        "renamed": {"scan": "scans/scan.png"},
+        "left_out": [{"name": ".hidden.jpg", "reason": "hidden"}, {"name": "notes.txt", "reason": "text"}],
+        "failed": {},
+    }
+
+
+def test_drop_of_a_folder_without_images_says_what_is_in_it(system: System, folder: Path) -> None:
+    Path("raw").mkdir()
+    Path("raw/a.cr2").write_bytes(b"II*\0\x10\0\0\0CR\2\0")
+    said = call("drop", "raw", "none", "--labels", "dog", code=1).output
+    assert "no images here" in said
+    assert "left out 1: 1 camera raw file" in said
+
+
 def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
     system: System, s3: Any, folder: Path
 ) -> None:
@@ -187,7 +214,8 @@ def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
     s3.put_object(Bucket="images", Key="old/x/readme.txt", Body=b"no image")
     s3.put_object(Bucket="images", Key="old/labels.yaml", Body=b"labels: [dog]\n")
     said = call("backfill", "s3://images/old/").output
-    assert "32 objects: 30 images wanted in 1 project, 1 known or labels, 1 not images" in said
+    assert "32 objects: 30 images wanted in 1 project, 1 known or boxdrop's own" in said
+    assert "left out 1: 1 text file" in said
     ledger = Ledger(system.table)
     row = ledger.image(image_id("images", "old/x/07.jpg"))
     assert row is not None
