@@ -60,7 +60,7 @@ RUN_IMAGES: Final = Metric("RunImages", "Count", _BY_PROJECT, "images of a run t
 IMAGES_PER_SECOND: Final = Metric(
     "ImagesPerSecond", "Count/Second", (), "of a shard, from first to last image"
 )
-GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of a shard while it worked")
+GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of each minute of a job's work")
 CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the processor")
 WEBHOOK_REFUSED: Final = Metric(
     "WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body"
@@ -78,6 +78,9 @@ RUNS_FAILED: Final = Metric("RunsFailed", "Count", _BY_PROJECT, "runs that died 
 IMAGES_RELEASED: Final = Metric("ImagesReleased", "Count", _BY_PROJECT, "images that dead runs gave back")
 LABELS_REFUSED: Final = Metric(
     "LabelsRefused", "Count", _BY_PROJECT, "labels.yaml files that could not come into force"
+)
+OLDEST_IMAGE: Final = Metric(
+    "OldestImageSeconds", "Seconds", (), "how long the image that waits longest has been without its boxes"
 )
 COST_PER_THOUSAND: Final = Metric(
     "CostPerThousand", "None", _BY_PROJECT, "dollars a run spent on 1,000 images"
@@ -102,6 +105,7 @@ METRICS: Final = (
     RUNS_FAILED,
     IMAGES_RELEASED,
     LABELS_REFUSED,
+    OLDEST_IMAGE,
     COST_PER_THOUSAND,
 )
 

@@ -1,5 +1,6 @@
 """The app that `cdk.json` names: reads the configuration, makes four stacks."""
 
+import os
 import sys
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.topology import Package
 from infra import bundling
-from infra.config import Environment, load
+from infra.config import COST_TAG, Environment, load, locate
 from infra.findings import open_findings
 from infra.stacks.compute import Compute
 from infra.stacks.data import Data
@@ -18,8 +19,8 @@ from infra.stacks.monitoring import Monitoring
 from infra.stacks.pipeline import MakeCode, Pipeline
 
 BUNDLING_STACKS: Final = "aws:cdk:bundling-stacks"
-"""What the CDK command line tells: packages are made for these stacks only, for none when it lists or
-destroys."""
+"""The CDK command line sets this context key: packages are built for these stacks only, and for none when it
+lists or destroys."""
 
 
 def make_app(app: App, environment: Environment, make_code: MakeCode | None = None) -> dict[str, Stack]:
@@ -30,6 +31,9 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
 
     Returns:
         The stacks by name: ``data``, ``compute``, ``pipeline``, ``monitoring``.
+
+    Raises:
+        ConfigError: the region is unknown, or has no default instance type.
     """
     prefix = environment.prefix
     target = Target(account=environment.account, region=environment.region)
@@ -50,13 +54,13 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
         description="boxdrop: queues, functions and rules", **options,
     )  # fmt: skip
     if environment.compute == "sagemaker":
-        pipeline.add_stack_dependency(compute)  # it listens to a topic there
+        pipeline.add_stack_dependency(compute)  # it subscribes to a topic there
     monitoring = Monitoring(
         app, f"{prefix}-monitoring", environment=environment, pipeline=pipeline,
         description="boxdrop: dashboard, alarms, budget", **options,
     )  # fmt: skip
     monitoring.add_stack_dependency(pipeline)  # whose names it knows without asking
-    Tags.of(app).add("boxdrop:environment", environment.name)
+    Tags.of(app).add(COST_TAG, environment.name)
     for name, value in sorted(environment.tags.items()):
         Tags.of(app).add(name, value)
     return {"data": data, "compute": compute, "pipeline": pipeline, "monitoring": monitoring}
@@ -79,7 +83,7 @@ def main() -> None:
     app = App()
     try:
         environment = load(app.node.try_get_context("environments"), app.node.try_get_context("env"))
-        make_app(app, environment)
+        make_app(app, locate(environment, os.environ))
     except BoxdropError as error:
         sys.exit(f"boxdrop: {error}")
     app.synth()

@@ -9,15 +9,28 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from boxdrop.domain.errors import BoxdropError
 from boxdrop.topology import APPLY_LIMIT, JOB_TIMEOUT_S, RUN_IMAGES, SHARD_IMAGES, WINDOW_S
+from infra.regions import (
+    BATCH_INSTANCES,
+    BATCH_PREFERENCE,
+    SAGEMAKER_AMI_FAMILIES,
+    SAGEMAKER_INSTANCES,
+    SAGEMAKER_PREFERENCE,
+    zones,
+)
+from infra.settings import Alarms, ConfigError, Network, Settings
 
 Compute = Literal["batch", "sagemaker"]
 
-BATCH_INSTANCES: Final = ("g4dn.xlarge", "g6.xlarge", "g5.xlarge")
-SAGEMAKER_INSTANCES: Final = ("ml.g4dn.xlarge",)
+COST_TAG: Final = "boxdrop:environment"
+"""On everything that is deployed, with the environment's name as its value."""
+
+VCPUS: Final = 4
+"""Of a job, and of the smallest GPU instance."""
+
+_REGION_VARIABLES: Final = ("CDK_DEFAULT_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 _LOG_DAYS: Final = (
     1,
@@ -43,66 +56,7 @@ _LOG_DAYS: Final = (
 )
 
 
-class ConfigError(BoxdropError):
-    """Invalid settings. Names the key and the allowed values."""
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-
-class Network(_Settings):
-    """Your own VPC for the GPU instances. They must reach ECR, CloudWatch, ECS and S3."""
-
-    vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$", description="The VPC.")]
-    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1, description="The subnets of the instances.")]
-    availability_zones: Annotated[
-        tuple[str, ...],
-        Field(min_length=1, description="The zone of each subnet, in the same order."),
-    ]
-    security_group_ids: Annotated[
-        tuple[str, ...],
-        Field(description="Security groups of the instances. Default: a new one without inbound rules."),
-    ] = ()
-
-    @model_validator(mode="after")
-    def _one_zone_a_subnet(self) -> Self:
-        if len(self.subnet_ids) != len(self.availability_zones):
-            raise ValueError("availability_zones must name one zone for each of subnet_ids")
-        return self
-
-
-class Alarms(_Settings):
-    """When the operator is notified."""
-
-    topic_arn: Annotated[
-        str | None,
-        Field(pattern=r"^arn:aws[\w-]*:sns:", description="Your own SNS topic. Default: a new one."),
-    ] = None
-    email: Annotated[
-        str | None,
-        Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Address to notify; its owner confirms once."),
-    ] = None
-    oldest_message_minutes: Annotated[
-        int, Field(ge=5, le=1440, description="Alarm if a message waits longer in a queue.")
-    ] = 30
-    gpu_idle_minutes: Annotated[
-        int, Field(ge=10, le=240, description="Alarm if a GPU instance is idle for this long.")
-    ] = 30
-    missed_reviews: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="Alarm if more reviews per day than this arrive without a webhook call. A few are "
-            "normal: Label Studio calls once and waits one second.",
-        ),
-    ] = 10
-    image_age_minutes: Annotated[
-        int, Field(ge=5, le=1440, description="Alarm if more than 5 % of images take longer to become tasks.")
-    ] = 60
-
-
-class Environment(_Settings):
+class Environment(Settings):
     """One deployment of boxdrop. Only `label_studio_url` has no default."""
 
     name: Annotated[
@@ -153,9 +107,19 @@ class Environment(_Settings):
         bool,
         Field(
             description="In the new VPC: no public addresses; instead interface endpoints to ECR, ECS "
-            "and CloudWatch, about $45 a month for each of two zones.",
+            "and CloudWatch, about $45 a month for each zone.",
         ),
     ] = False
+    zones: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=6,
+            description="Availability zones of the new VPC. Default: all that every account has in the "
+            "region; two "
+            "with `private_network`, whose endpoints cost money in each.",
+        ),
+    ] = None
     permissions_boundary_arn: Annotated[
         str | None,
         Field(
@@ -200,8 +164,10 @@ class Environment(_Settings):
     instance_types: Annotated[
         tuple[str, ...] | None,
         Field(
-            description=f"Default: {', '.join(BATCH_INSTANCES)}; for SageMaker {SAGEMAKER_INSTANCES[0]}. "
-            "With several, Batch chooses one that is available.",
+            description=f"Default: those of {', '.join(BATCH_PREFERENCE[:3])} that the region offers; for "
+            f"SageMaker, the first of {', '.join(SAGEMAKER_PREFERENCE)}. With several, Batch chooses one "
+            f"that is "
+            "available.",
         ),
     ] = None
     max_vcpus: Annotated[
@@ -209,9 +175,21 @@ class Environment(_Settings):
         Field(
             ge=4,
             le=1024,
-            description="Batch: most vCPUs at once; an xlarge has 4. Your quota limits it, too.",
+            description="Batch: most vCPUs at once, Spot and on-demand together; an xlarge has 4. Your "
+            "quotas "
+            "limit it, too. AWS Batch may exceed each part by one instance.",
         ),
     ] = 16
+    on_demand_vcpus: Annotated[
+        int | None,
+        Field(
+            ge=4,
+            le=1020,
+            description="Batch: how many of `max_vcpus` on-demand instances may use while Spot is on. "
+            "Default: a "
+            "quarter, at least 4.",
+        ),
+    ] = None
     max_instances: Annotated[int, Field(ge=1, le=50, description="SageMaker: most instances at once.")] = 2
     spot: Annotated[bool, Field(description="Batch: use Spot instances, about 60 % cheaper.")] = True
     on_demand: Annotated[
@@ -261,6 +239,16 @@ class Environment(_Settings):
     monthly_budget_usd: Annotated[
         float | None, Field(gt=0, description="You are notified at 80 % and 100 %. `null`: no budget.")
     ] = 50.0
+    cost_tag_active: Annotated[
+        bool,
+        Field(
+            description="Whether the cost allocation tag `boxdrop:environment` is active in your billing "
+            "account "
+            "(`boxdrop doctor` checks it). Then the budget counts only what has this tag; until then, it "
+            "counts "
+            "the services that boxdrop uses, whoever uses them."
+        ),
+    ] = False
     removal_policy: Annotated[
         Literal["retain", "destroy"],
         Field(
@@ -300,8 +288,21 @@ class Environment(_Settings):
                 raise ValueError(f"instance_types: {each!r} does not fit compute {self.compute}")
         if self.compute == "sagemaker" and self.instance_types and len(self.instance_types) > 1:
             raise ValueError("instance_types: a SageMaker endpoint has one instance type")
+        for each in self.instance_types or ():
+            if prefix and each.split(".")[1] not in SAGEMAKER_AMI_FAMILIES:
+                raise ValueError(
+                    f"instance_types: SageMaker has no image with driver 580 for {each!r}; use one of the "
+                    f"families "
+                    f"{', '.join(SAGEMAKER_AMI_FAMILIES)}"
+                )
         if self.compute == "batch" and not (self.spot or self.on_demand):
             raise ValueError("spot and on_demand are both off: one of them must be on")
+        if self.compute == "batch" and min(self.ceilings.values()) < VCPUS:
+            raise ValueError(
+                f"max_vcpus: {self.max_vcpus} are not enough for an instance of {VCPUS} vCPUs on Spot and "
+                f"one on "
+                f"demand; allow {self.on_demand_share + VCPUS}, or turn spot or on_demand off"
+            )
         if self.image_bucket_key_arn and not self.image_bucket:
             raise ValueError("image_bucket_key_arn is the key of a bucket of yours: name it as image_bucket")
         if self.network and self.private_network:
@@ -315,10 +316,62 @@ class Environment(_Settings):
 
     @property
     def instances(self) -> tuple[str, ...]:
-        """The chosen instance types, or the default."""
+        """The chosen instance types, or the region's default.
+
+        Raises:
+            ConfigError: the region has no default.
+        """
         if self.instance_types:
             return self.instance_types
-        return SAGEMAKER_INSTANCES if self.compute == "sagemaker" else BATCH_INSTANCES
+        if self.compute == "batch":
+            found = BATCH_INSTANCES.get(self.chosen_region, ())
+        else:
+            endpoint = SAGEMAKER_INSTANCES.get(self.chosen_region)
+            found = (endpoint,) if endpoint else ()
+        if not found:
+            where = "SageMaker" if self.compute == "sagemaker" else "EC2"
+            raise ConfigError(
+                f"environments.{self.name}.instance_types: {where} offers none of the default GPU instance "
+                f"types "
+                f"in {self.chosen_region}; list types that it offers, or choose another region"
+            )
+        return found
+
+    @property
+    def chosen_region(self) -> str:
+        """The region; `locate` takes it from the credentials where the settings name none.
+
+        Raises:
+            ConfigError: it is unknown.
+        """
+        if self.region is None:
+            raise ConfigError(
+                f"environments.{self.name}.region: name a region here, or set AWS_REGION: instance types "
+                f"and zones "
+                "depend on it"
+            )
+        return self.region
+
+    @property
+    def zone_count(self) -> int:
+        """Availability zones of the new VPC."""
+        if self.zones is not None:
+            return self.zones
+        return 2 if self.private_network else zones(self.chosen_region)
+
+    @property
+    def on_demand_share(self) -> int:
+        """vCPUs that on-demand instances may use at once while Spot is on."""
+        return self.on_demand_vcpus or max(VCPUS, self.max_vcpus // 4 // VCPUS * VCPUS)
+
+    @property
+    def ceilings(self) -> dict[Literal["SPOT", "EC2"], int]:
+        """The most vCPUs at once of each kind of instance, Spot first; together `max_vcpus`."""
+        if not self.on_demand:
+            return {"SPOT": self.max_vcpus}
+        if not self.spot:
+            return {"EC2": self.max_vcpus}
+        return {"SPOT": self.max_vcpus - self.on_demand_share, "EC2": self.on_demand_share}
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -353,6 +406,21 @@ def load(context: Mapping[str, Any], name: str | None) -> Environment:
         return Environment.model_validate({"name": name, **settings})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(name, each) for each in error.errors())) from None
+
+
+def locate(environment: Environment, environ: Mapping[str, str]) -> Environment:
+    """Return the environment with a region: its own, or that of the credentials.
+
+    Args:
+        environ: of the process; the CDK command line puts the credentials' region there.
+
+    Raises:
+        ConfigError: neither names a region.
+    """
+    found = environment.region or next(filter(None, map(environ.get, _REGION_VARIABLES)), None)
+    located = environment.model_copy(update={"region": found})
+    _ = located.chosen_region
+    return located
 
 
 def _sentence(name: str, problem: Any) -> str:

@@ -45,6 +45,7 @@ def dashboard_body(
                     [
                         _own(environment, metrics.END_TO_END, "p50", "p50"),
                         _own(environment, metrics.END_TO_END, "p95", "p95"),
+                        _own(environment, metrics.OLDEST_IMAGE, "Maximum", "the oldest that still waits"),
                     ],
                 ),
                 _graph(
@@ -255,7 +256,8 @@ def _graph(title: str, lines: Sequence[Any]) -> dict[str, Any]:
 def _own(environment: Environment, metric: Metric, statistic: str, label: str) -> list[Any]:
     """A metric over all projects and services: a search, for projects come and go."""
     together = {"Sum": "SUM", "SampleCount": "SUM", "Average": "AVG", "Maximum": "MAX"}.get(statistic, "MAX")
-    names = ",".join((environment.prefix, "service", *metric.dimensions))
+    # A name with a hyphen, such as the namespace, has to be quoted in a search expression.
+    names = ",".join((f'"{environment.prefix}"', "service", *metric.dimensions))
     search = f"SEARCH('{{{names}}} MetricName=\"{metric.name}\"', '{statistic}', {_PERIOD})"
     return [{"expression": f"{together}({search})", "label": label}]
 

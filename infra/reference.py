@@ -11,7 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from infra.config import Alarms, Environment, Network
+from infra.config import Environment
+from infra.settings import Alarms, Network
 
 TARGET: Final = Path(__file__).parents[1] / "docs" / "configuration.md"
 

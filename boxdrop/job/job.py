@@ -142,7 +142,7 @@ class Job:
         manifest = read_manifest(self.data, run_id, number)
         shard = Shard(self._equipment, manifest, number, stop)
         begun = time.monotonic()
-        with Meter(self._equipment.utilisation) as meter:
+        with Meter(self._equipment.utilisation, self._report_gpu) as meter:
             parts = shard.compute()
         seconds = time.monotonic() - begun
         shard.count_others()
@@ -194,14 +194,15 @@ class Job:
         )
         if not work.computed:
             return
-        busy = work.gpu_utilisation
         self.log.metrics(
             {
                 IMAGES_PER_SECOND: work.images_per_s,
                 CPU_PROVIDER_USED: float(self.detectors.provider == "cpu"),
-                **({} if busy is None else {GPU_UTILISATION: round(100 * busy, 1)}),
             }
         )
+
+    def _report_gpu(self, busy: float) -> None:
+        self.log.metrics({GPU_UTILISATION: round(100 * busy, 1)})
 
     def _finish_if_complete(self, header: ManifestHeader) -> None:
         """Write the summary if every shard has a report, for then every part is there.

@@ -40,6 +40,7 @@ class RecoverSummary:
         released: images by project that are wanted again.
         parts: parts that were sent for again.
         launches: projects that a launch was asked for.
+        oldest_s: of each project, seconds since the image that waits longest was wanted; 0 if none waits.
         problems: what could not be looked at, a sentence each; the rest was.
     """
 
@@ -49,6 +50,7 @@ class RecoverSummary:
     parts: int = 0
     launches: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    oldest_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def fail_run(services: Services, project: str, run_id: str, reason: str, *, blameless: bool = False) -> int:
@@ -141,6 +143,7 @@ class Recovery:
         self._released: Counter[str] = Counter()
         self._asked: set[str] = set()
         self._problems: list[str] = []
+        self._oldest: dict[str, float] = {}
         for run in self._ledger.overdue_runs():
             self._guard(lambda run=run: self._end(run))  # type: ignore[misc]
         for project in self._ledger.projects():
@@ -153,6 +156,7 @@ class Recovery:
             self._sent,
             tuple(sorted(self._asked)),
             tuple(self._problems),
+            dict(self._oldest),
         )
 
     def _guard(self, look: Callable[[], None]) -> None:
@@ -198,6 +202,9 @@ class Recovery:
         oldest = self._ledger.oldest_image(name, State.WANTED)
         if oldest is not None and oldest.since + 2 * self._window <= self._now():
             self._asked.add(name)
+        waiting = (oldest, self._ledger.oldest_image(name, State.RUNNING))
+        ages = (self._now() - (image.wanted_at or image.since) for image in waiting if image is not None)
+        self._oldest[name] = max((age.total_seconds() for age in ages), default=0.0)
 
     def _settle(self, run: Run) -> None:
         """Images that a finished run has not brought to an end."""

@@ -35,6 +35,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
 def _look(of: Services) -> None:
     found = recover(of)
     logger.info("looked", found=found)
+    emit(NAME, {metrics.OLDEST_IMAGE: max(found.oldest_s.values(), default=0.0)})
     for project, images in found.released.items():
         emit(NAME, {metrics.IMAGES_RELEASED: images}, project=project)
     for failed in found.failed:

@@ -9,13 +9,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.config import Environment
+from infra.config import COST_TAG, VCPUS, Environment
 from infra.constructs.network import make_place
 
 MEMORY_MIB: Final = 14_000
 """Of the 16,384 of an xlarge: the system and the ECS agent take their part, and a job that asks for more is
 never placed."""
-VCPUS: Final = 4
 _DISK_GB: Final = 60
 
 
@@ -40,7 +39,6 @@ class GpuQueue(Construct):
         place = make_place(self, environment)
         profile = self._instance_profile(environment)
         template = self._launch_template(environment)
-        kinds = ["SPOT"] * environment.spot + ["EC2"] * environment.on_demand
         environments = [
             batch.CfnComputeEnvironment(
                 self,
@@ -56,9 +54,9 @@ class GpuQueue(Construct):
                     allocation_strategy=(
                         "SPOT_PRICE_CAPACITY_OPTIMIZED" if kind == "SPOT" else "BEST_FIT_PROGRESSIVE"
                     ),
+                    # No desiredv_cpus: Batch changes it, and refuses an update that sets it lower again.
                     minv_cpus=0,
-                    desiredv_cpus=0,
-                    maxv_cpus=environment.max_vcpus,
+                    maxv_cpus=ceiling,
                     instance_types=list(environment.instances),
                     instance_role=profile.attr_arn,
                     subnets=list(place.subnets),
@@ -71,11 +69,16 @@ class GpuQueue(Construct):
                     launch_template=batch.CfnComputeEnvironment.LaunchTemplateSpecificationProperty(
                         launch_template_id=template.ref, version=template.attr_latest_version_number
                     ),
-                    tags={"Name": f"{environment.prefix}-job", **environment.tags},
+                    # A compute environment's own tags do not reach its instances: these do.
+                    tags={
+                        "Name": f"{environment.prefix}-job",
+                        COST_TAG: environment.name,
+                        **environment.tags,
+                    },
                     update_to_latest_image_version=True,
                 ),
             )
-            for kind in kinds
+            for kind, ceiling in environment.ceilings.items()
         ]
         for each in environments:
             each.node.add_dependency(place.vpc)
@@ -177,13 +180,14 @@ class GpuQueue(Construct):
                         ),
                     )
                 ],
-                # Containers reach the metadata through the bridge, a second hop; they do not have to.
+                # The job asks the metadata service what the instance is and whether it is on Spot, for the
+                # costs of its run. A container reaches it through Docker's bridge, a second hop.
                 metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(
-                    http_tokens="required", http_put_response_hop_limit=1
+                    http_tokens="required", http_put_response_hop_limit=2
                 ),
             ),
         )
-        Tags.of(template).add("boxdrop:environment", environment.name)
+        Tags.of(template).add(COST_TAG, environment.name)
         return template
 
 

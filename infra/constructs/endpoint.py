@@ -12,6 +12,7 @@ from constructs import Construct
 
 from boxdrop.store.layout import SAGEMAKER
 from infra.config import Environment
+from infra.regions import SAGEMAKER_AMI
 
 
 class AsyncEndpoint(Construct):
@@ -55,6 +56,7 @@ class AsyncEndpoint(Construct):
                     variant_name="gpu",
                     model_name=model.attr_model_name,
                     instance_type=environment.instances[0],
+                    inference_ami_version=SAGEMAKER_AMI,
                     # An endpoint is made with an instance; scaling takes it away within minutes.
                     initial_instance_count=1,
                     initial_variant_weight=1,

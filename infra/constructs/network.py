@@ -40,7 +40,7 @@ def make_place(scope: Construct, environment: Environment) -> Place:
         scope,
         "Vpc",
         vpc_name=environment.prefix,
-        max_azs=2,
+        max_azs=environment.zone_count,
         nat_gateways=0,
         restrict_default_security_group=False,  # would bring a function; nothing uses that group
         subnet_configuration=[

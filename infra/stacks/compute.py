@@ -62,8 +62,8 @@ class Compute(Stack):
 
     @property
     def availability_zones(self) -> list[str]:
-        """The region's first two, as CloudFormation finds them: CDK would look them up, with credentials."""
-        return [Fn.select(number, Fn.get_azs()) for number in range(2)]
+        """The region's, as CloudFormation finds them: CDK would look them up, with credentials."""
+        return [Fn.select(number, Fn.get_azs()) for number in range(self._environment.zone_count)]
 
     def _image(self) -> str:
         if self._environment.image_uri:

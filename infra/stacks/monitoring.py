@@ -1,10 +1,9 @@
-"""What people look at, and what calls them: dashboard, alarms, budget, saved queries."""
+"""What notifies the operator, and what the operator reads: dashboard, alarms, budget, saved queries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aws_cdk import CfnOutput, Stack
-from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -14,7 +13,9 @@ from constructs import Construct
 
 from boxdrop import metrics
 from boxdrop.metrics import Metric
+from boxdrop.topology import SYNC_HOURS
 from infra.config import Environment
+from infra.constructs.budget import add_budget
 from infra.dashboard import dashboard_body
 from infra.stacks.pipeline import Pipeline
 
@@ -23,13 +24,20 @@ RUNBOOK: Final = "https://github.com/boxdrop/boxdrop/blob/main/docs/operations.m
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
+_QUARTER: Final = 15 * _MINUTE
+
+_REPEATED: Final[Mapping[str, Any]] = {"period": _QUARTER, "periods": 4, "of": 8}
+"""Errors in four of the last eight quarters of an hour. A failed message comes back after half an hour, and
+the
+schedule calls every quarter: three periods in a row, or more than a few at once, would never be reached. A
+restart of Label Studio touches two quarters, and a hiccup on the same day a third."""
 
 
 class Monitoring(Stack):
     """Dashboard, alarms, budget, saved queries.
 
     Attributes:
-        topic: who is told.
+        topic: where alarms and the budget publish.
     """
 
     def __init__(
@@ -51,7 +59,7 @@ class Monitoring(Stack):
         self._function_alarms()
         self._work_alarms()
         if environment.monthly_budget_usd is not None:
-            self._budget(environment.monthly_budget_usd)
+            add_budget(self, environment, environment.monthly_budget_usd, self.topic.topic_arn)
         self._queries()
         cloudwatch.CfnDashboard(
             self,
@@ -104,15 +112,19 @@ class Monitoring(Stack):
         below: float | None = None,
         period: int = 5 * _MINUTE,
         periods: int = 1,
-        missing: str = "notBreaching",
+        of: int | None = None,
     ) -> cloudwatch.CfnAlarm:
         """An alarm on one metric, or on an expression of several.
 
         Args:
             runbook: section of docs/operations.md.
-            what: a sentence: what is the matter.
+            what: a sentence: what is wrong.
             query: namespace, metric_name, dimensions, statistic.
             expression: of metric math, or a Metrics Insights query; over `inputs`, each as `query`.
+            period: seconds.
+            periods: how many have to be above or below.
+            of: the last periods that are looked at; by default as many as `periods`. Together with `period`
+                at most three hours for a Metrics Insights query.
         """
         assert (above is None) != (below is None)
         options: dict[str, Any] = {}
@@ -152,9 +164,9 @@ class Monitoring(Stack):
             alarm_description=f"{what} What to do: {RUNBOOK}#{runbook}",
             comparison_operator=("GreaterThanThreshold" if above is not None else "LessThanThreshold"),
             threshold=above if above is not None else below,
-            evaluation_periods=periods,
+            evaluation_periods=of or periods,
             datapoints_to_alarm=periods,
-            treat_missing_data=missing,
+            treat_missing_data="notBreaching",
             alarm_actions=[self.topic.topic_arn],
             ok_actions=[self.topic.topic_arn],
             **options,
@@ -165,7 +177,7 @@ class Monitoring(Stack):
             self._alarm(
                 f"{name.title()}DeadLetters",
                 "dead-letters",
-                f"Something about {name} was tried often and given up: it lies in {name}-dlq.",
+                f"A message of {name} failed too often and moved to {name}-dlq.",
                 query=_sqs(
                     f"{self._environment.prefix}-{name}-dlq", "ApproximateNumberOfMessagesVisible", "Maximum"
                 ),
@@ -199,7 +211,7 @@ class Monitoring(Stack):
             self._alarm(
                 "QueueBlocked",
                 "no-instances",
-                "AWS Batch can place no job: no instance is to be had, or none is large enough.",
+                "AWS Batch cannot place a job: no instance is available, or none is large enough.",
                 query={
                     "namespace": "AWS/Events",
                     "metric_name": "MatchedEvents",
@@ -212,7 +224,7 @@ class Monitoring(Stack):
         self._alarm(
             "GpuIdle",
             "gpu-idle",
-            f"A GPU is paid for and has done next to nothing for {idle} minutes.",
+            f"A GPU has been paid for and nearly idle for {idle} minutes.",
             query=(
                 self._own(metrics.GPU_UTILISATION, "job", "Maximum")
                 if environment.compute == "batch"
@@ -233,7 +245,7 @@ class Monitoring(Stack):
         self._alarm(
             "CpuProvider",
             "cpu-in-use",
-            "The detector ran on the processor: fifty times slower, at a GPU's price.",
+            "The detector ran on the CPU: fifty times slower, at a GPU's price.",
             query=self._own(metrics.CPU_PROVIDER_USED, "job", "Sum"),
             above=0,
         )
@@ -243,10 +255,10 @@ class Monitoring(Stack):
             self._alarm(
                 f"{name.title()}Errors",
                 "functions-fail",
-                f"{name} ended with an error, several times.",
+                f"{name} ended with an error, again and again.",
                 query=_lambda(f"{self._environment.prefix}-{name}", "Errors", "Sum"),
-                above=3,
-                periods=2,
+                above=0,
+                **_REPEATED,
             )
 
     def _work_alarms(self) -> None:
@@ -256,35 +268,47 @@ class Monitoring(Stack):
             "label-studio-errors",
             "Label Studio does not do what it is asked.",
             expression=self._over_all(metrics.LABEL_STUDIO_ERRORS),
-            above=5,
-            periods=3,
+            above=0,
+            **_REPEATED,
         )
         self._alarm(
             "WebhookRefused",
             "webhook-refused",
-            "Somebody calls the webhook without its secret.",
+            "The webhook is called without its secret.",
             expression=self._over_all(metrics.WEBHOOK_REFUSED),
             above=10,
         )
         self._alarm(
             "WebhookSilent",
             "webhook-silent",
-            f"People made more than {alarms.missed_reviews} reviews that no webhook told of.",
+            f"Annotators made more than {alarms.missed_reviews} reviews a day that no webhook reported.",
             expression=self._over_all(metrics.REVIEWS_MISSED),
-            above=alarms.missed_reviews,
+            # Each comparison finds what was missed since the one before.
+            above=alarms.missed_reviews * SYNC_HOURS / 24,
             period=3 * _HOUR,
         )
         self._alarm(
             "ImagesSlow",
             "images-slow",
-            f"Of 100 images, more than five take over {alarms.image_age_minutes} minutes to become tasks.",
-            expression=self._over_all(metrics.END_TO_END, "MAX"),
+            f"Images take over {alarms.image_age_minutes} minutes, on average, to become tasks.",
+            expression=self._over_all(metrics.END_TO_END, "AVG"),
             above=alarms.image_age_minutes * _MINUTE,
-            periods=3,
+            period=_QUARTER,
+            periods=2,
+            of=4,
+        )
+        self._alarm(
+            "OldestImage",
+            "oldest-image",
+            f"An image has waited for its boxes for more than {alarms.oldest_image_minutes} minutes.",
+            query=self._own(metrics.OLDEST_IMAGE, "reconcile", "Maximum"),
+            above=alarms.oldest_image_minutes * _MINUTE,
+            period=_QUARTER,
+            periods=2,
         )
 
     def _over_all(self, metric: Metric, how: str = "SUM") -> str:
-        """Over projects and services: an alarm takes a Metrics Insights query, but no search."""
+        """Return the query over all projects and services: an alarm takes Metrics Insights, but no search."""
         return f"SELECT {how}({metric.name}) FROM {_schema(self._environment, metric)}"  # noqa: S608
 
     def _own(self, metric: Metric, service: str, statistic: str) -> dict[str, Any]:
@@ -296,37 +320,7 @@ class Monitoring(Stack):
             "dimensions": [_dimension("service", service)],
         }
 
-    # -- budget and queries ----------------------------------------------------------------------------
-
-    def _budget(self, dollars: float) -> None:
-        """Of the whole account unless cost allocation tags are on: a budget sees tags a day later."""
-        budgets.CfnBudget(
-            self,
-            "Budget",
-            budget=budgets.CfnBudget.BudgetDataProperty(
-                budget_name=self._environment.prefix,
-                budget_type="COST",
-                time_unit="MONTHLY",
-                budget_limit=budgets.CfnBudget.SpendProperty(amount=dollars, unit="USD"),
-                cost_filters={"TagKeyValue": [f"user:boxdrop:environment${self._environment.name}"]},
-            ),
-            notifications_with_subscribers=[
-                budgets.CfnBudget.NotificationWithSubscribersProperty(
-                    notification=budgets.CfnBudget.NotificationProperty(
-                        comparison_operator="GREATER_THAN",
-                        notification_type=kind,
-                        threshold=percent,
-                        threshold_type="PERCENTAGE",
-                    ),
-                    subscribers=[
-                        budgets.CfnBudget.SubscriberProperty(
-                            address=self.topic.topic_arn, subscription_type="SNS"
-                        )
-                    ],
-                )
-                for kind, percent in (("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100))
-            ],
-        )
+    # -- queries ---------------------------------------------------------------------------------------
 
     def _queries(self) -> None:
         prefix = f"/boxdrop/{self._environment.name}/"
@@ -368,11 +362,11 @@ QUERIES: Final = {
         "| sort p95 desc"
     ),
 }
-"""Saved in CloudWatch Logs Insights: replace what is in capitals."""
+"""Saved in CloudWatch Logs Insights: replace the words in capitals."""
 
 
 def pipeline_names(pipeline: Pipeline) -> dict[str, Sequence[str]]:
-    """Names that the dashboard needs."""
+    """Return the names that the dashboard needs."""
     return {
         "queues": [box.name for box in pipeline.mailboxes.values()],
         "dead_letters": [*pipeline.mailboxes, *pipeline.dead_letters],
@@ -385,8 +379,9 @@ def _kebab(id: str) -> str:
 
 
 def _schema(environment: Environment, metric: Metric) -> str:
-    names = ", ".join(("service", *metric.dimensions))
-    return f'"{environment.prefix}", {names}'.join(("SCHEMA(", ")"))
+    # All of them quoted: a name with a hyphen must be, and so must one that is a reserved word.
+    names = ", ".join(f'"{name}"' for name in (environment.prefix, "service", *metric.dimensions))
+    return f"SCHEMA({names})"
 
 
 def _dimension(name: str, value: str) -> Any:

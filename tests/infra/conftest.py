@@ -1,6 +1,8 @@
 """The CDK app, synthesized once for each variant, without packages, credentials or Docker."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +22,7 @@ CONTEXT: Final[Mapping[str, Any]] = json.loads((REPOSITORY / "cdk.json").read_te
 ACCOUNT: Final = "123456789012"
 _KEY: Final = f"arn:aws:kms:us-west-2:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "default": {"label_studio_url": "https://label-studio.example.com"},
+    "default": {"label_studio_url": "https://label-studio.example.com", "region": "us-east-1"},
     "sagemaker": {
         "label_studio_url": "https://label-studio.example.com",
         "account": ACCOUNT,
@@ -55,9 +57,14 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "account": ACCOUNT,
         "region": "eu-central-1",
         "private_network": True,
+        "cost_tag_active": True,
         "removal_policy": "destroy",
     },
 }
+"""What every test of the templates goes through."""
+
+_REGIONS: Final = ("eu-north-1", "ap-southeast-1")
+"""The default settings there, by the region's name: one without budgets, one with a single GPU type."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
         from infra.app import BUNDLING_STACKS, make_app
         from infra.findings import ACKNOWLEDGED, findings
 
-        environment = load({variant: VARIANTS[variant]}, None)
+        settings = {**VARIANTS["default"], "region": variant} if variant in _REGIONS else VARIANTS[variant]
+        environment = load({variant: settings}, None)
         folder = tmp_path_factory.mktemp(f"cdk-{variant}")
         app = App(outdir=str(folder), context={**CONTEXT, BUNDLING_STACKS: []})
         stacks = make_app(app, environment)
@@ -116,6 +124,15 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
         )
 
     return make
+
+
+def lint(found: Synthesized) -> str:
+    """What cfn-lint says of a variant, for its region."""
+    templates = sorted(str(path) for path in found.folder.glob("*.template.json"))
+    command = [str(Path(sys.executable).parent / "cfn-lint"), "-r", found.environment.chosen_region, "--"]
+    done = subprocess.run([*command, *templates], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode in (0, 2, 4, 6, 8), done.stderr
+    return done.stdout
 
 
 def read_template(folder: Path, stack: str) -> Mapping[str, Any]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from infra.config import ConfigError, Environment, load
+from infra.config import Environment, load
+from infra.settings import ConfigError
 
 URL = "https://label-studio.example.com"
 
@@ -50,6 +51,12 @@ def test_an_unknown_key_of_a_group_is_named_with_those_of_the_group() -> None:
         ({"instance_types": ["m5.large"]}, "'m5.large' is not a GPU instance type"),
         ({"compute": "sagemaker", "instance_types": ["g5.xlarge"]}, "does not fit compute sagemaker"),
         ({"spot": False, "on_demand": False}, "spot and on_demand are both off"),
+        ({"max_vcpus": 4}, "allow 8, or turn spot or on_demand off"),
+        ({"max_vcpus": 16, "on_demand_vcpus": 16}, "allow 20, or turn spot or on_demand off"),
+        (
+            {"compute": "sagemaker", "instance_types": ["ml.p3.2xlarge"]},
+            "SageMaker has no image with driver 580 for 'ml.p3.2xlarge'",
+        ),
         ({"label_studio_url": "label-studio"}, "environments.dev.label_studio_url"),
         ({"image_bucket": "Not A Bucket"}, "environments.dev.image_bucket"),
         ({"kms_key_arn": "alias/mine"}, "environments.dev.kms_key_arn"),
@@ -63,6 +70,25 @@ def test_an_unknown_key_of_a_group_is_named_with_those_of_the_group() -> None:
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(settings: dict[str, Any], said: str) -> None:
     assert said in refusal(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ceilings"),
+    [
+        ({}, {"SPOT": 12, "EC2": 4}),
+        ({"max_vcpus": 8}, {"SPOT": 4, "EC2": 4}),
+        ({"max_vcpus": 64}, {"SPOT": 48, "EC2": 16}),
+        ({"max_vcpus": 64, "on_demand_vcpus": 60}, {"SPOT": 4, "EC2": 60}),
+        ({"max_vcpus": 4, "on_demand": False}, {"SPOT": 4}),
+        ({"max_vcpus": 4, "spot": False}, {"EC2": 4}),
+    ],
+)
+def test_max_vcpus_is_what_spot_and_on_demand_use_together(
+    settings: dict[str, Any], ceilings: dict[str, int]
+) -> None:
+    chosen = load({"dev": {"label_studio_url": URL, **settings}}, None)
+    assert chosen.ceilings == ceilings
+    assert sum(ceilings.values()) == chosen.max_vcpus
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from boxdrop import metrics
 from boxdrop.metrics import METRICS, NAMESPACE_VARIABLE
 from infra.stacks.monitoring import RUNBOOK
-from tests.infra.conftest import REPOSITORY, Synthesized
+from tests.infra.conftest import REPOSITORY, Synthesize, Synthesized
 
 OWN = {metric.name: metric for metric in METRICS}
 
@@ -122,13 +122,14 @@ def test_metrics_are_looked_for_where_they_are_emitted(variant: Synthesized) -> 
     for names, name in re.findall(
         r"SEARCH\('\{([^}]*)\} MetricName=\"(\w+)\"", json.dumps(dashboard(variant)).replace('\\"', '"')
     ):
-        assert names.split(",") == [prefix, "service", *OWN[name].dimensions]
+        assert names.split(",") == [f'"{prefix}"', "service", *OWN[name].dimensions]
     for alarm in alarms(variant):
         for query in alarm.get("Metrics", ()):
             for name, schema in re.findall(
                 r"SELECT \w+\((\w+)\) FROM SCHEMA\(([^)]*)\)", query.get("Expression", "")
             ):
-                assert schema == ", ".join((f'"{prefix}"', "service", *OWN[name].dimensions))
+                quoted = [f'"{each}"' for each in (prefix, "service", *OWN[name].dimensions)]
+                assert schema == ", ".join(quoted)
     for function in variant.resources("AWS::Lambda::Function", "pipeline").values():
         assert function["Properties"]["Environment"]["Variables"][NAMESPACE_VARIABLE] == prefix
 
@@ -150,3 +151,59 @@ def test_the_budget_tells_the_same_people(default: Synthesized) -> None:
     notifications = budget["Properties"]["NotificationsWithSubscribers"]
     assert {each["Notification"]["Threshold"] for each in notifications} == {80, 100}
     assert budget["Properties"]["Budget"]["BudgetLimit"] == {"Amount": 50, "Unit": "USD"}
+
+
+def test_until_the_cost_tag_is_active_the_budget_counts_services(
+    default: Synthesized, synthesize: Synthesize
+) -> None:
+    """A filter by an inactive tag matches nothing, and the budget would stay at $0."""
+
+    def filters(found: Synthesized) -> dict[str, list[str]]:
+        (budget,) = found.resources("AWS::Budgets::Budget").values()
+        counted: dict[str, list[str]] = budget["Properties"]["Budget"]["CostFilters"]
+        return counted
+
+    assert "Amazon Elastic Compute Cloud - Compute" in filters(default)["Service"]
+    assert filters(synthesize("frankfurt")) == {"TagKeyValue": ["user:boxdrop:environment$frankfurt"]}
+
+
+# -- expressions -------------------------------------------------------------------------------------------
+
+NAME = r'(?:"[^"{},]+"|[A-Za-z0-9_]+|AWS/\w+)'
+"""CloudWatch wants quotes around a name with other than letters and digits, except for its own namespaces
+(docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html)."""
+
+SEARCH = re.compile(
+    rf"(?:SUM|AVG|MAX)\(SEARCH\('\{{{NAME}(?:,{NAME})*\}} MetricName=\"\w+\"',"
+    r" '(?:Sum|Average|Maximum|SampleCount|p\d\d)', \d+\)\)"
+)
+INSIGHTS = re.compile(r'SELECT (?:SUM|AVG|MAX)\(\w+\) FROM SCHEMA\("[\w-]+"(?:, "\w+")*\)')
+WIDGET_STATISTICS = re.compile(r"Sum|Average|Maximum|p\d\d")
+
+
+def test_every_expression_of_the_dashboard_is_one_that_cloudwatch_reads(variant: Synthesized) -> None:
+    seen = 0
+    for widget in dashboard(variant)["widgets"]:
+        for line in widget["properties"].get("metrics", ()):
+            if len(line) == 1:
+                assert SEARCH.fullmatch(line[0]["expression"]), line
+                seen += 1
+            else:
+                namespace, _, dimension, value, options = line
+                assert namespace.startswith("AWS/")
+                assert dimension
+                assert value
+                assert WIDGET_STATISTICS.fullmatch(options["stat"])
+    assert seen > 20
+
+
+def test_every_query_of_an_alarm_is_one_that_cloudwatch_reads(variant: Synthesized) -> None:
+    queries = [query["Expression"] for alarm in alarms(variant) for query in alarm.get("Metrics", ())]
+    assert queries
+    assert [each for each in queries if not INSIGHTS.fullmatch(each)] == []
+
+
+def test_a_name_with_a_hyphen_has_to_be_quoted() -> None:
+    """As the dashboard of the versions before had it, which CloudWatch does not read."""
+    assert not SEARCH.fullmatch("SUM(SEARCH('{boxdrop-prod,service} MetricName=\"RunImages\"', 'Sum', 300))")
+    assert SEARCH.fullmatch("SUM(SEARCH('{\"boxdrop-prod\",service} MetricName=\"RunImages\"', 'Sum', 300))")

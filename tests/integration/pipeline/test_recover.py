@@ -227,3 +227,17 @@ def test_wanted_images_whose_launch_was_lost_are_launched(fruit: World) -> None:
     assert fruit.recover().launches == ("fruit",)
     fruit.launch_all()
     assert fruit.row("fruit/d.jpg").state == State.RUNNING
+
+
+def test_the_age_of_the_oldest_image_is_reported_while_its_job_waits_for_an_instance(fruit: World) -> None:
+    """A job under a quota of 0 is RUNNABLE for ever: its run is alive, and nothing fails."""
+    fruit.launcher.alive = True
+    fruit.clock.forward(hours=3)
+    assert fruit.recover().oldest_s == {"fruit": pytest.approx(3 * 3600, abs=60)}
+    assert fruit.states() == {"running": 3}
+
+
+def test_where_no_image_waits_the_oldest_has_waited_for_nothing(world: World) -> None:
+    world.dispatch(world.labels("fruit"))
+    world.launch_all()
+    assert world.recover().oldest_s == {"fruit": 0}

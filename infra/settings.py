@@ -1,0 +1,80 @@
+"""Groups of settings within an environment, see `infra.config`."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from boxdrop.domain.errors import BoxdropError
+
+
+class ConfigError(BoxdropError):
+    """Invalid settings. Names the key and the allowed values."""
+
+
+class Settings(BaseModel):
+    """Settings that cannot be changed, and refuse keys that they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Network(Settings):
+    """Your own VPC for the GPU instances. They must reach ECR, CloudWatch, ECS and S3."""
+
+    vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$", description="The VPC.")]
+    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1, description="The subnets of the instances.")]
+    availability_zones: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="The zone of each subnet, in the same order."),
+    ]
+    security_group_ids: Annotated[
+        tuple[str, ...],
+        Field(description="Security groups of the instances. Default: a new one without inbound rules."),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _one_zone_a_subnet(self) -> Self:
+        if len(self.subnet_ids) != len(self.availability_zones):
+            raise ValueError("availability_zones must name one zone for each of subnet_ids")
+        return self
+
+
+class Alarms(Settings):
+    """When the operator is notified."""
+
+    topic_arn: Annotated[
+        str | None,
+        Field(pattern=r"^arn:aws[\w-]*:sns:", description="Your own SNS topic. Default: a new one."),
+    ] = None
+    email: Annotated[
+        str | None,
+        Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Address to notify; its owner confirms once."),
+    ] = None
+    oldest_message_minutes: Annotated[
+        int, Field(ge=5, le=1440, description="Alarm if a message waits longer in a queue.")
+    ] = 30
+    gpu_idle_minutes: Annotated[
+        int, Field(ge=10, le=240, description="Alarm if a GPU instance is idle for this long.")
+    ] = 30
+    missed_reviews: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Alarm if more reviews per day than this arrive without a webhook call, counted in "
+            "the "
+            "comparisons with Label Studio, four a day. A few are normal: Label Studio calls once and "
+            "waits one "
+            "second.",
+        ),
+    ] = 10
+    image_age_minutes: Annotated[
+        int, Field(ge=5, le=1440, description="Alarm if images take longer, on average, to become tasks.")
+    ] = 60
+    oldest_image_minutes: Annotated[
+        int,
+        Field(
+            ge=15,
+            le=10_080,
+            description="Alarm if an image waits longer for its boxes, for example because the quota for GPU "
+            "instances is 0. Set it above the time of your largest import.",
+        ),
+    ] = 240
