@@ -290,6 +290,7 @@ def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
         "bucket": project.bucket,
         "label_studio_project": project.label_studio_id,
         "counts": {str(state): count for state, count in progress.counts.items()},
+        "skipped": progress.skipped,
         "stage": progress.stage,
         "problems": list(progress.problems),
         "notes": [*progress.failures, *([few_boxes] if few_boxes else [])],

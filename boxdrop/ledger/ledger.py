@@ -304,13 +304,17 @@ class Ledger:
         """
         return self._review(image_id, version, reviewed_at)
 
-    def record_unverified(self, image_id: str, reviewed_at: datetime) -> Result[Image]:
+    def record_unverified(self, image_id: str, reviewed_at: datetime, skipped: bool = False) -> Result[Image]:
         """Record that the task has no submitted annotation any more: it was skipped, or the annotation
         deleted."""
-        return self._review(image_id, None, reviewed_at)
+        return self._review(image_id, None, reviewed_at, skipped)
 
-    def _review(self, image_id: str, version: str | None, reviewed_at: datetime) -> Result[Image]:
-        (result,) = self._move([image_id], lambda row: states.review(row, version, reviewed_at, self._now()))
+    def _review(
+        self, image_id: str, version: str | None, reviewed_at: datetime, skipped: bool = False
+    ) -> Result[Image]:
+        (result,) = self._move(
+            [image_id], lambda row: states.review(row, version, reviewed_at, self._now(), skipped)
+        )
         return result
 
     def record_flag(self, image_id: str, told: State | None) -> Result[Image]:
@@ -400,6 +404,12 @@ class Ledger:
         for (state, _), count in zip(pairs, counts, strict=True):
             totals[state] += count
         return totals
+
+    def count_skipped(self, project: str, generation: int) -> int:
+        """How many of the tasked images of a generation an annotator skipped."""
+        low = states.skipped_mark(generation)
+        partitions = image_partitions(project, State.TASKED)
+        return sum(self._table.each(lambda each: self._table.count(each, low, f"{low}~"), partitions))
 
     # Projects
 

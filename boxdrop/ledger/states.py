@@ -142,6 +142,8 @@ class Image:
         reason, message: why it failed.
         verified_version: the content that an annotator verified.
         reviewed_at: time of the newest review, by Label Studio's clock.
+        skipped: the newest review is that an annotator skipped the task. Rows of earlier versions do not say
+            so until `boxdrop sync`.
         expires_at: Unix time at which DynamoDB may remove the row.
         revision: how often it was written; the condition of every write.
     """
@@ -167,6 +169,7 @@ class Image:
     message: str | None = None
     verified_version: str | None = None
     reviewed_at: datetime | None = None
+    skipped: bool = False
     expires_at: int | None = None
     revision: int = 0
 
@@ -182,6 +185,8 @@ class Image:
         entered = f"{time_text(self.since)}#{self.image_id}"
         if self.state == State.RUNNING:
             return partition, f"{self.run_id}#{entered}"
+        if self.state == State.TASKED and self.skipped:
+            return partition, f"{skipped_mark(self.generation)}{entered}"
         if self.state in (State.TASKED, State.FAILED):
             return partition, f"{generation_mark(self.generation)}#{entered}"
         if self.state in (State.VERIFIED, State.STALE, State.GONE):
@@ -213,6 +218,11 @@ def image_partitions(project: str, state: State) -> list[str]:
 def generation_mark(generation: int) -> str:
     """A generation as fixed-width text, which sorts like the number."""
     return f"{generation:010}"
+
+
+def skipped_mark(generation: int) -> str:
+    """What the sort keys of skipped images begin with: behind those of the generation's other images."""
+    return f"{generation_mark(generation)}#skipped#"
 
 
 def padded(sequencer: str) -> str:
@@ -373,9 +383,11 @@ def fail(row: Image | None, failure: FailedImage, now: datetime) -> Result[Image
     return _applied(_entering(State.FAILED, failed, now))
 
 
-def review(row: Image | None, version: str | None, reviewed_at: datetime, now: datetime) -> Result[Image]:
-    """An annotator verified this content, or (None) withdrew that. The newest review counts, even if it
-    arrives late.
+def review(
+    row: Image | None, version: str | None, reviewed_at: datetime, now: datetime, skipped: bool = False
+) -> Result[Image]:
+    """An annotator verified this content, or (None) withdrew that or skipped the task. The newest review
+    counts, even if it arrives late.
 
     After a withdrawal, the image is tasked again if its task shows the current content; else it is wanted.
     """
@@ -383,9 +395,13 @@ def review(row: Image | None, version: str | None, reviewed_at: datetime, now: d
         return Result(Outcome.UNKNOWN, None)
     if row.reviewed_at is not None:
         known, told = (row.reviewed_at, row.verified_version or ""), (reviewed_at, version or "")
+        if told == known and skipped != row.skipped:  # an earlier version did not record it
+            return _applied(replace(row, skipped=skipped))
         if told <= known:
             return Result(Outcome.ALREADY if told == known else Outcome.SUPERSEDED, row)
-    reviewed = replace(row, verified_version=version, reviewed_at=reviewed_at, expires_at=None)
+    reviewed = replace(
+        row, verified_version=version, reviewed_at=reviewed_at, skipped=skipped, expires_at=None
+    )
     if version is not None:
         return _applied(_settled(reviewed, now))
     if row.state not in (State.VERIFIED, State.STALE):
@@ -412,7 +428,13 @@ def lose_task(row: Image | None, task_id: int, now: datetime) -> Result[Image]:
     if row.task_id != task_id:
         return Result(Outcome.ALREADY if row.task_id is None else Outcome.SUPERSEDED, row)
     lost = replace(
-        row, task_id=None, task_version=None, prediction_id=None, task_flag=None, verified_version=None
+        row,
+        task_id=None,
+        task_version=None,
+        prediction_id=None,
+        task_flag=None,
+        verified_version=None,
+        skipped=False,
     )
     if row.state in (State.TASKED, State.VERIFIED, State.STALE):
         return _applied(_wanted(lost, now))

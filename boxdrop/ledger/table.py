@@ -326,12 +326,14 @@ class Table:
         ]
         return entries, answer.get("LastEvaluatedKey")
 
-    def count(self, partition: str) -> int:
-        """How many entries an index partition has (``Select=COUNT`` reads 1 MB per call and returns no
-        items)."""
+    def count(self, partition: str, low: str = " ", high: str = _LAST) -> int:
+        """How many entries an index partition has between two sort keys, both inclusive.
+
+        ``Select=COUNT`` reads 1 MB per call and returns no items.
+        """
         counted, after = 0, None
         while True:
-            answer = self._query(partition, " ", _LAST, after, Select="COUNT")
+            answer = self._query(partition, low, high, after, Select="COUNT")
             counted += int(answer["Count"])
             after = answer.get("LastEvaluatedKey")
             if not after:
@@ -371,11 +373,11 @@ def _key_item(key: Key) -> _Item:
 
 
 def _to_item(row: Row) -> _Item:
-    """A dataclass as DynamoDB attributes; None and empty values are not stored."""
+    """A dataclass as DynamoDB attributes; None, False and empty values are not stored."""
     item = _key_item(row.row_key)
     for each in fields(row):  # type: ignore[arg-type]
         value = getattr(row, each.name)
-        if value is not None and value != () and value != {}:
+        if value is not None and value is not False and value != () and value != {}:
             item[each.name] = _to_attribute(value)
     if row.index_key:
         item[TABLE.index_partition_key] = {"S": row.index_key[0]}
@@ -386,6 +388,8 @@ def _to_item(row: Row) -> _Item:
 def _to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"S": str(value)}
+    if isinstance(value, bool):
+        return {"N": str(int(value))}
     if isinstance(value, int | float):
         return {"N": str(value)}
     if isinstance(value, datetime):
@@ -405,7 +409,7 @@ def _from_item(kind: type[R], item: _Item) -> R:
 def _from_attribute(type_: Any, attribute: dict[str, Any]) -> Any:
     ((tag, value),) = attribute.items()
     if tag == "N":
-        return float(value) if type_ is float else int(value)
+        return type_(int(value)) if type_ is bool else float(value) if type_ is float else int(value)
     if tag == "L":
         return tuple(_from_attribute(str, each) for each in value)
     if tag == "M":

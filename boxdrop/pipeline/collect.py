@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from boxdrop.domain.annotations import Annotation, Document, from_json, to_json
+from boxdrop.domain.annotations import Annotation, Document, Reason, from_json, to_json
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_reviews
 from boxdrop.labelstudio.connection import Connection
@@ -234,7 +234,8 @@ def _record(
     if isinstance(document, Annotation):
         result = ledger.record_verified(image_id, document.version, document.order)
     elif document is not None:
-        result = ledger.record_unverified(image_id, document.order)
+        skipped = document.reason == Reason.SKIPPED
+        result = ledger.record_unverified(image_id, document.order, skipped)
     return ledger.record_lost_task(image_id, task_id) if is_lost else result
 
 

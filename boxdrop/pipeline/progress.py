@@ -32,6 +32,7 @@ class Progress:
         stage: what happens now, or has to happen: a sentence without its full stop.
         problems: what keeps images from going on, a sentence each with the way out; empty if nothing does.
         failures: why images have failed by a fault of their own, a sentence per reason.
+        skipped: tasked images that an annotator skipped: they are not waiting to be verified.
         wait_s: seconds until the last of the images now undone has its boxes; None if nothing is undone,
             something keeps them, or no run tells how long it takes.
     """
@@ -44,6 +45,7 @@ class Progress:
     problems: tuple[str, ...]
     wait_s: float | None
     failures: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | None = None) -> Progress:
@@ -62,18 +64,20 @@ def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | 
         if counts[state] and (image := ledger.oldest_image(project.name, state)) is not None
     ]
     stopping = _problems(project, counts, runs, moment)
+    skipped = ledger.count_skipped(project.name, project.generation) if counts[State.TASKED] else 0
     failed, systemic = _failures(ledger, project.name) if counts[State.FAILED] else ((), ())
     return Progress(
         project,
         counts,
         min(oldest, key=lambda image: image.wanted_at or image.since, default=None),
         runs,
-        _stage(project, counts, runs),
+        stage_of(project, counts, runs, skipped),
         (*stopping, *systemic),
         None
         if stopping
         else expected_wait(runs, counts[State.WANTED], counts[State.RUNNING], window_s, moment),
         failed,
+        skipped,
     )
 
 
@@ -140,7 +144,8 @@ def _failures(ledger: Ledger, name: str) -> tuple[tuple[str, ...], tuple[str, ..
     return tuple(own), tuple(systemic)
 
 
-def _stage(project: Project, counts: Mapping[State, int], runs: Sequence[Run]) -> str:
+def stage_of(project: Project, counts: Mapping[State, int], runs: Sequence[Run], skipped: int) -> str:
+    """What happens now, or has to happen: a sentence without its full stop."""
     if project.labels is None and project.labels_error is None and project.stored_labels is None:
         return f"waits for s3://{project.bucket}/{project.name}/labels.yaml"
     if project.labels is None:
@@ -159,9 +164,13 @@ def _stage(project: Project, counts: Mapping[State, int], runs: Sequence[Run]) -
     if counts[State.RUNNING]:
         verb = "is" if counts[State.RUNNING] == 1 else "are"
         return f"{images_said(counts[State.RUNNING])} {verb} on the way to Label Studio"
-    if counts[State.TASKED]:
-        verb = "is" if counts[State.TASKED] == 1 else "are"
-        return f"{images_said(counts[State.TASKED])} {verb} ready to be verified"
+    ready = counts[State.TASKED] - skipped
+    if ready > 0:
+        said = f"{images_said(ready)} {'is' if ready == 1 else 'are'} ready to be verified"
+        return f"{said}, {skipped:,} {'was' if skipped == 1 else 'were'} skipped" if skipped else said
+    if skipped:
+        was = "was" if skipped == 1 else "were"
+        return f"{images_said(skipped)} {was} skipped (the tab Skipped); nothing else is left to verify"
     if counts[State.FAILED]:
         return f"done, but {images_said(counts[State.FAILED])} failed"
     return "nothing to do" if any(counts.values()) else "waits for images"

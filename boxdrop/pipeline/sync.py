@@ -186,6 +186,8 @@ def _is_foreign(row: Image, task: Task) -> bool:
 def _review_is_missing(row: Image, task: Task) -> bool:
     if task.verified != (row.verified_version is not None):
         return True
+    if row.state == State.TASKED and task.skipped != row.skipped:
+        return True
     if task.reviewed_at is None:  # a skip that was taken back leaves no time
         return task.state == SKIPPED
     return task.reviewed_at != row.reviewed_at

@@ -241,10 +241,11 @@ def test_a_skip_is_told_apart_from_a_verification_and_from_a_deletion(desk: Desk
     (created,) = receiver.wait(1)
     assert desk.deliver(created).counts == {Found.UNVERIFIED: 1}
     assert (desk.tombstone().reason, desk.tombstone().annotation_id) == (Reason.SKIPPED, skip)
-    assert desk.row().state == State.TASKED
+    assert (desk.row().state, desk.row().skipped) == (State.TASKED, True)
     desk.delete(skip)
     assert desk.deliver(receiver.wait(2)[1]).counts == {Found.UNVERIFIED: 1}
     assert (desk.tombstone().reason, desk.row().state) == (Reason.DELETED, State.TASKED)
+    assert not desk.row().skipped
     desk.submit(task)
     assert desk.deliver(receiver.wait(3)[2]).counts == {Found.VERIFIED: 1}
     assert desk.row().state == State.VERIFIED

@@ -9,9 +9,10 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.webhook import IMAGES_CHANGED, ReviewEvent
-from boxdrop.ledger import Ledger, Sighting
+from boxdrop.ledger import Ledger, Sighting, State
 from boxdrop.pipeline import sync
 from boxdrop.pipeline.collect import collect_event
+from boxdrop.pipeline.progress import look
 from boxdrop.pipeline.publish import hold_lease
 from boxdrop.services import Services
 from tests.integration.labelstudio.conftest import annotate, prediction, tasks_of
@@ -59,6 +60,35 @@ def test_verified_and_skipped_tasks_say_so_once_they_are_collected(
     connection.sdk.annotations.delete(annotation.id)
     assert tell(ledger, connection, data_bucket, project, tasks[0]) == 1
     assert states(connection, project)[0] == "tasked"
+
+
+def test_skipped_tasks_are_counted_apart_until_somebody_verifies_them(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket, tasks: list[Any]
+) -> None:
+    annotate(connection, tasks[1], cancelled=True)
+    tell(ledger, connection, data_bucket, project, *tasks)
+    assert ledger.count_skipped(NAME, 1) == 1
+    row_of = ledger.project(NAME)
+    assert row_of is not None
+    seen = look(ledger, row_of)
+    assert (seen.skipped, seen.counts[State.TASKED]) == (1, 4)
+    annotate(connection, tasks[1])
+    tell(ledger, connection, data_bucket, project, tasks[1])
+    assert ledger.count_skipped(NAME, 1) == 0
+
+
+def test_a_sync_counts_the_skips_that_an_earlier_version_recorded(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket, tasks: list[Any]
+) -> None:
+    annotate(connection, tasks[1], cancelled=True)
+    tell(ledger, connection, data_bucket, project, *tasks)
+    known_row = row(ledger, prediction(1))
+    assert known_row.reviewed_at is not None
+    ledger.record_unverified(known_row.image_id, known_row.reviewed_at)  # as the version before did
+    assert ledger.count_skipped(NAME, 1) == 0
+    assert sync.sync_project(services(ledger, connection, data_bucket), NAME).collected == 1
+    assert ledger.count_skipped(NAME, 1) == 1
+    assert sync.sync_project(services(ledger, connection, data_bucket), NAME).collected == 0
 
 
 def test_a_sync_finds_nothing_to_do_after_tasks_were_marked(

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from boxdrop.ledger import Run, RunState
-from boxdrop.pipeline.progress import expected_wait
+from boxdrop.ledger import Project, Run, RunState, State
+from boxdrop.pipeline.progress import expected_wait, stage_of
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -34,3 +34,24 @@ def test_the_wait_is_that_of_the_last_runs(
     runs: list[Run], wanted: int, running: int, expected: float | None
 ) -> None:
     assert expected_wait(runs, wanted, running, 60, NOW) == expected
+
+
+def project() -> Project:
+    return Project("fruit", "images", labels="0" * 16, generation=1)
+
+
+@pytest.mark.parametrize(
+    ("tasked", "skipped", "verified", "stage"),
+    [
+        (5, 0, 0, "5 images are ready to be verified"),
+        (5, 1, 0, "4 images are ready to be verified, 1 was skipped"),
+        (5, 4, 0, "1 image is ready to be verified, 4 were skipped"),
+        (5, 5, 9, "5 images were skipped (the tab Skipped); nothing else is left to verify"),
+        (0, 0, 9, "nothing to do"),
+    ],
+)
+def test_skipped_images_are_not_ready_to_be_verified(
+    tasked: int, skipped: int, verified: int, stage: str
+) -> None:
+    counts = dict.fromkeys(State, 0) | {State.TASKED: tasked, State.VERIFIED: verified}
+    assert stage_of(project(), counts, (), skipped) == stage
