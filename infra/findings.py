@@ -109,7 +109,7 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "IAM5", rf"({_FUNCTION}|compute/JobRole/)",
-        r"/(annotations|bundles|labelsets|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
+        r"/(annotations|bundles|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
         "Objects are named after images, labels and runs that do not exist yet: each role has its prefixes.",
     ),
     Acknowledged(

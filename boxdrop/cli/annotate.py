@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,12 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
     "detector that ships with boxdrop, which is for drawings.",
 )
 @click.option(
+    "--lesson",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Use what verified images taught this detector: a file that `boxdrop teach PROJECT --out` wrote.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Output folder. Default: NAME-boxes, here.",
@@ -92,6 +99,7 @@ def annotate(
     labels_file: str | None,
     project: str | None,
     detector: str | None,
+    lesson: Path | None,
     out: Path | None,
     label_studio: str | None,
     title: str | None,
@@ -135,10 +143,13 @@ def annotate(
     keeper = _find_system(system) if track else None
     connection = log_in(label_studio) if label_studio else None  # a wrong token ends it before the work
     chosen = detector or label_set.detector
+    model = _load_detector(chosen, provider, console)
+    if lesson is not None:
+        label_set = _with_lesson(model, label_set, lesson)
     run = AnnotateRun(
         images,
         label_set,
-        _load_detector(chosen, provider, console),
+        model,
         out or Path(f"{_name(images)}-boxes"),
         batch_size=batch_size,
         workers=workers,
@@ -204,6 +215,19 @@ def _load_detector(path: str | None, provider: Literal["cpu", "cuda"], console: 
     if path is None:
         console.print(DEMO_NOTICE, style="yellow")
     return Detector.load(path or BUNDLE, provider=provider)
+
+
+def _with_lesson(detector: "Detector", label_set: LabelSet, file: Path) -> LabelSet:
+    """Let the detector learn a lesson's file, and the label set use it."""
+    from boxdrop.detect.lessons import taught_labels
+    from boxdrop.lessons import open_lesson
+
+    number, lesson = open_lesson(file)
+    detector.learn(number, lesson)
+    if not taught_labels(lesson, label_set):
+        names = ", ".join(label.name for label in lesson.labels) or "no label"
+        raise BoxdropError(f"{file} teaches {names}, and none of these labels; ask for one that it teaches")
+    return replace(label_set, lesson=number)
 
 
 @contextmanager

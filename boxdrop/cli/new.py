@@ -148,6 +148,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
         document["tiling"] = {"size": label_set.tiling.size, "overlap": label_set.tiling.overlap}
     elif label_set.tiling.mode == "auto":
         document["tiling"] = "auto"
+    if label_set.lesson is not None:
+        document["lesson"] = label_set.lesson
     labels: list[object] = []
     for label in label_set:
         entry: dict[str, object] = {"name": label.name}
@@ -155,6 +157,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
             entry["prompts"] = list(label.prompts)
         if label.threshold is not None:
             entry["threshold"] = label.threshold
+        if label.examples_only:
+            entry["examples"] = "only"
         if label.color != color_of(label.id):
             entry["color"] = label.color
         labels.append(label.name if len(entry) == 1 else entry)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import postprocess, preprocess
 from boxdrop.detect.binding import DeviceInputs
-from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle, cpu_graph
+from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
 from boxdrop.detect.families import Family, Words, family_of
+from boxdrop.detect.families.owl import QUERIES, Owl
+from boxdrop.detect.features import Features, features_of, probes
+from boxdrop.detect.lessons import add_lesson, decode_heads, taught_labels
+from boxdrop.detect.sessions import PROVIDERS, Provider, open_session
 from boxdrop.domain.detections import (
     MAX_PER_LABEL,
     NMS_IOU,
@@ -25,15 +29,13 @@ from boxdrop.domain.detections import (
     select,
     suppress,
 )
-from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
+from boxdrop.domain.errors import BoxdropError, LabelSetError, LessonError
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import Lesson, check_fits
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Provider = Literal["cpu", "cuda"]
-
-_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LABEL_SETS_KEPT = 32  # of query embeddings: 80 prompts are 160 KB
 _TEXT_SHOWN = 60  # characters
 
@@ -65,18 +67,20 @@ class Detector:
 
     def __init__(self, bundle: Bundle, provider: Provider = "cpu", threads: int | None = None) -> None:
         """See `load`."""
-        if provider not in _PROVIDERS:
-            raise BoxdropError(f"provider {provider!r} is unknown; use one of {', '.join(_PROVIDERS)}")
+        if provider not in PROVIDERS:
+            raise BoxdropError(f"provider {provider!r} is unknown; use one of {', '.join(PROVIDERS)}")
         self.bundle = bundle
         self.provider: Provider = provider
         self._threads = threads
         self._family: Family = family_of(bundle.family)
         with ThreadPoolExecutor(1) as beside:
             text = beside.submit(self._open_text)
-            self._image_session = self._open(IMAGE_GRAPH)
+            self._image_session = open_session(bundle, IMAGE_GRAPH, provider, threads)
             self._text_session, self._tokenizer = text.result()
         self._on_device = DeviceInputs(self._image_session, provider) if provider == "cuda" else None
-        self._embedded: OrderedDict[tuple[str, ...], tuple[Words, ...]] = OrderedDict()
+        self._embedded: OrderedDict[tuple[object, ...], tuple[Words, ...]] = OrderedDict()
+        self._lessons: dict[str, Lesson] = {}
+        self._probes: Words | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -101,6 +105,34 @@ class Detector:
     def outputs(self) -> tuple[str, ...]:
         """Names of the image graph's outputs that `read` takes."""
         return self._family.outputs
+
+    @property
+    def width(self) -> int:
+        """Numbers in a query.
+
+        Raises:
+            LessonError: detectors of this family cannot be taught.
+        """
+        self._check_teachable()
+        inputs = {each.name: each.shape for each in self._image_session.get_inputs()}
+        return int(inputs[QUERIES][1])
+
+    def learn(self, number: str, lesson: Lesson) -> None:
+        """Let label sets use a lesson: those whose ``lesson`` is its id.
+
+        Args:
+            number: the id, see `boxdrop.lessons`.
+            lesson: what it says.
+
+        Raises:
+            LessonError: it was taught on another detector, or is damaged.
+        """
+        check_fits(lesson, number, self.bundle.name, self.bundle.digest)
+        if lesson.width != self.width:
+            raise LessonError(f"lesson {number}: its queries have another length; teach again")
+        for label in lesson.labels:
+            decode_heads(label, lesson.width)
+        self._lessons[number] = lesson
 
     def model_version(self, label_set: LabelSet) -> str:
         """``bundle-name@detection-digest``: changes exactly when the detector's answers may change."""
@@ -132,15 +164,17 @@ class Detector:
 
         Raises:
             LabelSetError: a prompt is too long for the detector.
+            LessonError: the label set uses a lesson that the detector did not `learn`.
         """
-        prompts = label_set.prompts
+        labels = tuple((label.prompts, label.examples_only) for label in label_set)
+        key = (labels, label_set.lesson)
         with self._lock:
-            known = self._embedded.get(prompts)
+            known = self._embedded.get(key)
             if known is None:
-                known = self._embedded[prompts] = self._encode(label_set)
+                known = self._embedded[key] = self._encode(label_set)
                 if len(self._embedded) > _LABEL_SETS_KEPT:
                     self._embedded.popitem(last=False)
-            self._embedded.move_to_end(prompts)
+            self._embedded.move_to_end(key)
             return known
 
     def preprocess(self, image: NDArray[np.uint8], reduction: int = 1) -> NDArray[np.float32]:
@@ -217,11 +251,61 @@ class Detector:
         images = self._family.images(pixels)
         answer: list[NDArray[np.float32]] = []
         for words in self.embed(label_set):
-            if self._on_device is not None:
-                answer += self._on_device.run(outputs, images, words, options)
-            else:
-                answer += self._image_session.run(list(outputs), images | words.inputs, options)
+            answer += self._run(outputs, images, words, options)
         return answer
+
+    def features(
+        self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32], sizes: Sequence[tuple[int, int]]
+    ) -> list[Features]:
+        """What images look like, whatever the words: what a lesson is fitted to.
+
+        Args:
+            pixels, sizes: see `candidates`.
+
+        Raises:
+            LessonError: detectors of this family cannot be taught.
+            BoxdropError: the model's answer for an image is not finite; says which.
+        """
+        if self._probes is None:
+            self._probes = Words(np.zeros(0, np.int64), {QUERIES: probes(self.width)})
+        answer = self._run(self._family.outputs, self._family.images(pixels), self._probes, None)
+        self._check_finite(answer, len(sizes))
+        _, boxes = self._family.decode(answer, np.array(sizes, np.int64), self._probes)
+        return [features_of(logits, found) for logits, found in zip(answer[0], boxes, strict=True)]
+
+    def queries(self, label_set: LabelSet) -> NDArray[np.float32]:
+        """The queries of all prompts, whether asked or not: float32 [P, D], of unit length.
+
+        Raises:
+            LabelSetError: a prompt is too long for the detector.
+            LessonError: detectors of this family cannot be taught.
+        """
+        self._check_teachable()
+        [words] = self._words(label_set, np.arange(len(label_set.prompts)))
+        embeds = words.inputs[QUERIES].astype(np.float32)
+        unit: NDArray[np.float32] = embeds / np.linalg.norm(embeds, axis=1, keepdims=True)
+        return unit
+
+    def _run(
+        self,
+        outputs: Sequence[str],
+        images: dict[str, NDArray[Any]],
+        words: Words,
+        options: onnxruntime.RunOptions | None,
+    ) -> list[NDArray[np.float32]]:
+        if self._on_device is not None:
+            return self._on_device.run(outputs, images, words, options)
+        answer: list[NDArray[np.float32]] = self._image_session.run(
+            list(outputs), images | words.inputs, options
+        )
+        return answer
+
+    def _check_teachable(self) -> None:
+        if not isinstance(self._family, Owl):
+            raise LessonError(
+                f"detector {self.bundle.name} is of the family {self.bundle.family}; only OWL-ViT and OWLv2 "
+                "can be taught: use one of them, or remove `lesson` from labels.yaml"
+            )
 
     def read(
         self,
@@ -241,14 +325,7 @@ class Detector:
         Raises:
             BoxdropError: the answer for an image is not finite; says which.
         """
-        for number in range(len(sizes)):
-            if not all(np.isfinite(output[number]).all() for output in answer):
-                raise BoxdropError(
-                    f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
-                    "are not "
-                    "finite; its graph or this runtime is broken: export the bundle again, or use "
-                    "another provider"
-                )
+        self._check_finite(answer, len(sizes))
         lowest = self.bundle.defaults.floor if floor is None else floor
         owners = np.asarray(label_set.prompt_labels)
         upright = np.array(sizes, np.int64)
@@ -266,7 +343,19 @@ class Detector:
                     replace(merged, prompts=words.prompts[merged.prompts], queries=merged.queries + first)
                 )
             first += boxes.shape[1]
-        return [suppress(concatenate(passes), nms_iou, limit) for passes in found]
+        return [
+            suppress(concatenate(passes), nms_iou, limit) if passes else Detections.empty()
+            for passes in found
+        ]
+
+    def _check_finite(self, answer: list[NDArray[np.float32]], images: int) -> None:
+        for number in range(images):
+            if not all(np.isfinite(output[number]).all() for output in answer):
+                raise BoxdropError(
+                    f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
+                    "are not finite; its graph or this runtime is broken: export the bundle again, or use "
+                    "another provider"
+                )
 
     def detect(
         self,
@@ -305,19 +394,46 @@ class Detector:
         tokenizer = Tokenizer.from_file(str(self.bundle.path / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return self._open(TEXT_GRAPH), tokenizer
+        return open_session(self.bundle, TEXT_GRAPH, self.provider, self._threads), tokenizer
 
     def _encode(self, label_set: LabelSet) -> tuple[Words, ...]:
+        lesson = self._lesson_of(label_set)
+        taught = set() if lesson is None else taught_labels(lesson, label_set)
+        asked = [
+            number
+            for number, owner in enumerate(label_set.prompt_labels)
+            if owner not in taught and not label_set.labels[owner].examples_only
+        ]
+        passes = self._words(label_set, np.array(asked, np.int64))
+        return passes if lesson is None else add_lesson(passes, lesson, label_set, QUERIES)
+
+    def _lesson_of(self, label_set: LabelSet) -> Lesson | None:
+        if label_set.lesson is None:
+            return None
+        if label_set.lesson not in self._lessons:
+            self._check_teachable()
+            raise LessonError(
+                f"the labels use lesson {label_set.lesson}, which was not given to the detector; give it "
+                "with --lesson FILE, or remove `lesson` from the labels"
+            )
+        return self._lessons[label_set.lesson]
+
+    def _words(self, label_set: LabelSet, asked: NDArray[np.int64]) -> tuple[Words, ...]:
+        """Encode some of a label set's prompts."""
         bundle, session, tokenizer = self.bundle, self._text_session, self._tokenizer
-        texts = [bundle.text.fill(prompt) for prompt in label_set.prompts]
+        if not len(asked):
+            return ()
+        prompts = label_set.prompts
+        texts = [bundle.text.fill(prompts[number]) for number in asked]
         for number, length in enumerate(self._family.lengths(texts, tokenizer)):
             if length > bundle.text.max_length:
-                label = label_set.labels[label_set.prompt_labels[number]]
+                label = label_set.labels[label_set.prompt_labels[asked[number]]]
                 raise LabelSetError(
                     f"label {_shortened(label.name)!r}: {_shortened(texts[number])!r} is {length} tokens "
                     f"long, detector {bundle.name} reads {bundle.text.max_length}; say it in fewer words"
                 )
-        passes = self._family.encode(texts, tokenizer, bundle.text, session)
+        encoded = self._family.encode(texts, tokenizer, bundle.text, session)
+        passes = tuple(replace(words, prompts=asked[words.prompts]) for words in encoded)
         for words in passes:
             for array in words.inputs.values():
                 array.setflags(write=False)
@@ -328,44 +444,6 @@ class Detector:
                         "that are not finite; export the bundle again"
                     )
         return passes
-
-    def _open(self, graph: str) -> onnxruntime.InferenceSession:
-        provider = _PROVIDERS[self.provider]
-        if provider not in onnxruntime.get_available_providers():
-            raise BoxdropError(
-                "CUDA was asked for, but the ONNX Runtime installed here has no CUDA; "
-                "install onnxruntime-gpu instead of onnxruntime, or ask for the provider cpu"
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; warnings about graph clean-up are of no use to anyone
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        if graph == TEXT_GRAPH:  # it runs once for a label set: less work than rearranging its weights
-            options.add_session_config_entry("session.disable_prepacking", "1")
-        path = self.bundle.path / graph
-        rewritten = cpu_graph(graph)
-        if (
-            self.provider == "cpu"
-            and rewritten in self.bundle.files
-            and self.bundle.runtime == onnxruntime.__version__
-        ):
-            path = self.bundle.path / rewritten
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-        except Exception as error:  # its exception classes have no common base but this
-            raise BundleError(
-                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}"
-            ) from None
-        # Where CUDA's libraries fail to load, ONNX Runtime goes on with the processor, 50 times slower, and
-        # says nothing.
-        if session.get_providers()[0] != provider:
-            raise BoxdropError(
-                f"CUDA was asked for, but ONNX Runtime {onnxruntime.__version__} fell back to the processor; "
-                "check that the driver, CUDA and cuDNN fit it (nvidia-smi), or ask for the provider cpu"
-            )
-        session.disable_fallback()
-        return session
 
 
 def _shortened(text: str) -> str:

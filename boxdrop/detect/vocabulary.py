@@ -51,8 +51,12 @@ class Vocabulary:
         )
 
     def unknown(self, label_set: LabelSet) -> tuple[str, ...]:
-        """The labels of which no prompt is known."""
-        return tuple(label.name for label in label_set if not any(map(self.knows, label.prompts)))
+        """The labels of which no prompt is known, but for those that only examples describe."""
+        return tuple(
+            label.name
+            for label in label_set
+            if not label.examples_only and not any(map(self.knows, label.prompts))
+        )
 
 
 def read_vocabulary(text: str) -> Vocabulary:
@@ -75,10 +79,15 @@ def doubts_of(detector: str, known: Vocabulary | None, label_set: LabelSet) -> s
         detector: the bundle's name.
         known: its vocabulary, if it has a list.
     """
+    if label_set.lesson is not None:  # people have seen what it finds, and taught it
+        return None
     unknown = known.unknown(label_set) if known is not None else ()
     if unknown:
         names = ", ".join(unknown[:8]) + (" …" if len(unknown) > 8 else "")
-        return f"the detector {detector} does not know {names} and will find none of them; {OTHER_DETECTOR}"
+        return (
+            f"the detector {detector} does not know {names} and will find none of them; {OTHER_DETECTOR}; "
+            "or draw some boxes and teach it: docs/teaching.md"
+        )
     if detector == DEMO:
         return f"the detector {detector} is small and was trained on drawings; {OTHER_DETECTOR}"
     return None

@@ -12,6 +12,10 @@ class LabelSetError(BoxdropError):
     """A label set that cannot be used: names the file, the line and the mend."""
 
 
+class LessonError(LabelSetError):
+    """A lesson that is missing, altered, cannot be taught, or was taught on another detector."""
+
+
 class ImageError(BoxdropError):
     """An image that cannot be used. It fails alone: the run it is part of goes on.
 

@@ -1,4 +1,4 @@
-"""Identities: of images, their contents, predictions and runs. Each is made by one rule, here."""
+"""Identities: of images, their contents, predictions, runs and lessons. Each is made by one rule, here."""
 
 import hashlib
 import re
@@ -12,7 +12,11 @@ from boxdrop.domain.errors import RunError
 RUN_ID: Final = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
 """What a run's id looks like, as a regular expression."""
 
+LESSON_DIGITS: Final = 16
+"""Hexadecimal digits of a lesson's id: the first ones of the sha256 of its document."""
+
 _RUN_ID = re.compile(RUN_ID)
+_LESSON_ID = re.compile(rf"[0-9a-f]{{{LESSON_DIGITS}}}")
 _RUN_TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
@@ -92,6 +96,16 @@ def check_run_id(run_id: str) -> str:
     if not is_run_id(run_id):
         raise RunError(f"{run_id!r} is no run id; they look like 20261124T215700Z-0123abcd")
     return run_id
+
+
+def lesson_id(document: bytes) -> str:
+    """Identity of a lesson: a hash of its document."""
+    return hashlib.sha256(document).hexdigest()[:LESSON_DIGITS]
+
+
+def is_lesson_id(text: str) -> bool:
+    """Whether a text is a lesson's id."""
+    return _LESSON_ID.fullmatch(text) is not None
 
 
 def _hash(*parts: str) -> str:

@@ -21,6 +21,8 @@ class Label:
         threshold: lowest score of a box that is shown, 0 to 1; None leaves it to the detector.
         id: the class id, frozen: it never changes meaning in the life of a project.
         color: ``#rrggbb``, a function of the id unless the user chose one.
+        examples_only: no words describe it: the detector finds it only once it was taught from verified
+            boxes (``examples: only``). Its prompts are not asked.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Label:
     threshold: float | None = None
     id: int = 0
     color: str = ""
+    examples_only: bool = False
 
     def __post_init__(self) -> None:
         if not self.color:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.identity import LESSON_DIGITS, is_lesson_id
 from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tiling
 from boxdrop.domain.yaml_nodes import Node, YamlError, read_nodes, shown
 
@@ -30,8 +31,8 @@ _LARGEST_OVERLAP: Final = 0.5
 _LONGEST_NUMBER: Final = 40
 _MAX_MESSAGE: Final = 2_000
 
-_LABEL_KEYS: Final = ("name", "prompts", "threshold", "id", "color")
-_SET_KEYS: Final = ("caption", "detector", "tiling", "labels")
+_LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "id", "color")
+_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "labels")
 _TILING_KEYS: Final = ("size", "overlap")
 
 _NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -53,6 +54,7 @@ class Written(NamedTuple):
     caption: str | None = None
     detector: str | None = None
     tiling: Tiling = UNTILED
+    lesson: str | None = None
 
 
 def read_text(text: str, source: str) -> Written:
@@ -124,6 +126,7 @@ class _Draft:
     threshold: float | None = None
     id: int | None = None
     color: str = ""
+    examples_only: bool = False
 
 
 class _Reader:
@@ -167,7 +170,8 @@ class _Reader:
             if not detector or len(detector) > MAX_CAPTION:
                 raise self.error(node.line, "`detector` must be the name or folder of a detector")
         tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
-        return Written(self.finish(drafts), caption, detector, tiling)
+        lesson = self._lesson(entries["lesson"]) if "lesson" in entries else None
+        return Written(self.finish(drafts), caption, detector, tiling, lesson)
 
     def split(self, text: str, line: int | None, what: str) -> list[str]:
         """Names between commas and line breaks, without quotes, dashes and brackets around them."""
@@ -246,7 +250,9 @@ class _Reader:
             if number in ids:
                 raise self.error(draft.line, f"id {number} of label {name!r} is taken; ids are used once")
             ids.add(number)
-            labels.append(Label(name, tuple(prompts), draft.threshold, number, draft.color))
+            labels.append(
+                Label(name, tuple(prompts), draft.threshold, number, draft.color, draft.examples_only)
+            )
         return tuple(labels)
 
     def clean(self, text: str, line: int | None, what: str, limit: int = MAX_NAME_LENGTH) -> str:
@@ -311,6 +317,15 @@ class _Reader:
                     f"threshold of label {_quoted(draft.name)} must be over 0 and at most 1, not "
                     f"{_quoted(entries['threshold'].text)}",
                 )
+        if "examples" in entries:
+            node = entries["examples"]
+            if node.text != "only":
+                raise self.error(
+                    node.line,
+                    f"`examples` of label {_quoted(draft.name)} must be `only`, not {_quoted(node.text)}; "
+                    "leave it out for a label that words describe",
+                )
+            draft.examples_only = True
         if "id" in entries:
             draft.id = self._id(entries["id"], draft.name)
         if "color" in entries:
@@ -390,6 +405,15 @@ class _Reader:
                     entries["overlap"].line, f"{allowed}, not {_quoted(entries['overlap'].text)}"
                 )
         return Tiling("fixed", int(size), overlap)
+
+    def _lesson(self, node: Node) -> str:
+        if node.text is None or not is_lesson_id(node.text):
+            raise self.error(
+                node.line,
+                f"`lesson` must be the {LESSON_DIGITS} hexadecimal digits that `boxdrop teach` printed, not "
+                f"{_quoted(node.text)}; remove the line to go back to words",
+            )
+        return node.text
 
     def _number(self, node: Node, allowed: str) -> float:
         text = (node.text or "").strip()

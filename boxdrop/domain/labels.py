@@ -26,6 +26,7 @@ class LabelSet:
         caption: what the images are about ("fruit baskets"); titles the project.
         detector: name or path of the bundle to use, where the user fixed it.
         tiling: whether images are also processed in parts.
+        lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.
 
     >>> from boxdrop import LabelSet
     >>> fruit = LabelSet.from_short_form("pineapple, banana")
@@ -42,6 +43,7 @@ class LabelSet:
     caption: str | None = None
     detector: str | None = None
     tiling: Tiling = UNTILED
+    lesson: str | None = None
     _by_name: dict[str, Label] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class LabelSet:
             entry: dict[str, object] = {"name": label.name, "prompts": list(label.prompts)}
             if label.threshold is not None:
                 entry["threshold"] = label.threshold
+            if label.examples_only:
+                entry["examples"] = "only"
             entry |= {"id": label.id, "color": label.color}
             labels.append(entry)
         document: dict[str, object] = {}
@@ -132,6 +136,8 @@ class LabelSet:
             document["tiling"] = {"size": self.tiling.size, "overlap": self.tiling.overlap}
         elif self.tiling.mode == "auto":
             document["tiling"] = "auto"
+        if self.lesson is not None:
+            document["lesson"] = self.lesson
         document["labels"] = labels
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
@@ -166,7 +172,7 @@ class LabelSet:
         return tuple(i for i, label in enumerate(self.labels) for _ in label.prompts)
 
     def digest(self, bundle_digest: str) -> str:
-        """Hash what needs the detector again: the bundle, each label's prompts, and the tiling.
+        """Hash what needs the detector again: the bundle, each label's prompts, the tiling and the lesson.
 
         Order, caption, colours, ids and thresholds are not in it: they change what stored candidates become.
 
@@ -175,10 +181,16 @@ class LabelSet:
         """
         content: dict[str, object] = {
             "bundle": bundle_digest,
-            "labels": sorted([label.name, sorted(label.prompts)] for label in self.labels),
+            "labels": sorted(
+                [label.name, sorted(label.prompts), *(["examples"] if label.examples_only else [])]
+                for label in self.labels
+            ),
         }
-        if self.tiling.mode != "off":  # left out where it is off: digests from before there was tiling hold
+        # What is off is left out, so that digests from before there was tiling, or lessons, still hold.
+        if self.tiling.mode != "off":
             content["tiling"] = asdict(self.tiling)
+        if self.lesson is not None:
+            content["lesson"] = self.lesson
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

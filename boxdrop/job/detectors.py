@@ -4,7 +4,7 @@ from pathlib import Path
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.detect import Detector
-from boxdrop.detect.detector import Provider
+from boxdrop.detect.sessions import PROVIDERS, Provider
 from boxdrop.store.bundles import describe, fetch
 from boxdrop.store.manifests import PinnedBundle
 
@@ -31,7 +31,7 @@ class Detectors:
     @property
     def provider_name(self) -> str:
         """ONNX Runtime's name of the provider."""
-        return {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[self.provider]
+        return PROVIDERS[self.provider]
 
     def load(self, pin: PinnedBundle) -> Detector:
         """Load a detector, unless it is the one that is loaded.

@@ -28,6 +28,7 @@ from boxdrop.records import RecordStream
 from boxdrop.sources import BucketImages, SourceImage
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
+from boxdrop.store.lessons import read_lesson
 from boxdrop.store.manifests import Manifest
 from boxdrop.store.parts import Part, list_parts, read_part, write_part
 from boxdrop.store.reports import Stages
@@ -161,6 +162,8 @@ class Shard:
         header = self._header
         label_set = read_label_set(self._with.data, header.labels)
         detector = self._with.detectors.load(header.bundle)
+        if label_set.lesson is not None:
+            detector.learn(label_set.lesson, read_lesson(self._with.data, label_set.lesson))
         self._stop.check()
         made = detector.model_version(label_set)
         if made != header.model_version:

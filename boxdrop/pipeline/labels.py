@@ -20,11 +20,13 @@ from typing import Any, Final
 from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import check_fits
 from boxdrop.ledger import Ledger, Outcome, Project, State
 from boxdrop.services import Services
 from boxdrop.store.bundles import BundleRef, resolve
 from boxdrop.store.labelsets import read_label_set, write_label_set
 from boxdrop.store.layout import PartName, predictions_prefix
+from boxdrop.store.lessons import read_lesson
 from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import list_parts
 
@@ -151,6 +153,9 @@ def change_by(services: Services, project: Project, label_set: LabelSet, *, reco
                 f"of detector {bundle.name}, under which it keeps nothing; raise the threshold to "
                 f"{bundle.floor:g} or more"
             )
+    if label_set.lesson is not None:
+        lesson = read_lesson(services.data, label_set.lesson)
+        check_fits(lesson, label_set.lesson, bundle.name, bundle.digest)
     detection = label_set.digest(bundle.digest)
     is_first = project.labels is None
     detects_again = not is_first and detection != project.detection

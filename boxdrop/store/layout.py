@@ -9,6 +9,7 @@
     predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
+    lessons/LESSON.json                            what verified images taught a detector, kept for ever
     tracked/STORE/RUN.json                         that a ZenML store has a run
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
@@ -33,6 +34,7 @@ REVIEWS: Final = "reviews/"
 TRACKED: Final = "tracked/"
 BUNDLES: Final = "bundles/"
 DATASETS: Final = "datasets/"
+LESSONS: Final = "lessons/"
 
 SAGEMAKER: Final = "sagemaker/"
 """Below it SageMaker writes its answers, which nobody reads: a job writes its results itself."""
@@ -60,6 +62,11 @@ def project_folder(project: str) -> str:
 def label_set_key(digest: str) -> str:
     """Key of a label set; `digest` is the sha256 of its text, 64 hexadecimal digits."""
     return f"{LABEL_SETS}{digest}.yaml"
+
+
+def lesson_key(lesson_id: str) -> str:
+    """Key of a lesson, see `boxdrop.domain.lesson`."""
+    return f"{LESSONS}{lesson_id}.json"
 
 
 def run_prefix(run_id: str) -> str:

@@ -48,6 +48,7 @@ from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 if TYPE_CHECKING:
     from boxdrop.annotate.run import AnnotateRun
     from boxdrop.detect import Bundle
+    from boxdrop.domain.lesson import Lesson
 
 Provider = Literal["cpu", "cuda"]
 
@@ -160,6 +161,8 @@ def predict(
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
     pin = PinnedDetector(**dataset["detector"])
     model = Detector.load(pin.fetch(), provider)
+    if label_set.lesson is not None:
+        model.learn(label_set.lesson, pin.lesson(label_set.lesson))
     source = ListedSource(open_source(dataset["images"]), [SourceImage(**image) for image in images])
     run = AnnotateRun(source, label_set, model, _temporary_folder() / "boxes")
     started = datetime.now(UTC)
@@ -308,6 +311,23 @@ class PinnedDetector:
         if (bundle.digest, bundle.defaults.threshold) != (self.digest, self.threshold):
             raise BundleError(f"{self.location}: the detector was replaced during the run; start it again")
         return bundle
+
+    def lesson(self, number: str) -> "Lesson":
+        """Read a lesson of the data bucket that the detector is in.
+
+        Raises:
+            LessonError: the detector is not in a data bucket, or the lesson is not in that one.
+        """
+        from boxdrop.domain.errors import LessonError
+
+        if not self.location.startswith("s3://"):
+            raise LessonError(
+                f"the labels use lesson {number}: give the detector as s3://DATA-BUCKET/NAME, where it is"
+            )
+        from boxdrop.aws.s3 import Bucket
+        from boxdrop.store.lessons import read_lesson
+
+        return read_lesson(Bucket(self.location.removeprefix("s3://").partition("/")[0]), number)
 
 
 def pin_detector(detector: str | None) -> PinnedDetector:

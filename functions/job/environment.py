@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from boxdrop.detect.detector import Provider
+from boxdrop.detect.sessions import Provider
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.job.shard import FETCHERS
 from boxdrop.store.reports import LauncherName

@@ -8,7 +8,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from boxdrop.store.layout import BUNDLES, LABEL_SETS, PREDICTIONS, RUNS, SAGEMAKER
+from boxdrop.store.layout import BUNDLES, LABEL_SETS, LESSONS, PREDICTIONS, RUNS, SAGEMAKER
 from infra.config import Environment
 from infra.constructs.batch import GpuQueue
 from infra.constructs.endpoint import AsyncEndpoint
@@ -91,7 +91,7 @@ class Compute(Stack):
             "Images": (["s3:GetObject", "s3:GetObjectVersion"], [data.images.arn_for_objects("*")]),
             "Read": (
                 ["s3:GetObject"],
-                [objects(f"{each}*") for each in (BUNDLES, LABEL_SETS, PREDICTIONS, RUNS)],
+                [objects(f"{each}*") for each in (BUNDLES, LABEL_SETS, LESSONS, PREDICTIONS, RUNS)],
             ),
             "Write": (["s3:PutObject"], [objects(f"{PREDICTIONS}*"), objects(f"{RUNS}*")]),
             # Without it, S3 answers 403 where an object is not there.

@@ -17,6 +17,7 @@ from boxdrop.store.layout import (
     ANNOTATIONS,
     BUNDLES,
     LABEL_SETS,
+    LESSONS,
     PREDICTIONS,
     REVIEWS,
     RUNS,
@@ -189,7 +190,7 @@ class Pipeline(Stack):
         launch = self.functions["launch"]
         launch.allow("ListRuns", ["dynamodb:Query"], [table])
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, RUNS))
+        launch.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, LESSONS, RUNS))
         launch.allow("WriteData", ["s3:PutObject"], objects(RUNS))
         launch.allow(
             "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
@@ -220,7 +221,9 @@ class Pipeline(Stack):
         reconcile = self.functions["reconcile"]
         reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
         reconcile.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
-        reconcile.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, PREDICTIONS, RUNS))
+        reconcile.allow(
+            "ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, LESSONS, PREDICTIONS, RUNS)
+        )
         reconcile.allow(
             "Send",
             ["sqs:SendMessage"],

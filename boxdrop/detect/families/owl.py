@@ -6,7 +6,7 @@ padding.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from boxdrop.detect.bundle import Text
+
+QUERIES: Final = "query_embeds"
+"""Input of the image graph and output of the text graph, float32 [P, D]; the image graph makes each row of
+unit length."""
 
 _PROMPTS_AT_ONCE = 64  # bounds the text encoder's memory
 
@@ -48,8 +52,8 @@ class Owl:
         for start in range(0, len(texts), _PROMPTS_AT_ONCE):
             part = slice(start, start + _PROMPTS_AT_ONCE)
             feed = {"input_ids": ids[part], "attention_mask": mask[part]}
-            parts.append(session.run(["query_embeds"], feed)[0])
-        return (Words(np.arange(len(texts)), {"query_embeds": np.concatenate(parts)}),)
+            parts.append(session.run([QUERIES], feed)[0])
+        return (Words(np.arange(len(texts)), {QUERIES: np.concatenate(parts)}),)
 
     def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """All images have the model's size."""
@@ -60,5 +64,7 @@ class Owl:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits [B, N, P] and boxes [B, N, 4], cxcywh from 0 to 1, to scores and pixels."""
         logits, boxes = outputs
+        if words.heads is not None:
+            logits = words.heads.apply(logits)
         spans = np.repeat(sizes.max(axis=1, keepdims=True), 2, axis=1) if self.padded_to_square else sizes
         return sigmoid(logits), (corners(boxes) * np.tile(spans, 2)[:, None, :]).astype(np.float32)

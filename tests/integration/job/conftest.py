@@ -20,7 +20,7 @@ from botocore.config import Config
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE, SCENES
-from boxdrop.detect.detector import Provider
+from boxdrop.detect.sessions import Provider
 from boxdrop.domain.identity import image_id, new_run_id, object_version
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Failure, Prediction, from_json

@@ -4,12 +4,14 @@ import json
 import random
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxdrop.cli.new import labels_yaml
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.label_file import MAX_LABELS, MAX_TEXT, clean_caption
 from boxdrop.domain.labels import LabelSet
@@ -255,3 +257,49 @@ def test_reported_files_come_out_right(name: str) -> None:
         assert LabelSet.from_yaml(text, name).names == right[name]
     else:
         refused(text)
+
+
+TAUGHT = """
+lesson: 0123456789abcdef
+labels:
+  - banana
+  - {name: cracked housing, examples: only}
+"""
+
+
+def test_a_lesson_and_labels_without_words_are_read_and_written_back() -> None:
+    label_set = LabelSet.from_yaml(TAUGHT)
+    assert label_set.lesson == "0123456789abcdef"
+    assert [label.examples_only for label in label_set] == [False, True]
+    assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
+    assert LabelSet.from_snapshot(label_set.to_yaml(), "labelsets/x.yaml") == label_set
+    assert LabelSet.from_yaml(labels_yaml(label_set, None)) == label_set
+
+
+def test_a_lesson_whose_id_looks_like_a_number_stays_text() -> None:
+    for number in ("1234567890123456", "12345678e0123456", "0000000000000000"):
+        label_set = LabelSet.from_yaml(f"lesson: {number}\nlabels: [banana]\n")
+        assert label_set.lesson == number
+        assert LabelSet.from_yaml(label_set.to_yaml()).lesson == number
+
+
+@pytest.mark.parametrize("written", ["latest", "0123456789ABCDEF", "[a, b]", "''", "0123456789abcdef0"])
+def test_what_is_no_lesson_is_refused_with_the_way_back(written: str) -> None:
+    with pytest.raises(LabelSetError, match=r"line 1: `lesson` must be the 16 .* remove the line"):
+        LabelSet.from_yaml(f"lesson: {written}\nlabels: [banana]\n")
+
+
+def test_examples_are_only_or_left_out() -> None:
+    with pytest.raises(LabelSetError, match=r"line 2: `examples` of label 'nut' must be `only`, not 'yes'"):
+        LabelSet.from_yaml("labels:\n  - {name: nut, examples: yes}\n")
+
+
+def test_a_lesson_or_a_label_without_words_needs_the_detector_again() -> None:
+    plain = LabelSet.from_yaml("labels: [banana, nut]\n")
+    digests = {
+        plain.digest("0" * 64),
+        replace(plain, lesson="0123456789abcdef").digest("0" * 64),
+        replace(plain, lesson="0123456789abcdee").digest("0" * 64),
+        LabelSet.from_yaml("labels: [banana, {name: nut, examples: only}]\n").digest("0" * 64),
+    }
+    assert len(digests) == 4

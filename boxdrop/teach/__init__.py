@@ -1,0 +1,1 @@
+"""Teach a frozen detector from verified images: features, targets, fit, guard. See docs/teaching.md."""

@@ -1,0 +1,261 @@
+"""The guard: a lesson is used only where verified work says that it is better than the words.
+
+Cross-fitting gives each verified image scores from a fit that did not see it. On those scores the guard
+decides two questions, each by a paired bootstrap over images, and each for a group of labels at once, since
+a label alone seldom has enough boxes to prove anything:
+
+- labels that the words do not find (*new* ones): are fitted weights alone better than the words?
+- labels that the words find (*known* ones): is the mean of the words' and the fitted scores better, and are
+  the fitted scores alone better still?
+
+A known label that is clearly worse off than with its words keeps them, whatever its group says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxdrop.teach.calibration import best_cut, calibrate, logit
+from boxdrop.teach.fit import Heads, fit, prototypes
+from boxdrop.teach.patches import Patches, VerifiedImage
+from boxdrop.teach.trial import Trial, try_out, weighted_ap
+
+Choice = Literal["words", "mean", "lesson"]
+
+PROOF: Final = 0.9
+"""Share of bootstrap samples in which a lesson must be better."""
+
+FEWEST_BOXES: Final = 2
+"""Verified boxes that a known label needs; a new one needs a single box."""
+
+_FOLDS: Final = 5
+_FOLDS_OF_FEW: Final = 10
+_FEW: Final = 100
+"""Up to so many images, ten folds: with five, each fit lacks a fifth of what is little already."""
+
+_WORDS_COUNT: Final = 6.0
+"""A known label starts between its words and its boxes: the words count as much as so many boxes."""
+
+_SAMPLES: Final = 500
+_NEW_RECALL: Final = 0.25
+_PRIOR_BOXES: Final = 2.0
+_SEED: Final = 20251128
+_UNASKED: Final = -30.0
+"""Logit of a label without words."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Words:
+    """What the detector knows without a lesson.
+
+    Attributes:
+        queries: float32 [P, D], of unit length, of all prompts that are asked.
+        owners: int64 [P], the label of each.
+        thresholds: float32 [L], in force.
+        floor: lowest score that the detector keeps.
+    """
+
+    queries: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    thresholds: NDArray[np.float32]
+    floor: float
+
+    @property
+    def labels(self) -> int:
+        """How many labels there are."""
+        return len(self.thresholds)
+
+    def logits(self, patches: Patches) -> NDArray[np.float32]:
+        """Of each label, that of its best prompt: float32 [N, L]."""
+        found = np.full((len(patches), self.labels), _UNASKED, np.float32)
+        if len(self.queries):
+            every = patches.logits(self.queries)
+            for label in np.unique(self.owners):
+                found[:, label] = every[:, self.owners == label].max(axis=1)
+        return found
+
+    def starts(self, patches: Patches) -> NDArray[np.float32]:
+        """Of each label, the prompt that scores best on the patches of its boxes; zeros without words."""
+        starts = np.zeros((self.labels, patches.embeddings.shape[1]), np.float32)
+        for label in np.unique(self.owners):
+            prompts = self.queries[self.owners == label]
+            mine = patches.best[patches.best[:, 1] == label, 0]
+            scores = (patches.embeddings[mine] @ prompts.T).sum(axis=0)
+            starts[label] = prompts[int(scores.argmax())] if len(prompts) > 1 else prompts[0]
+        return starts
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Verdict:
+    """What the guard decided.
+
+    Attributes:
+        choices: for each label, what to use.
+        heads: fitted to all images; rows of labels that keep their words are of no use.
+        biases: float32 [L], what to add to a label's logits so that its best cut is its threshold in force.
+        before, after: cross-fitted trials, with the words and with the choices.
+        new: bool [L], labels that the words do not find.
+    """
+
+    choices: tuple[Choice, ...]
+    heads: Heads
+    biases: NDArray[np.float32]
+    before: Trial
+    after: Trial
+    new: NDArray[np.bool_]
+
+
+def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> Verdict:
+    """Fit, cross-fit, and decide for each label what to use.
+
+    Args:
+        verified: the images, at least one.
+        patches: of these images.
+        words: what the detector knows without a lesson.
+    """
+    labels, images = words.labels, len(verified)
+    asked = words.logits(patches)
+    before = _try(verified, patches, asked, words)
+    boxes = before.objects.sum(axis=0)
+    new = _is_new(before, words)
+    able = np.where(new, boxes >= 1, boxes >= FEWEST_BOXES)
+    columns = np.flatnonzero(able)
+    starts = words.starts(patches)
+
+    def fitted(rows: NDArray[np.bool_]) -> Heads:
+        centres, examples = prototypes(patches, rows, labels)
+        wordy = np.where(new & (examples > 0), 0, _WORDS_COUNT)
+        begin = wordy[:, None] * starts + examples[:, None] * centres
+        begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
+        return _spread(
+            fit(patches.of_labels(columns), rows, begin[columns].astype(np.float32)), columns, labels
+        )
+
+    heads = fitted(np.ones(len(patches), bool))
+    learned = np.full_like(asked, _UNASKED)
+    fold_of = _folds(images)
+    for fold in range(int(fold_of.max()) + 1 if images > 1 else 0):
+        held = (fold_of == fold)[patches.images]
+        learned[held] = fitted(~held).logits(patches, held)
+    learned[:, ~able] = asked[:, ~able]
+    mean = ((asked + learned) / 2).astype(np.float32)
+    rng = np.random.default_rng(_SEED)
+    weights = rng.multinomial(images, np.full(images, 1 / images), size=_SAMPLES).astype(np.float64)
+
+    alone, both = _try(verified, patches, learned, words), _try(verified, patches, mean, words)
+    shifts = _shifts(alone, words.thresholds)
+    choices: list[Choice] = ["words" for _ in range(labels)]
+    if (group := able & new).any() and _f1_gain(before, alone, shifts, words, weights, group) > PROOF:
+        for label in np.flatnonzero(group).tolist():
+            choices[label] = "lesson"
+    if (group := able & ~new).any():
+        best: Choice = "words"
+        trial = before
+        candidates: tuple[tuple[Choice, Trial], ...] = (("mean", both), ("lesson", alone))
+        for name, candidate in candidates:
+            moved = shifts if name == "lesson" else np.zeros(labels)
+            if (
+                _ap_gain(trial, candidate, weights, group) > PROOF
+                and _f1_gain(before, candidate, moved, words, weights, group) > 0.5
+            ):
+                best, trial = name, candidate
+        for label in np.flatnonzero(group).tolist() if best != "words" else ():
+            only = np.arange(labels) == label
+            if _ap_gain(before, trial, weights, only) >= 1 - PROOF:
+                choices[label] = best
+    biases = np.where([choice == "lesson" for choice in choices], shifts, 0).astype(np.float32)
+    used = np.where([choice == "words" for choice in choices], asked, mean)
+    used = np.where([choice == "lesson" for choice in choices], learned + biases, used)
+    after = _try(verified, patches, used.astype(np.float32), words)
+    return Verdict(tuple(choices), heads, biases, before, after, new)
+
+
+def _folds(images: int) -> NDArray[np.int64]:
+    """The fold of each image, by chance that is the same every time."""
+    count = min(images, _FOLDS_OF_FEW if images <= _FEW else _FOLDS)
+    return np.random.default_rng(_SEED).permutation(np.arange(images) % count)
+
+
+def _spread(heads: Heads, columns: NDArray[np.int64], labels: int) -> Heads:
+    """Heads of some labels, as rows of all of them."""
+    queries = np.zeros((labels, heads.queries.shape[1]), np.float32)
+    shifts, biases = np.ones(labels, np.float32), np.zeros(labels, np.float32)
+    queries[columns], shifts[columns], biases[columns] = heads.queries, heads.shifts, heads.biases
+    return Heads(queries, shifts, biases)
+
+
+def _try(
+    verified: Sequence[VerifiedImage], patches: Patches, logits: NDArray[np.float32], words: Words
+) -> Trial:
+    ends = np.flatnonzero(np.diff(patches.images)) + 1
+    return try_out(verified, np.split(logits, ends), words.labels, words.floor)
+
+
+def _is_new(before: Trial, words: Words) -> NDArray[np.bool_]:
+    """Labels whose boxes the words do not find, bool [L].
+
+    A label with a single box that was missed is new only if the words miss most boxes of all labels: each
+    label's recall is shrunk towards that of all.
+    """
+    right, _ = before.counts(words.thresholds)
+    found, boxes = right.sum(axis=0), before.objects.sum(axis=0)
+    whole = found.sum() / max(1, boxes.sum())
+    recall = (_PRIOR_BOXES * whole + found) / (_PRIOR_BOXES + boxes)
+    without_words = ~np.isin(np.arange(words.labels), words.owners)
+    new: NDArray[np.bool_] = without_words | ((boxes > 0) & (recall < _NEW_RECALL))
+    return new
+
+
+def _shifts(trial: Trial, thresholds: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What to add to each label's logits so that its best cut becomes its threshold in force."""
+    objects = int(trial.objects.sum())
+    if not len(trial.scores) or not objects:
+        return np.zeros(len(thresholds))
+    scores = logit(trial.scores)
+    model = calibrate(scores, trial.labels, trial.right, len(thresholds))
+    cut, _ = best_cut(model.probabilities(scores, trial.labels), trial.right, objects)
+    shift: NDArray[np.float64] = logit(thresholds) - logit(model.cuts(cut))
+    return shift
+
+
+def _f1_gain(
+    before: Trial,
+    after: Trial,
+    shifts: NDArray[np.float64],
+    words: Words,
+    weights: NDArray[np.float64],
+    group: NDArray[np.bool_],
+) -> float:
+    """Share of bootstrap samples in which F1 over a group of labels is higher; ties count half."""
+    moved = 1 / (1 + np.exp(shifts - logit(words.thresholds)))
+    objects = weights @ before.objects[:, group].sum(axis=1)
+    scores = []
+    for trial, cut in ((before, words.thresholds), (after, moved.astype(np.float32))):
+        right, boxes = (weights @ count[:, group].sum(axis=1) for count in trial.counts(cut))
+        scores.append(2 * right / np.maximum(boxes + objects, 1))
+    return _share(scores[1] - scores[0])
+
+
+def _ap_gain(before: Trial, after: Trial, weights: NDArray[np.float64], group: NDArray[np.bool_]) -> float:
+    """Share of bootstrap samples in which AP over a group of labels is higher; ties count half.
+
+    The boxes of all labels are ranked together, by how likely each is right given its score and label.
+    """
+    objects = weights @ before.objects[:, group].sum(axis=1)
+    areas: list[NDArray[np.float64]] = []
+    for trial in (before, after):
+        mine = group[trial.labels]
+        if not mine.any():
+            areas.append(np.zeros(len(weights)))
+            continue
+        scores, labels, right = logit(trial.scores[mine]), trial.labels[mine], trial.right[mine]
+        chance = calibrate(scores, labels, right, len(group)).probabilities(scores, labels)
+        areas.append(weighted_ap(chance, right, weights[:, trial.images[mine]], objects))
+    return _share(areas[1] - areas[0])
+
+
+def _share(gains: NDArray[np.float64]) -> float:
+    return float((gains > 1e-9).mean() + 0.5 * (np.abs(gains) <= 1e-9).mean())

@@ -1,0 +1,177 @@
+"""Teaching: verified images in, a lesson out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxdrop.detect.detector import Detector
+from boxdrop.detect.features import Features
+from boxdrop.detect.lessons import encode_heads
+from boxdrop.domain.errors import LessonError
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import LabelFigures, Lesson, TaughtImage, TaughtLabel
+from boxdrop.teach.guard import Verdict, Words, judge
+from boxdrop.teach.patches import VerifiedImage, keep_informative, stack
+
+FEWEST_IMAGES: Final = 5
+"""Verified images that teaching needs: cross-validation on fewer says nothing."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Example:
+    """A verified image with its pixels.
+
+    Attributes:
+        image_id, version: see `boxdrop.domain.identity`.
+        pixels: uint8 [height, width, 3], red green blue, upright.
+        boxes: float32 [M, 4], xyxy, upright pixels: what people verified, which may be nothing.
+        labels: int64 [M], index of each box's label in the label set.
+        deleted: float32 [K, 4], suggestions that people deleted.
+    """
+
+    image_id: str
+    version: str
+    pixels: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    deleted: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Seen:
+    """An example as the fit keeps it: its informative patches instead of its pixels."""
+
+    image: TaughtImage
+    verified: VerifiedImage
+
+
+def look(
+    detector: Detector,
+    label_set: LabelSet,
+    examples: Iterable[Example],
+    on_image: Callable[[int], None] | None = None,
+) -> Iterator[Seen]:
+    """Run the detector over examples, one after the other, and keep what can teach something.
+
+    Args:
+        detector: of the families OWL-ViT or OWLv2.
+        label_set: what `Example.labels` counts in.
+        examples: may be a stream; one image is in memory at a time.
+        on_image: called with the number of images so far.
+
+    Raises:
+        LessonError: detectors of this family cannot be taught.
+    """
+    queries = detector.queries(label_set)
+    for count, example in enumerate(examples, 1):
+        size = (example.pixels.shape[1], example.pixels.shape[0])
+        [whole] = detector.features([detector.preprocess(example.pixels)], [size])
+        near = np.concatenate([example.boxes, example.deleted])
+        features: Features = keep_informative(whole, near, queries)
+        yield Seen(
+            TaughtImage(example.image_id, example.version),
+            VerifiedImage(features, example.boxes, example.labels, size),
+        )
+        if on_image is not None:
+            on_image(count)
+
+
+def teach(
+    detector: Detector,
+    label_set: LabelSet,
+    seen: Iterable[Seen],
+    *,
+    project: str,
+    made_at: datetime,
+    previous: str | None = None,
+) -> Lesson:
+    """Fit, guard and calibrate a lesson.
+
+    The same images give the same lesson, to the last bit, on the same machine.
+
+    Args:
+        detector, label_set: what is taught, and for which labels.
+        seen: what `look` made of verified images.
+        project, made_at, previous: see `Lesson`.
+
+    Raises:
+        LessonError: there are too few images.
+    """
+    examples = sorted(seen, key=lambda each: each.image.image_id)
+    if len(examples) < FEWEST_IMAGES:
+        raise LessonError(
+            f"{len(examples)} verified images are too few to teach; verify {FEWEST_IMAGES} or more, "
+            "with boxes of every label"
+        )
+    verified = [each.verified for each in examples]
+    words = words_of(detector, label_set)
+    verdict = judge(verified, stack(verified, len(label_set)), words)
+    every = np.ones(len(label_set), bool)
+    return Lesson(
+        project=project,
+        bundle=detector.bundle.name,
+        bundle_digest=detector.bundle.digest,
+        width=detector.width,
+        made_at=made_at,
+        labels=tuple(_taught(label_set, words, verdict)),
+        images=tuple(each.image for each in examples),
+        boxes=int(verdict.before.objects.sum()),
+        before=verdict.before.figures(words.thresholds, every),
+        after=verdict.after.figures(words.thresholds, every),
+        figures=tuple(_figures(label_set, words, verdict)),
+        previous=previous,
+    )
+
+
+def words_of(detector: Detector, label_set: LabelSet) -> Words:
+    """What a detector knows of a label set without a lesson."""
+    owners = np.asarray(label_set.prompt_labels)
+    asked = ~np.array([label.examples_only for label in label_set])[owners]
+    return Words(
+        detector.queries(label_set)[asked],
+        owners[asked],
+        np.array(detector.thresholds(label_set), np.float32),
+        detector.bundle.defaults.floor,
+    )
+
+
+def _taught(label_set: LabelSet, words: Words, verdict: Verdict) -> Iterator[TaughtLabel]:
+    boxes = verdict.before.objects.sum(axis=0)
+    for number, (label, choice) in enumerate(zip(label_set, verdict.choices, strict=True)):
+        if choice == "words":
+            continue
+        fitted = np.r_[
+            verdict.heads.queries[number], verdict.heads.shifts[number], verdict.heads.biases[number]
+        ]
+        if choice == "mean":
+            prompts = words.queries[words.owners == number]
+            asked = np.hstack([prompts, np.ones((len(prompts), 1)), np.zeros((len(prompts), 1))])
+            heads = (asked + fitted) / 2
+        else:
+            heads = fitted[None].copy()
+            heads[:, -1] += verdict.biases[number]
+        yield TaughtLabel(
+            label.name,
+            label.id,
+            label.prompts,
+            choice,
+            int(boxes[number]),
+            encode_heads(heads.astype(np.float32)),
+        )
+
+
+def _figures(label_set: LabelSet, words: Words, verdict: Verdict) -> Iterator[LabelFigures]:
+    boxes = verdict.before.objects.sum(axis=0)
+    for number, (label, choice) in enumerate(zip(label_set, verdict.choices, strict=True)):
+        only = np.arange(len(label_set)) == number
+        yield LabelFigures(
+            label.name,
+            choice,
+            int(boxes[number]),
+            verdict.before.figures(words.thresholds, only),
+            verdict.after.figures(words.thresholds, only),
+        )

@@ -1,0 +1,125 @@
+"""The fit: convex, near its start with little evidence, and the same for a label whatever the others are."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from boxdrop.detect.features import Features
+from boxdrop.teach.fit import Heads, fit, prototypes
+from boxdrop.teach.lbfgs import minimise
+from boxdrop.teach.patches import Patches, VerifiedImage, keep_informative, stack
+
+WIDTH = 8
+
+
+def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def image(rng: np.random.Generator, things: int, count: int = 40) -> VerifiedImage:
+    """Patches side by side; the first `things` show label 0 and look like its direction."""
+    embeddings = rng.normal(size=(count, WIDTH))
+    embeddings[:things] = 3 * np.eye(WIDTH)[0] + 0.3 * rng.normal(size=(things, WIDTH))
+    left = np.arange(count, dtype=np.float32) * 10
+    boxes = np.stack([left, left * 0, left + 8, left * 0 + 8], axis=1)
+    features = Features(
+        unit(embeddings).astype(np.float16),
+        np.full(count, -0.5, np.float32),
+        np.full(count, 8, np.float32),
+        boxes,
+        np.ones(count, np.float32),
+    )
+    return VerifiedImage(features, boxes[:things], np.zeros(things, np.int64), (count * 10, 8))
+
+
+@pytest.fixture
+def patches() -> Patches:
+    rng = np.random.default_rng(5)
+    return stack([image(rng, things=2) for _ in range(12)], labels=2)
+
+
+def test_the_minimum_of_a_quadratic_is_found() -> None:
+    rng = np.random.default_rng(1)
+    roots = rng.normal(size=(6, 6))
+    matrix, target = roots @ roots.T + np.eye(6), rng.normal(size=6)
+    found = minimise(
+        lambda x: (float(0.5 * x @ matrix @ x - target @ x), matrix @ x - target), np.zeros(6), 60, 1e-8
+    )
+    np.testing.assert_allclose(found, np.linalg.solve(matrix, target), atol=1e-6)
+
+
+def test_what_people_drew_gets_higher_scores_than_all_else(patches: Patches) -> None:
+    start, _ = prototypes(patches, np.ones(len(patches), bool), 2)
+    heads = fit(patches, np.ones(len(patches), bool), start)
+    scores = heads.logits(patches)[:, 0]
+    drawn = patches.targets[:, 0] > 0
+    assert scores[drawn].min() > scores[~drawn].max()
+    assert scores[drawn].min() > 0
+
+
+def test_the_fit_is_at_a_minimum_of_its_convex_loss(patches: Patches) -> None:
+    start, _ = prototypes(patches, np.ones(len(patches), bool), 2)
+    every = np.ones(len(patches), bool)
+    few, many = fit(patches, every, start), fit(patches, every, start, steps=200)
+    np.testing.assert_allclose(few.queries[0], many.queries[0], atol=5e-3)
+
+
+def test_without_a_box_a_label_only_learns_where_it_is_not(patches: Patches) -> None:
+    start = np.stack([np.eye(WIDTH)[1], np.eye(WIDTH)[0]]).astype(np.float32)
+    heads = fit(patches, np.ones(len(patches), bool), start)
+    before = Heads(start, np.ones(2, np.float32), np.zeros(2, np.float32)).logits(patches)[:, 1]
+    assert heads.logits(patches)[:, 1].max() < before.max()  # label 1 began on the things of label 0
+
+
+def test_no_patch_leaves_the_start(patches: Patches) -> None:
+    start = np.eye(WIDTH)[:2].astype(np.float32)
+    heads = fit(patches, np.zeros(len(patches), bool), start)
+    np.testing.assert_array_equal(heads.queries, start)
+    np.testing.assert_array_equal(heads.shifts, 1)
+
+
+def test_a_label_learns_the_same_whatever_the_other_labels_are(patches: Patches) -> None:
+    start = unit(np.random.default_rng(2).normal(size=(2, WIDTH)))
+    every = np.ones(len(patches), bool)
+    both, alone = fit(patches, every, start), fit(patches.of_labels(np.array([0])), every, start[:1])
+    np.testing.assert_array_equal(both.queries[0], alone.queries[0])
+
+
+def test_a_patch_near_a_box_is_no_counterexample() -> None:
+    rng = np.random.default_rng(3)
+    seen = image(rng, things=1)
+    moved = VerifiedImage(
+        seen.features, seen.boxes + np.array([3, 0, 3, 0], np.float32), seen.labels, seen.size
+    )
+    stacked = stack([moved], labels=1)  # IoU 5 / 11: between 0.3 and 0.5
+    assert not stacked.counted[0, 0]
+    assert stacked.targets.max() == 0
+    assert stacked.counted[2:].all()
+
+
+def test_a_patch_of_two_boxes_is_an_example_of_the_nearer_one() -> None:
+    seen = image(np.random.default_rng(4), things=1)
+    two = np.concatenate([seen.boxes, seen.boxes + np.array([1, 0, 1, 0], np.float32)])
+    stacked = stack([VerifiedImage(seen.features, two, np.array([0, 1]), seen.size)], labels=2)
+    assert stacked.targets[0].tolist() == [1, 0]
+    assert not stacked.counted[0, 1]
+
+
+def test_an_image_that_people_verified_as_empty_holds_counterexamples_only() -> None:
+    seen = image(np.random.default_rng(6), things=2)
+    empty = VerifiedImage(seen.features, seen.boxes[:0], seen.labels[:0], seen.size)
+    stacked = stack([empty], labels=1)
+    assert stacked.targets.max() == 0
+    assert stacked.counted.all()
+
+
+def test_kept_patches_are_those_near_boxes_and_the_hardest_and_stand_for_all() -> None:
+    seen = image(np.random.default_rng(7), things=3, count=400)
+    query = np.eye(WIDTH)[5:6].astype(np.float32)
+    kept = keep_informative(seen.features, seen.boxes, query, limit=80)
+    assert len(kept) <= 80
+    lefts = kept.boxes[:, 0].tolist()
+    assert {0.0, 10.0, 20.0} <= set(lefts)
+    hardest = int((seen.features.embeddings.astype(np.float32) @ query.T)[:, 0].argmax())
+    assert hardest * 10 in lefts
+    assert kept.weights.sum() == pytest.approx(400)
