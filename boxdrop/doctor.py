@@ -304,19 +304,22 @@ def _cors(system: System, make_client: MakeClient) -> str:
 
     parts = urlsplit(system.label_studio_url or "")
     origin = f"{parts.scheme}://{parts.netloc}"
-    try:
-        rules = make_client("s3").get_bucket_cors(Bucket=system.image_bucket)["CORSRules"]
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "NoSuchCORSConfiguration":
-            raise
-        rules = []
-    for rule in rules:
-        if "GET" in rule["AllowedMethods"] and {"*", origin} & set(rule["AllowedOrigins"]):
-            return f"{origin} may load images"
-    raise _NotOkError(
-        f"{system.image_bucket} does not let {origin} load images; add a CORS rule that allows GET from it "
-        "(docs/deploy.md)"
-    )
+    for bucket in (system.image_bucket, system.data_bucket):  # the second one holds display copies
+        try:
+            rules = make_client("s3").get_bucket_cors(Bucket=bucket)["CORSRules"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchCORSConfiguration":
+                raise
+            rules = []
+        allowed = (set(rule["AllowedOrigins"]) for rule in rules if "GET" in rule["AllowedMethods"])
+        if not any({"*", origin} & origins for origins in allowed):
+            way_out = (
+                "add a CORS rule that allows GET from it (docs/deploy.md)"
+                if bucket == system.image_bucket
+                else "deploy again"
+            )
+            raise _NotOkError(f"{bucket} does not let {origin} load images; {way_out}")
+    return f"{origin} may load images"
 
 
 def _bundle(system: System, make_client: MakeClient, cache: Path) -> str:

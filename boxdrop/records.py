@@ -43,7 +43,8 @@ class RecordStream(Generic[T]):
         fetch: reads one item within the limits it is given, see `Stream`.
         identify: the image that an item is about.
         limits: bytes and pixels that an image may have.
-        batch_size, workers, fetchers, on_image: see `Stream`.
+        batch_size, workers, fetchers, on_image: see `Stream`. `on_image` is where the copies of images are
+            made that browsers show otherwise (`Image.shown_alike`).
 
     Attributes:
         model_version: what the records carry.
@@ -64,7 +65,7 @@ class RecordStream(Generic[T]):
         batch_size: int | None = None,
         workers: int | None = None,
         fetchers: int | None = None,
-        on_image: Callable[[T, Image], None] | None = None,
+        on_image: Callable[[T, Image], str | None] | None = None,
     ) -> None:
         detector.thresholds(label_set)  # an error now rather than after hours of work
         self.label_set = label_set
@@ -108,6 +109,7 @@ class RecordStream(Generic[T]):
             height=outcome.height,
             boxes=select_boxes(candidates, self.label_set, self.threshold),
             candidates=candidates,
+            display=outcome.display,
         )
 
     def failure(

@@ -108,8 +108,8 @@ ACKNOWLEDGED: Final = (
         "Every image of the image bucket, to be read.",
     ),
     Acknowledged(
-        "IAM5", rf"({_FUNCTION}|compute/JobRole/)",
-        r"/(annotations|bundles|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
+        "IAM5", rf"({_FUNCTION}|compute/JobRole/|data/LabelStudioReads/)",
+        r"/(annotations|bundles|display|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
         "Objects are named after images, labels and runs that do not exist yet: each role has its prefixes.",
     ),
     Acknowledged(

@@ -104,3 +104,34 @@ def write_bmp(
         packed = b""
     start = 14 + len(info) + len(packed) + len(palette)
     return struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + info + packed + palette + pixels
+
+
+def crop_avif(avif: bytes, width: int, height: int) -> bytes:
+    """Add a clean aperture (``clap``, ISO/IEC 14496-12, 12.1.4): the left upper `width` × `height` pixels.
+
+    The file is one that libavif wrote: one item, its properties associated by single bytes.
+    """
+    at = avif.index(b"ispe") + 8
+    whole_width, whole_height = struct.unpack_from(">II", avif, at)
+    centre = width - whole_width, 2, height - whole_height, 2  # of the aperture, from the image's
+    clap = struct.pack(">I4s4I", 40, b"clap", width, 1, height, 1) + struct.pack(">iIiI", *centre)
+    meta, iprp, ipco, ipma, iloc = (
+        avif.index(name) - 4 for name in (b"meta", b"iprp", b"ipco", b"ipma", b"iloc")
+    )
+    sizes = {at: int.from_bytes(avif[at : at + 4], "big") for at in (meta, iprp, ipco, ipma)}
+    properties, at = 0, ipco + 8
+    while at < ipco + sizes[ipco]:
+        properties, at = properties + 1, at + int.from_bytes(avif[at : at + 4], "big")
+    count = ipma + 18  # after version, number of entries and the item's id
+    changed = bytearray(avif)
+    changed[count] += 1
+    for box, more in ((meta, 41), (iprp, 41), (ipco, 40), (ipma, 1)):
+        changed[box : box + 4] = (sizes[box] + more).to_bytes(4, "big")
+    assert avif[iloc + 12] == 0x44, "offsets and lengths of four bytes"
+    offset = iloc + 22  # of the only extent of the only item
+    moved = int.from_bytes(avif[offset : offset + 4], "big") + 41
+    changed[offset : offset + 4] = moved.to_bytes(4, "big")
+    last = ipma + sizes[ipma]
+    changed[last:last] = bytes([0x80 | properties + 1])
+    changed[at:at] = clap
+    return bytes(changed)

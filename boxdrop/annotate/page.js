@@ -21,10 +21,10 @@
 
   globalThis.boxdrop = {
     add(rows) {
-      for (const [name, id, width, height, boxes, extra, message] of rows) {
+      for (const [name, id, width, height, boxes, extra, more] of rows) {
         const image = { name, id, width, height, boxes, at: images.length, found: 0, low: 2000, lower: null };
-        if (boxes === null) Object.assign(image, { boxes: [], reason: extra, message });
-        else if (extra) image.extra = extra;
+        if (boxes === null) Object.assign(image, { boxes: [], reason: extra, message: more });
+        else Object.assign(image, { extra, shownOtherwise: more === 1 });
         images.push(image);
       }
     },
@@ -472,15 +472,15 @@
     draw(pic, image, 200);
     fit();
     for (const near of [view[at + 1], view[at - 1]]) {
-      const source = near && !near.reason && original(near);
+      const source = near && !near.reason && !near.shownOtherwise && original(near);
       if (source) new Image().src = source;
     }
   }
 
-  /* The original takes the thumbnail's place if the browser shows it in the size that the boxes refer to. It
-     does not for HEIC and TIFF, nor for WebP files with an EXIF orientation, which Chromium ignores. */
+  /* The original takes the thumbnail's place if browsers show the pixels that the detector saw, by the rule of
+     boxdrop/domain/browsers.py. Its size is compared too: the file may have been replaced since. */
   function showOriginal(pic, image, link) {
-    if (link === null) return;
+    if (link === null || image.shownOtherwise) return;
     const img = element("img");
     img.alt = "";
     img.src = link;

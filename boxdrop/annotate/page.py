@@ -97,6 +97,8 @@ class ReportWriter:
             row: list[Any] = [record.image, record.image_id, *size, None, record.reason, record.message]
         else:
             row = [record.image, record.image_id, *size, *self._boxes(record)]
+            if record.display is not None:  # the original would be another picture under these boxes
+                row += [{}] * (6 - len(row)) + [1]
         line = json.dumps(row, separators=(",", ":"))
         self._rows.append(line)
         self._bytes += len(line)

@@ -1,6 +1,7 @@
 """The records of a source go to Label Studio: the one way for `annotate` and the ZenML pipeline.
 
 Images of this machine are uploaded; those in S3 stay there, and Label Studio is connected to their bucket.
+Where browsers show an image otherwise than the detector saw it, an upright copy is uploaded.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,12 +10,12 @@ from boxdrop.annotate.credits import read_credits
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits, read_file
 from boxdrop.domain.labels import LabelSet
-from boxdrop.domain.predictions import Prediction, Record
+from boxdrop.domain.predictions import Prediction, Record, record_key
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
 from boxdrop.labelstudio.publishing import ImageUrls, PublishSummary, publish
 from boxdrop.labelstudio.uploads import Uploads
-from boxdrop.sources import Source
+from boxdrop.sources import Source, SourceImage
 
 
 def open_project(connection: Connection, source: Source, label_set: LabelSet, title: str) -> Project:
@@ -51,19 +52,13 @@ def publish_records(
         limits: bytes that an image may have to be uploaded.
         on_progress: called after each chunk of tasks.
     """
-    folder = source.folder
-    urls: ImageUrls = _own_addresses
-    if folder is not None:
-        urls = Uploads(
-            connection, project, lambda prediction: read_file(folder / prediction.image, limits)
-        ).urls
     credits = read_credits(source)
     return publish(
         connection,
         project,
         records,
         project.label_set,
-        urls,
+        _image_urls(connection, project, source, limits),
         credits=lambda predictions: {
             each.image_id: credits[each.image] for each in predictions if each.image in credits
         },
@@ -71,5 +66,23 @@ def publish_records(
     )
 
 
-def _own_addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
-    return [prediction.image for prediction in predictions]
+def _image_urls(connection: Connection, project: Project, source: Source, limits: Limits) -> ImageUrls:
+    folder = source.folder
+    if folder is not None:
+        return Uploads(connection, project, lambda each: read_file(folder / each.image, limits)).urls
+
+    def fetch(prediction: Prediction) -> bytes:
+        key = record_key(prediction)
+        image = SourceImage(prediction.image, prediction.image_id, prediction.version, key)
+        return source.fetch(image, limits)
+
+    uploads = Uploads(connection, project, fetch)
+
+    def urls(predictions: Sequence[Prediction]) -> list[str | ImageError]:
+        copied = [each for each in predictions if each.display is not None]
+        copies = (
+            dict(zip((each.image_id for each in copied), uploads.urls(copied), strict=True)) if copied else {}
+        )
+        return [copies.get(each.image_id, each.image) for each in predictions]
+
+    return urls

@@ -278,11 +278,14 @@ class AnnotateRun:
         )
         return project, published
 
-    def _write_thumbnail(self, image: SourceImage, decoded: Image) -> None:
+    def _write_thumbnail(self, image: SourceImage, decoded: Image) -> str | None:
+        """Write a thumbnail; it is what the page shows of an image that a browser would show otherwise."""
+        path = thumbnail_path(image.image_id)
         with self.stream.clock("thumbnail"):
-            thumbnail = self.outputs.folder / thumbnail_path(image.image_id)
+            thumbnail = self.outputs.folder / path
             thumbnail.parent.mkdir(parents=True, exist_ok=True)
             thumbnail.write_bytes(make_thumbnail(decoded))
+        return None if decoded.shown_alike else str(path)
 
     def _prediction_id(self, image: SourceImage) -> bytes:
         return bytes.fromhex(self.stream.failure(image, "", "").prediction_id)

@@ -33,7 +33,8 @@ def delete(project: str, verified_too: bool, yes: bool, system: str | None) -> N
     say(f"Deleting {project} removes")
     if plan.label_studio_id is not None:
         say(f"  its project in Label Studio, number {plan.label_studio_id}, with every task")
-    say(f"  the predictions of {counted(len(plan.runs), 'run')}, labels.yaml, and {plan.images:,} rows")
+    what = "predictions, copies for browsers, labels.yaml"
+    say(f"  the data of {counted(len(plan.runs), 'run')} ({what}) and {plan.images:,} rows")
     if verified_too:
         say(f"  the verified work of {counted(plan.verified, 'image')}")
     kept = [f"the images in s3://{chosen.image_bucket}/{project}/"]

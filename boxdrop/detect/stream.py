@@ -55,12 +55,14 @@ class Found(Generic[T]):
         width, height: upright size in pixels.
         candidates: all boxes down to the detector's floor, after suppression; see
             `boxdrop.domain.detections.select`.
+        display: the name of the copy for browsers that `on_image` made; None if it made none.
     """
 
     item: T
     width: int
     height: int
     candidates: Detections
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Stream(Generic[T]):
         fetchers: threads that fetch; None takes as many as `workers`, which is right for files. Take more
             where fetching means waiting, as for S3.
         on_image: called in a worker with each decoded image (for a thumbnail, say); raises as `fetch` does.
+            Returns the name of the copy for browsers, if it made one.
 
     Attributes:
         clock: the work of each stage so far; add your own stages to it.
@@ -141,7 +144,7 @@ class Stream(Generic[T]):
         batch_size: int | None = None,
         workers: int | None = None,
         fetchers: int | None = None,
-        on_image: Callable[[T, Image], None] | None = None,
+        on_image: Callable[[T, Image], str | None] | None = None,
     ) -> None:
         self.detector = detector
         self.label_set = label_set
@@ -205,6 +208,7 @@ class _Work(Generic[T]):
         outcome: set once.
         inputs: its inputs as they are made, then None.
         views: what the model looks at, the whole image first; set before the first input is there.
+        display: what `on_image` returned; set before the first input is there.
         found: what it saw in each, as far as there is an answer.
     """
 
@@ -213,6 +217,7 @@ class _Work(Generic[T]):
     outcome: "Future[Outcome[T]]" = field(default_factory=Future)
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
     views: tuple[tiles.View, ...] = ()
+    display: str | None = None
     found: dict[int, Detections] = field(default_factory=dict)
 
     def finish(self, outcome: Outcome[T]) -> None:
@@ -388,7 +393,7 @@ class _Run(Generic[T]):
             del data
             work.views = self._views(image.width, image.height)
             if self.stream.on_image is not None:
-                self.stream.on_image(work.item, image)
+                work.display = self.stream.on_image(work.item, image)
             for number, view in enumerate(work.views):
                 self._room.take(work.number, 1)
                 with self.clock("preprocess"):
@@ -486,7 +491,7 @@ class _Run(Generic[T]):
             work.found[each.number] = candidates
             if len(work.found) == len(work.views):
                 merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
-                work.finish(Found(work.item, *work.views[0].size, merged))
+                work.finish(Found(work.item, *work.views[0].size, merged, work.display))
 
     def _fail(self, error: BaseException) -> None:
         """Everything that is not finished fails with this error."""

@@ -24,6 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from boxdrop.domain.browsers import shows_alike
 from boxdrop.domain.containers import (
     PNG_SIGNATURE,
     CleanPng,
@@ -34,7 +35,7 @@ from boxdrop.domain.containers import (
 )
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.image_limits import Limits, check_pixels
-from boxdrop.domain.pixels import Pixels, upright_rgb
+from boxdrop.domain.pixels import Pixels, is_see_through, upright_rgb
 
 TRUNCATED: Final = "the file ends before the image does: copy or upload it again"
 
@@ -48,12 +49,14 @@ class OpenedImage:
         orientation: EXIF orientation, 1 to 8, still to be applied.
         transparent: the gray value, or the RGB colour, that a PNG declares transparent.
         gamma: of a PNG whose values are not sRGB's, see `boxdrop.domain.containers.CleanPng`.
+        shown_alike: see `boxdrop.domain.browsers.shows_alike`.
     """
 
     image: PIL.Image.Image
     orientation: int = 1
     transparent: tuple[int, ...] | None = None
     gamma: float | None = None
+    shown_alike: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -67,7 +70,8 @@ class OpenedImage:
         drafted = self.image.draft(None, wanted) if scale > 1 else None
         return 1 if drafted is None else round(width / drafted[1][2])
 
-    def load(self) -> Pixels:
+    def load(self) -> tuple[Pixels, bool]:
+        """Decode the pixels, and look whether some of them are transparent."""
         image = self.image
         if isinstance(image, BmpImagePlugin.BmpImageFile) and image.format == "BMP":
             _check_bmp(cast(BytesIO, image.fp).getvalue())
@@ -80,10 +84,12 @@ class OpenedImage:
         if self.image.size != announced:  # the limits were checked for the announced size
             raise ImageError("corrupt", "header and pixels differ in size: save the image again")
         pixels = upright_rgb(self.image, self.orientation, self.transparent, self.gamma)
+        see_through = self.transparent is not None or is_see_through(self.image)
         if drawn is not None:  # what the first picture of a GIF leaves free is transparent
             left, top, right, bottom = drawn
             pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = 255, 255, 255, 255
-        return pixels
+            see_through = see_through or drawn != (0, 0, *announced)
+        return pixels, see_through
 
 
 def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
@@ -115,7 +121,9 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
         opened = OpenedImage(image)
     else:  # for AVIF, Pillow puts the container's rotation in place of EXIF's
         key = _transparent_colour(data, png.transparent) if png.transparent else None
-        opened = OpenedImage(image, _exif_orientation(image.info.get("exif")), key, png.gamma)
+        orientation = _exif_orientation(image.info.get("exif"))
+        alike = shows_alike(found, image, orientation, data)
+        opened = OpenedImage(image, orientation, key, png.gamma, alike)
     check_pixels(*opened.upright_size, limits)
     return opened
 

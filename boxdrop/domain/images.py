@@ -59,6 +59,8 @@ class Image:
             ``heic``, ``jpeg2000`` or ``ico``.
         width, height: of the image, upright, in pixels.
         reduction: 1, 2, 4 or 8: pixels of the image to one of `pixels`, in each direction.
+        shown_alike: whether a browser shows the file with these pixels, see `boxdrop.domain.browsers`. If
+            not, `reduction` is 1.
     """
 
     pixels: Pixels
@@ -66,6 +68,7 @@ class Image:
     width: int
     height: int
     reduction: int = 1
+    shown_alike: bool = True
 
 
 def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -134,10 +137,10 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, reduction: Reduction | 
         width, height = opened.upright_size
         size.extend((width, height))
         scale = 1
-        if reduction is not None and found == "jpeg":
+        if reduction is not None and found == "jpeg" and opened.shown_alike:
             scale = opened.reduce(reduction(width, height))
-        pixels = opened.load()
-    return Image(pixels, found, width, height, scale)
+        pixels, see_through = opened.load()
+    return Image(pixels, found, width, height, scale, opened.shown_alike and not see_through)
 
 
 _SAYS_TRUNCATED = ("truncated", "end of file", "end of data", "not large enough", "not enough image data")

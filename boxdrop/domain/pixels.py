@@ -120,6 +120,14 @@ def _with_transparent(colour: tuple[int, ...], to_rgb: _Converter) -> _Converter
     return convert
 
 
+def is_see_through(image: PIL.Image.Image) -> bool:
+    """Whether a loaded image has pixels that are not opaque: a browser shows its page's background there."""
+    if not image.has_transparency_data:
+        return False
+    lowest = (strip.convert("RGBA").getchannel("A").getextrema()[0] for _, _, strip in _strips(image))
+    return any(cast(int, alpha) < 255 for alpha in lowest)
+
+
 def _over_white(strip: PIL.Image.Image) -> NDArray[np.uint8]:
     white = PIL.Image.new("RGBA", strip.size, "white")
     return np.asarray(PIL.Image.alpha_composite(white, strip.convert("RGBA")).convert("RGB"))

@@ -70,6 +70,9 @@ class Prediction:
         width, height: upright size in pixels.
         boxes: best score first.
         candidates: all that was found down to the floor, best first.
+        display: the copy that people are shown, if a browser does not show the image as the detector saw it:
+            its key in the data bucket, or its path below the output folder of `boxdrop annotate`. None also
+            in records of earlier versions, which made no copies.
 
     >>> from boxdrop.domain.predictions import Box, Prediction, to_json
     >>> box = Box("banana", 0.9, (10.0, 20.0, 110.0, 220.0), "banana")
@@ -85,6 +88,7 @@ class Prediction:
     height: int
     boxes: tuple[Box, ...]
     candidates: tuple[Candidate, ...] = ()
+    display: str | None = None
 
     @property
     def prediction_id(self) -> str:
@@ -202,6 +206,8 @@ def to_json(record: Record) -> str:
     if isinstance(record, Failure):
         fields["error"] = {"reason": record.reason, "message": record.message}
     else:
+        if record.display is not None:
+            fields["display"] = record.display
         fields["boxes"] = [
             {
                 "label": box.label,
@@ -276,7 +282,10 @@ class _Reader:
         boxes = tuple(self._box(i, entry, width, height) for i, entry in enumerate(self._list("boxes")))
         rows = enumerate(self._list("candidates"))
         candidates = tuple(self._candidate(i, row, width, height) for i, row in rows)
-        return Prediction(image, image_identity, version, model_version, width, height, boxes, candidates)
+        display = None if self.fields.get("display") is None else self._text("display")
+        return Prediction(
+            image, image_identity, version, model_version, width, height, boxes, candidates, display
+        )
 
     def _text(self, key: str) -> str:
         value = self.fields.get(key)

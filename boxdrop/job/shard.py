@@ -15,8 +15,9 @@ from typing import Final
 from boxdrop.aws.s3 import Bucket
 from boxdrop.detect import Detector
 from boxdrop.detect.stream import Outcome, StageClock, Unusable
+from boxdrop.domain.browsers import display_copy
 from boxdrop.domain.errors import BoxdropError, LabelSetError, RunError
-from boxdrop.domain.images import DEFAULT_LIMITS, Limits
+from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Failure
 from boxdrop.job.detectors import Detectors
@@ -27,12 +28,13 @@ from boxdrop.metrics import IMAGES_FAILED, IMAGES_PREDICTED
 from boxdrop.records import RecordStream
 from boxdrop.sources import BucketImages, SourceImage
 from boxdrop.store.labelsets import read_label_set
-from boxdrop.store.layout import PartName
+from boxdrop.store.layout import PartName, display_key
 from boxdrop.store.lessons import read_lesson
 from boxdrop.store.manifests import Manifest
 from boxdrop.store.parts import Part, list_parts, read_part, write_part
 from boxdrop.store.reports import Stages
 from boxdrop.store.tally import Tally
+from boxdrop.store.write_once import write_once
 
 FETCHERS: Final = 16
 """Objects that are read at once. Reading a photo from S3 takes 20 to 60 ms, mostly spent waiting: 16 are
@@ -184,7 +186,18 @@ class Shard:
             limits=self._with.limits,
             batch_size=self._with.batch_size,
             fetchers=self._with.fetchers,
+            on_image=self._write_display_copy,
         )
+
+    def _write_display_copy(self, item: _Item, image: Image) -> str | None:
+        """In a thread: write what people see of an image that a browser would show otherwise, once."""
+        if image.shown_alike:
+            return None
+        key = display_key(self._header.project, item.image.image_id, item.image.version)
+        with self._clock("write"):
+            if not self._with.data.exists(key):  # a run with other labels needs the same one
+                write_once(self._with.data, key, display_copy(image.pixels), "image/jpeg")
+        return key
 
     def _fail_all(self, missing: Sequence[PartName], message: str) -> int:
         """Write parts in which every image has failed because of the labels; returns how many."""

@@ -16,6 +16,7 @@ from boxdrop.domain.labels import LabelSet
 FROM_NAME: Final = "label"
 TO_NAME: Final = "image"
 DATA_KEY: Final = "image"
+ORIGINAL_KEY: Final = "original"
 CREDIT_KEY: Final = "credit"
 
 _SMALL_PRINT = (

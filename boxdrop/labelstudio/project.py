@@ -173,8 +173,45 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> int
     Raises:
         LabelStudioError: Label Studio cannot reach the bucket with these credentials.
     """
-    settings: dict[str, Any] = {
+    doing = f"connect the bucket {bucket} to project {project.id}"
+    return _connect(connection, project.id, doing, {"bucket": bucket, "title": f"boxdrop: s3://{bucket}"})
+
+
+def connect_display_copies(
+    connection: Connection, project: int, bucket: str, prefix: str, *, if_connected: bool = False
+) -> None:
+    """Let Label Studio show the display copies of the data bucket, and nothing else that is in it.
+
+    Connect them once there is one: Label Studio looks for an object below the prefix. A sync that a person
+    starts imports nothing, for the filter fits no key.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: its number.
+        bucket: the data bucket.
+        prefix: what the keys of all copies begin with.
+        if_connected: bring an earlier connection up to date only.
+
+    Raises:
+        RefusedError, InDoubtError: Label Studio cannot read the copies with these credentials; it answers
+            500 to some of what S3 says.
+    """
+    settings = {
         "bucket": bucket,
+        "prefix": prefix,
+        "regex_filter": "^$",
+        "title": f"boxdrop: s3://{bucket}/{prefix}",
+    }
+    doing = f"connect s3://{bucket}/{prefix} to project {project}"
+    _connect(connection, project, doing, settings, create=not if_connected)
+
+
+def _connect(
+    connection: Connection, project: int, doing: str, storage: Mapping[str, Any], *, create: bool = True
+) -> int:
+    """Create a source storage, or bring it up to date; 0 where there is none and none is wanted."""
+    settings: dict[str, Any] = {
+        **storage,
         "use_blob_urls": True,
         "presign": True,
         "presign_ttl": _PRESIGN_MINUTES,
@@ -190,15 +227,15 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> int
         settings |= credentials
     settings = {name: value for name, value in settings.items() if value is not None}
     storages = connection.sdk.import_storage.s3
-    doing = f"connect the bucket {bucket} to project {project.id}"
     with connection.explaining(doing):
-        existing = [each for each in storages.list(project=project.id) if each.bucket == bucket]
+        existing = [each for each in storages.list(project=project) if each.bucket == settings["bucket"]]
         if existing:
-            storages.update(existing[0].id, project=project.id, **settings)
+            del settings["title"]  # people may have changed it
+            storages.update(existing[0].id, project=project, **settings)
             return int(existing[0].id)
-        title = f"boxdrop: s3://{bucket}"
-        created = storages.create(project=project.id, title=title, request_options=ONCE, **settings)
-        return int(created.id)
+        if not create:
+            return 0
+        return int(storages.create(project=project, request_options=ONCE, **settings).id)
 
 
 def _find(connection: Connection, identity: str) -> Any | None:

@@ -17,7 +17,7 @@ from boxdrop.domain.annotations import time_of
 from boxdrop.domain.errors import LabelStudioError, PredictionError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Box, Prediction
-from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, TO_NAME
+from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, ORIGINAL_KEY, TO_NAME
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection
 
 _PAGE: Final = 1000
@@ -56,6 +56,8 @@ def to_task(
         "image_id": prediction.image_id,
         "version": prediction.version,
         "prediction_id": prediction.prediction_id,
+        # What people see is a copy then, see `Prediction.display`; Label Studio shows a link to the file.
+        **({} if prediction.display is None else {ORIGINAL_KEY: _readable(prediction.image)}),
         **(credit or {}),
     }
     return {
@@ -77,6 +79,10 @@ def _file_name(image: str) -> str:
     of its own. A name that is not UTF-8 is shown with replacement characters.
     """
     name = image.removeprefix("s3://").partition("/")[2] if image.startswith("s3://") else image
+    return _readable(name)
+
+
+def _readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

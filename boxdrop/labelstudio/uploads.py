@@ -7,27 +7,22 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-import PIL.Image
-
+from boxdrop.domain.browsers import display_copy
 from boxdrop.domain.errors import ImageError, LabelStudioError
-from boxdrop.domain.images import decode, probe, sniff
+from boxdrop.domain.images import decode
 from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, Connection
 from boxdrop.labelstudio.project import Project
 
 _AS_THEY_ARE: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp"}
 """Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser accept, with their file
-extension.
-
-GIF is converted: an animation would play, but the boxes belong to its first frame."""
+extension. A file of another format, or one that a browser would show otherwise, is converted."""
 
 _FILES_AT_ONCE = 50  # Django refuses more than 100 files per request
 _BYTES_AT_ONCE = 32 * 2**20  # Label Studio itself accepts 250 MB; proxies in front of it accept less
-_JPEG_QUALITY = 92
 
 
 class Uploads:
@@ -138,29 +133,19 @@ def _stem(image: str) -> str:
 
 
 def _showable(data: bytes, prediction: Prediction) -> tuple[str, bytes]:
-    """File extension and content that a browser shows in the prediction's upright size.
-
-    All browsers apply the EXIF orientation of JPEGs, but not that of other formats: those are sent upright.
+    """File extension and content that a browser shows as the detector saw it: the file, or an upright copy.
 
     Raises:
-        ImageError: the file is no longer an image, or its size has changed since the boxes were found.
+        ImageError: the file is no longer an image, its size has changed since the boxes were found, or no
+            copy can be made.
     """
-    found = sniff(data)
-    header = probe(data)
-    if (header.width, header.height) != (prediction.width, prediction.height):
+    image = decode(data, reduction=lambda *_: 8)  # where a JPEG can be uploaded, its pixels do not matter
+    if (image.width, image.height) != (prediction.width, prediction.height):
         raise ImageError(
             "changed",
-            f"the file is {header.width}×{header.height} now, but its boxes were found in "
+            f"the file is {image.width}×{image.height} now, but its boxes were found in "
             f"{prediction.width}×{prediction.height}: annotate it again",
         )
-    if found == "jpeg" or (found in _AS_THEY_ARE and not _needs_turning_or_stopping(data)):
-        return _AS_THEY_ARE[found], data
-    file = BytesIO()
-    PIL.Image.fromarray(decode(data).pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return "jpg", file.getvalue()
-
-
-def _needs_turning_or_stopping(data: bytes) -> bool:
-    """Whether a PNG, WebP or BMP contains EXIF data, which may rotate it, or is animated."""
-    with PIL.Image.open(BytesIO(data)) as image:
-        return bool(image.info.get("exif")) or getattr(image, "n_frames", 1) > 1
+    if image.shown_alike and image.format in _AS_THEY_ARE:
+        return _AS_THEY_ARE[image.format], data
+    return "jpg", display_copy(image.pixels)

@@ -109,7 +109,8 @@ def _create_buckets(s3: Any, origins: tuple[str, ...]) -> None:
             Bucket=name, NotificationConfiguration={"EventBridgeConfiguration": {}}
         )
     rule = {"AllowedMethods": ["GET", "HEAD"], "AllowedOrigins": list(origins), "AllowedHeaders": ["*"]}
-    s3.put_bucket_cors(Bucket=IMAGES, CORSConfiguration={"CORSRules": [rule]})
+    for name in (IMAGES, DATA):  # display copies are in the data bucket
+        s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})
 
 
 def _create_queues(sqs: Any) -> dict[str, str]:

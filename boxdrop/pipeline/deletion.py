@@ -16,6 +16,7 @@ from boxdrop.pipeline.sync import sync_project
 from boxdrop.services import Services
 from boxdrop.store.layout import (
     annotations_prefix,
+    display_prefix,
     parts_prefix,
     predictions_prefix,
     reviews_prefix,
@@ -99,7 +100,11 @@ def delete_project(
         on_progress(f"run {run_id}")
         for prefix in (parts_prefix(name, run_id), run_prefix(run_id)):
             _delete(data.delete_all, (listed.key for listed in data.list(prefix)))
-    prefixes = [reviews_prefix(name), *([annotations_prefix(name)] if verified_too else [])]
+    prefixes = [
+        reviews_prefix(name),
+        display_prefix(name),
+        *([annotations_prefix(name)] if verified_too else []),
+    ]
     for prefix in prefixes:  # what lies in a folder further down is a nested project's
         keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
         _delete(data.delete_all, keys)

@@ -1,13 +1,16 @@
 """prepare: a project of the bucket gets its project in Label Studio: labels, images, webhook."""
 
+from contextlib import suppress
 from typing import Final
 
-from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError, RefusedError
 from boxdrop.domain.labels import LabelSet
-from boxdrop.labelstudio.project import Project, connect_bucket, ensure_project
+from boxdrop.labelstudio.connection import InDoubtError
+from boxdrop.labelstudio.project import Project, connect_bucket, connect_display_copies, ensure_project
 from boxdrop.labelstudio.webhook import ensure_webhook
 from boxdrop.ledger import Outcome
 from boxdrop.services import Services
+from boxdrop.store.layout import DISPLAY
 
 _ROUNDS: Final = 5
 
@@ -46,6 +49,8 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
         if ledger.freeze_labels(name, ids).outcome == Outcome.SUPERSEDED:
             continue  # somebody added labels at the same time, and was first
         storage_id = connect_bucket(connection, project, row.bucket)
+        with suppress(RefusedError, InDoubtError):  # publishing says so, for the images concerned
+            connect_display_copies(connection, project.id, services.data.name, DISPLAY, if_connected=True)
         webhook_id = ensure_webhook(connection, project.id, webhook.url, webhook.secret) if webhook else None
         # `ensure_project` gives everybody the same one, so another number is that of one that is gone.
         connected = ledger.connect_project(

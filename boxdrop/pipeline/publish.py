@@ -15,16 +15,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError, ImageError, RefusedError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Failure, Prediction, Record
+from boxdrop.labelstudio.connection import InDoubtError
+from boxdrop.labelstudio.project import connect_display_copies
 from boxdrop.labelstudio.publishing import CHUNK, ImageUrls, Publisher, PublishSummary, chunks_of_images
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import FailedImage, Image, Ledger, LedgerError, Outcome, Publication, State
 from boxdrop.ledger.projects import Lease
 from boxdrop.services import ImageCredits, Services
+from boxdrop.store.layout import DISPLAY
 
 _POLL_S: Final = 0.5
+_PAUSES_S: Final = (0.0, 2.0)
+"""Before Label Studio is asked to connect the display copies, and asked again."""
 _RENEWED_AFTER: Final = 0.1  # of the lease's time
 
 
@@ -74,7 +79,8 @@ def publish(
     Args:
         name: the project's in the ledger, which knows its number in Label Studio (`Ledger.connect_project`).
         batch: what to publish.
-        image_urls: where Label Studio shows images from. Default: ``s3://bucket/key``.
+        image_urls: where Label Studio shows images from. Default: ``s3://bucket/key`` of the image, or of its
+            display copy.
         verified_too: replace predictions also where a person's annotation is; the annotation stays.
         chunk: images at once.
         wait_s: how long to wait for other publishers.
@@ -91,10 +97,14 @@ def publish(
     with hold_lease(ledger, name, services.settings.lease_s, wait_s) as keep:
         tasks = ProjectTasks(services.label_studio, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation, services.credits)
+
+        def addresses(predictions: Sequence[Prediction]) -> list[str | ImageError]:
+            return _with_copies(services, label_studio_id, predictions, register.addresses(predictions))
+
         publisher = Publisher(
             tasks,
             label_set,
-            image_urls or register.addresses,
+            image_urls or addresses,
             register,
             verified_too=verified_too,
             credits=register.credits,
@@ -112,6 +122,31 @@ def publish(
             ledger.record_audit(name, label_studio_id, register.newest)
         mark_tasks(ledger, tasks, name)
     return publisher.summary()
+
+
+def _with_copies(
+    services: Services, project: int, predictions: Sequence[Prediction], addresses: Sequence[str]
+) -> list[str | ImageError]:
+    """Put the addresses of display copies in the places of images that a browser shows otherwise.
+
+    An image whose copy Label Studio may not read is refused alone: its original would show other pixels.
+    """
+    if all(prediction.display is None for prediction in predictions):
+        return [*addresses]
+    bucket, refusal = services.data.name, None
+    for pause in _PAUSES_S:
+        time.sleep(pause)
+        try:
+            connect_display_copies(services.label_studio, project, bucket, DISPLAY)
+        except (RefusedError, InDoubtError) as error:  # it answers 500, too, where S3 refuses
+            refusal = ImageError("refused", f"browsers do not show it as the detector saw it, and {error}")
+        else:
+            refusal = None
+            break
+    return [
+        address if prediction.display is None else refusal or f"s3://{bucket}/{prediction.display}"
+        for prediction, address in zip(predictions, addresses, strict=True)
+    ]
 
 
 def number_of(ledger: Ledger, name: str) -> int:

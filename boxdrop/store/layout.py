@@ -7,6 +7,7 @@
     runs/RUN/problem.txt                           why a job of the run ended early, for people
     runs/RUN/summary.json                          the whole run; written last
     predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
+    display/PROJECT/IMAGE-VERSION16.jpg            what people see of an image that browsers show otherwise
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
     lessons/LESSON.json                            what verified images taught a detector, kept for ever
@@ -20,6 +21,7 @@ A project's name is a folder of the image bucket and may hold slashes. `project_
 that turns it into a part of a key.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +31,7 @@ from boxdrop.domain.identity import RUN_ID
 LABEL_SETS: Final = "labelsets/"
 RUNS: Final = "runs/"
 PREDICTIONS: Final = "predictions/"
+DISPLAY: Final = "display/"
 ANNOTATIONS: Final = "annotations/"
 REVIEWS: Final = "reviews/"
 TRACKED: Final = "tracked/"
@@ -45,6 +48,7 @@ PART_IMAGES: Final = 128
 """Images of a part at most."""
 
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
+_VERSION_DIGITS: Final = 16
 BUNDLE_DIGITS: Final = 16
 """Digits of a bundle's digest that its keys hold."""
 
@@ -145,6 +149,17 @@ def predictions_prefix(project: str) -> str:
 def parts_prefix(project: str, run_id: str) -> str:
     """What the keys of the parts of one run begin with."""
     return f"{predictions_prefix(project)}{run_id}/"
+
+
+def display_prefix(project: str) -> str:
+    """What the keys of a project's display copies begin with."""
+    return f"{DISPLAY}{project_folder(project)}/"
+
+
+def display_key(project: str, image_id: str, version: str) -> str:
+    """Key of the display copy of one version of an image: an older version's stays what it was."""
+    digest = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{display_prefix(project)}{image_id}-{digest[:_VERSION_DIGITS]}.jpg"
 
 
 def annotations_prefix(project: str) -> str:

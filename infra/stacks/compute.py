@@ -8,7 +8,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from boxdrop.store.layout import BUNDLES, LABEL_SETS, LESSONS, PREDICTIONS, RUNS, SAGEMAKER
+from boxdrop.store.layout import BUNDLES, DISPLAY, LABEL_SETS, LESSONS, PREDICTIONS, RUNS, SAGEMAKER
 from infra.config import Environment
 from infra.constructs.batch import GpuQueue
 from infra.constructs.endpoint import AsyncEndpoint
@@ -91,9 +91,9 @@ class Compute(Stack):
             "Images": (["s3:GetObject", "s3:GetObjectVersion"], [data.images.arn_for_objects("*")]),
             "Read": (
                 ["s3:GetObject"],
-                [objects(f"{each}*") for each in (BUNDLES, LABEL_SETS, LESSONS, PREDICTIONS, RUNS)],
+                [objects(f"{each}*") for each in (BUNDLES, DISPLAY, LABEL_SETS, LESSONS, PREDICTIONS, RUNS)],
             ),
-            "Write": (["s3:PutObject"], [objects(f"{PREDICTIONS}*"), objects(f"{RUNS}*")]),
+            "Write": (["s3:PutObject"], [objects(f"{each}*") for each in (DISPLAY, PREDICTIONS, RUNS)]),
             # Without it, S3 answers 403 where an object is not there.
             "List": (["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn]),
         }

@@ -14,7 +14,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from boxdrop.ledger import TABLE
-from boxdrop.store.layout import SAGEMAKER
+from boxdrop.store.layout import DISPLAY, SAGEMAKER
 from infra.config import Environment
 from infra.constructs.function import RUNTIME, log_group
 
@@ -46,7 +46,9 @@ class Data(Stack):
         if environment.access_log_bucket:
             self._access_logs = s3.Bucket.from_bucket_name(self, "AccessLogs", environment.access_log_bucket)
         self.images = self._image_bucket()
-        self.data = self._bucket("DataBucket", versioned=False, lifecycle=_data_lifecycle())
+        self.data = self._bucket(
+            "DataBucket", versioned=False, lifecycle=_data_lifecycle(), cors=[self._annotators()]
+        )
         _send_events(self.data)
         self.table = self._table()
         self.label_studio_secret = self._secret(
@@ -106,18 +108,20 @@ class Data(Stack):
                     expired_object_delete_marker=True,
                 )
             ],
-            cors=[
-                s3.CorsRule(
-                    id="annotators",
-                    allowed_methods=[s3.HttpMethods.GET, s3.HttpMethods.HEAD],
-                    allowed_origins=list(environment.origins),
-                    allowed_headers=["*"],
-                    max_age=3600,
-                )
-            ],
+            cors=[self._annotators()],
         )
         _send_events(made)
         return made
+
+    def _annotators(self) -> s3.CorsRule:
+        """Let the browsers of annotators load what Label Studio signs: images, and display copies."""
+        return s3.CorsRule(
+            id="annotators",
+            allowed_methods=[s3.HttpMethods.GET, s3.HttpMethods.HEAD],
+            allowed_origins=list(self._environment.origins),
+            allowed_headers=["*"],
+            max_age=3600,
+        )
 
     def _turn_on_events(self, name: str) -> None:
         """EventBridge for a bucket of the user's. CloudFormation cannot change a bucket that is not its own,
@@ -220,13 +224,24 @@ class Data(Stack):
             iam.PolicyStatement(
                 sid="Images", actions=["s3:GetObject"], resources=[self.images.arn_for_objects("*")]
             ),
-            # Label Studio looks whether the bucket is there before it keeps the connection.
+            iam.PolicyStatement(
+                sid="Copies",
+                actions=["s3:GetObject"],
+                resources=[self.data.arn_for_objects(f"{DISPLAY}*")],
+            ),
+            # Label Studio looks whether the bucket, or something below a prefix, is there before it keeps the
+            # connection.
             iam.PolicyStatement(sid="Bucket", actions=["s3:ListBucket"], resources=[self.images.bucket_arn]),
+            iam.PolicyStatement(
+                sid="ListCopies",
+                actions=["s3:ListBucket"],
+                resources=[self.data.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": f"{DISPLAY}*"}},
+            ),
         ]
-        if self.image_key_arn:
-            statements.append(
-                iam.PolicyStatement(sid="Key", actions=["kms:Decrypt"], resources=[self.image_key_arn])
-            )
+        keys = sorted({each for each in (self.image_key_arn, self.key and self.key.key_arn) if each})
+        if keys:
+            statements.append(iam.PolicyStatement(sid="Key", actions=["kms:Decrypt"], resources=keys))
         if environment.label_studio_role_arn:
             role = iam.Role.from_role_arn(self, "LabelStudioRole", environment.label_studio_role_arn)
             policy = iam.Policy(self, "LabelStudioReads", statements=statements, roles=[role])

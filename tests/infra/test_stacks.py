@@ -202,7 +202,10 @@ def test_label_studio_may_read_images_and_nothing_else(variant: Synthesized) -> 
     statements = policy["PolicyDocument"]["Statement"]
     assert {each["Action"] for each in statements} <= {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"}
     said = json.dumps([each["Resource"] for each in statements])
-    assert "DataBucket" not in said
+    about_data = {each["Sid"]: each for each in statements if "DataBucket" in json.dumps(each["Resource"])}
+    assert set(about_data) == {"Copies", "ListCopies"}
+    assert "/display/*" in json.dumps(about_data["Copies"]["Resource"])
+    assert about_data["ListCopies"]["Condition"] == {"StringLike": {"s3:prefix": "display/*"}}
     if variant.environment.image_bucket:
         assert "acme-images" in said
     if variant.environment.label_studio_role_arn:
@@ -211,13 +214,14 @@ def test_label_studio_may_read_images_and_nothing_else(variant: Synthesized) -> 
 
 
 def test_browsers_of_annotators_may_load_images(default: Synthesized) -> None:
-    (rules,) = (
-        bucket["Properties"]["CorsConfiguration"]["CorsRules"]
-        for bucket in default.resources("AWS::S3::Bucket").values()
-        if "CorsConfiguration" in bucket["Properties"]
-    )
-    assert rules[0]["AllowedOrigins"] == ["https://label-studio.example.com"]
-    assert set(rules[0]["AllowedMethods"]) == {"GET", "HEAD"}
+    buckets = {
+        id_: each["Properties"].get("CorsConfiguration", {}).get("CorsRules", [])
+        for id_, each in default.resources("AWS::S3::Bucket").items()
+    }
+    for name in ("ImageBucket", "DataBucket"):  # the images, and their display copies
+        ((rule,),) = (rules for id_, rules in buckets.items() if id_.startswith(name))
+        assert rule["AllowedOrigins"] == ["https://label-studio.example.com"]
+        assert set(rule["AllowedMethods"]) == {"GET", "HEAD"}
 
 
 def test_there_is_no_nat_gateway_and_s3_goes_through_a_gateway_endpoint(variant: Synthesized) -> None:

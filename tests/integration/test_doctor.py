@@ -144,7 +144,8 @@ def system(aws: MakeClient, server: Server, request: pytest.FixtureRequest) -> S
         Bucket=made.image_bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
     rule = {"AllowedMethods": ["GET"], "AllowedOrigins": [server.url]}
-    s3.put_bucket_cors(Bucket=made.image_bucket, CORSConfiguration={"CORSRules": [rule]})
+    for bucket in (made.image_bucket, made.data_bucket):
+        s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
     aws("secretsmanager").create_secret(Name=f"label-studio-{mark}", SecretString=server.token)
     aws("secretsmanager").create_secret(Name=f"webhook-{mark}", SecretString='{"current": "abc"}')
     iam = aws("iam")
@@ -189,13 +190,14 @@ def test_a_token_that_is_not_valid_is_told_apart_from_a_secret_that_is_empty(
     assert "does not accept the access token" in lines["Label Studio"].text
 
 
+@pytest.mark.parametrize("of", ["image_bucket", "data_bucket"])
 def test_a_bucket_without_a_cors_rule_for_label_studio_is_to_get_one(
-    look: Look, aws: MakeClient, system: System, server: Server
+    look: Look, aws: MakeClient, system: System, server: Server, of: str
 ) -> None:
-    aws("s3").delete_bucket_cors(Bucket=system.image_bucket)
+    aws("s3").delete_bucket_cors(Bucket=getattr(system, of))
     line = look()["Images in the browser (CORS)"]
     assert not line.ok
-    assert f"does not let {server.url} load images" in line.text
+    assert f"{getattr(system, of)} does not let {server.url} load images" in line.text
 
 
 def test_a_bucket_that_tells_nobody_of_its_objects_is_named(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError, LabelStudioError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
@@ -22,7 +23,9 @@ TARGET = WebhookTarget("http://127.0.0.1:9/reviews", "of the webhook")
 
 
 def services(ledger: Ledger, connection: Connection, webhook: WebhookTarget | None = None) -> Services:
-    return Services.of(webhook=webhook, ledger=ledger, label_studio=connection)
+    return Services.of(
+        webhook=webhook, ledger=ledger, label_studio=connection, data=Bucket("data", client=object())
+    )
 
 
 @pytest.fixture

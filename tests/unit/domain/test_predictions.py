@@ -68,7 +68,9 @@ def predictions(draw: st.DrawFn) -> Prediction:
         Candidate(draw(texts), draw(texts), draw(st.integers(0, 5000)), draw(scores), corners())
         for _ in range(draw(st.integers(0, 3)))
     )
-    return Prediction(draw(texts), draw(texts), draw(texts), draw(texts), width, height, boxes, candidates)
+    display = draw(st.none() | texts)
+    identity = draw(texts), draw(texts), draw(texts), draw(texts)
+    return Prediction(*identity, width, height, boxes, candidates, display)
 
 
 failures = st.builds(Failure, texts, texts, texts, texts, texts, texts, st.none() | sizes, st.none() | sizes)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.store import layout
-from boxdrop.store.layout import PartName, run_of_summary_key, summary_key
+from boxdrop.store.layout import PartName, display_key, run_of_summary_key, summary_key
 from tests.imports import ROOT
 
 RUN = "20261124T215700Z-0123abcd"
 PRODUCT = ("boxdrop", "functions", "infra", "model_export", "benchmarks", "scripts", "examples")
-FOLDERS = "labelsets|lessons|runs|predictions|annotations|reviews|tracked|bundles"
+FOLDERS = "labelsets|lessons|runs|predictions|display|annotations|reviews|tracked|bundles"
 
 
 def _texts(file: Path) -> Iterator[tuple[int, str]]:
@@ -75,3 +75,10 @@ def test_other_keys_are_no_parts(key: str) -> None:
 def test_a_summarys_key_names_its_run() -> None:
     assert run_of_summary_key(summary_key(RUN)) == RUN
     assert run_of_summary_key(f"runs/{RUN}/shards/00000.json") is None
+
+
+def test_each_version_of_an_image_has_a_display_copy_of_its_own() -> None:
+    keys = {display_key("fruit/ü", "0" * 32, version) for version in ("v1", "v2", '"etag"-12/\udcff')}
+    assert len(keys) == 3
+    for key in keys:
+        assert re.fullmatch(r"display/fruit/ü/0{32}-[0-9a-f]{16}\.jpg", key)
