@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Final
 
 import PIL.Image
+from PIL.GifImagePlugin import GifImageFile
 
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.pixels import Pixels
@@ -45,7 +46,7 @@ def shows_alike(found: str, image: PIL.Image.Image, orientation: int, data: byte
     if found == "jpeg":
         return _process(data) in _BASELINE_TO_PROGRESSIVE
     if found == "gif":
-        return not _is_animated_gif(image)
+        return not _is_animated_gif(data)
     if found == "avif" and b"clap" in data[: 1 << 16]:  # cropped by browsers, not by Pillow
         return False
     return not getattr(image, "is_animated", False)  # it would play, and the boxes are on its first frame
@@ -66,14 +67,10 @@ def _process(jpeg: bytes) -> int | None:
     return None
 
 
-def _is_animated_gif(image: PIL.Image.Image) -> bool:
-    """Whether there is a second frame; looks at another object, for Pillow moves on to it."""
-    from PIL.GifImagePlugin import GifImageFile
-
-    fp = image.fp
-    assert isinstance(fp, BytesIO)
+def _is_animated_gif(gif: bytes) -> bool:
+    """Whether there is a second frame; opens the file again, for Pillow moves on to that frame."""
     try:
-        return bool(GifImageFile(BytesIO(fp.getvalue())).is_animated)
+        return bool(GifImageFile(BytesIO(gif)).is_animated)
     except Exception:  # whatever is damaged behind the first frame
         return True
 

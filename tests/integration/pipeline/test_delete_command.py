@@ -5,7 +5,7 @@ import pytest
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.local.label_studio import Server
 from boxdrop.pipeline.labels import part_event
-from boxdrop.store.layout import annotation_key
+from boxdrop.store.layout import annotation_key, display_key
 from tests.integration.labelstudio.conftest import annotate
 
 from .test_handlers import Functions, functions, live, tasks
@@ -29,6 +29,8 @@ def worked(live: Functions, connection: Connection, server: Server, monkeypatch:
     annotate(connection, tasks(connection, world)["a.jpg"])  # and no webhook tells of it
     live.deliver("dispatch", world.labels("fruit/2026"), world.put("fruit/2026/c.jpg"))
     world.data.put(annotation_key("fruit/2026", "0" * 32), b"{}")
+    for name in ("fruit", "fruit/2026"):
+        world.data.put(display_key(name, "0" * 32, "v1"), b"a copy", "image/jpeg")
     return world
 
 
@@ -56,6 +58,7 @@ def test_a_project_is_deleted_after_a_question_and_verified_work_stays(
     assert worked.ledger.list_runs("fruit") == []
     assert worked.images.get("fruit/a.jpg") is not None
     assert worked.images.get("fruit/labels.yaml") is None
+    assert keys(worked, "display/") == {display_key("fruit/2026", "0" * 32, "v1")}
     assert keys(worked, "annotations/fruit/") == {
         annotation_key("fruit", row.image_id),
         annotation_key("fruit/2026", "0" * 32),

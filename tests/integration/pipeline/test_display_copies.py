@@ -1,4 +1,4 @@
-"""Tasks that show a display copy: Label Studio reads it from the data bucket, and the original stays named."""
+"""Tasks that show a display copy: Label Studio reads it from the data bucket; the original stays named."""
 
 from dataclasses import replace
 from typing import Any
