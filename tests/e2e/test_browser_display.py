@@ -115,7 +115,11 @@ def every_file() -> dict[str, bytes]:
         for ending, form in TURNED.items()
         for orientation in range(1, 9)
     }
-    second: dict[str, Any] = {"save_all": True, "append_images": [PIL.Image.fromarray(255 - PICTURE)], "duration": 60}
+    second: dict[str, Any] = {
+        "save_all": True,
+        "append_images": [PIL.Image.fromarray(255 - PICTURE)],
+        "duration": 60,
+    }
     clear = np.dstack([PICTURE, ALPHA])
     inks = np.dstack([PICTURE, PICTURE[..., 0] // 3])
     levels = np.arange(256, dtype=np.uint8)
