@@ -29,6 +29,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "bundle": "s3",
     "credits": "s3",
     "export": "s3",
+    "report": "s3",
     "dataset": "s3",
     **dict.fromkeys(
         ("new", "drop", "backfill", "status", "apply", "retry", "sync", "doctor", "local"), "functions"

@@ -24,6 +24,7 @@ _COMMANDS = {
     "apply": ("boxdrop.cli.apply", "Show what changed labels run again, then run it."),
     "retry": ("boxdrop.cli.retry", "Try failed images and messages again."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and repair what was lost."),
+    "report": ("boxdrop.cli.report", "Report what people changed, and which labels to trust."),
     "export": ("boxdrop.cli.export", "Write verified images and boxes in a format that other tools read."),
     "dataset": ("boxdrop.cli.dataset", "Freeze verified work as a data set, list them, compare two."),
     "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),
