@@ -10,6 +10,7 @@ Sources: PNG (https://www.w3.org/TR/png-3/), JPEG (ITU-T T.81, B.1.1), TIFF 6.0 
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,6 +131,57 @@ def _is_needed(marker: int, body: bytes) -> bool:
     return not (0xE1 <= marker <= 0xEF or marker == 0xFE)
 
 
+_METADATA_ITEMS: Final = (b"Exif", b"mime", b"uri ")
+_COLOUR_TYPES: Final = (b"nclx", b"rICC", b"prof")
+
+
+def clean_isobmff(data: bytes) -> bytes:
+    """Hide EXIF and XMP of an AVIF or HEIC from its decoder, and colours of an unknown type.
+
+    The container itself says how the picture is turned. Types are replaced in place, so offsets stay right.
+
+    Source: ISO/IEC 14496-12 (``meta``, ``iinf``, ``infe``), ISO/IEC 23008-12 (``iprp``, ``ipco``, ``colr``).
+    """
+    cleaned: bytearray | None = None
+    for at, kind, end in _boxes(data, 0, len(data)):
+        if kind != b"meta":
+            continue
+        for place, type_, stop in _boxes(data, at + 4, end):
+            patches: list[int] = []
+            if type_ == b"iinf":
+                first = place + (6 if data[place : place + 1] == b"\0" else 8)
+                for item, infe, item_end in _boxes(data, first, stop):
+                    version = data[item] if item < item_end else 0
+                    type_at = item + (8 if version == 2 else 10)
+                    if infe == b"infe" and version >= 2 and data[type_at : type_at + 4] in _METADATA_ITEMS:
+                        patches.append(type_at)
+            elif type_ == b"iprp":
+                patches = [
+                    colour - 4
+                    for inner, ipco, inner_end in _boxes(data, place, stop)
+                    if ipco == b"ipco"
+                    for colour, name, _ in _boxes(data, inner, inner_end)
+                    if name == b"colr" and data[colour : colour + 4] not in _COLOUR_TYPES
+                ]
+            for patch in patches:
+                cleaned = cleaned if cleaned is not None else bytearray(data)
+                cleaned[patch : patch + 4] = b"free"
+    return data if cleaned is None else bytes(cleaned)
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes, int]]:
+    """The boxes of a part of a file: where the content of each begins, its type, and where it ends."""
+    while at + 8 <= end:
+        size, kind, content = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if size == 1 and at + 16 <= end:
+            size, content = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        stop = end if size == 0 else at + size
+        if stop < content or stop > end:
+            return
+        yield content, kind, stop
+        at = stop
+
+
 _TIFF_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 
@@ -172,6 +224,42 @@ def classic_tiff(data: bytes) -> bytes:
         directory += struct.pack(">HHI", tag, kind, values) + field
     head = b"MM\0*" + struct.pack(">I", offset)
     return head + data[8:] + b"\0" * (len(data) % 2) + directory + bytes(4) + contents
+
+
+_PIXEL_TAGS: Final = frozenset(
+    (
+        *(254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 330, 338),
+        *(339, 340, 341, 347, 529, 530, 531, 532),
+    )
+)
+
+
+def clean_tiff(data: bytes) -> bytes:
+    """Empty the tags of the first directory that no pixel depends on and whose values lie outside the file.
+
+    Pillow reads no tag behind such a one. Other files are returned as they are.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 16:
+        return data
+    big = data[2:4] in (b"+\0", b"\0+")
+    first, length = (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
+    entry, width, inline = (f"{order}HHQQ", 20, 8) if big else (f"{order}HHII", 12, 4)
+    cleaned: bytearray | None = None
+    try:
+        (start,) = struct.unpack_from(first, data, 8 if big else 4)
+        (count,) = struct.unpack_from(length, data, start)
+        begin = start + struct.calcsize(length)
+        for at in range(begin, begin + width * min(count, 4096), width):
+            tag, kind, values, place = struct.unpack_from(entry, data, at)
+            size = _TIFF_SIZES.get(kind, 0) * values
+            if tag in _PIXEL_TAGS or size <= inline or place + size <= len(data):
+                continue
+            cleaned = cleaned if cleaned is not None else bytearray(data)
+            struct.pack_into(entry, cleaned, at, tag, 1, 1, 0)
+    except (struct.error, OverflowError):
+        return data
+    return data if cleaned is None else bytes(cleaned)
 
 
 def skips_pixels(bmp: bytes) -> bool:

@@ -29,8 +29,10 @@ from boxdrop.domain.containers import (
     PNG_SIGNATURE,
     CleanPng,
     classic_tiff,
+    clean_isobmff,
     clean_jpeg,
     clean_png,
+    clean_tiff,
     skips_pixels,
 )
 from boxdrop.domain.errors import ImageError
@@ -104,9 +106,10 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
     elif found == "jpeg":
         data = clean_jpeg(data)
     elif found == "tiff":
-        data = classic_tiff(data)
+        data = clean_tiff(classic_tiff(data))
     elif found in ("avif", "heic"):
         _check_isobmff(data, limits)
+        data = clean_isobmff(data)
     file = BytesIO(data)
     if found == "ico":
         return _open_ico(file, limits)
