@@ -1,4 +1,4 @@
-"""``boxdrop annotate``: the whole job on one machine."""
+"""``boxdrop annotate``: detect objects in a folder or bucket, without a running system."""
 
 import threading
 import time
@@ -31,12 +31,12 @@ DEMO_NOTICE = (
     "Using the demo detector: small, and trained on drawings. For photographs, export OWLv2 "
     "(python -m model_export --help) and give it with --detector."
 )
-_SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a bar on
+_SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no terminal to draw a bar on
 
 
 @click.command(no_args_is_help=True)
 @click.argument("source")
-@click.option("--labels", help="What to look for: 'pineapple, banana, apple', or a labels.yaml.")
+@click.option("--labels", help="What to detect: 'pineapple, banana, apple', or a labels.yaml.")
 @click.option(
     "--labels-file",
     type=click.Path(dir_okay=False),
@@ -64,14 +64,14 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
 @click.option(
     "--label-studio",
     metavar="URL",
-    help="Make a project in this Label Studio and publish the images with their boxes. 'local' is the one "
-    "that `boxdrop local up` started; for others, the access token is read from LABEL_STUDIO_API_KEY.",
+    help="Publish the images with their boxes to a project in this Label Studio. 'local' is the one that "
+    "`boxdrop local up` started; for others, set the access token in LABEL_STUDIO_API_KEY.",
 )
 @click.option("--title", help="Title of the project. Default: the caption, or the name of SOURCE.")
 @click.option(
     "--threshold",
     type=SCORE,
-    help="Show boxes from this score on, where a label sets no threshold. Default: the detector's.",
+    help="Lowest score of a box, for labels without a threshold of their own. Default: the detector's.",
 )
 @click.option(
     "--track",
@@ -79,19 +79,19 @@ _SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a
     help="List this run in `boxdrop runs`, and in ZenML with `boxdrop track sync`: its manifest, labels and "
     "summary go to the data bucket of the system that $BOXDROP_SYSTEM names, or of the local one.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Look at the first N images only.")
-@click.option("--retry-failures", is_flag=True, help="Try again the images that failed in an earlier run.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@click.option("--retry-failures", is_flag=True, help="Retry images that failed in an earlier run.")
 @click.option(
     "--system",
     metavar="NAME",
-    help="Whose credentials read an s3:// SOURCE. Default: the local system's, for its own buckets.",
+    help="The system whose credentials read an s3:// SOURCE. Default: the local one, for its own buckets.",
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images per batch. Default: fits the detector."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads that decode images. Default: one a core."
+    "--workers", type=click.IntRange(min=1), help="Threads that decode images. Default: one per core."
 )
 def annotate(
     source: str,
@@ -141,7 +141,8 @@ def annotate(
         label_set = label_set.with_threshold(threshold)
     console = _console()
     keeper = _find_system(system) if track else None
-    connection = log_in(label_studio) if label_studio else None  # a wrong token ends it before the work
+    # a wrong token ends the run before the work begins
+    connection = log_in(label_studio) if label_studio else None
     chosen = detector or label_set.detector
     model = _load_detector(chosen, provider, console)
     if lesson is not None:
@@ -157,15 +158,15 @@ def annotate(
     )
     bundle = run.detector.bundle
     doubt = doubts_of(bundle.name, vocabulary_of(bundle.path), label_set)
-    if doubt and (chosen or "does not know" in doubt):  # else the notice has said it
+    if doubt and (chosen or "does not know" in doubt):  # else the notice has reported it
         console.print(doubt, style="yellow")
-    console.print(f"Looking for {', '.join(label_set.names)} in {images.location}")
+    console.print(f"Detecting {', '.join(label_set.names)} in {images.location}")
     started = datetime.now(UTC)
     try:
         with _progress(console, images, limit) as on_progress:
             summary = run.run(on_progress, limit=limit, retry_failures=retry_failures)
     except KeyboardInterrupt:
-        console.print("\nStopped. What was done is kept: run the same command again to go on.")
+        console.print("\nStopped. Finished images are kept: run the same command again to resume.")
         raise SystemExit(130) from None
     finished = datetime.now(UTC)
     _report(console, summary, run, limit)
@@ -175,13 +176,13 @@ def annotate(
         from boxdrop.annotate.history import store_run
         from boxdrop.aws.s3 import Bucket
 
-        keeper.enter()  # after the images are read: they may be in another account
+        keeper.enter()  # after the images were read: they may be in another account
         stored = store_run(Bucket(keeper.data_bucket), run, summary, started, finished)
         console.print(f"Recorded as run {stored.run_id}: `boxdrop runs` lists it")
 
 
 def _find_system(name: str | None) -> "System":
-    """The system that keeps the run; looked up before the work, so that a missing one is an early error."""
+    """The system that stores the run; looked up before the work, so a missing one is an early error."""
     from boxdrop.system import find_system
 
     return find_system(name)
@@ -195,7 +196,9 @@ def _label_set(source: str, labels: str | None, labels_file: str | None) -> Labe
     beside = Path(source) / "labels.yaml"
     if not source.startswith("s3://") and beside.is_file():
         return LabelSet.from_file(beside)
-    raise BoxdropError("say what to look for: --labels 'pineapple, banana', or --labels-file labels.yaml")
+    raise BoxdropError(
+        "name the labels to detect: --labels 'pineapple, banana', or --labels-file labels.yaml"
+    )
 
 
 def _console() -> "Console":
@@ -234,7 +237,7 @@ def _with_lesson(detector: "Detector", label_set: LabelSet, file: Path) -> Label
 def _progress(
     console: "Console", images: "Source", limit: int | None
 ) -> "Iterator[Callable[[Summary], None]]":
-    """A bar with images a second and time left; plain lines where there is no terminal."""
+    """A bar with images per second and time left; plain lines if there is no terminal."""
     started = time.monotonic()
     if not console.is_terminal:
         printed = started
@@ -263,7 +266,7 @@ def _progress(
     with progress.Progress(*columns, console=console) as bar:
         task = bar.add_task("Finding boxes", total=None, rate=0.0)
 
-        def count() -> None:  # a listing alone is quick; meanwhile the bar has no end
+        def count() -> None:  # the listing is quick; until it is done, the bar has no total
             total = sum(1 for _ in islice(images.images(), limit))
             bar.update(task, total=total)
 
@@ -320,7 +323,7 @@ def _publish(console: "Console", run: "AnnotateRun", connection: "Connection", t
         "new": published.created,
         "replaced": published.replaced,
         "there already": published.unchanged,
-        "left alone, since people verified them": published.verified,
+        "left alone, since they are verified": published.verified,
     }
     counts = ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
     console.print(f"In Label Studio: {counts or 'no tasks'}")

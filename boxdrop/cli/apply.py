@@ -1,4 +1,4 @@
-"""``boxdrop apply``: bring a project's labels into force, after saying what they run again."""
+"""``boxdrop apply``: put a project's labels into force, after showing which images run again."""
 
 import click
 
@@ -7,16 +7,16 @@ from boxdrop.cli.system import open_system, system_option
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--labels", help="Put these first: a labels.yaml, or 'pineapple, banana, apple'.")
+@click.option("--labels", help="Replace the labels first: a labels.yaml, or 'pineapple, banana, apple'.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @system_option
 def apply(project: str, labels: str | None, yes: bool, system: str | None) -> None:
-    """Show what the labels of PROJECT run again, and after a yes bring them into force.
+    """Show which images the labels of PROJECT run again; after you confirm, put them into force.
 
-    Other prompts, another detector or other tiling run every image again that nobody has verified.
-    Thresholds, colours and the caption only publish the boxes that are stored anew. Verified work stays.
+    Changed prompts, tiling or another detector run every unverified image again. Changed thresholds, colours
+    or captions only publish the stored boxes again. Verified work stays.
 
-    The labels are those of labels.yaml in the bucket; --labels replaces it, once you have said yes.
+    The labels are those of labels.yaml in the bucket; --labels replaces it, after you confirm.
     """
     from boxdrop.cli.labels_file import LabelsFile, apply_stored, text_of
 

@@ -1,4 +1,4 @@
-"""``boxdrop backfill``: import images that are in the bucket already."""
+"""``boxdrop backfill``: import images that are already in the bucket."""
 
 import time
 from shlex import quote
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.option("--start-after", default="", metavar="KEY", help="Continue after this key.")
 @system_option
 def backfill(location: str, start_after: str, system: str | None) -> None:
-    """Import images that are in the image bucket already, and have their boxes found.
+    """Import images that are already in the image bucket, and detect their boxes.
 
-    For images from before boxdrop, and for lost events. The listing is read as a stream, so millions of
-    images need no more memory than a thousand. Images that are known stay as they are, so it may be repeated;
-    an interrupted import says how to continue.
+    For images that were uploaded before boxdrop was deployed, and for lost events. Memory does not grow with
+    the number of images. Known images do not change, so you can repeat it; an interrupted import prints how
+    to continue.
     """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.backfill import BackfillError, list_objects
@@ -56,7 +56,9 @@ def backfill(location: str, start_after: str, system: str | None) -> None:
         except (BoxdropError, KeyboardInterrupt) as error:
             cursor = error.cursor if isinstance(error, BackfillError) and error.cursor else reached
             if cursor:
-                console.print(f"To go on: boxdrop backfill {quote(location)} --start-after {quote(cursor)}")
+                console.print(
+                    f"To continue: boxdrop backfill {quote(location)} --start-after {quote(cursor)}"
+                )
             raise
     wanted, left_out = sum(summary.wanted.values()), summary.left_out.total()
     say(

@@ -22,10 +22,10 @@ def bundle() -> None:
 @bundle.command("list")
 @bucket_option
 def list_(data_bucket: str | None) -> None:
-    """Show the bundles in the data bucket.
+    """List the bundles in the data bucket.
 
-    A labels.yaml chooses one with `detector: NAME`, which means the latest of that name, or with
-    `detector: NAME@DIGEST`.
+    A labels.yaml selects one with `detector: NAME`, the current bundle of that name, or with `detector:
+    NAME@DIGEST`.
     """
     from rich.table import Table
     from rich.text import Text
@@ -45,17 +45,17 @@ def list_(data_bucket: str | None) -> None:
     if table.row_count:
         console.print(table)
     else:
-        console.print("No detector yet; bring one with: boxdrop bundle push FOLDER")
+        console.print("No detector yet; upload one with: boxdrop bundle push FOLDER")
 
 
 @bundle.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @bucket_option
 def push(folder: Path, data_bucket: str | None) -> None:
-    """Copy the bundle in FOLDER into the data bucket.
+    """Upload the bundle in FOLDER to the data bucket.
 
-    Its name means this one from now on; the first bundle of all becomes the default. Runs that were begun
-    with another one finish with that one.
+    From now on, its name refers to this bundle; the very first bundle becomes the default. Runs that began
+    with another bundle finish with it.
     """
     from boxdrop.store.bundles import push as push_bundle
 
@@ -67,11 +67,11 @@ def push(folder: Path, data_bucket: str | None) -> None:
 @click.argument("detector")
 @bucket_option
 def use(detector: str, data_bucket: str | None) -> None:
-    """Let DETECTOR be what projects use whose labels.yaml names none.
+    """Make DETECTOR the default for projects whose labels.yaml names none.
 
-    With a digest, NAME@DIGEST, that name means this one from now on: the way back after a push.
+    With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push.
     """
     from boxdrop.store.bundles import use as use_bundle
 
     ref = use_bundle(open_data_bucket(data_bucket), detector)
-    say(f"{ref.name}@{ref.digest[:16]} is the default now")
+    say(f"{ref.name}@{ref.digest[:16]} is now the default")

@@ -1,4 +1,4 @@
-"""rich's console, for tables, progress and colours, under the rules of `boxdrop.cli.terminal`."""
+"""rich's console for tables, progress and colours, following the rules of `boxdrop.cli.terminal`."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from rich.text import Text
 from boxdrop.cli.terminal import printable
 
 _LINE_S: Final = 10.0
-"""Seconds between two lines of progress, where there is no terminal to draw a spinner on."""
+"""Seconds between two lines of progress, if there is no terminal to draw a spinner on."""
 
 _PIPE_WIDTH: Final = 500
-"""Columns of a file or pipe, where there is no edge to wrap at: a row stays one line."""
+"""Columns of a file or pipe, which has no edge to wrap at: a row stays one line."""
 
 
 class Console(RichConsole):
-    """A console without markup, highlighting or emoji codes, through which text goes by `printable`.
+    """A console without markup, highlighting or emoji codes, which passes text through `printable`.
 
     Args:
         stderr: for progress and notes; results go to standard output.
@@ -54,7 +54,7 @@ class Console(RichConsole):
         return super().render(renderable, options)
 
     def working(self, text: str) -> "Working":
-        """A spinner beside a text, for the time of a ``with`` block."""
+        """A spinner beside a text, for the duration of a ``with`` block."""
         return Working(self, text)
 
 
@@ -74,7 +74,7 @@ class Working:
         self._status.stop()
 
     def update(self, text: str) -> None:
-        """Show another text; in a log or a pipe, print it now and then."""
+        """Show another text; in a log or a pipe, print it from time to time."""
         self._status.update(Text(printable(text)))
         now = time.monotonic()
         if not self._console.is_terminal and now - self._printed >= _LINE_S:

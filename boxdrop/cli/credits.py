@@ -1,4 +1,4 @@
-"""``boxdrop credits``: whom to credit for a project's images."""
+"""``boxdrop credits``: the credits of a project's images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 @click.command(no_args_is_help=True)
 @click.argument("project")
 @click.option(
-    "--format", type=click.Choice(["markdown", "html"]), help="Default: by --out's ending, else markdown."
+    "--format",
+    type=click.Choice(["markdown", "html"]),
+    help="Default: by the extension of --out, else markdown.",
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file. Default: print it.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write. Default: print the page.",
+)
 @system_option
 def credits(project: str, format: str | None, out: Path | None, system: str | None) -> None:
     """Make a page that credits the creators of PROJECT's images: a project, a folder, or s3://bucket/prefix.
@@ -45,7 +51,7 @@ def credits(project: str, format: str | None, out: Path | None, system: str | No
 
 
 def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":
-    """The lines of ``sources.jsonl``: of a folder if there is one of that name, else of a bucket."""
+    """The lines of ``sources.jsonl``: from the folder of that name if there is one, else from the bucket."""
     from boxdrop.retrieve.provenance import SOURCES, SourceRecord, read_sources
 
     folder = Path(project)
@@ -56,7 +62,7 @@ def _records(project: str, system: str | None) -> "Iterator[SourceRecord]":
 
     if project.startswith("s3://"):
         bucket, _, prefix = project.removeprefix("s3://").partition("/")
-    else:  # a folder of this name may be there as well: `boxdrop new` makes one for labels.yaml
+    else:  # a folder of this name may exist as well: `boxdrop new` makes one for labels.yaml
         try:
             bucket, prefix = open_system(system).image_bucket, project
         except BoxdropError as error:

@@ -9,15 +9,15 @@ from boxdrop.domain.errors import BoxdropError
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--verified-too", is_flag=True, help="Delete what people verified, too.")
+@click.option("--verified-too", is_flag=True, help="Also delete verified work.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @system_option
 def delete(project: str, verified_too: bool, yes: bool, system: str | None) -> None:
-    """Delete PROJECT: from Label Studio, its predictions, and what boxdrop knows of its images.
+    """Delete PROJECT: its project in Label Studio, its predictions, and what boxdrop knows about its images.
 
-    The images stay in the bucket; to be rid of them, delete them there first. Verified work stays in the data
-    bucket (annotations/PROJECT/) unless you ask. Its labels.yaml is deleted: with it, the next upload would
-    make the project again.
+    The images stay in the bucket; to delete them as well, delete them there first. Verified work stays in the
+    data bucket (annotations/PROJECT/) unless you choose otherwise. The labels.yaml is deleted, since with it
+    the next upload would make the project again.
     """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.deletion import delete_project, plan_deletion

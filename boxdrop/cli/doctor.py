@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     type=click.Choice(["batch", "sagemaker"]),
     default="batch",
     show_default=True,
-    help="What will run the detector; its quotas are checked before a deployment.",
+    help="The service that will run the detector; its quotas are checked before a deployment.",
 )
 @click.option(
-    "--no-docker", is_flag=True, help="The job's image is in ECR already (`image_uri`): Docker is not needed."
+    "--no-docker", is_flag=True, help="The job's image is already in ECR (`image_uri`): Docker is not needed."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def doctor(system: str | None, compute: str, no_docker: bool, as_json: bool) -> None:
@@ -71,7 +71,7 @@ def _system_lines(name: str) -> "Iterator[Line]":
 
 
 def _description(name: str) -> dict[str, Any]:
-    """All that a deployment says of itself; what runs on this machine says no more than `System`."""
+    """The full description of a deployment; the local system has no more than `System`."""
     from boxdrop.system import LOCAL, parameter_name
 
     if name == LOCAL:
@@ -92,4 +92,4 @@ def _client(service: str) -> Any:
     try:
         return boto3.client(service, config=config)
     except BotoCoreError as error:
-        raise BoxdropError(f"AWS cannot be asked: {error}; set AWS_PROFILE and AWS_REGION") from None
+        raise BoxdropError(f"cannot reach AWS: {error}; set AWS_PROFILE and AWS_REGION") from None

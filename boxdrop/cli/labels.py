@@ -9,14 +9,16 @@ from boxdrop.domain.errors import BoxdropError
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--edit", is_flag=True, help="Open it in $EDITOR, then put what you saved.")
-@click.option("--file", "given", metavar="LABELS", help="Put this labels.yaml, or 'pineapple, banana'.")
+@click.option("--edit", is_flag=True, help="Open it in $EDITOR, then upload what you saved.")
+@click.option(
+    "--file", "given", metavar="LABELS", help="Replace it with this labels.yaml, or 'pineapple, banana'."
+)
 @click.option(
     "--rename",
     "renames",
     multiple=True,
     metavar="OLD=NEW",
-    help="Rename a label: its id, its prompts and the boxes that people verified stay with it.",
+    help="Rename a label; it keeps its id, its prompts and its verified boxes.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @system_option
@@ -31,7 +33,7 @@ def labels(
       boxdrop labels fruit --file labels.yaml    replace it
       boxdrop labels fruit --rename apple=apfel  rename a label and its boxes
 
-    Before anything changes, you are told what runs again, and asked.
+    Before anything changes, the command shows which images run again, and asks.
     """
     if sum((edit, given is not None, bool(renames))) > 1:
         raise BoxdropError("give one of --edit, --file and --rename")

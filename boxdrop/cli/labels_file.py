@@ -1,4 +1,4 @@
-"""The labels.yaml of a project, as commands change it: said first, asked for, then brought into force."""
+"""Changes to a project's labels.yaml: show the effect, ask, then put it into force."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def text_of(labels: str) -> str:
-    """The text of a labels.yaml, given as a path or in the short form; checked.
+    """The validated text of a labels.yaml, given as a path or in the short form.
 
     Raises:
         LabelSetError: it cannot be used.
@@ -36,7 +36,7 @@ def text_of(labels: str) -> str:
 
 
 class LabelsFile:
-    """The labels.yaml of a project in the image bucket, as it was read.
+    """A project's labels.yaml in the image bucket, and the version that was read.
 
     Args:
         chosen: the system.
@@ -68,13 +68,13 @@ class LabelsFile:
         """
         if self._stored is None:
             raise BoxdropError(
-                f"there is no {self.where}; make one: boxdrop labels {quote(self._project)} --file "
+                f"{self.where} does not exist; create it: boxdrop labels {quote(self._project)} --file "
                 "'pineapple, banana'"
             )
         return self._stored.body.decode("utf-8-sig", "replace")
 
     def edit(self, yes: bool) -> None:
-        """Open it in an editor until it is right, then put it."""
+        """Open it in an editor until it is valid, then upload it."""
         text = self.text if self._stored is not None else "labels:\n  - banana\n"
         while True:
             edited = click.edit(text, extension=".yaml", require_save=False)
@@ -92,11 +92,11 @@ class LabelsFile:
             return
 
     def put(self, text: str, yes: bool) -> None:
-        """Say what new labels run again; after a yes, put them and bring them into force.
+        """Show which images new labels run again; after a confirmation, upload them and put them into force.
 
         Raises:
             LabelSetError, BundleError: they cannot be used.
-            BoxdropError: somebody else has changed them since they were read.
+            BoxdropError: they have changed since they were read.
         """
         from boxdrop.cli.new import warn_of_labels
         from boxdrop.pipeline.labels import change_by, store_labels
@@ -105,7 +105,7 @@ class LabelsFile:
         ledger = self._services.ledger
         row = ledger.project(self._project)
         if self._stored is not None and LabelSet.from_yaml(text) == self._known():
-            say("The project has these labels already.", err=True)
+            say("The project already has these labels.", err=True)
             apply_stored(self._system, self._project, yes)
             return
         warn_of_labels(self._system.data_bucket, label_set)
@@ -122,7 +122,7 @@ class LabelsFile:
         bring_into_force(self._services, self._project)
 
     def rename(self, pairs: Sequence[tuple[str, str]], yes: bool) -> None:
-        """Rename labels, in Label Studio and in the ledger too."""
+        """Rename labels, including those in Label Studio and the ledger."""
         from boxdrop.cli.new import labels_yaml
         from boxdrop.pipeline.renaming import rename_labels, renamed
 
@@ -150,11 +150,11 @@ class LabelsFile:
         else:
             put = self._images.replace(self._key, body, self._stored.etag, "application/yaml")
         if put != Put.STORED:
-            raise BoxdropError(f"{self.where} was changed meanwhile; look at it and try again")
+            raise BoxdropError(f"{self.where} has changed in the meantime; check it and try again")
 
 
 def apply_stored(chosen: "System", project: str, yes: bool) -> None:
-    """Bring the labels.yaml of the bucket into force, after a question if images run again."""
+    """Put the bucket's labels.yaml into force; ask first if images run again."""
     from boxdrop.pipeline.labels import Stored, look_at_change, store_labels
     from boxdrop.services import Services
 
@@ -176,7 +176,7 @@ def apply_stored(chosen: "System", project: str, yes: bool) -> None:
 
 
 def bring_into_force(services: "Services", project: str) -> None:
-    """Apply the stored labels of a project, and let them reach its images and stored boxes."""
+    """Apply the stored labels of a project to its images and stored boxes."""
     from boxdrop.pipeline.dispatch import ask_for_launch
     from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 
@@ -193,15 +193,15 @@ def bring_into_force(services: "Services", project: str) -> None:
         ask_for_launch(launches, [project])
         say(f"{counted(wanted, 'image is', 'images are')} wanted again so far", err=True)
     ask_for_launch(launches, [project])
-    if spread.again_s is not None:  # the ledger's index lags: launch checks once more
+    if spread.again_s is not None:  # the ledger's index lags: launch checks again
         ask_for_launch(launches, [project], spread.again_s)
     done = [f"{counted(wanted, 'image runs', 'images run')} again"] if wanted else []
-    done += [f"{counted(parts, 'part')} of stored boxes published anew"] if parts else []
+    done += [f"{counted(parts, 'part')} of stored boxes published again"] if parts else []
     say(f"In force. {'; '.join(done) or 'Nothing runs again'}. Progress: boxdrop status {quote(project)}")
 
 
 def said_of(ledger: "Ledger", row: "Project", change: "Change") -> str:
-    """What a change would do, in a sentence or two."""
+    """The effect of a change, in a sentence or two."""
     from datetime import UTC, datetime
 
     from boxdrop.cli.status import span
@@ -212,7 +212,7 @@ def said_of(ledger: "Ledger", row: "Project", change: "Change") -> str:
         return f"{row.name}: its first labels: {', '.join(change.label_set.names)}"
     if not change.detects_again:
         if row.labels == row.stored_labels:
-            return f"{row.name}: these labels are in force already; {look(ledger, row).stage}"
+            return f"{row.name}: these labels are already in force; {look(ledger, row).stage}"
         return f"{row.name}: thresholds, colours or the caption changed; no image runs again"
     verified = ledger.count_images(row.name, (State.VERIFIED,))[State.VERIFIED]
     wait = expected_wait(ledger.list_runs(row.name), change.images, 0, 0, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""``boxdrop local``: the whole system on this machine, or Label Studio alone."""
+"""``boxdrop local``: the whole system on this machine, or only Label Studio."""
 
 import json
 import re
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from boxdrop.local.stack import Running
 
 NOT_RUNNING = 3
-"""Exit code of `status` when something does not run, as `systemctl status` has it."""
+"""Exit code of `status` if something is not running, as for `systemctl status`."""
 
 LABEL_STUDIO = "label-studio"
 
@@ -53,7 +53,7 @@ def _only(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--only",
         type=click.Choice((LABEL_STUDIO,)),
-        help="Label Studio alone: for `boxdrop annotate --label-studio local`, without buckets and queues.",
+        help="Only Label Studio, for `boxdrop annotate --label-studio local`, without buckets and queues.",
     )(command)
 
 
@@ -63,23 +63,23 @@ def _say(text: str) -> None:
 
 @click.group(no_args_is_help=True)
 def local() -> None:
-    """Run the whole system on this machine: a bucket to drop images into, the jobs, Label Studio.
+    """Run the whole system on this machine: a bucket for images, the job, Label Studio.
 
-    Everything is kept in one folder and listens on 127.0.0.1 alone: $BOXDROP_HOME, else the nearest
-    .boxdrop in this folder or above it, else ~/.boxdrop. `down` stops it and keeps all data.
+    All servers listen on 127.0.0.1 only. All data is in one folder: $BOXDROP_HOME, else the nearest .boxdrop
+    in this folder or above it, else ~/.boxdrop. `down` stops the system and keeps the data.
     """
 
 
 @local.command()
 @_only
-@click.option("--port", type=_PORT, help="Of Label Studio. Default: the one used last, at first 8080.")
+@click.option("--port", type=_PORT, help="Port of Label Studio. Default: the last one used, initially 8080.")
 @click.option(
-    "--aws-port", type=_PORT, help="Of AWS on this machine. Default: the one used last, at first 4566."
+    "--aws-port", type=_PORT, help="Port of the local AWS. Default: the last one used, initially 4566."
 )
 def up(only: str | None, port: int | None, aws_port: int | None) -> None:
-    """Start everything that does not run yet.
+    """Start everything that is not running.
 
-    The first time, it is installed: a minute or two, 1.1 GB.
+    The first start also installs it: a minute or two, 1.1 GB.
     """
     from boxdrop.local.label_studio import LabelStudio
 
@@ -101,7 +101,7 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
 def demo() -> None:
     """Try it with sample images.
 
-    Drops the ones that ship with boxdrop, waits for their boxes, and says where to look.
+    Uploads the ones that ship with boxdrop, waits for their boxes, and prints their address in Label Studio.
     """
     from boxdrop.cli.console import Console
     from boxdrop.demo import SCENES
@@ -112,11 +112,11 @@ def demo() -> None:
 
     running = Stack().running()
     if running is None:
-        raise LocalError("the system on this machine is not running; start it with: boxdrop local up")
+        raise LocalError("the local system is not running; start it with: boxdrop local up")
     running.system.enter()
     ledger = Ledger(running.system.table)
     console = Console(stderr=True)
-    with console.working("Dropping the sample images") as spinner:
+    with console.working("Uploading the sample images") as spinner:
         images = drop_samples(running.system.image_bucket)
         found = wait_for_tasks(ledger, images, lambda text: spinner.update(text))
     one_more = SCENES / "fruit-basket-01.jpg"
@@ -133,7 +133,7 @@ def demo() -> None:
 
 
 def _program() -> str:
-    """How a user starts this very boxdrop, for this very system, from the current folder."""
+    """The command that starts this boxdrop, for this system, from the current folder."""
     own = Path(sys.argv[0]).absolute()
     known = shutil.which("boxdrop")
     if known is not None and Path(known).absolute() == own:
@@ -154,7 +154,7 @@ def _number(ledger: "Ledger", name: str) -> int | None:
 @local.command()
 @_only
 def status(only: str | None) -> None:
-    """Show what runs; exit code 3 if something does not."""
+    """Show what is running; exit code 3 if something is not."""
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
@@ -162,7 +162,7 @@ def status(only: str | None) -> None:
         if server is None:
             say("Label Studio is not running; start it with `boxdrop local up`")
             sys.exit(NOT_RUNNING)
-        say(f"Label Studio runs at {server.url} (process {server.pid})")
+        say(f"Label Studio is running at {server.url} (process {server.pid})")
         return
     from boxdrop.domain.errors import LocalError
     from boxdrop.local.aws import check_disk
@@ -195,10 +195,10 @@ def status(only: str | None) -> None:
 @local.command()
 @click.argument("part", type=click.Choice(("pump", "aws", LABEL_STUDIO)), required=False)
 @_only
-@click.option("-f", "--follow", is_flag=True, help="Keep printing what is added, until Ctrl-C.")
-@click.option("--json", "raw", is_flag=True, help="Print lines as they are, for programs.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, until Ctrl-C.")
+@click.option("--json", "raw", is_flag=True, help="Print the lines unchanged, for programs.")
 def logs(part: str | None, only: str | None, follow: bool, raw: bool) -> None:
-    """Print the log of a part.
+    """Print the log of a component.
 
     PART is pump (the functions and the job; the default), aws or label-studio.
     """
@@ -216,7 +216,7 @@ def logs(part: str | None, only: str | None, follow: bool, raw: bool) -> None:
 
 
 def _lines(log: TextIO, follow: bool) -> Iterator[str]:
-    """Whole lines of a log; with `follow`, those written later too, each once its end is written."""
+    """Complete lines of a log; with `follow`, also later ones, each once it is complete."""
     begun = ""
     while True:
         for piece in log:
@@ -232,10 +232,10 @@ def _lines(log: TextIO, follow: bool) -> Iterator[str]:
 
 
 def readable(line: str) -> list[Part]:
-    """A line of JSON as ``12:34:56 publish   published project=fruit``, in parts with colours.
+    """A line of JSON as ``12:34:56 publish published project=fruit``, in coloured pieces.
 
-    A line that is not JSON stays as it is. Metrics, which are for CloudWatch, and fields without a value are
-    left out; of an exception, its last line is shown.
+    A line that is not JSON is returned unchanged. Metrics, which are for CloudWatch, and empty fields are
+    left out; an exception is shortened to its last line.
     """
     try:
         fields: Any = json.loads(line)
@@ -274,7 +274,7 @@ def _value(name: str, value: object) -> str:
 @local.command()
 @_only
 def down(only: str | None) -> None:
-    """Stop what runs. All data stays."""
+    """Stop everything. All data stays."""
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
@@ -311,7 +311,7 @@ def _print_system(running: "Running") -> None:
 
 
 def copy_line(running: "Running", image: Path, key: str) -> str:
-    """The command that copies one image into the bucket with nothing but the AWS command line."""
+    """The command that copies one image into the bucket with only the AWS command line."""
     from boxdrop.system import LOCAL_KEY
 
     return (

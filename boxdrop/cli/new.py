@@ -1,4 +1,4 @@
-"""``boxdrop new``: a project begins with its labels.yaml."""
+"""``boxdrop new``: create a project's labels.yaml."""
 
 import shlex
 from dataclasses import replace
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--labels", required=True, help="What to look for: 'pineapple, banana', or a labels.yaml.")
-@click.option("--caption", help="What the images are about: 'fruit baskets'. Default: what labels.yaml says.")
+@click.option("--labels", required=True, help="What to detect: 'pineapple, banana', or a labels.yaml.")
+@click.option("--caption", help="What the images show: 'fruit baskets'. Default: the caption in labels.yaml.")
 @click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder that will hold its images. Default: one of the project's name, here.",
+    help="The folder for its images. Default: one with the project's name, here.",
 )
 @click.option(
     "--retrieve",
     "wanted",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Retrieve N images that the caption describes right into the bucket; --from and the options below "
-    "say where from. `boxdrop retrieve --project` has more of them.",
+    help="Retrieve N images that match the caption straight into the bucket; --from and the options below "
+    "select the collection. `boxdrop retrieve --project` has more options.",
 )
 @system_option
 @where_options
@@ -47,15 +47,15 @@ def new(
     wanted: int | None,
     system: str | None,
 ) -> None:
-    """Make PROJECT: its labels.yaml, in a folder here and in the image bucket.
+    """Create PROJECT: its labels.yaml, in a folder here and in the image bucket.
 
     \b
       boxdrop new fruit --labels "pineapple, banana, apple"
       boxdrop new fruit --labels "banana, apple" --caption "fruit" --retrieve 200
 
-    Then put images into that folder and run `boxdrop drop FOLDER PROJECT`, or copy them into the bucket by
-    other means: s3://BUCKET/PROJECT/. With --retrieve there is nothing else to do; the same command goes on
-    where it was interrupted.
+    Then put images into that folder and run `boxdrop drop FOLDER PROJECT`, or copy them to
+    s3://BUCKET/PROJECT/ with any other tool. With --retrieve there is nothing else to do; after an
+    interruption, the same command resumes.
     """
     from boxdrop.domain.label_file import clean_caption
 
@@ -63,7 +63,7 @@ def new(
     caption = clean_caption(caption) if caption else None
     about = caption or LabelSet.load(labels).caption
     if wanted is not None and not about:
-        raise BoxdropError("what should the images show? Give --caption beside --retrieve")
+        raise BoxdropError("what should the images show? Add --caption to --retrieve")
     label_set = LabelSet.load(labels)
     text = labels_yaml(label_set, caption)
     chosen = open_system(system)
@@ -83,7 +83,7 @@ def new(
 
 
 def warn_of_labels(data_bucket: str, label_set: LabelSet) -> None:
-    """Say what speaks against good boxes for these labels, before anybody waits for them.
+    """Warn about labels that the detector cannot find well, before the user waits for boxes.
 
     Raises:
         LabelSetError: a prompt is too long for the detector.
@@ -94,7 +94,7 @@ def warn_of_labels(data_bucket: str, label_set: LabelSet) -> None:
 
     try:
         said = doubts(Bucket(data_bucket), label_set)
-    except BundleError as error:  # images may come first, a detector later
+    except BundleError as error:  # images may be uploaded before there is a detector
         said = (str(error),)
     for each in said:
         say(f"note: {each}", err=True)
@@ -107,7 +107,7 @@ def _retrieve(destination: "Destination", caption: str, wanted: int, wishes: Wis
     try:
         report(console, retrieve_into(destination, caption, wanted, wishes, console), wanted)
     except KeyboardInterrupt:
-        console.print("\nStopped. What is there stays: run the same command again to go on.")
+        console.print("\nStopped. Retrieved images stay: run the same command again to resume.")
         raise SystemExit(130) from None
 
 
@@ -131,7 +131,7 @@ def check_project(name: str) -> None:
 
 
 def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
-    """A labels.yaml as a person would write it: what boxdrop can work out is left out.
+    """A labels.yaml as a person would write it, without what boxdrop can work out.
 
     Raises:
         LabelSetError: the caption cannot be one.
@@ -169,7 +169,7 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
 
 
 def store_labels(bucket_name: str, project: str, text: str) -> None:
-    """Put a labels.yaml into the bucket, if there is none.
+    """Upload a labels.yaml, if the project has none.
 
     Raises:
         BoxdropError: there is another one; with the way out.
@@ -188,7 +188,7 @@ def store_labels(bucket_name: str, project: str, text: str) -> None:
 
 
 def same_labels(bucket: "Bucket", key: str, text: str) -> bool:
-    """Whether the bucket's labels.yaml says the same, however it is written.
+    """Whether the bucket's labels.yaml has the same content, however it is written.
 
     A caption that only the stored one has makes no difference: the labels are the same.
     """
@@ -204,10 +204,10 @@ def same_labels(bucket: "Bucket", key: str, text: str) -> bool:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a labels.yaml, unless one with these labels is there.
+    """Write a labels.yaml, unless one with these labels exists.
 
     Raises:
-        BoxdropError: another one is there, or it cannot be written.
+        BoxdropError: a different one exists, or it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ def write_file(path: Path, text: str) -> None:
     except FileExistsError:
         if LabelSet.from_file(path) != LabelSet.from_yaml(text):
             raise BoxdropError(
-                f"{path} is there already, with other labels; remove it, or give another --dir"
+                f"{path} already exists with other labels; remove it, or give another --dir"
             ) from None
     except OSError as error:
         raise BoxdropError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Numbers of the command line: finite ones, within their range."""
+"""Numbers on the command line: finite, and within their range."""
 
 import math
 from typing import Any
@@ -7,12 +7,12 @@ import click
 
 
 class Finite(click.FloatRange):
-    """A float within a range; `nan` compares with nothing, so `click.FloatRange` lets it through."""
+    """A float within a range; `click.FloatRange` accepts `nan`, which compares with nothing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number to work with; give one such as 0.5", param, ctx)
+            self.fail(f"{value} is not a finite number; give one such as 0.5", param, ctx)
         return number
 
 

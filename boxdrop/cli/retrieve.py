@@ -1,6 +1,6 @@
 """``boxdrop retrieve``: images for a caption, with their licences and credits.
 
-The file is long because its options are: each is declared once here, for `retrieve` and for `new`.
+The file is long because it has many options, each declared once for both `retrieve` and `new`.
 """
 
 import os
@@ -39,18 +39,18 @@ _SECONDS_BETWEEN_LINES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the options say about where images are from; `new --retrieve` has some of them.
+    """The options that select images; `new --retrieve` has some of them.
 
     Attributes:
-        source: ``openverse``, ``commons``, a list's file, or the folder or ``s3://…`` of an own archive.
-        licenses, collections, extensions, sizes: as given, several in one value or not.
+        source: ``openverse``, ``commons``, a list's file, or an archive: a folder or ``s3://…``.
+        licenses, collections, extensions, sizes: as given; one value may hold several.
         min_side: pixels.
-        near_duplicates, noai: keep such images, too.
-        contact: how servers' people reach the user.
-        networks: allowed beside the public internet.
-        workers, pause_s: downloads at once; seconds between two from one server.
-        ranking: the bundle that ranks an own archive; None takes the demo one.
-        threshold: of an own archive.
+        near_duplicates, noai: also keep such images.
+        contact: how the operators of servers can reach the user.
+        networks: allowed in addition to the public internet.
+        workers, pause_s: concurrent downloads; seconds between two from one server.
+        ranking: the bundle that ranks an archive; None: the demo detector.
+        threshold: the lowest score of an image from an archive.
     """
 
     source: str = OPENVERSE
@@ -84,14 +84,14 @@ _WHERE = (
         "licenses",
         multiple=True,
         metavar="CODES",
-        help="Licences to take: open (the default: CC0, public domain, BY, BY-SA), non-commercial, "
+        help="Licences to accept: open (the default: CC0, public domain, BY, BY-SA), non-commercial, "
         "no-derivatives, unknown, any, or codes such as by-nc-sa; several with commas.",
     ),
     click.option(
         "--contact",
         envvar="BOXDROP_CONTACT",
         default="",
-        help="Your mail address or page, told to the servers; Wikimedia asks for it. "
+        help="Your email address or web page, sent to the servers; Wikimedia requires it. "
         "Default: $BOXDROP_CONTACT.",
     ),
     click.option(
@@ -100,8 +100,8 @@ _WHERE = (
         multiple=True,
         envvar="BOXDROP_ALLOW_NETWORKS",
         metavar="NETWORK",
-        help="Allow addresses that are not of the public internet, for a collection of your own: "
-        "10.1.0.0/16. Default: $BOXDROP_ALLOW_NETWORKS.",
+        help="Allow addresses outside the public internet, for a collection of your own: 10.1.0.0/16. "
+        "Default: $BOXDROP_ALLOW_NETWORKS.",
     ),
 )
 _MORE = (
@@ -110,7 +110,7 @@ _MORE = (
         type=click.IntRange(min=1),
         default=256,
         show_default=True,
-        help="Pixels that the shorter side must have.",
+        help="Least length of the shorter side, in pixels.",
     ),
     click.option("--collection", "collections", multiple=True, help="Openverse only: flickr, met, …"),
     click.option("--extension", "extensions", multiple=True, help="Openverse only: jpg, png, …"),
@@ -121,14 +121,14 @@ _MORE = (
         type=click.Choice(["small", "medium", "large"]),
         help="Openverse only.",
     ),
-    click.option("--near-duplicates", is_flag=True, help="Keep the same picture in other sizes, too."),
+    click.option("--near-duplicates", is_flag=True, help="Keep copies of a picture in other sizes."),
     click.option(
         "--noai",
         is_flag=True,
-        help="Take also what its server marks as not for machine learning (X-Robots-Tag).",
+        help="Also accept images that their server marks as not for machine learning (X-Robots-Tag).",
     ),
     click.option(
-        "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at once."
+        "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Concurrent downloads."
     ),
     click.option(
         "--pause",
@@ -142,19 +142,19 @@ _MORE = (
         "--detector",
         "ranking",
         metavar="BUNDLE",
-        help="Own archive only: the detector that ranks. Default: the demo one.",
+        help="Own archive only: the detector that ranks the images. Default: the demo detector.",
     ),
     click.option(
         "--threshold",
         type=Finite(0, 1),
         default=0.0,
-        help="Own archive only: leave out images that fit the caption less.",
+        help="Own archive only: leave out images with a lower score.",
     ),
 )
 
 
 def where_options(command: F) -> F:
-    """Where images are from and under which terms; given to the command as the argument `wishes`."""
+    """Where to get images, and under which terms; passed to the command as the argument `wishes`."""
     return _with_wishes(command, _WHERE)
 
 
@@ -180,10 +180,11 @@ def _all_options(command: F) -> F:
 @click.option(
     "--into",
     metavar="DIR|s3://…",
-    help="Where the images go: a folder, or a prefix of a bucket. Default: a folder named after the caption.",
+    help="Where to store the images: a folder, or a prefix of a bucket. Default: a folder named after the "
+    "caption.",
 )
 @click.option(
-    "--project", help="Instead of --into: this project of the system, whose pipeline takes the images up."
+    "--project", help="Instead of --into: this project of the system, whose pipeline then detects the boxes."
 )
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images wanted."
@@ -193,7 +194,7 @@ def _all_options(command: F) -> F:
 def retrieve(
     wishes: Wishes, caption: str | None, into: str | None, project: str | None, count: int, system: str | None
 ) -> None:
-    """Retrieve images that CAPTION describes, each with its licence and whom to credit.
+    """Retrieve images that match CAPTION, each with its licence and credit.
 
     \b
       boxdrop retrieve "fruit baskets" -n 200
@@ -202,8 +203,8 @@ def retrieve(
       boxdrop retrieve "fruit baskets" --from s3://bucket/all/ --into picked/
       boxdrop retrieve --from list.csv --license any --into photos/
 
-    Beside the images is sources.jsonl; `boxdrop credits` makes a page of it. An interrupted run goes on where
-    it stopped: run the same command again. Images that you deleted are not fetched again.
+    Their provenance is in sources.jsonl, beside the images; `boxdrop credits` makes a page from it. After an
+    interruption, run the same command again to resume. Images that you deleted are not fetched again.
     """
     if caption is None and not _is_list(wishes.source):
         raise BoxdropError('what should the images show? boxdrop retrieve "fruit baskets"')
@@ -212,7 +213,7 @@ def retrieve(
     try:
         summary = retrieve_into(destination, caption or "", count, wishes, console)
     except KeyboardInterrupt:
-        console.print("\nStopped. What is there stays: run the same command again to go on.")
+        console.print("\nStopped. Retrieved images stay: run the same command again to resume.")
         raise SystemExit(130) from None
     report(console, summary, count)
 
@@ -223,7 +224,7 @@ def retrieve_into(
     """Retrieve images, with a progress bar: what `retrieve` and `new --retrieve` do.
 
     Args:
-        destination: where they go.
+        destination: where to store them.
         caption: what they show.
         count: images wanted at the destination.
         wishes: see `Wishes`.
@@ -254,7 +255,9 @@ def retrieve_into(
         try:
             source = _source(web, caption, licenses, wishes, count, say)
             say(
-                f"Looking for “{caption}” in {source.name}" if caption else f"Taking what {source.name} lists"
+                f"Searching {source.name} for “{caption}”"
+                if caption
+                else f"Retrieving the images that {source.name} lists"
             )
             return Retrieval(
                 source,
@@ -271,10 +274,10 @@ def retrieve_into(
 
 
 def _refuse_overlap(source: str, destination: str) -> None:
-    """An archive that is copied into itself would grow by every run, and rank its own copies.
+    """Refuse to copy an archive into itself: it would grow with every run, and rank its own copies.
 
     Raises:
-        BoxdropError: one of the two places lies in the other.
+        BoxdropError: one of the two is inside the other.
     """
     if source.startswith("s3://") != destination.startswith("s3://"):
         return
@@ -286,13 +289,13 @@ def _refuse_overlap(source: str, destination: str) -> None:
         places = [f"{Path(each).resolve()}/" for each in (source, destination)]
     if places[0].startswith(places[1]) or places[1].startswith(places[0]):
         raise BoxdropError(
-            f"--from {source}: the images would be copied into the place they come from ({destination}); "
-            "give another --into, beside it"
+            f"--from {source}: the images would be copied into their own archive ({destination}); give an "
+            "--into outside of it"
         )
 
 
 def project_destination(image_bucket: str, project: str) -> "Destination":
-    """A project of a system as a destination: the folder of this name in the image bucket."""
+    """A project as a destination: the folder of this name in the system's image bucket."""
     from boxdrop.aws.s3 import Bucket
     from boxdrop.home import home
     from boxdrop.retrieve.destinations import BucketPrefix
@@ -301,25 +304,25 @@ def project_destination(image_bucket: str, project: str) -> "Destination":
 
 
 def report(console: "Console", summary: "Summary", wanted: int) -> None:
-    """Print what came of a retrieval, and what to do about what is missing."""
+    """Print the result of a retrieval, and what to do about missing images."""
     _say(
         console,
         f"{summary.kept:,} new images ({summary.bytes / 1e6:,.1f} MB in {summary.seconds:.1f} s), "
         f"{summary.images:,} in all, in {summary.destination}",
     )
     left_out = {
-        "offered again, and known": summary.settled_before,
+        "offered again, already settled": summary.settled_before,
         "duplicates": summary.duplicates,
         "near duplicates": summary.near_duplicates,
         "too small": summary.too_small,
-    } | {f"not to be used: {reason}": count for reason, count in sorted(summary.failures.items())}
+    } | {f"not usable: {reason}": count for reason, count in sorted(summary.failures.items())}
     for what, count in left_out.items():
         if count:
             _say(console, f"  {count:,} {what}")
     if summary.other_licenses:
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.other_licenses.items()))
         total = sum(summary.other_licenses.values())
-        _say(console, f"  {total:,} under other licences ({names}); --license takes them")
+        _say(console, f"  {total:,} under other licences ({names}); --license accepts them")
     if summary.images < wanted and summary.exhausted:
         _say(
             console,
@@ -389,7 +392,7 @@ def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None
             said = time.monotonic()
             say(f"{ranking.images:,} images ranked")
 
-    # Twice as many as are wanted, since some will be duplicates or too small.
+    # Twice as many as wanted, since some will be duplicates or too small.
     detector = Detector.load(wishes.ranking or BUNDLE)
     left_out: Counter[LeftOut] = Counter()
     ranked = rank(
@@ -439,7 +442,7 @@ def _console() -> "Console":
 def _progress(
     console: "Console", wanted: int
 ) -> Iterator[tuple[Callable[["Summary"], None], Callable[[str], None]]]:
-    """A bar of images kept; plain lines where there is no terminal. And a way to say something beside it."""
+    """A bar of images kept, with notes beside it; plain lines if there is no terminal."""
 
     def say(text: str) -> None:
         _say(console, text)

@@ -9,14 +9,14 @@ from boxdrop.cli.terminal import counted, say
 @click.command(no_args_is_help=True)
 @click.argument("project")
 @click.option(
-    "--reason", help="Only images that failed for this reason, as `boxdrop status --failures` shows it."
+    "--reason", help="Only images that failed for this reason, as shown by `boxdrop status --failures`."
 )
 @system_option
 def retry(project: str, reason: str | None, system: str | None) -> None:
-    """Try the failed images of PROJECT again, and all dead letters.
+    """Retry the failed images of PROJECT, and all dead letters.
 
-    Dead letters are messages that failed too often; those of all projects go back into their queues. If boxes
-    could not be published to Label Studio, they are sent again.
+    Dead letters are messages that failed too often; those of all projects return to their queues. Boxes that
+    could not be published to Label Studio are sent again.
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.sqs import Queue

@@ -1,4 +1,4 @@
-"""``boxdrop runs``: the runs of the past, from the data bucket; ZenML is not needed."""
+"""``boxdrop runs``: past runs, from the data bucket; needs no ZenML."""
 
 import json
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ _WIDE = frozenset({"model", "images/s", "took", "$"})
 
 
 class _Runs(click.Group):
-    """`boxdrop runs` lists, and `boxdrop runs RUN` shows one: the words that are typed most often."""
+    """`boxdrop runs` lists runs, and `boxdrop runs RUN` shows one, without a subcommand."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,9 +58,9 @@ def runs(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """List the runs, the newest first; show one with `boxdrop runs RUN`, where part of its id is enough.
+    """List runs, newest first; `boxdrop runs RUN` shows one, and part of its id is enough.
 
-    Of runs that are not finished, only their images and state are known.
+    For unfinished runs, only the number of images and the state are known.
     """
     ctx.obj = data_bucket, system
     if ctx.invoked_subcommand is not None:
@@ -87,7 +87,7 @@ def runs(
     for run in shown:
         if run.summary is not None and (few := few_boxes(run.summary)):
             console.print(f"{run.run_id}: {few}", style="yellow")
-            break  # the newest one tells enough
+            break  # the newest one is enough
     if len(found) > len(shown):
         console.print(f"… and older ones: --all, or -n {5 * limit}", style="dim")
 
@@ -97,9 +97,9 @@ def runs(
 @click.option("--json", "as_json", is_flag=True, help="Print its summary as JSON, for programs.")
 @click.pass_context
 def show(ctx: click.Context, run: str, as_json: bool) -> None:
-    """Show what RUN did.
+    """Show the summary of RUN.
 
-    A part of its id is enough, such as its first or last digits.
+    Part of its id is enough, such as its first or last digits.
     """
     from boxdrop.cli.console import Console
     from boxdrop.pipeline.findings import few_boxes
@@ -157,7 +157,7 @@ def compare(ctx: click.Context, before: str, after: str) -> None:
 
 
 def _states(ledger: "Ledger | None", listed: "list[PastRun]") -> dict[str, str]:
-    """What the ledger says of runs without a summary."""
+    """The ledger's record of runs without a summary."""
     if ledger is None:
         return {}
     states = {}
@@ -168,7 +168,7 @@ def _states(ledger: "Ledger | None", listed: "list[PastRun]") -> dict[str, str]:
 
 
 def _fields(run: "PastRun", states: dict[str, str]) -> dict[str, Any]:
-    """What `--json` lists of a run."""
+    """The fields of a run in `--json`."""
     fields: dict[str, Any] = {"run": run.run_id, "project": run.project, "images": run.images}
     summary = run.summary
     if summary is None:
@@ -186,7 +186,7 @@ def _fields(run: "PastRun", states: dict[str, str]) -> dict[str, Any]:
 
 
 def _list(listed: "list[PastRun]", states: dict[str, str], tracked: set[str], narrow: bool) -> "Table":
-    """A row per run; a narrow one has no model, speed, time and cost."""
+    """One row per run; narrow rows omit model, speed, time and cost."""
     from rich.table import Table
     from rich.text import Text
 
@@ -240,7 +240,7 @@ def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
         "project": summary.project,
         "finished": f"{summary.finished_at:%Y-%m-%d %H:%M:%S} UTC, after {_span(summary.seconds)}",
         "images": f"{summary.images:,}: {summary.predicted:,} with predictions, {summary.failed:,} failed, "
-        f"{summary.superseded:,} overwritten and {summary.gone:,} deleted meanwhile",
+        f"{summary.superseded:,} overwritten and {summary.gone:,} deleted during the run",
         "failures": ", ".join(f"{count:,} {why}" for why, count in summary.failures_by_reason.items()),
         "model": f"{summary.model_version} ({bundle.family}, {bundle.precision}, {bundle.digest[:16]})",
         "ran on": f"{summary.device}, {summary.provider}"
@@ -251,7 +251,7 @@ def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
         summary.device_kind: f"{summary.gpu_seconds:,.0f} s"
         + (f", about ${cost:.4f}" if cost is not None else ""),
         "labels": summary.labels[:16],
-        "ZenML": ", ".join(url or "the store of this machine" for url in zenml),
+        "ZenML": ", ".join(url or "the store on this machine" for url in zenml),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")

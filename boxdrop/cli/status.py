@@ -1,4 +1,4 @@
-"""``boxdrop status``: what became of the images, from the ledger."""
+"""``boxdrop status``: the progress of projects, from the ledger."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.0
 _RUNS_SHOWN = 5
-_NARROW = 100  # columns, below which the states that no image is in are left out
+_NARROW = 100  # narrower than this many columns, empty states are left out
 
 
 @click.command()
@@ -30,17 +30,19 @@ _NARROW = 100  # columns, below which the states that no image is in are left ou
 @system_option
 @table_option
 @click.option("--failures", is_flag=True, help="List the images that failed, each with its reason.")
-@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C; into a pipe, a line per change.")
+@click.option(
+    "--watch", is_flag=True, help="Keep updating, until Ctrl-C; in a pipe, print one line per change."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status(
     project: str | None, system: str | None, table: str | None, failures: bool, watch: bool, as_json: bool
 ) -> None:
-    """Show the progress of PROJECT and its last runs; without PROJECT, of all projects.
+    """Show the progress and last runs of PROJECT, or of all projects.
 
-    Anything that keeps images from going on is named, with what to do about it.
+    It lists everything that holds images up, and how to fix it.
 
     \b
-    waiting   the project has no labels yet   wanted  the detector's turn is next
+    waiting   the project has no labels yet   wanted  waits for the next run
     running   a job has it                    tasked  in Label Studio, to verify
     verified  a person verified it            failed  no boxes; see --failures
     stale     overwritten since it was        gone    deleted from the bucket
@@ -72,7 +74,7 @@ def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
     """The project of this name, or all.
 
     Raises:
-        BoxdropError: there is none of this name; names those that there are.
+        BoxdropError: there is no such project; names the existing ones.
     """
     found = ledger.projects()
     if name is None:
@@ -85,10 +87,10 @@ def choose_projects(ledger: "Ledger", name: str | None) -> "list[Project]":
 
 
 class View:
-    """What `status` looks at.
+    """The sources of `status`.
 
     Args:
-        data: the data bucket, which tells of boxes; None where only the table is known.
+        data: the data bucket, with the runs' summaries; None if only the table is known.
         queues: URLs by name, to count dead letters; may be empty.
         window_s: how long launch lets images gather.
         name: of the project; None for all.
@@ -118,7 +120,7 @@ class View:
         return cls(ledger, data, found.queues, found.window_s, name, is_local=found.name == LOCAL)
 
     def standstill(self) -> str | None:
-        """Why nothing happens at all, if that is so."""
+        """Why nothing is processed at all, if that is so."""
         if not self._is_local:
             return None
         from boxdrop.local.stack import Stack
@@ -150,7 +152,7 @@ class View:
         return None if summary is None else few_boxes(summary)
 
     def picture(self, width: int) -> "RenderableType":
-        """All of it, for a terminal of so many columns."""
+        """The whole report, for a terminal of this width."""
         from rich.console import Group
         from rich.text import Text
 
@@ -158,12 +160,12 @@ class View:
 
         seen = self.look()
         if not seen:
-            return Text("No projects yet: nothing has been dropped into the bucket.")
+            return Text("No projects yet: the bucket has no images.")
         lines: list[RenderableType] = [_counts(seen, width), Text()]
         for each in seen:
             lines += _notes(each, self.few_boxes(each))
         if self.name is not None and seen[0].counts[State.VERIFIED]:
-            lines += [Text(f"  Export what is verified: boxdrop export {self.name} --out FOLDER", "dim")]
+            lines += [Text(f"  Export verified work: boxdrop export {self.name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
             lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
         if standstill := self.standstill():
@@ -171,7 +173,10 @@ class View:
         if dead := self.dead_letters():
             told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
             lines.append(
-                Text(f"Messages that were given up: {told}; `boxdrop retry PROJECT` sends them again.", "red")
+                Text(
+                    f"Messages in dead-letter queues: {told}; `boxdrop retry PROJECT` sends them again.",
+                    "red",
+                )
             )
         return Group(*lines)
 
@@ -198,7 +203,7 @@ _STYLES = {"verified": "green", "failed": "red", "stale": "yellow"}
 
 
 def _oldest(image: "Image | None") -> str:
-    """The image that has waited longest for boxes, and for what."""
+    """The image that has waited longest for boxes, and what it waits for."""
     if image is None:
         return "–"
     waited = datetime.now(UTC) - (image.wanted_at or image.since)
@@ -317,7 +322,7 @@ def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
 
 
 def _print_changes(view: View) -> None:
-    """A line per project whenever its counts or its stage changed: what a log or a pipe can take."""
+    """For a log or a pipe: one line per project whenever its counts or its stage changed."""
     before: dict[str, str] = {}
     while True:
         for each in view.look():

@@ -38,9 +38,9 @@ def sync(
 ) -> None:
     """Compare PROJECT with Label Studio, and repair what webhooks or broken connections lost.
 
-    Every task is checked: what people verified, changed or took back is collected, second tasks of one image
-    are removed, deleted tasks are made again, and overwritten or deleted images are marked. It is safe at any
-    time, and changes nothing where both agree. What keeps images from going on is printed at the end.
+    It checks every task: it collects missed reviews, removes second tasks of an image, makes deleted tasks
+    again, and marks overwritten or deleted images. It is safe at any time, and changes nothing if both agree.
+    At the end it prints what holds images up.
     """
     from boxdrop.cli.console import Console
     from boxdrop.ledger import Stage
@@ -63,7 +63,7 @@ def sync(
         )
     for fault in summary.faults:
         console.print(f"{project}: {fault}", style="yellow")
-    services.ledger.record_problem(project, Stage.COLLECT, None)  # what people verified could be read
+    services.ledger.record_problem(project, Stage.COLLECT, None)  # verified work could be read
     console.print(f"{counted(summary.tasks, 'task')}: {_said(summary)}")
     row = services.ledger.project(project)
     if row is not None:
@@ -73,14 +73,14 @@ def sync(
 
 def _said(summary: "SyncSummary") -> str:
     found = {
-        "with news of people's work": summary.collected,
+        "with new reviews": summary.collected,
         "not recorded until now": summary.recorded,
         "deleted in Label Studio, wanted again": summary.lost,
-        "second ones of an image, removed": summary.removed_twins,
-        "with other boxes than recorded, which are published again": summary.foreign,
+        "duplicates of an image, removed": summary.removed_twins,
+        "with other boxes than recorded; the recorded ones are published again": summary.foreign,
         "whose column state was out of date": summary.marked,
         "of images that the ledger does not know": summary.unknown,
     }
     return "; ".join(f"{count:,} {what}" for what, count in found.items() if count) or (
-        "look at the notes above" if summary.faults else "all as recorded"
+        "see the notes above" if summary.faults else "all as recorded"
     )

@@ -1,4 +1,4 @@
-"""Which system a command talks to: options and environment variables that several commands share."""
+"""Selecting the system: options and environment variables that several commands share."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOCAL = "local"
-"""Instead of a URL: the Label Studio that `boxdrop local up` started."""
+"""In place of a URL: the Label Studio that `boxdrop local up` started."""
 
 TABLE = "BOXDROP_TABLE"
 DATA_BUCKET = "BOXDROP_DATA_BUCKET"
 
 
 def system_option(command: F) -> F:
-    """``--system``: the whole system, by its name."""
+    """``--system``: selects a system by name."""
     return click.option(
         "--system",
         metavar="NAME",
-        help="Which system: 'local', or a deployed one's name. Default: $BOXDROP_SYSTEM, else the local one "
-        "if it is up.",
+        help="The system: 'local', or the name of a deployed one. Default: $BOXDROP_SYSTEM, else the local "
+        "one if it is up.",
     )(command)
 
 
 def open_system(name: str | None) -> "System":
-    """The system of this name, or the one that is meant without one; boto3 talks to it from now on."""
+    """The system of this name, or the default one; boto3 connects to it from now on."""
     from boxdrop.system import find_system
 
     system = find_system(name)
@@ -43,9 +43,9 @@ def open_system(name: str | None) -> "System":
 
 
 def enter_system_of(source: str, name: str | None) -> None:
-    """Read ``s3://…`` with the credentials of the named system, or of the local one for its own buckets.
+    """Set the credentials that read ``s3://…``: the named system's, or the local one's for its own buckets.
 
-    An endpoint that the user has set stays, unless a system is named.
+    An endpoint set by the user stays, unless a system is named.
     """
     from boxdrop.system import local_system_with
 
@@ -67,7 +67,7 @@ def table_option(command: F) -> F:
 
 
 def bucket_option(command: F) -> F:
-    """``--data-bucket``: where verified annotations are kept."""
+    """``--data-bucket``: the bucket with verified annotations."""
     return click.option(
         "--data-bucket",
         envvar=DATA_BUCKET,
@@ -76,24 +76,24 @@ def bucket_option(command: F) -> F:
 
 
 def open_ledger(table: str | None, system: str | None = None) -> "Ledger":
-    """The ledger of this table, or of the system; or an error that says where its name comes from."""
+    """The ledger of this table, or of the system; else an error that says how to name it."""
     from boxdrop.ledger import Ledger
 
     return Ledger(table or open_system(system).table)
 
 
 def open_data_bucket(name: str | None, system: str | None = None) -> "Bucket":
-    """The data bucket of this name, or of the system; or an error that says where its name comes from."""
+    """The data bucket of this name, or of the system; else an error that says how to name it."""
     from boxdrop.aws.s3 import Bucket
 
     return Bucket(name or open_system(system).data_bucket)
 
 
 def log_in(url: str | None, system: str | None = None) -> "Connection":
-    """Label Studio; the token comes from the environment or Secrets Manager, or is that of the local one.
+    """Label Studio, with a token from the environment, Secrets Manager or the local system.
 
     Args:
-        url: of the server, or `LOCAL`; by default the system's, if one is meant.
+        url: of the server, or `LOCAL`. Default: the system's, if there is one.
         system: its name.
     """
     from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
@@ -118,7 +118,7 @@ def log_in(url: str | None, system: str | None = None) -> "Connection":
 
 
 def _with_access(url: str | None, system: str | None) -> Mapping[str, str]:
-    """The environment, and what the system says about Label Studio where the environment says nothing."""
+    """The environment, completed by the system's settings for Label Studio."""
     from boxdrop.aws.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_TOKEN, LABEL_STUDIO_URL
 
     named = LABEL_STUDIO_TOKEN, LABEL_STUDIO_SECRET_ID

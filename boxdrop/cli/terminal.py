@@ -1,8 +1,8 @@
-"""The one way to the terminal: text of users is shown as it is, and neither styles nor steers anything.
+"""The only way to print to the terminal: users' text is shown literally, without styling or controlling it.
 
-Names of files, labels and projects may hold anything: square brackets (markup to rich), escape sequences
-(commands to a terminal), halves of characters (which cannot be encoded). A test holds that no other module of
-the command line prints by itself.
+Names of files, labels and projects may contain anything: square brackets (markup for rich), escape sequences
+(terminal commands), lone surrogates (which cannot be encoded). A test checks that no other module of the
+command line prints directly.
 """
 
 import sys
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 Part = tuple[str, str | None]
-"""Text and the colour that it has in a terminal, by click's name; None for the terminal's own."""
+"""Text and its colour in a terminal, by click's name; None for the default colour."""
 
 _KEPT = "\n\t"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -20,10 +20,10 @@ _DIRECTIONS = {*"\u200e\u200f\u061c", *map(chr, range(0x202A, 0x202F)), *map(chr
 
 
 def printable(text: str) -> str:
-    """Text with every character replaced that a terminal would obey or cannot show; its length stays.
+    """Text in which every character that a terminal would obey or cannot show is replaced; same length.
 
-    Those are control characters but line breaks and tabs, halves of characters (surrogates), and marks that
-    turn the direction of what follows.
+    Those are control characters except line breaks and tabs, lone surrogates, and marks that change the
+    direction of the following text.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -35,22 +35,23 @@ def _is_control(character: str) -> bool:
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a line: a result, or with `err` a note beside it; without `nl`, text with its own line ends."""
+    """Print a line: a result, or with `err` a note to stderr; without `nl`, text that has its own line
+    ends."""
     click.echo(printable(text), err=err, nl=nl)
 
 
 def say_in_colours(parts: Sequence[Part]) -> None:
-    """Print text of several colours, with its own line ends; into a pipe or a file, without colours."""
+    """Print coloured text that has its own line ends; no colours in a pipe or a file."""
     click.echo("".join(click.style(printable(text), fg=colour) for text, colour in parts if text), nl=False)
 
 
 def complain(text: str) -> None:
-    """Print the message of an error, in red where that can be seen."""
+    """Print an error message, in red if the terminal has colours."""
     click.secho(printable(text), fg="red", err=True)
 
 
 def survive_any_encoding() -> None:
-    """Let a terminal that lacks a character show its code, instead of ending the program."""
+    """If the terminal's encoding lacks a character, show its code instead of ending the program."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @click.group(no_args_is_help=True)
 def track() -> None:
-    """Register finished runs in ZenML, and look at them there.
+    """Register finished runs in ZenML, and view them there.
 
-    Which ZenML: the server that $ZENML_STORE_URL names, with the API key of a service account in
-    $ZENML_STORE_API_KEY (or in the secret that $BOXDROP_ZENML_SECRET names). Without it, the store of this
-    machine, in $BOXDROP_HOME/zenml.
+    The ZenML server is $ZENML_STORE_URL, with the API key of a service account in $ZENML_STORE_API_KEY (or in
+    the secret that $BOXDROP_ZENML_SECRET names). Without it, the store on this machine is used, in
+    $BOXDROP_HOME/zenml.
     """
 
 
@@ -28,16 +28,18 @@ def track() -> None:
 @system_option
 @bucket_option
 @table_option
-@click.option("--days", type=click.IntRange(min=1), help="Pass over runs that are older. Default: none.")
-@click.option("--no-thumbnails", is_flag=True, help="Draw sample boxes on empty frames, without the images.")
+@click.option("--days", type=click.IntRange(min=1), help="Skip older runs. Default: none.")
+@click.option(
+    "--no-thumbnails", is_flag=True, help="Draw sample boxes on empty frames instead of the images."
+)
 def sync(
     system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
 ) -> None:
-    """Register finished runs that ZenML lacks.
+    """Register finished runs that ZenML does not have yet.
 
-    After it was down, or for the first time.
+    Use it the first time, and after ZenML was down.
 
-    It is safe at any time and beside others: a run is registered once.
+    It is safe at any time, even concurrently: each run is registered once.
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.cli.console import Console
@@ -68,9 +70,9 @@ def sync(
 def dashboard(port: int | None, no_browser: bool) -> None:
     """Open ZenML's dashboard.
 
-    The server's, or one for the store of this machine, until Ctrl-C or SIGTERM.
+    It is the server's, or one for the store on this machine that runs until Ctrl-C or SIGTERM.
 
-    The first time, the server is installed: half a minute, 170 MB.
+    The first start also installs the server: half a minute, 170 MB.
     """
     from boxdrop.extras import require
     from boxdrop.servers.server import terminated_in_order
@@ -97,7 +99,7 @@ def dashboard(port: int | None, no_browser: bool) -> None:
 
 @track.command()
 def env() -> None:
-    """Print variables for zenml's own client.
+    """Print the environment variables for ZenML's own client.
 
     With them, `zenml` and its client reach boxdrop's store.
 
@@ -122,7 +124,7 @@ def _open(url: str, no_browser: bool) -> None:
 def _said(summary: "SyncSummary") -> str:
     found = {
         "registered": len(summary.registered),
-        "were there already": len(summary.present),
+        "already there": len(summary.present),
         "not finished": summary.unfinished,
         "wait for their tasks in Label Studio": len(summary.unpublished),
         "failed": len(summary.failed or ()),

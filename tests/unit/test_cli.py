@@ -20,7 +20,7 @@ def test_help_shows_a_command_to_copy(arguments: list[str]) -> None:
     ("arguments", "words"),
     [
         (["annotate", "nowhere", "--labels", "a"], "nowhere: no such file or folder"),
-        (["annotate", "."], "say what to look for"),
+        (["annotate", "."], "name the labels to detect"),
         (["annotate", ".", "--labels", "a,,b"], "--labels: a label's name is empty"),
         (["annotate", ".", "--labels", "a", "--labels-file", "b.yaml"], "not both"),
         (["annotate", ".", "--labels-file", "b.yaml"], "b.yaml: no such file"),

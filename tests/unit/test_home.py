@@ -133,5 +133,5 @@ def test_label_studio_is_asked_before_the_detector_works(user: Path) -> None:
         env={"LABEL_STUDIO_API_KEY": "token"},
     )
     assert isinstance(run.exception, LabelStudioError)
-    assert "Looking for" not in run.output
+    assert "Detecting" not in run.output
     assert list(user.iterdir()) == []

@@ -52,7 +52,7 @@ def test_status_leads_to_the_export_once_something_is_verified(fruit: Verified) 
     fruit.verify("a.jpg")
     after = call("status", "fruit")
     assert "boxdrop export" not in before.output
-    assert "Export what is verified: boxdrop export fruit --out FOLDER" in after.output
+    assert "Export verified work: boxdrop export fruit --out FOLDER" in after.output
 
 
 def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_path: Path) -> None:

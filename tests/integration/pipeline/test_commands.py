@@ -131,7 +131,7 @@ def test_sync_collects_what_people_did(ledger: Ledger, connection: Connection, p
     annotate(connection, tasks_of(connection, project)[0])
     first, second = call("sync", NAME), call("sync", NAME)
     assert first.exit_code == second.exit_code == 0, first.output
-    assert "1 task: 1 with news of people's work" in first.output
+    assert "1 task: 1 with new reviews" in first.output
     assert "1 task: all as recorded" in second.output
     assert row(ledger, record).state == State.VERIFIED
 

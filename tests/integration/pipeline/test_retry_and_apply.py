@@ -98,7 +98,7 @@ def test_apply_of_a_changed_threshold_runs_nothing(world: World, call: Call) -> 
     done = call("apply", "fruit")
     assert done.exit_code == 0, done.output
     assert "no image runs again" in done.output
-    assert "1 part of stored boxes published anew" in done.output
+    assert "1 part of stored boxes published again" in done.output
     assert world.states() == {"tasked": 1}
 
 
@@ -113,7 +113,7 @@ def test_retry_wants_failed_images_again_and_brings_dead_letters_back(world: Wor
     lost = world.put("fruit/c.jpg")
     world.sqs.send_message(QueueUrl=queue(world, "uploads-dlq"), MessageBody=lost)
     status = call("status", "fruit")
-    assert "Messages that were given up: 1 in uploads" in status.output
+    assert "Messages in dead-letter queues: 1 in uploads" in status.output
     assert "run_died" in call("status", "fruit", "--failures").output
     assert "0 failed images" in call("retry", "fruit", "--reason", "truncated").output
     done = call("retry", "fruit")

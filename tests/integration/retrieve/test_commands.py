@@ -60,8 +60,8 @@ def test_the_summary_says_what_was_left_out_and_what_to_do(monkeypatch: pytest.M
 
     assert done.exit_code == 0
     assert "1 duplicates" in done.output
-    assert "1 not to be used: empty" in done.output
-    assert "1 not to be used: forbidden_address" in done.output
+    assert "1 not usable: empty" in done.output
+    assert "1 not usable: forbidden_address" in done.output
     assert "The collection has no more: 2 of 9 wanted." in done.output
 
 
@@ -93,7 +93,7 @@ def test_a_list_without_licences_is_taken_only_where_asked() -> None:
         default = _run("retrieve", "--from", "mine.txt", *ALLOW)
         asked = _run("retrieve", "--from", "mine.txt", "--license", "unknown", *ALLOW)
 
-    assert "1 under other licences (not stated 1); --license takes them" in default.output
+    assert "1 under other licences (not stated 1); --license accepts them" in default.output
     assert "1 new images" in asked.output
 
 

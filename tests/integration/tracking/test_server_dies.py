@@ -81,7 +81,7 @@ def test_a_server_that_is_killed_in_the_middle_has_each_run_once_when_it_is_back
         said = process.communicate()[0]
         assert process.returncode == 0, said
         # The first had its row already; what it lacked was added.
-        assert "1 registered; 1 were there already" in " ".join(said.split())
+        assert "1 registered; 1 already there" in " ".join(said.split())
         connect(zenml.store, system.data.name)
         for summary in (half_done, meanwhile):
             assert_complete(summary)

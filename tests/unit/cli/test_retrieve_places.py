@@ -22,14 +22,14 @@ def test_an_archive_is_not_copied_into_itself(
     (tmp_path / "archive" / scene.name).write_bytes(scene.read_bytes())
     done = CliRunner().invoke(boxdrop, ["retrieve", "fruit", "--from", "archive", "--into", into, "-n", "1"])
     assert done.exit_code == 1
-    assert "give another --into, beside it" in done.output
+    assert "give an --into outside of it" in done.output
     assert [path.name for path in (tmp_path / "archive").iterdir()] == [scene.name]
 
 
 def test_a_prefix_is_not_copied_into_itself() -> None:
     arguments = ["retrieve", "fruit", "--from", "s3://b/archive", "--into", "s3://b/archive/picked/"]
     done = CliRunner().invoke(boxdrop, arguments, env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
-    assert "give another --into, beside it" in done.output
+    assert "give an --into outside of it" in done.output
 
 
 def test_credits_of_a_folder_without_sources_say_what_was_looked_for(

@@ -239,7 +239,7 @@ def test_the_commands_for_it_alone_say_what_is(studio: LabelStudio) -> None:
     assert server.url in up.output
     assert server.password in up.output
     said = boxdrop_local("status", *only).output
-    assert said == f"Label Studio runs at {server.url} (process {server.pid})\n"
+    assert said == f"Label Studio is running at {server.url} (process {server.pid})\n"
     assert "Starting development server" in boxdrop_local("logs", *only).output
     assert "its data stays in" in boxdrop_local("down", *only).output
     assert "was not running" in boxdrop_local("down", *only).output
