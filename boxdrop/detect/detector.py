@@ -430,7 +430,7 @@ class Detector:
                 label = label_set.labels[label_set.prompt_labels[asked[number]]]
                 raise LabelSetError(
                     f"label {_shortened(label.name)!r}: {_shortened(texts[number])!r} is {length} tokens "
-                    f"long, detector {bundle.name} reads {bundle.text.max_length}; say it in fewer words"
+                    f"long, but detector {bundle.name} reads only {bundle.text.max_length}; use fewer words"
                 )
         encoded = self._family.encode(texts, tokenizer, bundle.text, session)
         passes = tuple(replace(words, prompts=asked[words.prompts]) for words in encoded)

@@ -1,7 +1,7 @@
-"""backfill: objects that were there before boxdrop are marked wanted, a page of a listing at a time.
+"""backfill: mark objects that existed before boxdrop as wanted, one page of a listing at a time.
 
-Each page goes through dispatch, as if its objects had just been uploaded by an event that tells no order. So
-it may be repeated, may run beside uploads, and needs no more memory for millions than for one page.
+Each page goes through dispatch, as if events without an order had just reported its objects. So it may be
+repeated, may run during uploads, and needs memory for one page only.
 """
 
 import json
@@ -18,12 +18,12 @@ from boxdrop.iterables import chunked
 from boxdrop.pipeline.dispatch import Dispatcher, DispatchSummary
 
 PAGE: Final = 1000
-"""As many as S3 lists in one call."""
+"""S3's page size."""
 
 
 @dataclass(slots=True)
 class BackfillSummary:
-    """How far a backfill is.
+    """The progress of a backfill.
 
     Attributes:
         listed: objects.
@@ -46,8 +46,7 @@ class BackfillError(BoxdropError):
     """A page could not be marked.
 
     Attributes:
-        cursor: where to go on.
-    """
+        cursor: where to continue."""
 
     def __init__(self, message: str, cursor: str) -> None:
         super().__init__(message)
@@ -55,16 +54,16 @@ class BackfillError(BoxdropError):
 
 
 class Marks(Protocol):
-    """What marks a page: `boxdrop.pipeline.dispatch.Dispatcher`."""
+    """Marks a page: `boxdrop.pipeline.dispatch.Dispatcher`."""
 
     def dispatch(self, messages: dict[str, str]) -> DispatchSummary: ...
 
 
 def list_objects(bucket: Bucket, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
-    """Stream what is in a bucket now, with version-ids where its objects have some.
+    """Stream the objects of a bucket, with version-ids if they have any.
 
     Raises:
-        BoxdropError: it may not be listed.
+        BoxdropError: listing it is not allowed.
     """
     if bucket.has_versions():
         yield from bucket.list_newest(prefix, start_after)
@@ -78,17 +77,17 @@ def backfill(
     listing: Iterable[ListedObject],
     on_progress: Callable[[BackfillSummary], None] = lambda _: None,
 ) -> BackfillSummary:
-    """Mark what a listing has; launches are asked for page by page.
+    """Mark the objects of a listing; request launches page by page.
 
     Args:
-        dispatcher: of the system.
+        dispatcher: the system's.
         bucket: the image bucket's name.
         listing: of `list_objects`.
         on_progress: called after each page.
 
     Raises:
-        BackfillError: the ledger or S3 refused; with the cursor to go on from.
-        BoxdropError: the bucket may not be listed any further.
+        BackfillError: the ledger or S3 failed; has the cursor to continue from.
+        BoxdropError: the listing failed.
     """
     summary = BackfillSummary()
     for page in chunked(listing, PAGE):
@@ -111,7 +110,7 @@ def backfill(
 
 
 def _record(bucket: str, listed: ListedObject) -> dict[str, Any]:
-    """An object, as S3's notification of its creation would tell it; without a sequencer, which none has."""
+    """An object as S3's creation event would report it, but without a sequencer, which listings lack."""
     content: dict[str, Any] = {"key": quote_plus(listed.key), "size": listed.size, "eTag": listed.etag}
     if isinstance(listed, ListedVersion):
         content["versionId"] = listed.version_id

@@ -1,17 +1,16 @@
-"""collect: what people verified becomes a document in the data bucket, and the ledger knows.
+"""collect: store verified work as documents in the data bucket, and record it in the ledger.
 
-A webhook only says where to look. So events may come twice, late, in any order, or to several collectors at
-once; and the newest state wins without a clock, for a document is replaced only by one whose task was read
-*after* that document was:
+A webhook only says which tasks to read. So events may arrive twice, late, in any order, or at several
+collectors at once. The newest state wins without a clock, because a document is replaced only by one whose
+task was read *after* that document:
 
 1. read the stored document, then read the task from Label Studio;
-2. if the document says what the task says, record that in the ledger, and be done;
-3. else write the new document, on condition that the stored one is still there; and begin again, whether
-   that was refused or not: while this one wrote, the task may have changed *back*, and whoever heard of it
-   has found the older document right.
+2. if they agree, record that in the ledger and stop; 3. else write the new document, on condition that the
+stored one has not changed, and start again even if the write succeeded: during the write, the task may have
+changed *back*, and the collector of that event found the older document correct.
 
-The ledger learns only of what is stored. `order` rises with each document of an image, and is what the ledger
-compares, so a collector that was stopped between 2 and the ledger cannot undo what came later.
+The ledger records only stored documents, and compares their `order`, which rises with each document of an
+image. So a collector that was interrupted before its ledger write cannot undo a later one.
 """
 
 from collections import Counter
@@ -38,30 +37,30 @@ from boxdrop.store.reviews import (
 )
 
 _ROUNDS: Final = 20
-"""Each lost race means that another collector has won, so progress is made; more are a fault."""
+"""Each lost race means that another collector made progress; more than this are a fault."""
 
 
 class Found(StrEnum):
-    """What there was to collect."""
+    """What collecting a task found."""
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"  # skipped, or taken back
-    NOTHING = "nothing"  # nobody has done anything yet
-    LOST = "lost"  # the task is no longer in Label Studio
+    NOTHING = "nothing"  # no work on it yet
+    LOST = "lost"  # the task no longer exists in Label Studio
     FOREIGN = "foreign"  # not a task that boxdrop made
-    TWIN = "twin"  # the image has another task, which counts
-    UNKNOWN = "unknown"  # the task is gone, and nothing tells of which image it was
+    TWIN = "twin"  # the image's task is a different one
+    UNKNOWN = "unknown"  # the task is gone, and its image is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was found, and what is now known.
+    """What was found, and what was recorded.
 
     Attributes:
-        document: what is stored; None if nothing is.
+        document: the stored document; None if there is none.
         written: whether this call wrote it.
-        result: of the ledger; None if it was not told anything.
-        image_id: the image; None if the task shows none of ours.
+        result: the ledger's; None if nothing was recorded.
+        image_id: the image; None if it is not a task of boxdrop.
     """
 
     found: Found
@@ -73,14 +72,14 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class CollectSummary:
-    """What became of the tasks of an event.
+    """The outcome for the tasks of an event.
 
     Attributes:
         counts: tasks by `Found`.
         written: documents written.
-        look_everywhere: the event does not tell which tasks changed: reconcile the project.
-        lags_s: for each document written of a verified image, seconds since the person saved it.
-        marked: tasks whose column *state* was brought up to date.
+        look_everywhere: the event does not say which tasks changed: reconcile the project.
+        lags_s: for each new document of a verified image, seconds since the annotator saved it.
+        marked: tasks whose column *state* was updated.
     """
 
     counts: dict[Found, int]
@@ -91,28 +90,29 @@ class CollectSummary:
 
 
 class CollectError(BoxdropError):
-    """A task could not be collected; try again."""
+    """A task could not be collected; retry."""
 
 
 def collect_event(
     services: Services, project_name: str, event: ReviewEvent, *, wait_s: float = 10
 ) -> CollectSummary:
-    """Collect the tasks that a webhook or dispatch named, once each, and show their state in Label Studio.
+    """Collect the tasks that a webhook or dispatch named, once each, and update their state in Label Studio.
 
     Args:
         project_name: the project's in the ledger, see `project_of`.
         event: as `boxdrop.labelstudio.webhook.receive` made it.
-        wait_s: how long the column may wait for publishers; then `boxdrop sync` brings it up to date.
+        wait_s: how long to wait for publishers before updating the column; after that, `boxdrop sync` updates
+            it.
 
     Raises:
         CollectError, LabelStudioError, LedgerError: repeat the event, which is safe.
     """
     tasks = dict.fromkeys(event.tasks)
     unknown = 0
-    if not event.tasks:  # deleted annotations come without their tasks
+    if not event.tasks:  # events about deleted annotations do not name tasks
         for number in event.annotations:
             pointer = annotation_pointer(services.data, project_name, number)
-            if pointer is None:  # no document was ever about it, so none has to change
+            if pointer is None:  # no document was made from it, so none changes
                 unknown += 1
             else:
                 tasks[pointer.task_id] = None
@@ -133,22 +133,22 @@ def collect_event(
 
 
 def project_of(ledger: Ledger, label_studio_id: int) -> str | None:
-    """Name of the project that has this number in Label Studio; None if it is none of ours."""
+    """Name of the project with this number in Label Studio; None if boxdrop did not make it."""
     names = (each.name for each in ledger.projects() if each.label_studio_id == label_studio_id)
     return next(names, None)
 
 
 def collect(services: Services, project_name: str, task_id: int, *, image_id: str | None = None) -> Collected:
-    """Bring an image's document, and its row in the ledger, to what its task in Label Studio says.
+    """Update an image's document and its row in the ledger from its task in Label Studio.
 
     Args:
         project_name: the project's in the ledger.
         task_id: Label Studio's number.
-        image_id: of which image the task is or was, if the caller knows; else that is told by what was
-            stored when it was collected before, or by the task.
+        image_id: the task's image, if the caller knows it. Default: read from an earlier document or from the
+            task.
 
     Raises:
-        CollectError: others are at it without end, or the project has no number in Label Studio.
+        CollectError: other collectors keep changing it, or the project has no number in Label Studio.
         LabelStudioError, LedgerError, BoxdropError: repeat it, which is safe.
     """
     number = _label_studio_id(services.ledger, project_name)
@@ -164,8 +164,8 @@ def collect(services: Services, project_name: str, task_id: int, *, image_id: st
         collected, task = collect_image(known)
         if task is None or task.image_id in (None, known):
             return collected
-        # Its number is another's by now: on SQLite, Label Studio imports from the highest id + 1 on, and
-        # so gives that of a deleted task again.
+        # Its number belongs to another task by now: on SQLite, Label Studio numbers imports from the highest
+        # id + 1 on, and so reuses the number of a deleted task.
     else:
         task = _read(services.label_studio, number, task_id)
         if task is None:
@@ -179,7 +179,7 @@ def collect(services: Services, project_name: str, task_id: int, *, image_id: st
 def _collect_image(
     services: Services, project_name: str, label_studio_id: int, task_id: int, image_id: str
 ) -> tuple[Collected, ReviewedTask | None]:
-    """Collect an image, and return also what has the task's number now, whether it is the image's or not."""
+    """Collect an image; also return the task that has this number now, whether it is the image's or not."""
     ledger, connection, bucket = services.ledger, services.label_studio, services.data
     if _is_twin(ledger, connection, label_studio_id, task_id, image_id):
         return Collected(Found.TWIN), None
@@ -197,7 +197,7 @@ def _collect_image(
             result = _record(ledger, before, image_id, task_id, task is None)
             return Collected(_found(before, task), before, written, result, image_id), read
         assert document is not None
-        # Pointers first, so that no document is without them.
+        # Pointers first, so no document is without them.
         pointer = Pointer(document.task_id, document.image_id)
         write_pointers(bucket, project_name, pointer, document.annotation_id)
         written |= write_review(bucket, project_name, image_id, to_json(document).encode(), stored)
@@ -216,7 +216,7 @@ def _read(connection: Connection, project: int, task_id: int) -> ReviewedTask | 
 
 
 def _is_twin(ledger: Ledger, connection: Connection, project: int, task_id: int, image_id: str) -> bool:
-    """Whether both this task and another are there, and the other is the image's."""
+    """Whether both this task and another exist, and the other is the image's."""
     row = ledger.image(image_id)
     if row is None or row.task_id is None or row.task_id == task_id:
         return False
@@ -227,8 +227,8 @@ def _is_twin(ledger: Ledger, connection: Connection, project: int, task_id: int,
 def _record(
     ledger: Ledger, document: Document | None, image_id: str, task_id: int, is_lost: bool
 ) -> Result[Image] | None:
-    """Tell the ledger what is stored, and then whether the task is lost: in this order, for a review that
-    was read before, and is recorded after, must be the older one.
+    """Record in the ledger what is stored, then whether the task is lost. In this order: a review that was
+    read before and is recorded after must count as the older one.
     """
     result: Result[Image] | None = None
     if isinstance(document, Annotation):

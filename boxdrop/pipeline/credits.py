@@ -1,7 +1,7 @@
-"""credits: whom to credit for images that were retrieved, from the metadata of their objects.
+"""credits: credits of retrieved images, from the metadata of their objects.
 
-Metadata travels with an object, so it is there before anybody hears of the image. Most projects have none:
-they are told by their ``sources.jsonl``, which `boxdrop retrieve` writes before the first image.
+Metadata is stored with an object, so it exists before the image's first event. Most projects have none: those
+with credits have a ``sources.jsonl``, which `boxdrop retrieve` writes before the first image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ _AT_ONCE: Final = 16
 class ObjectCredits:
     """Reads credits; see `boxdrop.services.ImageCredits`.
 
-    It costs a request a project that has none, and one an image where there are any: $0.0004 for 1,000.
+    It costs one request per project without credits, and one per image otherwise: $0.0004 for 1,000.
 
     Args:
-        open_bucket: makes a bucket of its name.
+        open_bucket: opens a bucket by name.
     """
 
     def __init__(self, open_bucket: Callable[[str], Bucket] = Bucket) -> None:
@@ -33,7 +33,7 @@ class ObjectCredits:
         """Fields for the tasks of these images of a project, by image_id.
 
         Raises:
-            BoxdropError: S3 does not tell: better a task later than one without its credit.
+            BoxdropError: S3 fails: a late task is better than one without its credit.
         """
         buckets = {image.bucket for image in images}
         retrieved = {bucket for bucket in buckets if self._was_retrieved(bucket, project)}
@@ -48,7 +48,7 @@ class ObjectCredits:
         return {image.image_id: credit.task_data() for image, credit in credits if credit is not None}
 
     def _was_retrieved(self, bucket: str, project: str) -> bool:
-        """Whether images of the project may have credits; "no" is asked again by the next call."""
+        """Whether images of the project may have credits; "no" is checked again on the next call."""
         place = (bucket, project)
         if place not in self._retrieved and self._bucket(bucket).exists(f"{project}/{SOURCES}"):
             self._retrieved.add(place)

@@ -1,7 +1,7 @@
-"""deletion: a project leaves Label Studio, the ledger and the data bucket; the user's images stay.
+"""deletion: delete a project from Label Studio, the ledger and the data bucket; the user's images stay.
 
-Verified work stays too, unless its owner says otherwise: its documents in the data bucket are complete by
-themselves. The ledger's row of the project goes last, so a deletion that was interrupted can be repeated.
+Verified work stays too, unless the user chooses otherwise: its documents in the data bucket are
+self-contained. The project's ledger row is deleted last, so an interrupted deletion can be repeated.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,11 +31,11 @@ class Deletion:
     """What a deletion removes.
 
     Attributes:
-        images: rows of the ledger; the objects stay.
-        verified: images that people verified; their documents stay unless asked.
+        images: ledger rows; the objects stay.
+        verified: verified images; their documents stay by default.
         runs: with their predictions in the data bucket.
-        label_studio_id: number of the project there; None if there is none.
-        live: runs that are not finished: the deletion waits for them.
+        label_studio_id: the project's number there; None if there is none.
+        live: unfinished runs, which prevent the deletion.
     """
 
     images: int
@@ -46,7 +46,7 @@ class Deletion:
 
 
 def plan_deletion(services: Services, name: str) -> Deletion:
-    """See what a deletion would remove.
+    """List what a deletion would remove.
 
     Raises:
         BoxdropError: there is no such project.
@@ -76,8 +76,8 @@ def delete_project(
     """Delete a project.
 
     Args:
-        verified_too: delete the documents of verified work, too; else they are brought up to date before.
-        on_progress: told what is deleted now.
+        verified_too: also delete the documents of verified work; else they are updated first.
+        on_progress: called with what is being deleted.
 
     Raises:
         BoxdropError: there is no such project, or a run of it is not finished.
@@ -88,7 +88,7 @@ def delete_project(
         raise BoxdropError(f"the run {plan.live[0]} of {name} is not finished; delete the project after it")
     if plan.label_studio_id is not None:
         connection = services.label_studio
-        if not verified_too:  # also where the ledger knows of none: a webhook may be lost
+        if not verified_too:  # even if the ledger knows of none: a webhook may be lost
             on_progress("collecting verified work")
             sync_project(services, name, wait_s=60)
         on_progress("Label Studio's project")
@@ -108,7 +108,8 @@ def delete_project(
     for prefix in prefixes:  # what lies in a folder further down is a nested project's
         keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
         _delete(data.delete_all, keys)
-    if services.images.exists(labels_key(name)):  # with it, the next upload would make the project again
+    # with labels.yaml, the next upload would make the project again
+    if services.images.exists(labels_key(name)):
         services.images.delete_all([labels_key(name)])
     on_progress("the ledger")
     services.ledger.delete_project(name)

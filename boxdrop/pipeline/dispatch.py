@@ -1,10 +1,10 @@
-"""dispatch: what happened in the image bucket is marked in the ledger, and a launch is asked for.
+"""dispatch: mark events of the image bucket in the ledger, and request a launch.
 
-It only marks. A crash anywhere loses nothing: the message comes again, and marking twice is marking once.
+It only marks. A crash loses nothing: the message is delivered again, and marking is idempotent.
 
 A project is a folder of the image bucket: the deepest one above an image that has a ``labels.yaml``, else the
-first of its key (``fruit`` for ``fruit/2026/a.jpg``). An image keeps the project that it was first seen in;
-only while it waits for labels, it goes along when a folder further down becomes a project.
+first of its key (``fruit`` for ``fruit/2026/a.jpg``). An image keeps the project in which it was first seen;
+only while it waits for labels does it move to a folder further down that becomes a project.
 """
 
 from collections import Counter
@@ -26,15 +26,15 @@ from boxdrop.ledger import Image, Outcome, Project, Result, Sighting, State
 from boxdrop.pipeline.labels import FILE, Stored, ancestors, store_labels
 from boxdrop.services import Services
 
-_LOOKS: Final = 20  # at one object whose row changes meanwhile
-_IN_VAIN: Final = 3  # messages in a row that cannot be marked, after which the others are not tried
+_LOOKS: Final = 20  # tries at an object whose row keeps changing
+_IN_VAIN: Final = 3  # consecutive messages that cannot be marked, after which the others are not tried
 _IMAGES_CHANGED: Final = "IMAGES_CHANGED"  # `boxdrop.labelstudio.webhook.IMAGES_CHANGED`
 _TASKS_IN_A_MESSAGE: Final = 20  # collect reads each of them from Label Studio
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchSummary:
-    """What became of some messages.
+    """The outcome for a batch of messages.
 
     Attributes:
         failed: ids of the messages to try again, each with the reason.
@@ -56,7 +56,7 @@ class DispatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """An event, and the message that it came in."""
+    """An event and its message."""
 
     message: str
     about: ObjectEvent
@@ -67,12 +67,12 @@ class _Event:
 
 
 def dispatch(services: Services, messages: Mapping[str, str]) -> DispatchSummary:
-    """Mark in the ledger what messages say; see `Dispatcher.dispatch`."""
+    """Mark the events of messages in the ledger; see `Dispatcher.dispatch`."""
     return Dispatcher(services).dispatch(messages)
 
 
 class Dispatcher:
-    """Marks in the ledger what messages say about objects of the image bucket; others are ignored."""
+    """Marks events about objects of the image bucket in the ledger; ignores other events."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -80,10 +80,10 @@ class Dispatcher:
         self._images = services.images
 
     def dispatch(self, messages: Mapping[str, str]) -> DispatchSummary:
-        """Mark what messages say: S3's events, as `boxdrop.aws.s3_events` reads them, by message id.
+        """Mark the events of messages, given by message id: S3 events as `boxdrop.aws.s3_events` reads them.
 
-        A message that cannot be handled, whatever the error, fails alone. Where the ledger cannot be reached,
-        that is every one of them.
+        A message that cannot be handled fails alone, whatever the error. If the ledger cannot be reached, all
+        fail.
         """
         failed: dict[str, str] = {}
         labels: dict[str, Stored] = {}
@@ -96,7 +96,7 @@ class Dispatcher:
             project, _, name = event.key.rpartition("/")
             if name != FILE:
                 uploads.append(event)
-            elif event.about.happened != Happened.DELETED:  # without the file, the labels in force stay
+            elif event.about.happened != Happened.DELETED:  # if the file is deleted, the labels in force stay
                 with _failing(failed, event.message):
                     labels[project] = store_labels(self._services, project, event.about.sequencer)
                     if labels[project] in (Stored.STORED, Stored.UNCHANGED):
@@ -105,7 +105,7 @@ class Dispatcher:
         try:
             window_s = self._services.settings.window_s
             ask_for_launch(self._services.launches, sorted(asked), window_s, self._services.clock())
-        except BoxdropError as error:  # everything again: nobody knows whose project was not asked for
+        except BoxdropError as error:  # retry all: it is unknown for which projects the request failed
             failed |= dict.fromkeys(messages, str(error))
         return DispatchSummary(
             failed,
@@ -126,7 +126,7 @@ class Dispatcher:
         for number, body in messages.items():
             try:
                 for about in parse_events(body):
-                    if about.happened == Happened.OTHER:  # tags, test events: about nothing of ours
+                    if about.happened == Happened.OTHER:  # tags and test events do not concern us
                         continue
                     event = _Event(number, about)
                     if about.bucket != self._images.name:
@@ -169,7 +169,8 @@ class Dispatcher:
         counts: Mapping[str, Counter[str]],
         asked: set[str],
     ) -> None:
-        """Mark events together, as one write takes as long as twenty; if that fails, message by message."""
+        """Mark events together, since twenty parallel writes take as long as one; if that fails, message by
+        message."""
         messages: dict[str, list[_Event]] = {}
         for event in events:
             messages.setdefault(event.message, []).append(event)
@@ -182,7 +183,8 @@ class Dispatcher:
             return None
         marked = 0
         for number, (message, some) in enumerate(messages.items()):
-            if number == _IN_VAIN and not marked:  # the ledger is away: each would wait for it again
+            # the ledger is unreachable: each message would wait for it again
+            if number == _IN_VAIN and not marked:
                 failed |= dict.fromkeys(list(messages)[number:], reason)
                 break
             with _failing(failed, message):
@@ -212,7 +214,7 @@ class Dispatcher:
             if event.about.happened == Happened.DELETED or sighting.version is not None:
                 gone = event.about.happened == Happened.DELETED
                 by_project.setdefault((sighting.project, gone), []).append((event, sighting))
-            else:  # the event tells not what the object is now
+            else:  # the event does not say what the object is now
                 looked.append((event, rows.get(sighting.image_id)))
         for (name, gone), some in by_project.items():
             sightings = [sighting for _, sighting in some]
@@ -240,12 +242,12 @@ class Dispatcher:
                 counts["gone"][result.row.project] += 1
             elif result.outcome == Outcome.APPLIED:
                 counts["wanted"][result.row.project] += 1
-            # Also if it was so before: whoever marked it may have died before asking.
+            # Even if it was marked before: the process that marked it may have crashed before the request.
             if result.row.state == State.WANTED:
                 asked.add(result.row.project)
 
     def _show(self, rows: Iterable[Image]) -> None:
-        """Ask collect to mark the tasks of images that were overwritten or deleted: once more if in doubt."""
+        """Ask collect to mark the tasks of overwritten or deleted images; twice is harmless."""
         if "reviews" not in self._services.makers:  # then the next publication marks them
             return
         due: dict[str, list[int]] = {}
@@ -267,12 +269,12 @@ class Dispatcher:
         return Sighting(identity, project, event.bucket, event.key, event.version, event.sequencer)
 
     def _look(self, event: ObjectEvent, row: Image | None, project: Project) -> Result[Image] | None:
-        """Events without an order, or about one version: what counts is what the object is now."""
+        """Events without an order, or about one version: ask S3 what the object is now."""
         for _ in range(_LOOKS):
             version = self._images.version(event.key)
             if row is None:
                 if version is None and event.happened == Happened.VERSION_DELETED:
-                    return None  # an image that was never heard of, and is not there
+                    return None  # an unknown image that does not exist
                 sighting = replace(self._sighting(event, project.name), version=version)
                 (result,) = (
                     self._ledger.mark_gone([sighting])
@@ -287,9 +289,7 @@ class Dispatcher:
                 if result.outcome != Outcome.SUPERSEDED:
                     return result
             row = result.row
-        raise BoxdropError(
-            f"s3://{event.bucket}/{event.key} changes faster than it can be looked at; try again"
-        )
+        raise BoxdropError(f"s3://{event.bucket}/{event.key} changes faster than it can be read; try again")
 
     def _catch_up(
         self,
@@ -297,7 +297,7 @@ class Dispatcher:
         folders: Iterable[str],
         before: Mapping[str, Project],
     ) -> None:
-        """Labels may have come while rows were written: whoever brought them did not see these rows."""
+        """Labels may have come into force while rows were written: their sweep did not see these rows."""
         now = self._projects(folders)
         named = projects_by_name(now)
         behind: dict[str, list[int]] = {}
@@ -318,7 +318,8 @@ class Dispatcher:
                 marked[number] = event, Result(result.outcome, renewed.row)
 
     def _projects(self, folders: Iterable[str]) -> dict[str, Project]:
-        """The project of each folder. One without labels is made, so that `status` can tell of it."""
+        """The project of each folder. A project without labels is created as well, so `status` can list
+        it."""
         candidates = {folder: [folder, *ancestors(folder)] for folder in folders}
         names = {name for listed in candidates.values() for name in listed}
         known = self._ledger.projects_named(names)
@@ -334,22 +335,22 @@ class Dispatcher:
 
 
 def projects_by_name(projects: Mapping[str, Project]) -> dict[str, Project]:
-    """Projects of several folders by their names."""
+    """Maps names to the projects of several folders."""
     return {project.name: project for project in projects.values()}
 
 
 def ask_for_launch(
     launches: Queue, projects: Iterable[str], window_s: float = 0, asked_at: datetime | None = None
 ) -> None:
-    """Ask for a look at projects: labels that are due, images that are wanted.
+    """Ask launch to check projects for due labels and wanted images.
 
     Args:
         window_s: how long to let images gather.
-        asked_at: now, where others ask, too, for each batch of uploads: a launch that came later answers
-            this one. Without it, the look is taken in any case.
+        asked_at: now, for requests that are sent per batch of uploads: a later launch covers all earlier
+            requests. Without it, launch always checks.
 
     Raises:
-        QueueError: ask again.
+        QueueError: retry.
     """
     mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
     launches.send_all(({"project": project, **mark} for project in projects), window_s)
@@ -357,7 +358,7 @@ def ask_for_launch(
 
 @contextmanager
 def _failing(failed: dict[str, str], message: str) -> Iterator[None]:
-    """One message fails, and the others go on."""
+    """One message fails; the others continue."""
     try:
         yield
     except Exception as error:
@@ -365,5 +366,5 @@ def _failing(failed: dict[str, str], message: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What the log says of a message that failed."""
+    """The log text for a failed message."""
     return str(error) if isinstance(error, BoxdropError) else f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ from boxdrop.domain.left_out import LeftOut
 from boxdrop.sources import FolderSource, SourceImage
 
 _WORKERS: Final = 16
-_AHEAD: Final = 4 * _WORKERS  # files waiting for a worker; with those under way, all that is in memory
+_AHEAD: Final = 4 * _WORKERS  # files waiting for a worker; only these and the ones in progress are in memory
 _MD5: Final = "boxdrop-md5"
 """Metadata of each object: its etag is the MD5 only where S3 encrypts with its own keys."""
 
@@ -28,7 +28,7 @@ _NO_KEY: Final = "its name is not UTF-8, or longer than S3's 1,024 bytes"
 
 @dataclass(slots=True)
 class DropSummary:
-    """What became of a folder's files.
+    """The outcome for a folder's files.
 
     Attributes:
         uploaded, same: images; the latter were there with the same content.
@@ -47,7 +47,7 @@ class DropSummary:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the folder, and what it is to be called in the bucket."""
+    """A file of the folder, and its key in the bucket."""
 
     path: Path
     name: str

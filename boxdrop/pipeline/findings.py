@@ -1,7 +1,7 @@
-"""findings: what speaks against boxes before a run, and whether a run found suspiciously few.
+"""findings: warnings about labels before a run, and about runs with suspiciously few boxes.
 
-An empty result is no error, so nothing fails where a detector cannot know the labels. People are told by
-these sentences instead, each with the way out.
+An empty result is not an error, so nothing fails if a detector does not know the labels. Instead, these
+sentences warn the user, each with the way out.
 """
 
 import tempfile
@@ -17,14 +17,14 @@ from boxdrop.store.reports import RunSummary
 
 
 def doubts(data: Bucket, label_set: LabelSet) -> tuple[str, ...]:
-    """What speaks against good boxes for these labels, a sentence each; empty if nothing is known.
+    """Warnings about labels that the detector may not find, one sentence each; empty if there are none.
 
     Args:
-        data: the data bucket, which holds the detector.
+        data: the data bucket, which stores the detector.
 
     Raises:
         LabelSetError: a prompt is too long for the detector.
-        BundleError: the detector is not there.
+        BundleError: the detector is missing.
         BoxdropError: the bucket cannot be read.
     """
     ref = resolve(data, label_set.detector)
@@ -43,7 +43,7 @@ def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
         from tokenizers import Tokenizer
 
         from boxdrop.detect.families import family_of
-    except ImportError:  # the job finds out
+    except ImportError:  # the job will check
         return
     card, stored = data.get(ref.prefix + CARD), data.get(ref.prefix + TOKENIZER)
     if card is None or stored is None:
@@ -57,13 +57,13 @@ def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
         if length > bundle.text.max_length:
             label = label_set.labels[label_set.prompt_labels[number]]
             raise LabelSetError(
-                f"label {label.name!r}: {texts[number]!r} is {length} tokens long, detector {ref.name} reads "
-                f"{bundle.text.max_length}; say it in fewer words"
+                f"label {label.name!r}: {texts[number]!r} is {length} tokens long, but detector {ref.name} "
+                f"reads only {bundle.text.max_length}; use fewer words"
             )
 
 
 def few_boxes(summary: RunSummary) -> str | None:
-    """What to say of a run that found nothing in most images; None if it found enough."""
+    """A warning about a run that found nothing in most images; None if it found enough."""
     return few_boxes_said(
         summary.predicted,
         summary.predicted if not summary.boxes else summary.without_boxes,

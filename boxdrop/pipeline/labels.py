@@ -1,14 +1,13 @@
-"""labels: a project's labels.yaml is kept, comes into force, and reaches every image.
+"""labels: store a project's labels.yaml, put it into force, and apply it to every image.
 
-Three steps, each of which may be repeated or die anywhere:
+Three steps, each of which may crash anywhere and be repeated:
 
-1. `store_labels` reads ``labels.yaml`` as it is now, keeps a snapshot, and records which is the newest. A
-   file with a mistake is recorded as one; what was before it stays.
-2. `apply_labels` brings the newest into force: at once if it is the project's first, else once it has been
-   left alone for a while. Labels that need the detector again raise the generation; if that concerns very
-   many images, somebody has to say yes.
-3. `spread_labels` wants every image again that older labels made, or (where only thresholds, colours or the
-   caption changed) sends for the stored predictions to be published anew.
+1. `store_labels` reads the current ``labels.yaml``, stores a snapshot, and records which one is the newest.
+For an invalid file it records the mistake; the previous labels stay. 2. `apply_labels` puts the newest one
+into force: at once if it is the project's first, else after it has not changed for a while. Labels that need
+the detector again raise the generation; if that concerns very many images, the user has to approve it. 3.
+`spread_labels` marks every image with older labels as wanted or, if only thresholds, colours or the caption
+changed, publishes the stored predictions again.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,32 +32,33 @@ from boxdrop.store.parts import list_parts
 FILE: Final = "labels.yaml"
 
 SETTLED: Final = timedelta(seconds=10)
-"""How long the ledger's index may be behind: what it did not show before is looked for once more after it."""
+"""How long the ledger's index may lag: after this time, it is read once more for images that it did not
+show."""
 
 _MAX_BYTES: Final = 1 << 20
 _SWEPT_AT_ONCE: Final = 2_000
-_SWEPT_IN_A_CALL: Final = 20_000  # DynamoDB takes about a thousand a second from one sweep
+_SWEPT_IN_A_CALL: Final = 20_000  # DynamoDB accepts about a thousand per second from one sweep
 _ROUNDS: Final = 20
 
 
 class Stored(StrEnum):
-    """What became of a ``labels.yaml``."""
+    """The outcome of reading a ``labels.yaml``."""
 
     STORED = "stored"
     UNCHANGED = "unchanged"
-    REFUSED = "refused"  # it has a mistake, which the project's row tells
-    MISSING = "missing"  # there is none (any more): the labels in force stay
+    REFUSED = "refused"  # it has a mistake, recorded in the project's row
+    MISSING = "missing"  # there is none, or it was deleted: the labels in force stay
 
 
 class Applied(StrEnum):
-    """What became of the newest label set."""
+    """The outcome of applying the newest label set."""
 
     NOTHING = "nothing"  # the project has no labels
-    IN_FORCE = "in force"  # before this call, too
+    IN_FORCE = "in force"  # already before this call
     APPLIED = "applied"  # by this call
-    EARLY = "early"  # it may change again in a moment; ask again
-    HELD = "held"  # it concerns so many images that somebody has to say yes
-    REFUSED = "refused"  # it does not fit its detector, or that is not there
+    EARLY = "early"  # it changed a moment ago and may change again; try later
+    HELD = "held"  # it would run so many images again that the user has to approve it
+    REFUSED = "refused"  # it does not fit its detector, or the detector is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Change:
 
     Attributes:
         label_set: the newest.
-        bundle: the detector that it asks for.
+        bundle: the detector that it selects.
         detection: its detection digest with that detector.
         is_first: whether the project has no labels yet.
         detects_again: whether images have to run again.
@@ -88,10 +88,10 @@ def labels_key(project: str) -> str:
 
 
 def store_labels(services: Services, project: str, sequencer: str = "") -> Stored:
-    """Read a project's ``labels.yaml`` as it is now, and record that it is the newest.
+    """Read a project's current ``labels.yaml``, and record it as the newest.
 
     Args:
-        sequencer: of the event that tells of it; what is read may be newer still.
+        sequencer: of the event about it; the file may be newer than the event.
 
     Raises:
         BoxdropError: repeat it, which is safe.
@@ -120,7 +120,7 @@ def store_labels(services: Services, project: str, sequencer: str = "") -> Store
 
 def _parse(body: bytes, where: str) -> LabelSet:
     if len(body) > _MAX_BYTES:
-        raise LabelSetError(f"{where}: {len(body)} bytes are far too many for a label set")
+        raise LabelSetError(f"{where}: {len(body)} bytes are too many for a label set")
     try:
         return LabelSet.from_yaml(body.decode("utf-8-sig"), where)
     except UnicodeDecodeError:
@@ -128,13 +128,13 @@ def _parse(body: bytes, where: str) -> LabelSet:
 
 
 def look_at_change(services: Services, project: Project, *, recount: bool = False) -> Change | None:
-    """What the newest label set of a project would do; None if the project has none.
+    """The effect of a project's newest label set; None if the project has none.
 
     Args:
-        recount: count the images also if that was done before for the same change.
+        recount: count the images even if they were counted before for the same change.
 
     Raises:
-        LabelSetError, BundleError: it cannot be used: a sentence for people.
+        LabelSetError, BundleError: it cannot be used; the message says why.
         BoxdropError: something could not be read; try again.
     """
     if project.stored_labels is None:
@@ -144,7 +144,7 @@ def look_at_change(services: Services, project: Project, *, recount: bool = Fals
 
 
 def change_by(services: Services, project: Project, label_set: LabelSet, *, recount: bool = False) -> Change:
-    """What a label set would do to a project, stored there or not; see `look_at_change`."""
+    """The effect of a label set on a project, whether stored there or not; see `look_at_change`."""
     bundle = resolve(services.data, label_set.detector)
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:
@@ -167,11 +167,11 @@ def change_by(services: Services, project: Project, label_set: LabelSet, *, reco
 
 
 def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: float = 0) -> Applied:
-    """Bring a project's newest label set into force, if it is time. `spread_labels` comes after.
+    """Put a project's newest label set into force, once it has been left alone. Call `spread_labels` next.
 
     Args:
-        limit: images that it may run again without being asked; None: as many as there are.
-        quiet_s: how long ``labels.yaml`` must have been left alone, so that three changes in a minute run the
+        limit: images that it may run again without approval; None: any number.
+        quiet_s: how long ``labels.yaml`` must have been unchanged, so that three changes in a minute run the
             images once. The first label set does not wait.
 
     Raises:
@@ -185,7 +185,7 @@ def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: f
         is_new = project.labels != project.stored_labels
         if is_new and project.labels is not None and project.labels_at is not None:
             quiet = (services.clock() - project.labels_at).total_seconds()
-            # Half: clocks differ, and whoever changed it last has asked, too.
+            # Half: clocks differ, and the last change requested a launch of its own.
             if quiet_s and quiet < quiet_s / 2:
                 return Applied.EARLY
         stored = project.stored_labels
@@ -204,7 +204,7 @@ def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: f
             return Applied.HELD
         bundle = change.bundle.name, change.bundle.digest, change.bundle.threshold
         result = ledger.apply_labels(name, stored, change.detection, bundle)
-        if result.outcome == Outcome.SUPERSEDED:  # a newer one was stored meanwhile
+        if result.outcome == Outcome.SUPERSEDED:  # a newer one was stored in the meantime
             continue
         return Applied.APPLIED if result.outcome == Outcome.APPLIED else Applied.IN_FORCE
     raise BoxdropError(f"the labels of {name} change faster than they can be read; try again")
@@ -212,12 +212,12 @@ def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: f
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far the labels in force have come.
+    """How far the labels in force have spread.
 
     Attributes:
-        wanted: images that this call wanted again.
-        parts: stored parts that it sent for.
-        again_s: look again after so many seconds; None: they are everywhere.
+        wanted: images that this call marked as wanted.
+        parts: stored parts that it sent to publish.
+        again_s: call again after this many seconds; None: done.
     """
 
     wanted: int = 0
@@ -232,13 +232,14 @@ def spread_labels(
     limit: int = _SWEPT_IN_A_CALL,
     on_progress: Callable[[int], None] | None = None,
 ) -> Spread:
-    """Let the labels in force reach images and stored predictions, as far as a call goes.
+    """Apply the labels in force to images and stored predictions, as far as one call can.
 
-    The ledger's index lags a second, so what waited when the labels came is looked for twice.
+    The ledger's index lags by a second, so images that waited when the labels came into force are looked up
+    twice.
 
     Args:
-        limit: images to look at.
-        on_progress: told how many are wanted so far.
+        limit: images to check.
+        on_progress: called with the number of wanted images so far.
     """
     ledger = services.ledger
     project = ledger.project(name)
@@ -271,7 +272,7 @@ def spread_labels(
 
 
 def _adopt(ledger: Ledger, project: Project) -> int:
-    """Images of a folder may have come before its labels: then they wait in a project further up."""
+    """Images may have been uploaded before their folder's labels: then they wait in a project further up."""
     adopted = 0
     names = list(ancestors(project.name))
     for name, parent in ledger.projects_named(names).items():
@@ -281,18 +282,18 @@ def _adopt(ledger: Ledger, project: Project) -> int:
 
 
 def ancestors(project: str) -> Iterator[str]:
-    """The folders that a project's folder is in, deepest first."""
+    """The parent folders of a project's folder, deepest first."""
     while "/" in project:
         project = project.rpartition("/")[0]
         yield project
 
 
 def stored_parts(data: Bucket, project: str, model_version: str | None) -> Iterator[PartName]:
-    """The parts of a project whose predictions this detector with these prompts would make again."""
+    """The parts of a project that were made by this detector with these prompts."""
     for run_id in data.list_folders(predictions_prefix(project)):
         parts = list_parts(data, project, run_id)
         first = next(parts, None)
-        if first is None:  # a folder of a project inside this one
+        if first is None:  # a nested project's folder
             continue
         if read_header(data, run_id).model_version == model_version:
             yield first
@@ -300,7 +301,7 @@ def stored_parts(data: Bucket, project: str, model_version: str | None) -> Itera
 
 
 def part_event(bucket: str, key: str) -> dict[str, Any]:
-    """What S3 would say of an object, for sending for it once more."""
+    """An object as an S3 event would report it, to publish it again."""
     return {
         "source": "aws.s3",
         "detail-type": "Object Created",

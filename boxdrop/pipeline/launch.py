@@ -1,4 +1,4 @@
-"""launch: the wanted images of a project become a run: claimed, written into a manifest, given to a job.
+"""launch: make a run from the wanted images of a project: claim them, write a manifest, submit a job.
 
 A run's row is written before its claims, its manifest before the submission, and its record after
 it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.recover` returns its images.
@@ -21,10 +21,10 @@ from boxdrop.store.layout import manifest_key
 from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
 
 GATHERING: Final = timedelta(minutes=15)
-"""As long as a Lambda function may run: a run that is not submitted by then never will be."""
+"""The longest run time of a Lambda function: a run that is not submitted by then never will be."""
 
 _PURPOSE: Final = "launch"
-_LEASE_S: Final = 30  # for a look and one write
+_LEASE_S: Final = 30  # for a check and one write
 _BUSY_S: Final = 5
 _LAG: Final = timedelta(seconds=5)
 """Clocks of functions and the ledger's index may differ by less."""
@@ -35,8 +35,8 @@ class LaunchSummary:
     """What a launch did.
 
     Attributes:
-        labels: what became of the newest label set; None if it was in force everywhere already.
-        wanted: images that changed labels wanted again.
+        labels: the outcome for the newest label set; None if it was already in force everywhere.
+        wanted: images that changed labels made wanted.
         parts: stored parts that changed thresholds are published from.
         run_id, images, shards: of the run; None and 0 if there was nothing to run.
         note: why there is no run.
@@ -52,12 +52,12 @@ class LaunchSummary:
 
 
 def launch(services: Services, project: str, asked_at: datetime | None = None) -> LaunchSummary:
-    """Bring labels into force that are due, then make one run of what is wanted; see `Launching.launch`."""
+    """Put due labels into force, then make one run of the wanted images; see `Launching.launch`."""
     return Launching(services).launch(project, asked_at)
 
 
 class Launching:
-    """Looks at projects, and makes runs of what is wanted."""
+    """Checks projects, and makes runs of their wanted images."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -66,11 +66,11 @@ class Launching:
         self._now = services.clock
 
     def launch(self, name: str, asked_at: datetime | None = None) -> LaunchSummary:
-        """Bring labels into force that are due, then make one run of what is wanted.
+        """Put due labels into force, then make one run of the wanted images.
 
         Args:
             name: the project's.
-            asked_at: when this was asked for, if others ask as well, see `ask_for_launch`.
+            asked_at: when the launch was requested, if requests may overlap, see `ask_for_launch`.
 
         Raises:
             BoxdropError: repeat it, which is safe.
@@ -84,7 +84,7 @@ class Launching:
                 self._services,
                 name,
                 limit=self._settings.apply_limit,
-                quiet_s=int(self._settings.window_s),  # as long as SQS delays: whole seconds
+                quiet_s=int(self._settings.window_s),  # SQS delays by whole seconds
             )
             spread = spread_labels(self._services, name)
             wanted, parts = spread.wanted, spread.parts
@@ -104,31 +104,33 @@ class Launching:
         settings = self._settings
         images = self._ledger.claim_wanted(project.name, run_id, project.generation, settings.run_images)
         if not images:
-            note = "others were quicker"
+            note = "another launch was first"
             self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
             return None, 0, 0, note
-        if len(images) == settings.run_images:  # before the submission: should that fail, others are not lost
+        # before the submission: if that fails, other images still get their launch
+        if len(images) == settings.run_images:
             ask_for_launch(self._services.launches, [project.name])
         try:
             shards = self._submit(project, run_id, images)
         except BoxdropError as error:
-            # The images are not to blame, and somebody else may try.
+            # The images are not at fault, and the next launch may try.
             self._ledger.finish_run(project.name, run_id, RunState.FAILED, str(error))
             self._ledger.release_run(project.name, run_id, images=images, blameless=True)
             raise
         return run_id, len(images), shards, None
 
     def _begin(self, project: Project, asked_at: datetime | None) -> tuple[str | None, str | None]:
-        """Make a run's row, if something is wanted and nobody has looked since. One at a time looks."""
+        """Create a run's row, if images are wanted and no launch has checked since. One launch checks at a
+        time."""
         owner = f"{socket.gethostname()}/{uuid.uuid4().hex[:8]}"
         lease = self._ledger.acquire_lease(project.name, owner, seconds=_LEASE_S, purpose=_PURPOSE)
         if lease is None:
             mark = {} if asked_at is None else {"asked_at": time_text(asked_at)}
             self._services.launches.send({"project": project.name, **mark}, _BUSY_S)
-            return None, "another launch looks at this moment"
+            return None, "another launch is checking right now"
         try:
             if asked_at is not None and self._was_looked_at_since(project.name, asked_at):
-                return None, "a launch after this was asked for has taken what was wanted"
+                return None, "a later launch has already taken the wanted images"
             if self._ledger.oldest_image(project.name, State.WANTED) is None:
                 return None, "nothing is wanted"
             run_id = new_run_id(self._now())

@@ -1,7 +1,7 @@
-"""marks: the column *state* of Label Studio's Data Manager says what the ledger says.
+"""marks: keep the column *state* of Label Studio's Data Manager in line with the ledger.
 
-The state stands in a task's data, which Label Studio replaces as a whole. Publishers replace it, too, so it
-is written only under the project's lease, from rows that were read under it. Annotations are not touched.
+The state is stored in a task's data, which Label Studio replaces as a whole. Publishers replace it as well,
+so it is written only under the project's lease, from rows that were read under it. Annotations do not change.
 """
 
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ from boxdrop.pipeline.publish import BusyError, hold_lease
 from boxdrop.services import Services
 
 SKIPPED: Final = "skipped"
-"""What people read on a task that a person skipped; the ledger's state of its image is `State.TASKED`."""
+"""The column's value for a skipped task; the ledger's state of its image is `State.TASKED`."""
 
 _SHOWN_AS_THEY_ARE: Final = (State.VERIFIED, State.STALE, State.GONE, State.FAILED)
 
 
 def shown_state(row: Image, task: Task) -> str:
-    """What the column *state* has to say about an image.
+    """The value of the column *state* for an image.
 
     Args:
-        row: of the image.
-        task: the image's, as it is now.
+        row: the image's.
+        task: the image's current task.
     """
     if row.state in _SHOWN_AS_THEY_ARE:
         return row.state
@@ -33,7 +33,7 @@ def shown_state(row: Image, task: Task) -> str:
 
 
 def write_states(ledger: Ledger, tasks: ProjectTasks, image_ids: Iterable[str]) -> int:
-    """Bring the column *state* of images' tasks up to date. Call it under the project's lease.
+    """Update the column *state* of images' tasks. Call it under the project's lease.
 
     Returns:
         How many tasks said something else.
@@ -56,10 +56,10 @@ def write_states(ledger: Ledger, tasks: ProjectTasks, image_ids: Iterable[str]) 
 def show_states(
     services: Services, name: str, label_studio_id: int, image_ids: Iterable[str], *, wait_s: float = 0
 ) -> int:
-    """Bring the column *state* of images' tasks up to date, if no publisher is at work for too long.
+    """Update the column *state* of images' tasks, unless publishers keep the project busy for too long.
 
-    A project that is published without a pause is left to `boxdrop.pipeline.sync`, so that a busy publisher
-    never holds up what people did.
+    A project with a constantly busy publisher is left to `boxdrop.pipeline.sync`, so publishing never delays
+    collecting.
 
     Args:
         wait_s: how long to wait for publishers.
@@ -79,7 +79,7 @@ def show_states(
 
 
 def _is_shown(ledger: Ledger, tasks: ProjectTasks, image_ids: list[str]) -> bool:
-    """Whether there is nothing to write: repeated events take no lease."""
+    """Whether there is nothing to write; repeated events then take no lease."""
     rows = {row.task_id: row for row in ledger.images(image_ids).values() if row.task_id is not None}
     return not any(
         task.image_id == rows[number].image_id

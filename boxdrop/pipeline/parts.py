@@ -1,7 +1,7 @@
-"""parts: what a job wrote is published, whichever way the news of it comes, how often, and in which order.
+"""parts: publish what a job wrote, however often and in whichever order its events arrive.
 
-A part is about one run. Thresholds are those of the labels in force now; a prediction counts for these labels
-if their detector would make it again, whenever its run was. The end of a run is its summary.
+A part belongs to one run. It is published under the thresholds of the labels now in force; a prediction of
+any run is valid for them if their detector would make the same one. A run's summary ends it.
 """
 
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ from boxdrop.store.manifests import read_header
 from boxdrop.store.parts import Part, read_part
 
 WAIT_S: Final = 20.0
-"""How long to wait for another publisher of the project: longer than one part takes."""
+"""How long to wait for another publisher of the project: longer than publishing a part takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a part.
+    """The outcome of publishing a part.
 
     Attributes:
-        project, run_id: whose it is.
+        project, run_id: the part's project and run.
         summary: see `PublishSummary`.
-        failed: images that have a reason instead of boxes by this; a replay has none.
-        waited_s: for each image that has its boxes by this, seconds since it was wanted.
+        failed: images that got a reason instead of boxes; empty for a replay.
+        waited_s: for each image that got its boxes, seconds since it was wanted.
     """
 
     project: str
@@ -45,14 +45,14 @@ class Published:
 
 
 def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) -> Published:
-    """Bring a part into Label Studio, and its images' rows up to it.
+    """Publish a part to Label Studio, and update its images' rows.
 
     Args:
         name: of the part.
         wait_s: how long to wait for another publisher.
 
     Raises:
-        RunError: the part, or its manifest, is not there or not valid.
+        RunError: the part or its manifest is missing or invalid.
         BusyError, LeaseLostError, LabelStudioError, LedgerError: repeat it, which is safe.
     """
     ledger = services.ledger
@@ -95,7 +95,8 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
 
 
 def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generation: int) -> None:
-    """A prediction that Label Studio must not get is a failure, or its image would be looked for for ever."""
+    """A prediction that must not be published counts as a failure; otherwise its image would stay
+    unfinished."""
     reasons = dict(summary.refused)
     ledger.record_failures(
         FailedImage(
@@ -112,13 +113,13 @@ def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generatio
 
 
 def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:
-    """The same records, their boxes chosen under the thresholds in force."""
+    """The same records, with their boxes selected by the thresholds in force."""
     for record in records:
         yield reselect(record, label_set, threshold) if isinstance(record, Prediction) else record
 
 
 def prepare_if_needed(services: Services, project: Project, label_set: LabelSet) -> None:
-    """Make the project in Label Studio on its first need, and bring it up to labels that are new."""
+    """Create the project in Label Studio when it is first needed, and update its labels."""
     if project.label_studio_id is not None and project.prepared == project.labels:
         return
     prepare(services, project.name, label_set)
@@ -130,7 +131,7 @@ def finish_run(services: Services, run_id: str) -> tuple[str, bool]:
     """Record that a run has its summary.
 
     Returns:
-        Its project, and whether this call was the first to say so.
+        Its project, and whether this call was the first to record it.
 
     Raises:
         RunError: it has no manifest.

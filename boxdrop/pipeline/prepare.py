@@ -1,4 +1,4 @@
-"""prepare: a project of the bucket gets its project in Label Studio: labels, images, webhook."""
+"""prepare: set up a project in Label Studio: labels, images, webhook."""
 
 from contextlib import suppress
 from typing import Final
@@ -16,17 +16,17 @@ _ROUNDS: Final = 5
 
 
 def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
-    """Find the project in Label Studio or create it, bring it up to date, and record its numbers.
+    """Find the project in Label Studio or create it, update it, and record its numbers.
 
-    Callers at the same time end with one project. If somebody deleted it there, a new one takes its place:
-    publishing finds its tasks missing, and makes them again.
+    Concurrent callers end with one project. If it was deleted there, a new one replaces it: publishing finds
+    its tasks missing, and makes them again.
 
     Args:
-        name: the project's in the ledger, whose row says which bucket its images are in.
+        name: the project's in the ledger, whose row names the bucket of its images.
         label_set: the one in force.
 
     Returns:
-        The project, with the label set as people can draw it: its ids are frozen.
+        The project, with its label set under frozen ids.
 
     Raises:
         BoxdropError: the ledger does not have the project.
@@ -36,7 +36,7 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
     for _ in range(_ROUNDS):
         row = ledger.project(name)
         if row is None:
-            raise BoxdropError(f"the ledger has no project {name}: nothing was dropped into it yet")
+            raise BoxdropError(f"the ledger has no project {name}: nothing was uploaded to it yet")
         title = label_set.caption or name.rpartition("/")[2]
         project = ensure_project(
             connection,
@@ -47,12 +47,12 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
         )
         ids = {label.name: label.id for label in project.label_set}
         if ledger.freeze_labels(name, ids).outcome == Outcome.SUPERSEDED:
-            continue  # somebody added labels at the same time, and was first
+            continue  # a concurrent caller added labels first
         storage_id = connect_bucket(connection, project, row.bucket)
         with suppress(RefusedError, InDoubtError):  # publishing says so, for the images concerned
             connect_display_copies(connection, project.id, services.data.name, DISPLAY, if_connected=True)
         webhook_id = ensure_webhook(connection, project.id, webhook.url, webhook.secret) if webhook else None
-        # `ensure_project` gives everybody the same one, so another number is that of one that is gone.
+        # `ensure_project` gives all callers the same project, so another number belongs to a deleted one.
         connected = ledger.connect_project(
             name,
             project.id,
@@ -62,4 +62,4 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
         )
         if connected.outcome != Outcome.SUPERSEDED:
             return project
-    raise BoxdropError(f"the project {name} is being changed by others all the time; try again")
+    raise BoxdropError(f"the project {name} changes all the time; try again")

@@ -1,7 +1,7 @@
-"""problems: why a stage of the pipeline fails is kept in the project's row while it does.
+"""problems: while a stage of the pipeline fails, the project's row holds the reason.
 
-Messages are retried out of sight, so without this nobody could tell why images stand still; `boxdrop status`
-and `boxdrop doctor` show it.
+Messages are retried in the background, so without this the user could not see why images are stuck; `boxdrop
+status` and `boxdrop doctor` show the reason.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from boxdrop.pipeline.publish import BusyError, LeaseLostError
 
 @contextmanager
 def recording(ledger: Ledger, project: str, stage: Stage) -> Iterator[None]:
-    """Record the error that ends the block, and raise it again; success clears what was recorded.
+    """Record the error that ends the block, and raise it again; success clears the record.
 
-    Waiting for another publisher is no problem, and without the ledger there is nowhere to record one.
+    Waiting for another publisher does not count, and without the ledger there is nowhere to record one.
     """
     try:
         yield

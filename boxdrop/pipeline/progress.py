@@ -1,4 +1,4 @@
-"""progress: how far a project is, what it waits for, about how long, and what keeps it from going on."""
+"""progress: a project's stage, what it waits for and about how long, and what holds it up."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ _RUNS: Final = 20
 _UNDONE: Final = (State.WANTED, State.RUNNING)
 
 LATE: Final = timedelta(minutes=20)
-"""How long a run may wait for its machine before somebody should check: a cold start takes about five
-minutes, and Spot capacity comes and goes."""
+"""How long a run may wait for its machine before the operator should check: a cold start takes about five
+minutes, and Spot capacity varies."""
 
 _REASONS_SHOWN: Final = 3
 _SYSTEMIC: Final = frozenset({"labels", "refused", "run_died", "denied"})
-"""Reasons of failure that are not the image's own: mending one thing mends all of them."""
+"""Failure reasons that are not the image's fault: fixing one cause fixes all its images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A project, seen at one moment.
+    """A project's state at one moment.
 
     Attributes:
         counts: images by state.
@@ -49,7 +49,7 @@ class Progress:
 
 
 def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | None = None) -> Progress:
-    """See how far a project is. Costs what `Ledger.count_images` costs.
+    """Read a project's progress. Costs as much as `Ledger.count_images`.
 
     Args:
         window_s: how long launch lets images gather.
@@ -89,7 +89,7 @@ def images_said(number: int) -> str:
 def _problems(
     project: Project, counts: Mapping[State, int], runs: Sequence[Run], now: datetime
 ) -> tuple[str, ...]:
-    """What keeps images from going on."""
+    """What holds images up."""
     name = quote(project.name)
     found = []
     if project.labels_error is not None:
@@ -98,41 +98,41 @@ def _problems(
     if project.held is not None:
         found.append(
             f"labels.yaml changed so that {images_said(project.held_images)} would run again: "
-            f"`boxdrop apply {name}` does it, putting the old labels.yaml back forgets it"
+            f"`boxdrop apply {name}` runs them, restoring the old labels.yaml cancels the change"
         )
     undone = counts[State.WANTED] + counts[State.RUNNING]
     ended = next((run for run in runs if not run.is_live), None)
     if ended is not None and ended.state == RunState.FAILED and undone + counts[State.FAILED]:
         again = "; they are tried again" if counts[State.WANTED] or any(run.is_live for run in runs) else ""
-        found.append(f"the last run failed: {ended.reason or 'nobody knows why'}{again}")
+        found.append(f"the last run failed: {ended.reason or 'the reason is unknown'}{again}")
     late = [run for run in runs if run.state == RunState.SUBMITTED and now - run.created_at >= LATE]
     if late and counts[State.RUNNING] >= late[-1].images:
         minutes = (now - late[-1].created_at).total_seconds() / 60
         found.append(
-            f"the run {late[-1].run_id} has waited {minutes:.0f} min and no image of it is done: there may "
-            "be no machine for it; `boxdrop doctor` with --system checks quotas and jobs"
+            f"the run {late[-1].run_id} has waited {minutes:.0f} min and none of its images is done: there "
+            "may be no machine for it; `boxdrop doctor` with --system checks quotas and jobs"
         )
     if project.publish_problem is not None:
         found.append(
-            f"boxes do not reach Label Studio: {project.publish_problem}. "
+            f"boxes cannot be published to Label Studio: {project.publish_problem}. "
             f"Once that is fixed: boxdrop retry {name}"
         )
     if project.collect_problem is not None:
         found.append(
-            f"what people verified cannot be read: {project.collect_problem}. "
+            f"verified work cannot be read: {project.collect_problem}. "
             f"Once that is fixed: boxdrop sync {name}"
         )
     return tuple(found)
 
 
 def _failures(ledger: Ledger, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Why images have failed, the most frequent reasons first: by their own fault, and by another."""
+    """Why images failed, most frequent reasons first: by their own fault, and by another cause."""
     rows = ledger.list_images(name, State.FAILED).rows
     reasons = Counter(image.reason or "unknown" for image in rows)
     own, systemic = [], []
     for reason, count in reasons.most_common():
         example = next(image for image in rows if (image.reason or "unknown") == reason)
-        said = f"{images_said(count)} failed ({reason}): {example.message or 'no more is known'}"
+        said = f"{images_said(count)} failed ({reason}): {example.message or 'no details'}"
         if reason in _SYSTEMIC:
             systemic.append(f"{said}. Once that is fixed: boxdrop retry {quote(name)}")
         else:
@@ -179,10 +179,10 @@ def stage_of(project: Project, counts: Mapping[State, int], runs: Sequence[Run],
 def expected_wait(
     runs: Sequence[Run], wanted: int, running: int, window_s: float, now: datetime
 ) -> float | None:
-    """Seconds until images that are undone now have their boxes, if it goes as in the last runs.
+    """Seconds until all pending images have their boxes, estimated from the last runs.
 
-    A run takes at least as long as the quickest one did (a cold start), and for many images as long as the
-    best throughput seen asks for.
+    A run takes at least as long as the fastest one did (a cold start), and for many images as long as the
+    best throughput so far allows.
     """
     done = [
         (run.images, (run.finished_at - run.created_at).total_seconds())

@@ -1,8 +1,8 @@
-"""publish: predictions of a run become tasks, and the ledger knows which.
+"""publish: turn predictions of a run into tasks, and record them in the ledger.
 
-Any number of publishers may be told the same, in any order, and die anywhere: they take turns by the
-project's lease, look up in the ledger which task an image has, and look in Label Studio for tasks that
-somebody made and could not record.
+Any number of publishers may get the same messages, in any order, and crash anywhere: they take turns with the
+project's lease, look up each image's task in the ledger, and search Label Studio for tasks that another
+publisher made but could not record.
 """
 
 import os
@@ -34,15 +34,15 @@ _RENEWED_AFTER: Final = 0.1  # of the lease's time
 
 
 class BusyError(BoxdropError):
-    """Somebody else publishes this project now; try again."""
+    """Another process is publishing this project; try again."""
 
 
 class NotConnectedError(BoxdropError):
-    """The ledger knows no project in Label Studio by this name."""
+    """The ledger has no Label Studio project for this name."""
 
 
 class LeaseLostError(BoxdropError):
-    """This publisher was too slow, and another one has taken over."""
+    """This publisher was too slow, and another one took over."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,9 +50,9 @@ class Batch:
     """Records to publish.
 
     Attributes:
-        records: of one run, or one part of it, as a stream. A record whose image has no row in the ledger is
-            counted as superseded.
-        label_set: the project's, with the thresholds that `records` were selected by.
+        records: of one run, or one part of it, as a stream. A record whose image has no row in the ledger
+            counts as superseded.
+        label_set: the project's, with the thresholds by which `records` were selected.
         generation: of the labels that the run detected with.
         run_id: the run.
     """
@@ -77,7 +77,8 @@ def publish(
     """Make sure that each image has one task that shows its newest prediction, and record which.
 
     Args:
-        name: the project's in the ledger, which knows its number in Label Studio (`Ledger.connect_project`).
+        name: the project's in the ledger, which must know its number in Label Studio
+            (`Ledger.connect_project`).
         batch: what to publish.
         image_urls: where Label Studio shows images from. Default: ``s3://bucket/key`` of the image, or of its
             display copy.
@@ -86,10 +87,10 @@ def publish(
         wait_s: how long to wait for other publishers.
 
     Raises:
-        BusyError: another process publishes this project.
-        LeaseLostError: another publisher has taken over.
+        BusyError: another process is publishing this project.
+        LeaseLostError: another publisher took over.
         NotConnectedError: the project has no number in Label Studio.
-        LabelStudioError, LedgerError: running again is safe, after any of them.
+        LabelStudioError, LedgerError: after any of these, it is safe to run again.
     """
     ledger, label_set = services.ledger, batch.label_set
     generation, run_id = batch.generation, batch.run_id
@@ -118,7 +119,8 @@ def publish(
             publisher.publish(current)
             if on_progress:
                 on_progress(publisher.summary())
-        if not publisher.in_doubt:  # else what was lost may be committed yet, and the next one looks again
+        # else a lost import may still be committed; the next publisher checks again
+        if not publisher.in_doubt:
             ledger.record_audit(name, label_studio_id, register.newest)
         mark_tasks(ledger, tasks, name)
     return publisher.summary()
@@ -182,13 +184,13 @@ def mark_tasks(ledger: Ledger, tasks: ProjectTasks, name: str) -> int:
             else:
                 result = ledger.record_lost_task(image.image_id, image.task_id)
             told += result.outcome == Outcome.APPLIED
-        if told == before:  # the index lags, or somebody else was quicker
+        if told == before:  # the index lags, or another process was first
             break
     return told
 
 
 class KeptLease:
-    """A lease that is renewed whenever it is asked for; called before each write to Label Studio."""
+    """A lease that is renewed on each call; called before each write to Label Studio."""
 
     def __init__(self, ledger: Ledger, lease: Lease, seconds: float) -> None:
         self._ledger, self._lease, self._seconds = ledger, lease, seconds
@@ -200,40 +202,39 @@ class KeptLease:
         return self._lease.token
 
     def __call__(self) -> None:
-        """Renew the lease, if some of it has passed.
+        """Renew the lease, if part of its time has passed.
 
         Raises:
-            LeaseLostError: another has it.
+            LeaseLostError: another publisher has it.
         """
         if time.monotonic() - self._renewed < self._seconds * _RENEWED_AFTER:
             return
         renewed = self._ledger.renew_lease(self._lease, seconds=self._seconds)
         if renewed is None:
             raise LeaseLostError(
-                f"another publisher has taken over the project {self._lease.project}; what it did not do is "
-                "done by running this again"
+                f"another publisher took over the project {self._lease.project}; run this again to finish"
             )
         self._lease, self._renewed = renewed, time.monotonic()
 
     def release(self) -> None:
-        """Let others have it at once; where the ledger cannot be reached, they wait until it runs out."""
+        """Release it at once; if the ledger cannot be reached, others wait until it expires."""
         with suppress(LedgerError):
             self._ledger.release_lease(self._lease)
 
 
 @contextmanager
 def hold_lease(ledger: Ledger, name: str, seconds: float, wait_s: float = 0) -> Iterator[KeptLease]:
-    """Have a project's lease for the time of a block.
+    """Hold a project's lease for the duration of a block.
 
     Raises:
-        BusyError: somebody else has it, and does not give it back within `wait_s`.
+        BusyError: another process did not release it within `wait_s`.
     """
     # Unique for each holder: two of one process are two.
     owner = f"{socket.gethostname()}/{os.getpid()}/{threading.get_ident()}/{uuid.uuid4().hex[:8]}"
     until = time.monotonic() + wait_s
     while (lease := ledger.acquire_lease(name, owner, seconds=seconds)) is None:
         if time.monotonic() >= until:
-            raise BusyError(f"somebody else publishes the project {name} now; try again in a minute")
+            raise BusyError(f"another process is publishing the project {name}; try again in a minute")
         time.sleep(_POLL_S)
     kept = KeptLease(ledger, lease, seconds)
     try:
@@ -243,7 +244,7 @@ def hold_lease(ledger: Ledger, name: str, seconds: float, wait_s: float = 0) -> 
 
 
 class LedgerRegister:
-    """What the ledger knows of a project's tasks; see `boxdrop.labelstudio.publishing.Register`."""
+    """The ledger's knowledge of a project's tasks; see `boxdrop.labelstudio.publishing.Register`."""
 
     def __init__(
         self,
@@ -271,7 +272,7 @@ class LedgerRegister:
         return row is not None and row.task_id == task.number
 
     def remember(self, image_ids: Sequence[str]) -> Mapping[str, Image]:
-        """Read the rows of a chunk, which `look_up` and `addresses` then use."""
+        """Read the rows of a chunk, for `look_up` and `addresses`."""
         self._rows = self._ledger.images(image_ids)
         return self._rows
 
@@ -287,7 +288,7 @@ class LedgerRegister:
         return self._credits(self._name, [self._rows[prediction.image_id] for prediction in predictions])
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
-        """See `Register`. A task that somebody deleted is forgotten, also if another image has its number."""
+        """See `Register`. A deleted task is forgotten, even if another image's task now has its number."""
         numbers = {
             row.task_id: image_id
             for image_id in image_ids
@@ -301,7 +302,7 @@ class LedgerRegister:
         return found
 
     def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
-        """See `Register`. Tasks that were made and not recorded are recorded now."""
+        """See `Register`. Records tasks that were made but not recorded."""
         rows = self._ledger.images(task.image_id for task in found)
         owners: dict[str, Task] = {}
         for task in found:
@@ -321,7 +322,7 @@ class LedgerRegister:
         unrecorded = [
             task for task in owners.values() if task.number not in recorded and task.image_id in rows
         ]
-        # Of no generation: that the task exists is news, what it shows is not.
+        # Without a generation: only the task's existence is recorded, not what it shows.
         self._record((task, -1) for task in unrecorded)
         return owners
 
@@ -363,6 +364,6 @@ def _record_failures(
     )
     recorded = [result.row for result in results if result.outcome in (Outcome.APPLIED, Outcome.ALREADY)]
     for row in recorded:
-        if row is not None and row.task_id is not None:  # it shows what the image was before
+        if row is not None and row.task_id is not None:  # it shows an earlier version of the image
             tasks.mark(row.task_id, State.FAILED)
     return {"failures": len(recorded), "superseded": len(failures) - len(recorded)}

@@ -1,8 +1,8 @@
-"""recover: runs that died give their images back, and what fell between two chairs is found.
+"""recover: return the images of dead runs, and find work that was lost between two steps.
 
-A run is ended by its summary. Where none comes, a failed job, or at last its deadline, ends it; the images it
-had are wanted again, and a launch is asked for. What a finished run still has in its hands is looked at: its
-record lies in a part whose message was lost, its object was overwritten or deleted, or it has to run again.
+A run's summary ends it. Without one, the failure of its job or, finally, its deadline ends it: its images
+become wanted again, and a launch is requested. Images that a finished run still holds are checked: their
+part's message was lost, their object was overwritten or deleted, or they have to run again.
 """
 
 import json
@@ -25,18 +25,18 @@ from boxdrop.store.parts import list_parts, read_part
 from boxdrop.store.reports import read_summary
 
 GRACE: Final = timedelta(minutes=15)
-"""How long a finished run's parts may be under way to their tasks before anybody worries."""
+"""How long publishing a finished run's parts may take before its images are checked."""
 
 _CHUNK: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverSummary:
-    """What was found and set right.
+    """What was found and repaired.
 
     Attributes:
         failed: runs that were ended as failed, as ``project/run``.
-        finished: runs that had ended well, and nobody had heard of it.
+        finished: runs that had succeeded without being recorded.
         released: images by project that are wanted again.
         parts: parts that were sent for again.
         launches: projects that a launch was asked for.
@@ -54,14 +54,14 @@ class RecoverSummary:
 
 
 def fail_run(services: Services, project: str, run_id: str, reason: str, *, blameless: bool = False) -> int:
-    """End a run as failed, give its images back, and ask for a launch.
+    """End a run as failed, return its images, and request a launch.
 
     Args:
-        reason: for people, a sentence.
-        blameless: no job has touched the images.
+        reason: a sentence for people.
+        blameless: no job had started on the images.
 
     Returns:
-        How many images it gave back; 0 if the run had ended well.
+        How many images it returned; 0 if the run had succeeded.
     """
     result = services.ledger.finish_run(project, run_id, RunState.FAILED, reason)
     if result.row is not None and result.row.state == RunState.SUCCEEDED:
@@ -73,9 +73,9 @@ def fail_run(services: Services, project: str, run_id: str, reason: str, *, blam
 
 
 def fail_run_by_id(services: Services, run_id: str, reason: str) -> tuple[str, int]:
-    """As `fail_run`, for a caller that knows only the run; returns its project, too.
+    """Like `fail_run`, for a caller that knows only the run; also returns its project.
 
-    The reason that the job gave itself is added: AWS Batch knows its exit code only.
+    The job's own reason is added: AWS Batch knows only its exit code.
 
     Raises:
         RunError: it has no manifest.
@@ -88,7 +88,7 @@ def fail_run_by_id(services: Services, run_id: str, reason: str) -> tuple[str, i
 
 
 def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The runs whose jobs an event says to have failed for good, each with the reason.
+    """The runs whose jobs have failed for good according to an event, each with the reason.
 
     Args:
         event: EventBridge's "Batch Job State Change"
@@ -99,7 +99,7 @@ def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if event.get("source") == "aws.batch":
         detail = event.get("detail", {})
         run_id = run_of_job_name(str(detail.get("jobName", "")))
-        # An array job ends when all of its children have: theirs are told, too, as ID:INDEX.
+        # An array job ends when all of its children have ended; their events arrive as well, as ID:INDEX.
         is_child = "index" in (detail.get("arrayProperties") or {})
         if run_id and detail.get("status") == "FAILED" and not is_child:
             yield run_id, f"AWS Batch: {detail.get('statusReason') or 'the job failed'}"
@@ -116,7 +116,7 @@ def failed_runs(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def recover(services: Services, grace: timedelta = GRACE) -> RecoverSummary:
-    """Go through all projects and runs, and set right what was lost. Safe at any time.
+    """Check all projects and runs, and repair what was lost. Safe at any time.
 
     Args:
         grace: see `GRACE`.
@@ -136,7 +136,7 @@ class Recovery:
         self._job_timeout = timedelta(seconds=services.settings.job_timeout_s)
 
     def recover(self) -> RecoverSummary:
-        """End runs that are overdue, then look at each project."""
+        """End overdue runs, then check each project."""
         self._failed: list[str] = []
         self._finished = 0
         self._sent = 0
@@ -160,7 +160,7 @@ class Recovery:
         )
 
     def _guard(self, look: Callable[[], None]) -> None:
-        """One project's trouble is not that of the others."""
+        """An error in one project does not affect the others."""
         try:
             look()
         except BoxdropError as error:
@@ -178,7 +178,7 @@ class Recovery:
         reason = (
             "the launch died before it submitted the run"
             if gathering
-            else "its deadline passed, and no job works on it any more"
+            else "its deadline passed and no job is working on it"
         )
         ended = self._ledger.finish_run(run.project, run.run_id, RunState.FAILED, reason)
         if ended.outcome == Outcome.APPLIED:
@@ -207,7 +207,7 @@ class Recovery:
         self._oldest[name] = max((age.total_seconds() for age in ages), default=0.0)
 
     def _settle(self, run: Run) -> None:
-        """Images that a finished run has not brought to an end."""
+        """Images that a finished run still holds."""
         recorded: dict[str, list[tuple[str, str]]] | None = None
         for some in chunked(self._ledger.images_of_run(run.project, run.run_id), _CHUNK):
             if recorded is None:
@@ -224,7 +224,7 @@ class Recovery:
             self._release(run.project, run.run_id, [image for image in left if not self._has_moved(image)])
 
     def _recorded(self, run: Run) -> dict[str, list[tuple[str, str]]]:
-        """In which parts of a run images have a record, and of which version."""
+        """Maps images to the parts of a run with their record, and its version."""
         found: dict[str, list[tuple[str, str]]] = {}
         for part in list_parts(self._services.data, run.project, run.run_id):
             try:
@@ -237,7 +237,7 @@ class Recovery:
         return found
 
     def _has_moved(self, image: Image) -> bool:
-        """Whether the object is another one by now, of which no event came; then the row learns of it."""
+        """Whether the object changed without an event; if so, the row is updated."""
         version = self._services.images.version(image.key)
         if version == image.version:
             return False

@@ -1,11 +1,11 @@
-"""renaming: a label gets another name; its id, its prompts and the boxes that people drew stay with it.
+"""renaming: give a label another name; it keeps its id, its prompts and its boxes.
 
-To a label set alone, a renamed label is one removed and one added, and verified work that uses the old name
-would keep it from coming into force. So the name changes first where people's boxes are:
+In a label set, a renamed label looks like one removed and one added, and verified work with the old name
+would keep it from coming into force. So the name changes in the annotations first:
 
 1. Label Studio's project gets the new name beside the old one, under the same id;
-2. annotations and drafts are rewritten; the webhook tells of each, and collect stores it;
-3. the old name leaves the project, and the ledger's table of ids.
+2. annotations and drafts are rewritten; the webhook reports each, and collect stores it; 3. the old name is
+removed from the project and from the ledger's ids.
 
 Each step may be repeated.
 """
@@ -25,7 +25,7 @@ _WAIT_S = 60.0
 
 
 def renamed(label_set: LabelSet, names: Mapping[str, str]) -> LabelSet:
-    """A label set with other names; the prompts stay, so the detector looks for the same.
+    """A label set with other names; the prompts stay, so detection does not change.
 
     Args:
         names: new names by old ones.
@@ -37,7 +37,7 @@ def renamed(label_set: LabelSet, names: Mapping[str, str]) -> LabelSet:
         if old not in label_set:
             raise LabelSetError(f"there is no label {old!r}; there are: {', '.join(label_set.names)}")
         if new in label_set or list(names.values()).count(new) > 1:
-            raise LabelSetError(f"there is a label {new!r} already; labels cannot be merged by renaming")
+            raise LabelSetError(f"there is already a label {new!r}; labels cannot be merged by renaming")
     return replace(
         label_set,
         labels=tuple(replace(label, name=names.get(label.name, label.name)) for label in label_set),
@@ -45,7 +45,7 @@ def renamed(label_set: LabelSet, names: Mapping[str, str]) -> LabelSet:
 
 
 def rename_labels(ledger: Ledger, connection: Connection, name: str, names: Mapping[str, str]) -> int:
-    """Rename labels in what people have drawn, and keep their ids.
+    """Rename labels in annotations, and keep their ids.
 
     Args:
         name: the project's.
@@ -55,7 +55,7 @@ def rename_labels(ledger: Ledger, connection: Connection, name: str, names: Mapp
         How many boxes were renamed.
 
     Raises:
-        BoxdropError: a name is one that the project had before.
+        BoxdropError: the project had a label of the new name before.
         BusyError, LabelStudioError, LedgerError: repeat it, which is safe.
     """
     project = ledger.project(name)
@@ -64,7 +64,7 @@ def rename_labels(ledger: Ledger, connection: Connection, name: str, names: Mapp
     for old, new in names.items():
         if new in project.label_ids and project.label_ids[new] != project.label_ids.get(old):
             raise BoxdropError(
-                f"{name} had a label {new!r} before, whose id stays its own; choose another name"
+                f"{name} had a label {new!r} before, with an id of its own; choose another name"
             )
     with hold_lease(ledger, name, LEASE_S, _WAIT_S) as keep:
         add_names(connection, number, names)

@@ -1,4 +1,4 @@
-"""retry: failed images are wanted again, stored boxes are sent again, dead letters return to their queues."""
+"""retry: run failed images again, publish stored boxes again, return dead letters to their queues."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from boxdrop.ledger import Ledger, Outcome, Project, State
 from boxdrop.pipeline.labels import part_event, stored_parts
 
 DEAD_LETTERS = "-dlq"
-"""What the names of queues of dead letters end with."""
+"""The suffix of dead-letter queues' names."""
 
 
 def retry_failed(
@@ -17,11 +17,11 @@ def retry_failed(
     reason: str | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Want a project's failed images again; returns how many. A launch is to be asked for.
+    """Mark a project's failed images as wanted; returns how many. The caller requests the launch.
 
     Args:
-        reason: only those that failed for this one, such as ``run_died``.
-        on_progress: told how many are wanted so far, once per page.
+        reason: only images that failed for this reason, such as ``run_died``.
+        on_progress: called with the number of wanted images so far, once per page.
     """
     wanted = 0
     cursor: str | None = None
@@ -37,22 +37,22 @@ def retry_failed(
 
 
 def resend_parts(data: Bucket, parts: Queue, project: Project) -> int:
-    """Have the stored predictions of the labels in force published again; returns how many parts.
+    """Publish the stored predictions of the labels in force again; returns how many parts.
 
     Args:
         data: the data bucket.
-        parts: queue of publish.
+        parts: publish's queue.
     """
     found = stored_parts(data, project.name, project.model_version)
     return parts.send_all(part_event(data.name, part.key) for part in found)
 
 
 def dead_letters(queues: Mapping[str, str], make: Callable[[str], Queue] = Queue) -> dict[str, int]:
-    """About how many messages each queue's dead letters are, by the queue's name; none is left out.
+    """The approximate number of dead letters, by the queue's name, including zeros.
 
     Args:
         queues: URLs by name.
-        make: makes a queue of its URL.
+        make: makes a queue from its URL.
 
     Raises:
         QueueError: one cannot be counted.
@@ -63,12 +63,12 @@ def dead_letters(queues: Mapping[str, str], make: Callable[[str], Queue] = Queue
 
 
 def retry_dead_letters(queues: Mapping[str, str], make: Callable[[str], Queue] = Queue) -> dict[str, int]:
-    """Send the dead letters of all queues again; returns how many by the queue's name, zeros left out.
+    """Send the dead letters of all queues again; returns how many, by the queue's name, without zeros.
 
-    By hand, message by message: SQS's own redrive (``StartMessageMoveTask``) is not everywhere.
+    Message by message: SQS's own redrive (``StartMessageMoveTask``) is not available everywhere.
 
     Raises:
-        QueueError: some are still where they were; call it again.
+        QueueError: some were not sent; call it again.
     """
     moved = {
         name: redrive(make(queues[name + DEAD_LETTERS]), make(url))

@@ -1,7 +1,7 @@
-"""sync: what events and webhooks lost is found by comparing Label Studio with the ledger.
+"""sync: repair what events and webhooks lost by comparing Label Studio with the ledger.
 
-It relies on no watermark: every task is listed, and every row that has a task is looked up. Run it now and
-then, and whenever something looks odd; it changes nothing where both agree.
+It relies on no watermark: it lists every task, and looks up every row with a task. Run it now and then, and
+whenever something looks wrong; it changes nothing if both agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,26 +29,26 @@ _WITH_TASKS: Final = (
     State.GONE,
 )
 _AGAIN: Final = "again"
-"""Instead of the digest of a label set: labels and boxes have to be brought into Label Studio once more."""
+"""In place of a label set's digest: labels and boxes must be published to Label Studio again."""
 
 _Collect = Callable[[int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncSummary:
-    """What was found, a task each.
+    """What was found; counts of tasks.
 
     Attributes:
-        tasks: of ours, in Label Studio.
+        tasks: boxdrop's tasks in Label Studio.
         unknown: of images that the ledger does not have.
         recorded: made, but not recorded until now.
         removed_twins: second tasks of one image that were deleted.
         lost: recorded, but no longer in Label Studio; their images are wanted again.
-        collected: where a person's word was not yet, or no longer, what the ledger says.
+        collected: tasks whose review differed from the ledger.
         foreign: tasks that show other boxes than the ledger records: another program published them. The
             recorded ones are published again.
-        faults: what a person changed in the project itself, and what to do.
-        marked: tasks whose column *state* said something else than the ledger.
+        faults: manual changes to the project itself, and what to do.
+        marked: tasks whose column *state* differed from the ledger.
     """
 
     tasks: int = 0
@@ -69,12 +69,12 @@ def sync_project(
     wait_s: float = 0,
     on_progress: Callable[[SyncSummary], None] | None = None,
 ) -> SyncSummary:
-    """Compare the tasks of a project with its rows, and set right what differs.
+    """Compare the tasks of a project with its rows, and repair the differences.
 
     Args:
         name: the project's in the ledger.
         wait_s: how long to wait for publishers.
-        on_progress: called after each thousand tasks or so.
+        on_progress: called after about every thousand tasks.
 
     Raises:
         BusyError, LeaseLostError, LabelStudioError, LedgerError: as `boxdrop.pipeline.publish.publish`.
@@ -99,7 +99,8 @@ def sync_project(
                 return SyncSummary(faults=faults)
         tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
-        listed: set[int] = set()  # hashes of number and image: a number may go to another image's task
+        # hashes of number and image, since a number may be reused for another image's task
+        listed: set[int] = set()
         newest = 0
         for found in chunked(tasks.after(0), CHUNK):
             keep()
@@ -129,7 +130,7 @@ def sync_project(
 def _find_fault(
     ledger: Ledger, connection: Connection, name: str, label_studio_id: int
 ) -> ConfigFault | None:
-    """Look for damage to the project; where labels or boxes have to be put back, ask for it."""
+    """Check the project for damage; if labels or boxes must be restored, request it."""
     row = ledger.project(name)
     if row is None:
         return None
@@ -169,7 +170,7 @@ def _compare(
 
 
 def _is_news(collected: object) -> bool:
-    """Whether there was something to collect: a restored document keeps a later time than its task."""
+    """Whether there was something to collect: a restored document has a later time than its task."""
     if not isinstance(collected, Collected):
         return True
     told = collected.result
@@ -177,7 +178,7 @@ def _is_news(collected: object) -> bool:
 
 
 def _is_foreign(row: Image, task: Task) -> bool:
-    """Whether an unverified task shows other boxes than those that were recorded, or none."""
+    """Whether an unverified task shows other boxes than the recorded ones, or none."""
     if row.state != State.TASKED or row.task_id != task.number or task.verified or task.touched:
         return False
     return task.prediction_id != row.prediction_id or not task.shows
@@ -200,7 +201,7 @@ def _find_lost(
     collect: _Collect,
     counts: dict[str, int],
 ) -> None:
-    """Of rows whose task was not listed, those whose task is not there."""
+    """Of the rows whose task was not listed, those whose task does not exist."""
     suspects = {row.task_id: row for row in rows if row.task_id is not None}
     present = tasks.read(suspects)
     for number, row in suspects.items():

@@ -88,7 +88,7 @@ def test_a_prompt_over_the_token_limit_is_refused_before_anything_changes(tasked
     before = stored(tasked)
     wrong = call("labels", "fruit", "--file", "very " * 17 + "ripe banana", "--yes")
     assert wrong.exit_code == 1
-    assert "tokens long, detector demo reads 16" in wrong.output
+    assert "tokens long, but detector demo reads only 16" in wrong.output
     assert stored(tasked) == before
 
 
@@ -114,7 +114,7 @@ def test_an_editor_changes_the_labels(
     ("rename", "said"),
     [
         ("pear=apple", "there is no label 'pear'; there are: pineapple, banana, apple"),
-        ("banana=apple", "there is a label 'apple' already"),
+        ("banana=apple", "there is already a label 'apple'"),
         ("banana", "write OLD=NEW"),
     ],
 )

@@ -96,7 +96,7 @@ def test_while_another_launch_looks_the_message_waits(fruit: World) -> None:
     fruit.received(fruit.launches)
     lease = fruit.ledger.acquire_lease("fruit", "another", seconds=30, purpose="launch")
     assert lease is not None
-    assert fruit.launch().note == "another launch looks at this moment"
+    assert fruit.launch().note == "another launch is checking right now"
     fruit.ledger.release_lease(lease)
     assert [summary.images for summary in fruit.launch_all()] == [1]
 

@@ -205,7 +205,7 @@ def test_a_late_commit_of_older_boxes_gives_the_task_and_the_newer_boxes_are_put
 def test_publishers_take_turns(ledger: Ledger, connection: Connection, project: Project) -> None:
     record = prediction(0)
     claim(ledger, [record])
-    with hold_lease(ledger, NAME, 60), pytest.raises(BusyError, match="somebody else publishes"):
+    with hold_lease(ledger, NAME, 60), pytest.raises(BusyError, match="another process is publishing"):
         bring(ledger, connection, [record])
     assert bring(ledger, connection, [record]) == PublishSummary(created=1)
 
@@ -221,6 +221,6 @@ def test_a_publisher_that_was_overtaken_stops_before_it_writes(
         return ["s3://photos/x.jpg"]
 
     monkeypatch.setattr(module, "_RENEWED_AFTER", 0.0)
-    with pytest.raises(LeaseLostError, match="another publisher has taken over"):
+    with pytest.raises(LeaseLostError, match="another publisher took over"):
         bring(ledger, connection, [record], lease_s=0, image_urls=slow_addresses)
     assert tasks_of(connection, project) == []

@@ -211,7 +211,7 @@ CASES: dict[Callable[..., None], tuple[str, ...]] = {
     label_studio_is_down: ("no server answers at http://127.0.0.1:9",),
     a_wrong_token: ("does not accept the access token",),
     a_removed_label_that_verified_work_uses: ("no longer has: 'banana' (1 box)", "put them back"),
-    reviews_that_cannot_be_read: ("what people verified cannot be read", "http://127.0.0.1:9"),
+    reviews_that_cannot_be_read: ("verified work cannot be read", "http://127.0.0.1:9"),
     dead_letters: ("1 in uploads", "boxdrop retry"),
 }
 

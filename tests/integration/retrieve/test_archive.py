@@ -78,7 +78,7 @@ def test_an_archive_without_images_is_an_error(demo_detector: Detector, tmp_path
 def test_a_caption_that_is_too_long_for_the_detector_is_an_error_before_any_image(
     demo_detector: Detector,
 ) -> None:
-    with pytest.raises(LabelSetError, match="say it in fewer words"):
+    with pytest.raises(LabelSetError, match="use fewer words"):
         rank(FolderSource(SCENES), demo_detector, "a very long caption " * 20, top=5)
 
 

@@ -120,7 +120,7 @@ def test_a_threshold_below_the_floor_is_refused_in_words(toy_detector: Detector)
 def test_a_prompt_that_is_too_long_is_refused_by_its_label(toy_detector: Detector) -> None:
     label_set = LabelSet((Label("fine", ("red",), id=0), Label("wordy", ("red red red red red",), id=1)))
     with pytest.raises(
-        LabelSetError, match=r"label 'wordy': .* is 5 tokens long, detector toy-owlvit reads 4"
+        LabelSetError, match=r"label 'wordy': .* is 5 tokens long, but detector toy-owlvit reads only 4"
     ):
         toy_detector.embed(label_set)
 
