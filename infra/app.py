@@ -1,4 +1,4 @@
-"""The app that `cdk.json` names: reads the configuration, makes four stacks."""
+"""The app in `cdk.json`: reads the configuration and creates four stacks."""
 
 import os
 import sys
@@ -24,10 +24,10 @@ lists or destroys."""
 
 
 def make_app(app: App, environment: Environment, make_code: MakeCode | None = None) -> dict[str, Stack]:
-    """Put the stacks of one environment into an app.
+    """Add the stacks of one environment to an app.
 
     Args:
-        make_code: gives the functions' packages; by default those that are deployed.
+        make_code: returns the functions' packages. Default: the ones to deploy.
 
     Returns:
         The stacks by name: ``data``, ``compute``, ``pipeline``, ``monitoring``.
@@ -42,7 +42,7 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
         options["permissions_boundary"] = PermissionsBoundary.from_arn(environment.permissions_boundary_arn)
     data = Data(
         app, f"{prefix}-data", environment=environment,
-        description="boxdrop: buckets, table and secrets; everything that must stay", **options,
+        description="boxdrop: buckets, table and secrets; all data that must be kept", **options,
     )  # fmt: skip
     compute = Compute(
         app, f"{prefix}-compute", environment=environment, data=data,
@@ -67,7 +67,7 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
 
 
 def _code_maker(app: App, prefix: str) -> MakeCode:
-    """Packages, where the pipeline is deployed; the handlers alone where nothing is."""
+    """Full packages if the pipeline is deployed, else only the handlers."""
     stacks = app.node.try_get_context(BUNDLING_STACKS)
     wanted = stacks is None or any(each in ("**", "*", f"{prefix}-pipeline") for each in stacks)
 

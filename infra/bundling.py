@@ -1,9 +1,10 @@
-"""Packages of the functions: boxdrop, the handlers and what they import, made without Docker.
+"""Deployment packages of the functions: boxdrop, the handlers and their imports, built without Docker.
 
 `uv pip install --target --python-platform` takes wheels for Lambda's Linux on any machine. There are two or
 three packages, each shared by the functions that need the same: their requirements are compiled and pinned by
-hash in `requirements/`. What no handler imports is left out, for a zip may unpack to 250 MB only: the SDK of
-Label Studio brings OpenCV, a code generator and a formatter; botocore brings 400 services.
+hash in `requirements/`. What no handler imports is left out, since a package may have at most 250 MB
+unzipped: Label Studio's SDK depends on OpenCV, a code generator and a formatter; botocore contains 400
+services.
 """
 
 import hashlib
@@ -26,12 +27,12 @@ PLATFORM: Final = "x86_64-manylinux_2_28"
 """Lambda's Amazon Linux 2023 has glibc 2.34. manylinux2014 (2.17) no longer has wheels of pandas."""
 
 LIMIT_MB: Final = 250
-"""What a zip package may unpack to, Lambda's limit."""
+"""Lambda's limit for an unzipped package."""
 
 _SERVICES: Final = (
     "batch", "dynamodb", "s3", "sagemaker-runtime", "secretsmanager", "sqs", "sts",
 )  # fmt: skip
-"""What `boxdrop` makes clients of; botocore's other descriptions of services are 20 MB."""
+"""The services that `boxdrop` calls; botocore's other service descriptions take 20 MB."""
 
 _NEVER_IMPORTED: Final = (
     "**/tests",
@@ -46,14 +47,14 @@ _NEVER_IMPORTED: Final = (
 )
 
 _KEPT: Final = 3
-"""Packages of earlier sources that are left on the disk."""
+"""How many packages of earlier sources are kept on disk."""
 
 _SOURCES: Final = ("boxdrop", "functions")
 _NOT_DEPLOYED: Final = ("boxdrop/demo", "boxdrop/cli", "functions/job")
 
 
 class BundlingError(BoxdropError):
-    """A package cannot be made: says what is missing."""
+    """A package cannot be built; the message says what is missing."""
 
 
 def requirements(package: Package) -> Path:
@@ -62,7 +63,7 @@ def requirements(package: Package) -> Path:
 
 
 def digest(package: Package, python: str = RUNTIME_PYTHON) -> str:
-    """Hash of everything that a package is made of."""
+    """Hash of all inputs of a package."""
     hashed = hashlib.sha256(f"{package} {python} {PLATFORM}".encode())
     for path in (requirements(package), Path(__file__), *_source_files()):
         hashed.update(str(path.relative_to(REPOSITORY)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -76,11 +77,11 @@ def build(
     python: str = RUNTIME_PYTHON,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> Path:
-    """Make a package, or find the one made from the same files.
+    """Build a package, or find the one built from the same files.
 
     Args:
-        python: whose wheels; Lambda's, or in tests the one that runs them.
-        say: told if it takes longer.
+        python: version of the wheels; Lambda's, or in tests the one that runs them.
+        say: called with a message if it takes a while.
 
     Returns:
         The folder to be zipped.
@@ -104,7 +105,7 @@ def build(
 
 
 def sources_only(into: Path = REPOSITORY / "build" / "functions") -> Path:
-    """The handlers without what they import: for synthesis that deploys nothing, such as tests."""
+    """The handlers without their imports: for synthesis without a deployment, such as in tests."""
     hashed = hashlib.sha256()
     for path in _source_files():
         hashed.update(str(path.relative_to(REPOSITORY)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -118,7 +119,7 @@ def sources_only(into: Path = REPOSITORY / "build" / "functions") -> Path:
 
 
 def _settle(partial: Path, made: Path) -> None:
-    """Give a finished folder its name, unless another process made the same one first."""
+    """Rename a finished folder, unless another process made the same one first."""
     try:
         partial.rename(made)
     except OSError:
@@ -128,7 +129,7 @@ def _settle(partial: Path, made: Path) -> None:
 
 
 def size_mb(folder: Path) -> float:
-    """What a package unpacks to, as Lambda counts it: bytes of files."""
+    """A package's unzipped size in bytes, as Lambda counts it."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 

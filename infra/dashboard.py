@@ -1,4 +1,4 @@
-"""The dashboard, a row a question. Metrics of boxdrop's own come from `boxdrop.metrics`."""
+"""The dashboard: one row per question. boxdrop's own metrics come from `boxdrop.metrics`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -15,11 +15,11 @@ _PERIOD: Final = 300
 def dashboard_body(
     environment: Environment, region: str, names: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """CloudWatch's JSON of the dashboard.
+    """The dashboard as CloudWatch's JSON.
 
     Args:
-        region: of the stack, also as a token.
-        names: of the pipeline: ``queues``, ``dead_letters``, ``functions``.
+        region: of the stack; may be a token.
+        names: the pipeline's: ``queues``, ``dead_letters``, ``functions``.
     """
     prefix = environment.prefix
     rows: list[tuple[str, list[dict[str, Any]]]] = [
@@ -49,9 +49,9 @@ def dashboard_body(
                     ],
                 ),
                 _graph(
-                    "Given back, refused",
+                    "Returned, refused",
                     [
-                        _own(environment, metrics.IMAGES_RELEASED, "Sum", "given back by dead runs"),
+                        _own(environment, metrics.IMAGES_RELEASED, "Sum", "returned by dead runs"),
                         _own(environment, metrics.LABELS_REFUSED, "Sum", "labels.yaml refused"),
                     ],
                 ),
@@ -113,13 +113,13 @@ def dashboard_body(
                     ],
                 ),
                 _graph(
-                    "Images a second and GPU, %",
+                    "Images per second; GPU, %",
                     [
-                        _own(environment, metrics.IMAGES_PER_SECOND, "Average", "images/s a shard"),
+                        _own(environment, metrics.IMAGES_PER_SECOND, "Average", "images/s per shard"),
                         _own(environment, metrics.GPU_UTILISATION, "Average", "GPU %"),
                     ],
                 ),
-                _graph("Ran on the processor", [_own(environment, metrics.CPU_PROVIDER_USED, "Sum", "jobs")]),
+                _graph("Jobs on the CPU", [_own(environment, metrics.CPU_PROVIDER_USED, "Sum", "jobs")]),
             ],
         ),
         (
@@ -181,7 +181,7 @@ def dashboard_body(
                             {"label": "calls", "stat": "Sum"},
                         ],
                         _own(environment, metrics.WEBHOOK_REFUSED, "Sum", "refused"),
-                        _own(environment, metrics.REVIEWS_MISSED, "Sum", "reviews it did not tell of"),
+                        _own(environment, metrics.REVIEWS_MISSED, "Sum", "reviews without a webhook call"),
                     ],
                 ),
                 _graph(
@@ -202,14 +202,14 @@ def dashboard_body(
             ),
             [
                 _graph(
-                    "Dollars for 1,000 images",
+                    "Dollars per 1,000 images",
                     [
-                        _own(environment, metrics.COST_PER_THOUSAND, "Average", "mean of runs"),
+                        _own(environment, metrics.COST_PER_THOUSAND, "Average", "mean over runs"),
                         _own(environment, metrics.COST_PER_THOUSAND, "Maximum", "dearest run"),
                     ],
                 ),
                 _graph(
-                    "Images of a run: small runs are dear",
+                    "Images per run: small runs cost more",
                     [
                         _own(environment, metrics.RUN_IMAGES, "Average", "mean"),
                         _own(environment, metrics.RUN_IMAGES, "Maximum", "largest"),
@@ -254,7 +254,7 @@ def _graph(title: str, lines: Sequence[Any]) -> dict[str, Any]:
 
 
 def _own(environment: Environment, metric: Metric, statistic: str, label: str) -> list[Any]:
-    """A metric over all projects and services: a search, for projects come and go."""
+    """A metric over all projects and services: a search, since projects come and go."""
     together = {"Sum": "SUM", "SampleCount": "SUM", "Average": "AVG", "Maximum": "MAX"}.get(statistic, "MAX")
     # A name with a hyphen, such as the namespace, has to be quoted in a search expression.
     names = ",".join((f'"{environment.prefix}"', "service", *metric.dimensions))
@@ -271,6 +271,6 @@ def _compute(environment: Environment) -> list[Any]:
             "ApproximateBacklogSize",
             "EndpointName",
             environment.prefix,
-            {"label": "requests that wait", "stat": "Maximum"},
+            {"label": "waiting requests", "stat": "Maximum"},
         ]
     ]

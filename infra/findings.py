@@ -1,8 +1,8 @@
-"""cdk-nag's AwsSolutions pack, and its findings that were looked at and stay, each with its own reason.
+"""cdk-nag's AwsSolutions pack, and the findings that were reviewed and accepted, each with its reason.
 
-cdk-nag 3 wants each finding acknowledged by its exact resource, which for a reference into another stack is
-the name of an export with a hash in it. So the pack runs after synthesis, and this table, which reads as
-sentences, is held against what it found. Whatever is not in it fails synthesis.
+cdk-nag 3 requires acknowledging each finding by its exact resource, which for a reference to another stack is
+the name of an export with a hash in it. So the pack runs after synthesis, and its findings are compared with
+this readable table. A finding that is not in the table fails synthesis.
 """
 
 import re
@@ -16,7 +16,7 @@ from cdk_nag import AwsSolutionsChecks
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What cdk-nag says about one construct; `detail` is what is between brackets, such as a wildcard."""
+    """A finding about one construct; `detail` is the part in brackets, such as a wildcard."""
 
     rule: str
     path: str
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """Findings that stay. Path (without ``boxdrop-ENV-``) and detail are regular expressions."""
+    """An accepted kind of finding. Path (without ``boxdrop-ENV-``) and detail are regular expressions."""
 
     rule: str
     path: str
@@ -38,7 +38,7 @@ class Acknowledged:
     reason: str
 
     def covers(self, finding: Finding) -> bool:
-        """Whether this is about that finding."""
+        """Whether this accepts the finding."""
         path = re.sub(r"^boxdrop-.*?-(?=(data|compute|pipeline|monitoring)/)", "", finding.path)
         return (
             finding.rule == self.rule
@@ -52,52 +52,55 @@ _FUNCTION: Final = r"pipeline/(Dispatch|Launch|Publish|Webhook|Collect|Reconcile
 ACKNOWLEDGED: Final = (
     Acknowledged(
         "S1", r"data/(ImageBucket|DataBucket)/", "",
-        "Access logs cost storage for ever and need a bucket of their own; whoever wants them names one as "
+        "Access logs need a bucket of their own, and their storage costs grow; users who want them set "
         "access_log_bucket.",
     ),
     Acknowledged(
         "SMG4", r"data/(LabelStudio|Webhook|Zenml)Secret", "",
-        "Label Studio's or ZenML's token, or a header that Label Studio sends: nothing in AWS can make a new "
-        "one. docs/operations.md tells how people rotate them.",
+        "Label Studio's or ZenML's token, or a header that Label Studio sends: AWS cannot create a new one. "
+        "docs/operations.md describes how to rotate them.",
     ),
     Acknowledged(
         "L1", rf"({_FUNCTION}|data/Notifications)", "",
-        "The newest Python that all packages have wheels for: numpy and pandas, as Label Studio's SDK pins "
-        "them, have none for a newer one.",
+        "The newest Python for which all packages have wheels: numpy and pandas, in the versions that Label "
+        "Studio's SDK pins, have none for a newer one.",
     ),
     Acknowledged(
         "VPC7", r"compute/Batch/Vpc/", "",
-        "Nothing can connect to these instances, and what they send is images to and from S3. Whoever must "
-        "keep flow logs brings a VPC that has them.",
+        "Nothing can connect to these instances, and their traffic is images from and to S3. Users who must "
+        "keep flow logs provide a VPC that has them.",
     ),
     Acknowledged(
         "APIG4", r"pipeline/ApiRoute", "",
-        "Label Studio can sign nothing: it sends a secret header, which the function compares in constant "
-        "time, and from what passes it takes ids alone.",
+        "Label Studio cannot sign requests: it sends a secret header, which the function compares in "
+        "constant time; from valid requests the function uses only ids.",
     ),
     Acknowledged(
         "IAM4", r"compute/Batch/InstanceRole/", r"AmazonEC2ContainerServiceforEC2Role$",
-        "AWS keeps this policy in step with what its ECS agent calls; a copy would break with a new agent. "
-        "The job itself has another role.",
+        "AWS updates this policy with its ECS agent; a copy would break with a new agent. The job itself "
+        "has another role.",
     ),
     Acknowledged(
-        "IAM5", _FUNCTION, r"^Resource::<\w+Log\w+\.Arn>:\*$", "The streams of the function's own log group."
+        "IAM5", _FUNCTION, r"^Resource::<\w+Log\w+\.Arn>:\*$", "The log streams of the function's own log "
+                                                               "group."
     ),
-    Acknowledged("IAM5", r"data/NotificationsRole/", r"Log\w+\.Arn>:\*$", "Streams of its own log group."),
+    Acknowledged("IAM5", r"data/NotificationsRole/", r"Log\w+\.Arn>:\*$", "Log streams of its own log "
+                                                                          "group."),
     Acknowledged(
-        "IAM5", rf"{_FUNCTION}(?!Launch|Reconcile)", r"^Resource::\*$", "X-Ray takes no resource."
+        "IAM5", rf"{_FUNCTION}(?!Launch|Reconcile)", r"^Resource::\*$", "X-Ray has no resource-level "
+                                                                     "permissions."
     ),
     Acknowledged(
         "IAM5", r"pipeline/(Launch|Reconcile)/", r"^Resource::\*$",
-        "X-Ray takes no resource, nor do Batch's ListJobs and DescribeJobs, which only read.",
+        "X-Ray has no resource-level permissions, nor do Batch's read-only ListJobs and DescribeJobs.",
     ),
     Acknowledged(
         "IAM5", r"pipeline/Launch/", r"batch:.*:job-definition/[\w-]+:\*$",
-        "Each deployment of the job makes a new revision of the definition.",
+        "Each deployment of the job creates a new revision of the definition.",
     ),
     Acknowledged(
         "IAM5", r"pipeline/Launch/", r"batch:.*:job/\*$",
-        "A job is tagged with its run as it is submitted, before it has an id.",
+        "A job is tagged with its run when it is submitted, before it has an id.",
     ),
     Acknowledged(
         "IAM5", _FUNCTION, r"(Ledger\w*Arn\w*|<Ledger\w+\.Arn>)/index/\*$", "The ledger's one index."
@@ -105,7 +108,7 @@ ACKNOWLEDGED: Final = (
     Acknowledged(
         "IAM5", r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
         r"(Image\w*Arn\w*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$",
-        "Every image of the image bucket, to be read.",
+        "Read access to every image in the image bucket.",
     ),
     Acknowledged(
         "IAM5", rf"({_FUNCTION}|compute/JobRole/|data/LabelStudioReads/)",
@@ -114,17 +117,19 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "IAM5", r"compute/JobRole/", r"(:repository/\*|log-group:/aws/sagemaker/Endpoints/.*:\*)$",
-        "SageMaker pulls the image, from whichever repository CDK or the user put it in, and names its log.",
+        "SageMaker pulls the image from the repository that CDK or the user chose, and names the log group "
+        "itself.",
     ),
     Acknowledged(
         "IAM5", r"compute/JobRole/", r"^Resource::\*$",
-        "ECR's log-in and CloudWatch's metrics take no resource; metrics are held to SageMaker's namespaces.",
+        "ECR's log-in and CloudWatch's metrics have no resource-level permissions; metrics are limited to "
+        "SageMaker's namespaces.",
     ),
 )  # fmt: skip
 
 
 def findings(app: App) -> Iterator[Finding]:
-    """All that cdk-nag finds in a synthesized app."""
+    """All cdk-nag findings in a synthesized app."""
     report = AwsSolutionsChecks(app).validate_scope(app)
     for violation in report.violations:
         name, _, detail = violation.rule_name.partition("[")
@@ -136,5 +141,5 @@ def findings(app: App) -> Iterator[Finding]:
 
 
 def open_findings(app: App) -> list[Finding]:
-    """What nobody has looked at."""
+    """The findings that are not accepted."""
     return [each for each in findings(app) if not any(known.covers(each) for known in ACKNOWLEDGED)]

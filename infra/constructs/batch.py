@@ -21,8 +21,8 @@ _DISK_GB: Final = 60
 class GpuQueue(Construct):
     """A job queue, its compute environments and the job definition.
 
-    Queue and definition have names that the pipeline knows, so its stack needs nothing of this one. Compute
-    environments have none, for CloudFormation may have to replace them.
+    Queue and definition have fixed names that the pipeline knows, so its stack does not depend on this one.
+    Compute environments have none, since CloudFormation may have to replace them.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class GpuQueue(Construct):
                 )
                 for order, each in enumerate(environments, 1)
             ],
-            # Without this, a job that no instance type can hold blocks the queue for ever.
+            # Without this, a job that fits no instance type blocks the queue forever.
             job_state_time_limit_actions=[
                 batch.CfnJobQueue.JobStateTimeLimitActionProperty(
                     action="CANCEL", max_time_seconds=seconds, reason=reason, state="RUNNABLE"
@@ -117,13 +117,13 @@ class GpuQueue(Construct):
             ),
             retry_strategy=batch.CfnJobDefinition.RetryStrategyProperty(
                 attempts=5,
-                # The first rule that fits decides. A Spot instance that was taken away is no fault of
-                # the job, most else is; then reconcile gives its images to another run.
+                # The first matching rule decides. The loss of a Spot instance is not the job's fault, most
+                # other failures are; then reconcile returns its images to another run.
                 evaluate_on_exit=[
                     batch.CfnJobDefinition.EvaluateOnExitProperty(
                         action="RETRY", on_status_reason="Host EC2*"
                     ),
-                    # EX_TEMPFAIL: it was asked to stop, or S3 did not answer.
+                    # EX_TEMPFAIL: it was asked to stop, or S3 did not respond.
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="RETRY", on_exit_code="75"),
                     batch.CfnJobDefinition.EvaluateOnExitProperty(action="EXIT", on_reason="*"),
                 ],
@@ -155,7 +155,8 @@ class GpuQueue(Construct):
             self,
             "InstanceRole",
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
-            description=f"boxdrop {environment.name}: what a GPU instance's ECS agent may do; not the job",
+            description=f"boxdrop {environment.name}: permissions of a GPU instance's ECS agent, not of the "
+            "job",
             managed_policies=[
                 iam.ManagedPolicy.from_aws_managed_policy_name(
                     "service-role/AmazonEC2ContainerServiceforEC2Role"
@@ -192,12 +193,12 @@ class GpuQueue(Construct):
 
 
 def queue_arn(stack: Stack, environment: Environment) -> str:
-    """The job queue's, by its name."""
+    """The job queue's ARN, by its name."""
     return stack.format_arn(service="batch", resource="job-queue", resource_name=environment.prefix)
 
 
 def definition_arns(stack: Stack, environment: Environment) -> list[str]:
-    """The job definition's, in whichever revision."""
+    """The job definition's ARN, for any revision."""
     name = environment.prefix
     return [
         stack.format_arn(service="batch", resource="job-definition", resource_name=each)

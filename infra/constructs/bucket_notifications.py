@@ -1,7 +1,8 @@
-"""Custom resource: events of a bucket go to EventBridge, too. Deployed as it is here, inline.
+"""Custom resource: also sends a bucket's events to EventBridge. This file is deployed inline.
 
-S3 keeps one document of all notifications of a bucket and replaces it whole, so it is read, added to, and
-written back. On deletion it stays: others may rely on EventBridge by then, and it costs nothing.
+S3 stores all notifications of a bucket in one document and replaces it as a whole, so this reads it, adds to
+it, and writes it back. On deletion the setting stays: others may rely on EventBridge by then, and it costs
+nothing.
 """
 
 import json
@@ -12,7 +13,7 @@ import boto3
 
 
 def turn_on(s3: Any, bucket: str) -> bool:
-    """Add EventBridge to a bucket's notifications; True if it was not there."""
+    """Add EventBridge to a bucket's notifications; True if it was missing."""
     present = s3.get_bucket_notification_configuration(Bucket=bucket)
     present.pop("ResponseMetadata", None)
     if "EventBridgeConfiguration" in present:
@@ -20,14 +21,14 @@ def turn_on(s3: Any, bucket: str) -> bool:
     s3.put_bucket_notification_configuration(
         Bucket=bucket,
         NotificationConfiguration={**present, "EventBridgeConfiguration": {}},
-        # Other targets were valid when their owners set them; whether they are now is not ours to check.
+        # Other targets were valid when their owners set them; checking them now is not our task.
         SkipDestinationValidation=True,
     )
     return True
 
 
 def handler(event: Any, context: Any) -> None:  # noqa: ARG001
-    """Answer CloudFormation, whatever happens: without an answer it waits for an hour."""
+    """Respond to CloudFormation, whatever happens: without a response it waits for an hour."""
     bucket = event["ResourceProperties"]["Bucket"]
     status, reason = "SUCCESS", ""
     try:

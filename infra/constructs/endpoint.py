@@ -1,4 +1,4 @@
-"""A SageMaker asynchronous endpoint that has no instance while it has nothing to do."""
+"""A SageMaker asynchronous endpoint that scales to zero."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ from infra.regions import SAGEMAKER_AMI
 class AsyncEndpoint(Construct):
     """Model, endpoint and scaling.
 
-    Two policies work together, as AWS describes: from zero, a step as soon as there is a backlog without
-    capacity; then a target of requests for each instance, which also leads back to zero.
+    Two policies work together, as AWS describes: a step from zero as soon as there is a backlog without
+    capacity, then a target of requests per instance, which also scales back to zero.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AsyncEndpoint(Construct):
                     max_concurrent_invocations_per_instance=1
                 ),
                 output_config=sagemaker.CfnEndpointConfig.AsyncInferenceOutputConfigProperty(
-                    # Outside predictions/, whose every object is a part; and failures where a rule sees them.
+                    # Outside predictions/, where every object is a part; failures go where a rule sees them.
                     s3_output_path=f"s3://{bucket}/{SAGEMAKER}answers/",
                     s3_failure_path=f"s3://{bucket}/{SAGEMAKER}failures/",
                     kms_key_id=key_arn,
@@ -114,7 +114,7 @@ class AsyncEndpoint(Construct):
         cloudwatch.CfnAlarm(
             self,
             "Waiting",
-            alarm_description="Scaling: requests wait and there is no instance. Nobody has to look.",
+            alarm_description="Scaling: requests wait and there is no instance. No action needed.",
             namespace="AWS/SageMaker",
             metric_name="HasBacklogWithoutCapacity",
             dimensions=dimensions,
@@ -155,12 +155,12 @@ class AsyncEndpoint(Construct):
 
 
 def endpoint_arn(stack: Stack, environment: Environment) -> str:
-    """The endpoint's, by its name."""
+    """The endpoint's ARN, by its name."""
     return stack.format_arn(service="sagemaker", resource="endpoint", resource_name=environment.prefix)
 
 
 def topic_arn(stack: Stack, environment: Environment) -> str:
-    """Where SageMaker tells what it could not do, by its name."""
+    """ARN of the topic for failed invocations, by its name."""
     return stack.format_arn(service="sns", resource=_topic(environment))
 
 

@@ -18,7 +18,7 @@ RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 def log_group(
     scope: Construct, id: str, environment: Environment, name: str, key: kms.IKey | None
 ) -> logs.LogGroup:
-    """A log group that ends with its stack: what matters for longer is in the ledger and the data bucket."""
+    """A log group that is deleted with its stack: permanent records are in the ledger and the data bucket."""
     return logs.LogGroup(
         scope,
         id,
@@ -42,7 +42,7 @@ _DAYS: Final = {
 
 
 class PipelineFunction(Construct):
-    """A Lambda function with a role of its own, which may write its log and nothing else until `allow`.
+    """A Lambda function with a role of its own, which may only write its log until `allow` adds permissions.
 
     The role has no managed policy: AWSLambdaBasicExecutionRole may write every log group of the account.
 
@@ -75,7 +75,7 @@ class PipelineFunction(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"boxdrop {environment.name}: what {name} may do",
+            description=f"boxdrop {environment.name}: permissions of {name}",
         )
         self.function = lambda_.Function(
             self,
@@ -99,7 +99,7 @@ class PipelineFunction(Construct):
         self.allow(
             "Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{self.log_group.log_group_arn}:*"]
         )
-        # X-Ray takes no resource.
+        # X-Ray has no resource-level permissions.
         self.allow("Traces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])
         if key is not None:
             self.allow("Settings", ["kms:Decrypt"], [key.key_arn])
@@ -120,7 +120,7 @@ class PipelineFunction(Construct):
     def read_from(
         self, queue_arn: str, *, batch: int, window_s: int = 0, concurrency: int | None = None
     ) -> None:
-        """Take messages from a queue; those that failed, and only those, come again."""
+        """Receive messages from a queue; only failed ones are delivered again."""
         self.allow(
             f"Receive{len(self.node.children)}",
             ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
@@ -140,12 +140,12 @@ class PipelineFunction(Construct):
                 else None
             ),
         )
-        # Lambda refuses a mapping whose function may not read the queue yet.
+        # Lambda refuses a mapping if its function may not read the queue yet.
         mapping.node.add_dependency(self.role)
 
     @property
     def arn(self) -> str:
-        """The function's, without waiting for the function: roles and policies may refer to it."""
+        """The function's ARN, without a dependency on the function: roles and policies may refer to it."""
         return Stack.of(self).format_arn(
             service="lambda",
             resource="function",

@@ -1,4 +1,4 @@
-"""Where GPU instances run: the user's VPC, or one that costs nothing while nothing runs."""
+"""The network of GPU instances: the user's VPC, or a new one that costs nothing while idle."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Place:
 def make_place(scope: Construct, environment: Environment) -> Place:
     """The user's network, or a VPC without NAT gateways.
 
-    By default instances are in public subnets, with an address of their own and nothing that may connect to
-    them: a NAT gateway would cost $33 a month for each zone. S3, which carries all images, goes through a
-    gateway endpoint, which is free.
+    By default, instances are in public subnets with public addresses, and nothing may connect to them: a NAT
+    gateway would cost $33 a month per zone. S3 traffic, which includes all images, uses a free gateway
+    endpoint.
     """
     if environment.network:
         network = environment.network
@@ -42,7 +42,7 @@ def make_place(scope: Construct, environment: Environment) -> Place:
         vpc_name=environment.prefix,
         max_azs=environment.zone_count,
         nat_gateways=0,
-        restrict_default_security_group=False,  # would bring a function; nothing uses that group
+        restrict_default_security_group=False,  # would add a function; nothing uses that group
         subnet_configuration=[
             ec2.SubnetConfiguration(
                 name="instances",
@@ -73,7 +73,7 @@ def _closed(scope: Construct, vpc: ec2.IVpc, environment: Environment) -> ec2.Se
 
 
 def _add_endpoints(vpc: ec2.Vpc, group: ec2.SecurityGroup) -> None:
-    """What an instance without a public address needs: its image, its orders, its log."""
+    """Endpoints for an instance without a public address: container images, ECS, logs."""
     door = ec2.SecurityGroup(
         vpc, "EndpointsGroup", vpc=vpc, allow_all_outbound=False, description="boxdrop: interface endpoints"
     )

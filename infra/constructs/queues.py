@@ -1,4 +1,4 @@
-"""Queues that never lose a message: each with a dead-letter queue of its own."""
+"""Queues that lose no message: each has a dead-letter queue."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from boxdrop.topology import delivery
 
 
 def dead_letter_queue(scope: Construct, prefix: str, name: str) -> sqs.Queue:
-    """A queue for what could not be done; it keeps a message as long as SQS can: 14 days."""
+    """A dead-letter queue; it keeps messages for 14 days, SQS's maximum."""
     return sqs.Queue(
         scope,
         f"{name.title()}DeadLetters",
@@ -23,13 +23,13 @@ def dead_letter_queue(scope: Construct, prefix: str, name: str) -> sqs.Queue:
 
 
 class Mailbox(Construct):
-    """A queue, its dead-letter queue, and the time that its function takes.
+    """A queue, its dead-letter queue, and its function's timeout.
 
-    Messages carry ids and S3's events, nothing confidential: SQS's own encryption does, and the services that
-    send need no key.
+    Messages contain ids and S3 events, nothing confidential. So SQS's own encryption suffices, and the
+    sending services need no key.
 
     Args:
-        name: of the queue; the other one is NAME-dlq.
+        name: of the queue; the dead-letter queue is NAME-dlq.
     """
 
     def __init__(self, scope: Construct, prefix: str, name: str) -> None:
@@ -49,13 +49,13 @@ class Mailbox(Construct):
         )
 
     def admit(self, *rules: str) -> None:
-        """Let EventBridge rules, by their ARNs, put messages into the queue and its dead letters."""
+        """Let EventBridge rules, by their ARNs, send messages to the queue and its dead-letter queue."""
         for queue in (self.queue, self.dead_letters):
             admit(queue, rules)
 
 
 def admit(queue: sqs.Queue, rules: Sequence[str]) -> None:
-    """Let EventBridge rules, by their ARNs, put messages into a queue."""
+    """Let EventBridge rules, by their ARNs, send messages to a queue."""
     queue.add_to_resource_policy(
         iam.PolicyStatement(
             principals=[iam.ServicePrincipal("events.amazonaws.com")],

@@ -1,7 +1,7 @@
-"""The address at which Label Studio tells that people worked: an HTTP API with one route, to one function.
+"""The receiver of Label Studio's webhook: an HTTP API with one route to one function.
 
-These are functions, not a construct of their own: a scope between the stack and its resources would change
-their logical ids, and CloudFormation would replace the address that Label Studio knows.
+These are functions, not a construct: a scope between the stack and its resources would change their logical
+ids, and CloudFormation would replace the address that Label Studio calls.
 """
 
 import json
@@ -16,12 +16,12 @@ from infra.constructs.function import log_group
 
 
 def make_api(stack: Stack, environment: Environment) -> gateway.CfnApi:
-    """The API, still without a route: functions are told its address before there is one to call."""
+    """The API, still without a route: functions get its address before the called function exists."""
     return gateway.CfnApi(
         stack,
         "Api",
         name=f"{environment.prefix}-webhook",
-        description="Label Studio tells here that people worked",
+        description="Receives Label Studio's webhook",
         protocol_type="HTTP",
     )
 
@@ -29,7 +29,7 @@ def make_api(stack: Stack, environment: Environment) -> gateway.CfnApi:
 def connect(
     stack: Stack, api: gateway.CfnApi, function_arn: str, environment: Environment, key: kms.IKey | None
 ) -> None:
-    """Let the API call a function for ``POST /webhook``, and log its calls without what they say."""
+    """Let the API call a function for ``POST /webhook``, and log the calls without their content."""
     logs = log_group(stack, "ApiLog", environment, "api", key)
     integration = gateway.CfnIntegration(
         stack,
@@ -54,14 +54,14 @@ def connect(
         stage_name="$default",
         auto_deploy=True,
         default_route_settings=gateway.CfnStage.RouteSettingsProperty(
-            # Strangers pay nothing, and we little: a call costs some millionths of a dollar.
+            # The address is public. A refused call costs us a few millionths of a dollar.
             throttling_rate_limit=50,
             throttling_burst_limit=100,
             detailed_metrics_enabled=False,
         ),
         access_log_settings=gateway.CfnStage.AccessLogSettingsProperty(
             destination_arn=logs.log_group_arn,
-            # No header and no body: the secret is in one, people's work in the other.
+            # Neither headers, which contain the secret, nor the body, which contains annotations.
             format=json.dumps(
                 {
                     "requestId": "$context.requestId",

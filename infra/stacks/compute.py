@@ -1,4 +1,4 @@
-"""Where the detector runs: AWS Batch or a SageMaker endpoint, and the one image that Docker builds."""
+"""Compute for the detector: AWS Batch or a SageMaker endpoint, and the image that Docker builds."""
 
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ class Compute(Stack):
     """The job's image, role and machines.
 
     Attributes:
-        role: what the job may do.
+        role: the job's permissions.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Compute(Stack):
             self,
             "JobRole",
             assumed_by=iam.ServicePrincipal(f"{service}.amazonaws.com"),
-            description=f"boxdrop {self._environment.name}: what the job may do",
+            description=f"boxdrop {self._environment.name}: permissions of the job",
         )
         objects = data.data.arn_for_objects
         statements = {
-            # By version where the bucket has versions, by If-Match where it has none.
+            # By version if the bucket has versions, else by If-Match.
             "Images": (["s3:GetObject", "s3:GetObjectVersion"], [data.images.arn_for_objects("*")]),
             "Read": (
                 ["s3:GetObject"],
@@ -103,7 +103,8 @@ class Compute(Stack):
         return role
 
     def _let_sagemaker_work(self, data: Data) -> None:
-        """What the endpoint does with the model's role beside the job: pull, log, count, answer."""
+        """What SageMaker itself needs of the model's role: pull the image, write logs and metrics, store
+        responses."""
         prefix = (
             f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:"
             f"/aws/sagemaker/Endpoints/{self._environment.prefix}"

@@ -1,4 +1,5 @@
-"""What stays: buckets, table, secrets, and who may sign images for the annotators' browsers."""
+"""Persistent resources: buckets, table, secrets, and the user who signs image URLs for annotators'
+browsers."""
 
 import json
 from pathlib import Path
@@ -22,15 +23,15 @@ _NOTIFICATIONS: Final = Path(__file__).parents[1] / "constructs" / "bucket_notif
 
 
 class Data(Stack):
-    """Buckets, table, secrets. Deploying anything else leaves them alone.
+    """Buckets, table, secrets. Deploying other stacks does not touch them.
 
     Attributes:
         images, data: the buckets.
         table: the ledger.
-        label_studio_secret: Label Studio's token; made empty.
-        webhook_secret: of the webhook's header; made with a random value.
-        zenml_secret: key of ZenML's service account; made empty, if runs are tracked.
-        key: of the user, for all of this and for logs.
+        label_studio_secret: Label Studio's token; created empty.
+        webhook_secret: the webhook's header; created with a random value.
+        zenml_secret: key of ZenML's service account; created empty, if runs are tracked.
+        key: the user's KMS key, for all of this and for logs.
     """
 
     def __init__(self, scope: Construct, id: str, *, environment: Environment, **options: object) -> None:
@@ -98,7 +99,7 @@ class Data(Stack):
             return bucket
         made = self._bucket(
             "ImageBucket",
-            # A job reads the version that its manifest names, also if the image is overwritten meanwhile.
+            # A job reads the version that its manifest names, even if the image has been overwritten since.
             versioned=True,
             lifecycle=[
                 s3.LifecycleRule(
@@ -124,8 +125,8 @@ class Data(Stack):
         )
 
     def _turn_on_events(self, name: str) -> None:
-        """EventBridge for a bucket of the user's. CloudFormation cannot change a bucket that is not its own,
-        and S3 has one document for all notifications of a bucket, so a small function adds to it."""
+        """Turn on EventBridge for the user's bucket. CloudFormation cannot change a bucket that it did not
+        create, and S3 has one document for all notifications of a bucket, so a small function adds to it."""
         environment = self._environment
         role = iam.Role(
             self,
@@ -146,7 +147,7 @@ class Data(Stack):
         function = lambda_.Function(
             self,
             "Notifications",
-            description="Adds EventBridge to a bucket's notifications, and leaves the others as they are.",
+            description="Adds EventBridge to a bucket's notifications and leaves the others unchanged.",
             runtime=RUNTIME,
             code=lambda_.Code.from_inline(_NOTIFICATIONS.read_text(encoding="utf-8")),
             handler="index.handler",
@@ -191,7 +192,7 @@ class Data(Stack):
         return table
 
     def _secret(self, id: str, name: str, what: str) -> secretsmanager.CfnSecret:
-        """A secret without a value: CDK's own construct would fill it with a random one."""
+        """A secret without a value: CDK's own construct would generate a random one."""
         secret = secretsmanager.CfnSecret(
             self,
             id,
@@ -218,7 +219,8 @@ class Data(Stack):
         )
 
     def _let_label_studio_read(self) -> None:
-        """Label Studio signs an address for each image that a browser loads, with what may only read them."""
+        """Label Studio signs a URL for each image that a browser loads, with credentials that may only read
+        images."""
         environment = self._environment
         statements = [
             iam.PolicyStatement(
@@ -280,7 +282,7 @@ class Data(Stack):
 
 
 def _send_events(bucket: s3.Bucket) -> None:
-    """Events to EventBridge, by the bucket's own property: `event_bridge_enabled` would bring a function."""
+    """Events to EventBridge, by the bucket's own property: `event_bridge_enabled` would add a function."""
     resource = bucket.node.default_child
     assert isinstance(resource, s3.CfnBucket)
     resource.add_property_override(
@@ -289,7 +291,7 @@ def _send_events(bucket: s3.Bucket) -> None:
 
 
 def _data_lifecycle() -> list[s3.LifecycleRule]:
-    """What a run needed and nobody reads again; predictions, annotations and summaries stay."""
+    """Expiry for files that only a run needed; predictions, annotations and summaries stay."""
     return [
         s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(7)),
         s3.LifecycleRule(id="sagemaker", prefix=SAGEMAKER, expiration=Duration.days(30)),
@@ -297,7 +299,7 @@ def _data_lifecycle() -> list[s3.LifecycleRule]:
 
 
 def use_keys(role: iam.Role, data: Data) -> None:
-    """Let a role use the user's keys, through the services that hold what they encrypt."""
+    """Let a role use the user's keys, only through the services whose data they encrypt."""
     keys = sorted({each for each in (data.key and data.key.key_arn, data.image_key_arn) if each})
     if keys:
         role.add_to_principal_policy(

@@ -20,7 +20,7 @@ from infra.dashboard import dashboard_body
 from infra.stacks.pipeline import Pipeline
 
 RUNBOOK: Final = "https://github.com/boxdrop/boxdrop/blob/main/docs/operations.md"
-"""Each alarm's description ends with a section of it."""
+"""Each alarm's description ends with a link to one of its sections."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -114,7 +114,7 @@ class Monitoring(Stack):
         periods: int = 1,
         of: int | None = None,
     ) -> cloudwatch.CfnAlarm:
-        """An alarm on one metric, or on an expression of several.
+        """An alarm on one metric, or on an expression over several.
 
         Args:
             runbook: section of docs/operations.md.
@@ -187,12 +187,12 @@ class Monitoring(Stack):
     def _queue_alarms(self) -> None:
         minutes = self._environment.alarms.oldest_message_minutes
         for name in sorted(self._pipeline.mailboxes):
-            # Launches are meant to wait for their window.
+            # Launches wait for their window on purpose.
             extra = self._environment.batching_window_s if name == "launches" else 0
             self._alarm(
                 f"{name.title()}Waits",
                 "messages-wait",
-                f"A message in {name} waits for more than {minutes} minutes.",
+                f"A message in the queue {name} has waited for more than {minutes} minutes.",
                 query=_sqs(f"{self._environment.prefix}-{name}", "ApproximateAgeOfOldestMessage", "Maximum"),
                 above=minutes * _MINUTE + extra,
                 periods=2,
@@ -266,7 +266,7 @@ class Monitoring(Stack):
         self._alarm(
             "LabelStudioErrors",
             "label-studio-errors",
-            "Label Studio does not do what it is asked.",
+            "Calls to Label Studio fail.",
             expression=self._over_all(metrics.LABEL_STUDIO_ERRORS),
             above=0,
             **_REPEATED,

@@ -1,4 +1,4 @@
-"""What happens to an image: queues, functions, rules, the webhook's address, the system's description."""
+"""The pipeline: queues, functions, rules, the webhook's API, the system's description."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -54,14 +54,14 @@ MakeCode = Callable[[Package], lambda_.Code]
 
 
 class Pipeline(Stack):
-    """Queues, functions and rules; keeps nothing, and may be destroyed and deployed at any time.
+    """Queues, functions and rules. It has no data, and may be destroyed and deployed again at any time.
 
     Attributes:
-        mailboxes: queue and dead letters by name.
-        dead_letters: of what is called without a queue, by function.
+        mailboxes: queues with their dead-letter queues, by name.
+        dead_letters: dead-letter queues of functions that are called without a queue.
         functions: by name.
         api: the webhook's.
-        blocked_rule: sees that Batch can place no job.
+        blocked_rule: matches when Batch cannot place a job.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Pipeline(Stack):
         )
 
     def _variables(self) -> Mapping[str, str]:
-        """Everything that functions may be told, see `functions/environment.py`."""
+        """All environment variables of functions, see `functions/environment.py`."""
         environment, data = self._environment, self._data
         known = {
             "BOXDROP_TABLE": data.table.table_name,
@@ -160,7 +160,7 @@ class Pipeline(Stack):
         return known
 
     def _permissions(self) -> None:
-        """What each function may do, beside its log and its queue."""
+        """Each function's permissions, in addition to its log and its queue."""
         data, queues = self._data, self.mailboxes
         table, index = data.table.table_arn, f"{data.table.table_arn}/index/*"
         images = data.images.arn_for_objects("*")
@@ -179,7 +179,7 @@ class Pipeline(Stack):
             use_keys(function.role, data)
 
         dispatch = self.functions["dispatch"]
-        # labels.yaml is read, images are looked at where their events have no order; 404 needs the bucket.
+        # Reads labels.yaml, and images whose events have no order; a 404 needs permission on the bucket.
         dispatch.allow("LookAtImages", ["s3:GetObject"], [images])
         dispatch.allow("ListImages", ["s3:ListBucket"], [data.images.bucket_arn])
         dispatch.allow("WriteData", ["s3:PutObject"], objects(LABEL_SETS))
@@ -198,7 +198,7 @@ class Pipeline(Stack):
         self._let_submit(launch)
 
         publish = self.functions["publish"]
-        # Whom to credit: a project's sources.jsonl, and where there is one, the metadata of its images.
+        # Credits: a project's sources.jsonl and, if there is one, the metadata of its images.
         publish.allow("ReadCredits", ["s3:GetObject"], [images])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         publish.allow("ReadData", ["s3:GetObject"], objects(PREDICTIONS, LABEL_SETS, RUNS))
@@ -230,14 +230,15 @@ class Pipeline(Stack):
             [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")],
         )
         if self._environment.compute == "batch":
-            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])  # takes no resource
+            # has no resource-level permissions
+            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])
 
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
             track.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
             track.allow("ReadData", ["s3:GetObject"], objects(RUNS, LABEL_SETS, TRACKED, ZENML))
             track.allow("WriteData", ["s3:PutObject"], objects(TRACKED, ZENML))
-            # Thumbnails of samples, of the very content that the boxes are about.
+            # Thumbnails of samples, from the exact version that the boxes belong to.
             track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])
             track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.ref])
 
@@ -248,23 +249,23 @@ class Pipeline(Stack):
             return
         jobs = [queue_arn(self, environment), *definition_arns(self, environment)]
         launch.allow("Submit", ["batch:SubmitJob"], jobs)
-        # A job is submitted with its run's id as a tag, and Batch gives it its id only then.
+        # A job is submitted with its run's id as a tag, before Batch assigns the job's id.
         launch.allow(
             "TagJob",
             ["batch:TagResource"],
             [self.format_arn(service="batch", resource="job", resource_name="*")],
         )
-        # These take no resource.
+        # These have no resource-level permissions.
         launch.allow("FindJobs", ["batch:ListJobs"], ["*"])
 
     # -- rules ----------------------------------------------------------------------------------------
 
     def _object_rules(self) -> None:
-        """Objects that come and go, from the buckets' events into queues."""
+        """Rules that send the buckets' object events to queues."""
         patterns = event_patterns(self._data.images.bucket_name, self._data.data.bucket_name)
         for id, queue, what in (
-            ("Uploads", "uploads", "images that came, were overwritten or deleted"),
-            ("Parts", "parts", "parts of predictions, and the end of their run"),
+            ("Uploads", "uploads", "images that were created, overwritten or deleted"),
+            ("Parts", "parts", "parts of predictions, and the ends of their runs"),
             ("Summaries", "track", "summaries of finished runs"),
         ):
             if queue in self.mailboxes:
@@ -282,7 +283,7 @@ class Pipeline(Stack):
                 events.CfnRule.TargetProperty(
                     id=queue,
                     arn=mailbox.queue.queue_arn,
-                    # The same message in the same dead letters, whoever could not deliver it.
+                    # Undelivered messages end in the same dead-letter queue as failed ones.
                     dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
                         arn=mailbox.dead_letters.queue_arn
                     ),
@@ -292,11 +293,11 @@ class Pipeline(Stack):
         mailbox.admit(rule.attr_arn)
 
     def _reconcile_rules(self) -> None:
-        """Whatever ends badly, and a schedule for what ends without a word."""
+        """Rules for failures, and schedules for losses without an event."""
         environment = self._environment
         rules: dict[str, dict[str, Any]] = {
             "Schedule": {
-                "description": "boxdrop: look for runs and images that were lost",
+                "description": "boxdrop: find lost runs and images",
                 "schedule_expression": f"rate({RECONCILE_MINUTES} minutes)",
             },
             "Sync": {
@@ -314,7 +315,7 @@ class Pipeline(Stack):
                 },
             }
             rules["BlockedQueue"] = {
-                "description": "boxdrop: no instance can be had for the job at the head of the queue",
+                "description": "boxdrop: no instance is available for the job at the head of the queue",
                 "event_pattern": {
                     "source": ["aws.batch"],
                     "detail-type": ["Batch Job Queue Blocked"],
@@ -361,11 +362,11 @@ class Pipeline(Stack):
             self._hear_of_failed_shards()
 
     def _dead_letters_of(self, function: str) -> sqs.Queue:
-        """Where calls go that a function without a queue, or beside its queue, could not do."""
+        """The dead-letter queue for failed calls that did not come from a function's queue."""
         return self.dead_letters.get(function) or self.mailboxes[function].dead_letters
 
     def _hear_of_failed_shards(self) -> None:
-        """SageMaker tells a topic of the compute stack what it could not do."""
+        """SageMaker reports failed invocations to a topic of the compute stack."""
         reconcile, dead_letters = self.functions["reconcile"], self.dead_letters["reconcile"]
         topic = topic_arn(self, self._environment)
         sns.CfnSubscription(
@@ -396,7 +397,7 @@ class Pipeline(Stack):
     # -- the description ------------------------------------------------------------------------------
 
     def _describe(self) -> None:
-        """What `boxdrop --system NAME` reads."""
+        """The description that `boxdrop --system NAME` reads."""
         environment, data = self._environment, self._data
         queues = {name: box.queue.queue_url for name, box in self.mailboxes.items()}
         queues |= {f"{name}-dlq": box.dead_letters.queue_url for name, box in self.mailboxes.items()}
@@ -424,7 +425,7 @@ class Pipeline(Stack):
             "System",
             name=parameter_name(environment.name),
             type="String",
-            description="What `boxdrop --system` reads",
+            description="The description that `boxdrop --system` reads",
             value=self.to_json_string(description),
         )
         CfnOutput(
@@ -436,6 +437,6 @@ class Pipeline(Stack):
         CfnOutput(
             self,
             "NextStep",
-            description="See what is still missing",
+            description="Check what is still missing",
             value=f"boxdrop doctor --system {environment.name}",
         )
