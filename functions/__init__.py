@@ -1,1 +1,1 @@
-"""What is deployed: one folder a function, each a thin handler around `boxdrop.pipeline`."""
+"""The deployed functions: one folder per function, each with a thin handler around `boxdrop.pipeline`."""

@@ -32,7 +32,7 @@ from boxdrop.topology import (
 
 
 class FunctionEnvironmentError(BoxdropError):
-    """The environment lacks a variable, or has one that cannot be used: names it."""
+    """An environment variable is missing or invalid; the message names it."""
 
 
 def _variable(name: str, **options: Any) -> Any:
@@ -50,14 +50,14 @@ class Environment:
         window_s: how long images gather before a launch, seconds.
         run_images: most images of a run.
         shard_images: images of one job of an array.
-        apply_limit: images that a changed labels.yaml runs again unasked.
+        apply_limit: images that a changed labels.yaml may run again without approval.
         launcher: ``batch``, ``sagemaker`` or ``local``.
         job_queue: Batch's, or the URL of the local worker's.
         job_definition: Batch's.
         endpoint: SageMaker's.
-        job_timeout_s: for an attempt of a job; a run that nobody ended is looked at after it.
+        job_timeout_s: for an attempt of a job; reconcile checks an unfinished run after it.
         lease_s: how long others wait for a publisher that died; see `boxdrop.topology.LEASE_S`.
-        webhook_url: where Label Studio tells that people worked; without it, only reconcile finds out.
+        webhook_url: receiver of Label Studio's webhook; without it, only reconcile finds new reviews.
     """
 
     table: str = _variable("BOXDROP_TABLE", default="")
@@ -90,25 +90,25 @@ _ONE_OF: Final = {
     WEBHOOK_SECRET_ID: WEBHOOK_SECRET,
     ZENML_SECRET_ID: ZENML_KEY,
 }
-"""Instead of a secret's id, the secret itself: for one machine and for tests."""
+"""In place of a secret's id, the secret itself: for the local system and for tests."""
 
 _MAY_BE_EMPTY: Final = {
     "BOXDROP_JOB_QUEUE",
     "BOXDROP_JOB_DEFINITION",
     "BOXDROP_ENDPOINT",
     "BOXDROP_WEBHOOK_URL",
-    LABEL_STUDIO_URL,  # the secret may tell it
-    ZENML_STORE_URL,  # without it, the store of this machine, which has no log-in
+    LABEL_STUDIO_URL,  # the secret may contain it
+    ZENML_STORE_URL,  # without it, the store on this machine, which has no log-in
     ZENML_SECRET_ID,
 }
-"""Which of them a launcher needs, it says itself."""
+"""Each launcher checks which of them it needs."""
 
 
 def read_environment(function: str, environ: Mapping[str, str] = os.environ) -> Environment:
     """Read and check what a function needs.
 
     Raises:
-        FunctionEnvironmentError: names every variable that is missing or cannot be used.
+        FunctionEnvironmentError: names every variable that is missing or invalid.
     """
     problems = []
     for name in FUNCTIONS[function].reads:

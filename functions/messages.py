@@ -1,4 +1,4 @@
-"""Batches of messages from SQS, each of which succeeds or fails by itself."""
+"""Batches of SQS messages, each of which succeeds or fails on its own."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ Response = dict[str, list[dict[str, str]]]
 def each_message(
     function: str, event: dict[str, Any], context: Any, handle: Callable[[str], None]
 ) -> Response:
-    """Handle messages one by one; those that raise are tried again by SQS, and the others are done.
+    """Handle messages one by one; SQS retries those that raise, and only those.
 
     Args:
         function: its name, for the log.
         event: of an SQS event source with ``ReportBatchItemFailures``.
-        handle: takes a message's body.
+        handle: called with a message's body.
     """
     logger = logger_of(function)
 
@@ -41,20 +41,20 @@ def each_message(
 
 
 def bodies(event: Mapping[str, Any]) -> dict[str, str]:
-    """The messages' bodies by message id, to be handled together; answer with `failures`."""
+    """The messages' bodies by message id, to be handled together; return `failures`."""
     return {record["messageId"]: record["body"] for record in event["Records"]}
 
 
 def failures(message_ids: Mapping[str, Any]) -> Response:
-    """Which messages SQS shall bring again."""
+    """The response that makes SQS retry these messages."""
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in message_ids]}
 
 
 def fields_of(body: str, *needed: str) -> dict[str, Any]:
-    """Read a message of ours.
+    """Read one of boxdrop's own messages.
 
     Raises:
-        MessageError: it is not JSON, or lacks a field; it will end among the dead letters.
+        MessageError: it is not JSON, or lacks a field; it will end in the dead-letter queue.
     """
     try:
         fields = json.loads(body)
@@ -66,4 +66,4 @@ def fields_of(body: str, *needed: str) -> dict[str, Any]:
 
 
 class MessageError(BoxdropError):
-    """A message that is none of ours."""
+    """A message that boxdrop did not send."""

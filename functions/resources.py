@@ -1,4 +1,4 @@
-"""The services of a function, made from its environment once for all its calls."""
+"""The services of a function, made once per process from its environment."""
 
 from collections.abc import Callable
 from functools import cache
@@ -27,7 +27,7 @@ def secrets() -> "Secrets":
 
 @cache
 def services(function: str) -> Services:
-    """Those of a function. `services.cache_clear()` makes them anew, for tests."""
+    """The services of a function. Tests call `services.cache_clear()` to make new ones."""
     return make_services(read_environment(function))
 
 
@@ -38,7 +38,7 @@ def reconnect(of: Services) -> None:
 
 
 def make_services(env: Environment) -> Services:
-    """Services of an environment. Each part is imported and made when it is asked for first."""
+    """Services of an environment. Each part is imported and made on first use."""
 
     def ledger() -> "Ledger":
         from boxdrop.ledger import Ledger

@@ -1,8 +1,8 @@
-"""Launchers: whoever gives a run's manifest to a job.
+"""Launchers: submit a run to a job.
 
-All are asked the same: start the job for each shard of a run. A submission may happen twice, for AWS Batch
-has no client token and an answer may be lost. That is harmless, because a job writes on condition; names that
-follow from the run make it rare.
+All have the same interface: start the job for each shard of a run. A submission may happen twice, since AWS
+Batch has no client token and a response may be lost. That is harmless, because a job uses conditional writes;
+names derived from the run make it rare.
 """
 
 import json
@@ -24,7 +24,7 @@ except ImportError:
 
 
 RequestKey = Callable[[str, int, int], str]
-"""Makes the key of a request of a run's id, the attempt and the shard."""
+"""Makes a request's key from the run's id, the attempt and the shard."""
 
 _JOB_NAME = re.compile(rf"boxdrop-({RUN_ID})-\d+(?:-\d{{5}})?")
 _TRIES: Final = 3
@@ -32,18 +32,18 @@ _NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 _ONCE: Final = Config(
     retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=20
 )
-"""Repeated by us, who look first whether the lost call was done."""
+"""No retries by botocore: we first check whether the lost call succeeded."""
 
 
 class LaunchError(BoxdropError):
-    """A job could not be submitted: says what to do about it."""
+    """A job could not be submitted; the message says what to do."""
 
 
 class Launcher(Protocol):
     """Starts jobs."""
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """Have a run's shards, 0 to `shards` - 1, worked on.
+        """Submit a run's shards, 0 to `shards` - 1.
 
         Args:
             attempt: of this run, from 1.
@@ -56,32 +56,32 @@ class Launcher(Protocol):
         """
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
-        """Whether any of these jobs may still work; None if nobody can tell.
+        """Whether any of these jobs may still be working; None if unknown.
 
         Raises:
-            LaunchError: it could not be asked.
+            LaunchError: the service could not be queried.
         """
 
 
 def job_name(run_id: str, attempt: int) -> str:
-    """Name of a run's job, the same whenever it is submitted."""
+    """Name of a run's job, the same for every submission."""
     return f"boxdrop-{run_id}-{attempt}"
 
 
 def run_of_job_name(name: str) -> str | None:
-    """The run that a job's or an invocation's name tells; None for those of others."""
+    """The run in a job's or an invocation's name; None if boxdrop did not make it."""
     found = _JOB_NAME.fullmatch(name)
     return found[1] if found else None
 
 
 class BatchLauncher:
-    """AWS Batch: one job a run, an array job if it has several shards.
+    """AWS Batch: one job per run, an array job for several shards.
 
     The job definition's container has ``python -m functions.job`` as its entry point.
 
     Args:
         job_queue, job_definition: names or ARNs.
-        timeout_s: for each attempt of a job, after which Batch ends it; at least 60.
+        timeout_s: Batch's limit for each attempt of a job; at least 60.
         client: boto3's Batch client.
     """
 
@@ -90,7 +90,8 @@ class BatchLauncher:
         self._batch: Any = client or boto3.client("batch", config=_ONCE)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """See `Launcher`. Where an answer is lost, the job is looked for by its name, then sent again."""
+        """See `Launcher`. If a response is lost, it looks for the job by name, and submits it again if
+        missing."""
         name = job_name(run_id, attempt)
         options: dict[str, Any] = {"arrayProperties": {"size": shards}} if shards > 1 else {}
         for attempted in range(_TRIES):
@@ -111,7 +112,7 @@ class BatchLauncher:
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
                 if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
-                    raise LaunchError(f"AWS Batch did not take the job {name}: {_sentence(error)}") from None
+                    raise LaunchError(f"AWS Batch refused the job {name}: {_sentence(error)}") from None
             except BotoCoreError as error:
                 if attempted == _TRIES - 1:
                     raise LaunchError(f"AWS Batch cannot be reached: {error}") from None
@@ -124,7 +125,7 @@ class BatchLauncher:
         try:
             answer = self._batch.describe_jobs(jobs=list(job_ids)[-100:])
         except (BotoCoreError, ClientError) as error:
-            raise LaunchError(f"AWS Batch does not tell about jobs: {_sentence(error)}") from None
+            raise LaunchError(f"AWS Batch cannot be asked about jobs: {_sentence(error)}") from None
         return any(job["status"] in _NOT_ENDED for job in answer["jobs"])
 
     def _find(self, name: str) -> tuple[str, ...]:
@@ -150,7 +151,7 @@ class SageMakerLauncher:
 
     MAX_INVOCATION_S: Final = 3600
     REQUEST_TTL_S: Final = 6 * 3600
-    """How long a request may wait for an instance, SageMaker's most."""
+    """How long a request may wait for an instance; SageMaker's maximum."""
 
     def __init__(
         self, endpoint: str, bucket: Bucket, timeout_s: int, request_key: RequestKey, *, client: Any = None
@@ -160,7 +161,7 @@ class SageMakerLauncher:
         self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """See `Launcher`. An invocation's id tells run, attempt and shard, also when it fails."""
+        """See `Launcher`. An invocation's id contains run, attempt and shard, also in failure notices."""
         invocations = []
         for shard in range(shards):
             name = f"{job_name(run_id, attempt)}-{shard:05}"
@@ -185,18 +186,18 @@ class SageMakerLauncher:
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
                 if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
-                    raise LaunchError(f"SageMaker did not take {name}: {_sentence(error)}") from None
+                    raise LaunchError(f"SageMaker refused {name}: {_sentence(error)}") from None
             except BotoCoreError as error:
                 if attempted == _TRIES - 1:
                     raise LaunchError(f"SageMaker cannot be reached: {error}") from None
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
-        """See `Launcher`. SageMaker does not tell about requests; they end with their time."""
+        """See `Launcher`. SageMaker has no status of requests; they end at their timeout."""
         return None
 
 
 class LocalLauncher:
-    """This machine: a worker process takes the shards from a queue, one message each.
+    """The local system: a worker process receives shards from a queue, one message each.
 
     Args:
         queue: of messages ``{"run_id": …, "shard": …, "attempt": …}``.
@@ -213,7 +214,7 @@ class LocalLauncher:
         return tuple(f"{job_name(run_id, attempt)}-{shard:05}" for shard in range(shards))
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
-        """See `Launcher`. What is in the queue is not looked at."""
+        """See `Launcher`. It does not inspect the queue."""
         return None
 
 
@@ -235,11 +236,11 @@ def make_launcher(
         job_definition: of Batch.
         endpoint: of SageMaker.
         bucket: the data bucket.
-        request_key: where SageMaker's requests are kept in it.
+        request_key: makes the keys of SageMaker's requests in it.
         timeout_s: for each attempt of a job.
 
     Raises:
-        LaunchError: there is no such launcher, or what it needs is not given.
+        LaunchError: there is no such launcher, or one of its settings is missing.
     """
     if kind == "batch" and job_queue and job_definition:
         return BatchLauncher(job_queue, job_definition, timeout_s)

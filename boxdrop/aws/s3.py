@@ -1,6 +1,6 @@
 """Objects in S3. Credentials, region and endpoint come from the environment, as boto3 reads them.
 
-This file is long because it alone knows S3: what it is asked, and what each of its errors means.
+This file is long because all knowledge of S3 is here: its calls, and the meaning of its errors.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ except ImportError:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as a listing tells it; `etag` without its quotes, `size` in bytes."""
+    """An object in a listing; `etag` without quotes, `size` in bytes."""
 
     key: str
     etag: str
@@ -38,25 +38,25 @@ class ListedObject:
 
     @property
     def version(self) -> str:
-        """Which content, as `boxdrop.domain.identity.object_version` names it."""
+        """Identifies the content, see `boxdrop.domain.identity.object_version`."""
         return object_version(None, self.etag, self.size) or ""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedVersion(ListedObject):
-    """The newest version of an object, as a listing of versions tells it."""
+    """The newest version of an object, from a listing of versions."""
 
     version_id: str
 
     @property
     def version(self) -> str:
-        """Which content: the version-id, unless it is S3's ``null``."""
+        """Identifies the content: the version-id, unless it is S3's ``null``."""
         return object_version(self.version_id, self.etag, self.size) or ""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it was read; `etag` without its quotes."""
+    """An object's content as read; `etag` without quotes."""
 
     body: bytes
     etag: str
@@ -64,22 +64,22 @@ class StoredObject:
 
 
 class Put(StrEnum):
-    """What became of a conditional write. A lost race is an outcome, not an exception.
+    """The outcome of a conditional write. Losing a race is an outcome, not an exception.
 
-    botocore repeats a call whose answer was lost, and the second may then be refused because of the first:
-    read the object again to tell.
+    botocore repeats a call whose response was lost, and the second may then be refused because of the first:
+    read the object again to find out.
     """
 
     STORED = "stored"
-    REFUSED = "refused"  # the object is not what the condition says, or somebody writes it at this moment
+    REFUSED = "refused"  # the condition does not hold, or another write is in progress
 
 
 class NotAllowedError(BoxdropError):
-    """The caller may not do this, or this S3 does not offer it."""
+    """The caller may not do this, or this S3 server does not support it."""
 
 
 _BROKEN_OFF: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-"""An answer that began well and ended early. botocore repeats calls, but not this."""
+"""A response that broke off. botocore retries calls, but not this."""
 
 _READS: Final = 3
 
@@ -101,11 +101,11 @@ class Bucket:
             raise BoxdropError(f"s3://{name}: {error}") from None
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
-        """Stream the objects under a prefix in key order, a page of 1,000 at a time.
+        """Stream the objects under a prefix in key order, in pages of 1,000.
 
         Args:
             prefix: what keys begin with.
-            start_after: the listing begins with the first key after this one.
+            start_after: begin with the first key after this one.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
@@ -131,7 +131,7 @@ class Bucket:
             raise self._error("", "asked for its versioning", error) from None
 
     def list_newest(self, prefix: str, start_after: str = "") -> Iterator[ListedVersion]:
-        """As `list`, of a bucket with versions: the newest of each object, without those that are deleted.
+        """Like `list`, for a bucket with versions: the newest version of each object, without deleted ones.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
@@ -148,11 +148,10 @@ class Bucket:
             raise self._error(prefix, "listed", error) from None
 
     def list_current(self, prefix: str) -> Iterator[ListedObject]:
-        """Stream the objects under a prefix with the version that events, too, give them.
+        """Stream the objects under a prefix, each with the same version as in events.
 
-        A bucket that has versions is listed by version. Where the caller may not ask for the bucket's
-        versioning or list its versions, each object is asked for its version instead, which takes one
-        request per object and only the right to read it.
+        A bucket that has versions is listed by version. If the caller may not read the bucket's versioning or
+        list its versions, a HEAD request per object gets its version, which needs only permission to read it.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
@@ -169,7 +168,7 @@ class Bucket:
             yield from listed
 
     def _list_by_asking(self, prefix: str) -> Iterator[ListedObject]:
-        """As `list_current`, with a HEAD per object."""
+        """Like `list_current`, with one HEAD request per object."""
         for listed in self.list(prefix):
             head = self._head(listed.key) or {}
             version_id = head.get("VersionId")
@@ -179,7 +178,7 @@ class Bucket:
                 yield listed
 
     def get(self, key: str) -> StoredObject | None:
-        """Read an object as it is now; None if there is none.
+        """Read the current object; None if there is none.
 
         Raises:
             BoxdropError: the bucket is not there, or the object may not be read.
@@ -195,7 +194,7 @@ class Bucket:
             raise self._error(key, "read", error) from None
 
     def lines(self, key: str) -> Iterator[bytes] | None:
-        """Stream the lines of an object, without their ends; None if there is none.
+        """Stream the lines of an object, without line ends; None if there is no object.
 
         Raises:
             BoxdropError: the bucket is not there, or the object may not be read.
@@ -223,13 +222,13 @@ class Bucket:
 
         Args:
             key: the object's.
-            version: as `boxdrop.domain.identity.object_version` names it.
-            max_bytes: the largest that is read.
+            version: see `boxdrop.domain.identity.object_version`.
+            max_bytes: the largest size to read.
 
         Raises:
             ImageError: ``gone``, ``changed`` (overwritten), ``denied``, ``too_many_bytes`` or ``unreadable``.
-            UnavailableError: S3 does not answer, has too much to do, or does not know the credentials: the
-                next object will fare no better.
+            UnavailableError: S3 is unreachable, throttles, or rejects the credentials: the next object would
+                fail too.
         """
         content = content_of(version)
         for attempt in range(1, _READS + 1):
@@ -254,7 +253,7 @@ class Bucket:
         raise AssertionError("unreachable")
 
     def _open(self, key: str, content: ObjectContent) -> Any:
-        """Ask S3 for exactly this content; its answer, whose body is to be read."""
+        """Request exactly this content; returns the response, whose body the caller reads."""
         if not content.version_id:
             return self._s3.get_object(Bucket=self.name, Key=key, IfMatch=content.etag)
         try:
@@ -262,7 +261,7 @@ class Bucket:
         except ClientError as error:
             if _status(error) != 403 or _code(error) in _BAD_CREDENTIALS:
                 raise
-        # Without s3:GetObjectVersion, s3:GetObject still reads the newest version and names it.
+        # Without s3:GetObjectVersion, s3:GetObject still reads the newest version and returns its id.
         answer = self._s3.get_object(Bucket=self.name, Key=key)
         if answer.get("VersionId") != content.version_id:
             answer["Body"].close()
@@ -284,7 +283,7 @@ class Bucket:
         return self._error(key, "read", error)
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this key now.
+        """Whether an object with this key exists now.
 
         Raises:
             BoxdropError: S3 does not tell.
@@ -292,7 +291,8 @@ class Bucket:
         return self._head(key) is not None
 
     def version(self, key: str) -> str | None:
-        """Ask which content an object has now (`boxdrop.domain.identity.object_version`); None if it is gone.
+        """The version of an object's current content (`boxdrop.domain.identity.object_version`); None if
+        deleted.
 
         Raises:
             BoxdropError: S3 does not tell.
@@ -303,7 +303,7 @@ class Bucket:
         return object_version(head.get("VersionId"), head.get("ETag"), head.get("ContentLength"))
 
     def metadata(self, key: str) -> Mapping[str, str]:
-        """What was stored with an object; nothing where there is none.
+        """An object's metadata; empty if there is no object.
 
         Raises:
             BoxdropError: S3 does not tell.
@@ -312,7 +312,7 @@ class Bucket:
         return found
 
     def _head(self, key: str) -> Mapping[str, Any] | None:
-        """What S3 says of an object without its content; None if there is none."""
+        """The response to a HEAD request; None if there is no object."""
         try:
             answer: Mapping[str, Any] = self._s3.head_object(Bucket=self.name, Key=key)
         except ClientError as error:
@@ -324,7 +324,7 @@ class Bucket:
         return answer
 
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """Stream what comes between a prefix that ends in a slash and the next slash, in key order.
+        """Stream the names between a prefix that ends in a slash and the next slash, in key order.
 
         Raises:
             BoxdropError: the bucket is not there, or may not be listed.
@@ -344,7 +344,7 @@ class Bucket:
         content_type: str = "application/json",
         metadata: Mapping[str, str] | None = None,
     ) -> Put:
-        """Write an object if there is none of this key (``If-None-Match: *``).
+        """Write an object if its key is free (``If-None-Match: *``).
 
         Raises:
             BoxdropError: it may not be written.
@@ -397,7 +397,7 @@ class Bucket:
         return self._put(key, body, content_type, IfMatch=etag)
 
     def delete_all(self, keys: Sequence[str]) -> None:
-        """Delete objects, at most 1,000; those that are not there are no error.
+        """Delete objects, at most 1,000; missing ones are no error.
 
         Raises:
             BoxdropError: one may not be deleted.
@@ -417,8 +417,8 @@ class Bucket:
         try:
             self._s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition)
         except ClientError as error:
-            # 412: the condition fails. 409 (ConditionalRequestConflict): another write of the key is under
-            # way. 404 NoSuchKey: If-Match on an object that was deleted.
+            # 412: the condition fails. 409 (ConditionalRequestConflict): another write of the key is in
+            # progress. 404 NoSuchKey: If-Match on an object that was deleted.
             if _status(error) in (409, 412) or _code(error) == "NoSuchKey":
                 return Put.REFUSED
             raise self._error(key, "written", error) from None
@@ -427,7 +427,7 @@ class Bucket:
         return Put.STORED
 
     def _error(self, key: str, done: str, error: Exception) -> BoxdropError:
-        """What to raise where nothing about the object itself is wrong."""
+        """The exception for errors that are not the object's fault."""
         message = f"s3://{self.name}/{key} cannot be {done}: {_sentence(error)}"
         if isinstance(error, ClientError):
             if _status(error) in (403, 405, 501) and _code(error) not in _BAD_CREDENTIALS + _LATER:
@@ -440,8 +440,8 @@ class Bucket:
 def check_shown_key(key: str) -> None:
     """Refuse a key that Label Studio cannot show.
 
-    Label Studio 1.23 reads ``s3://bucket/key`` as a URL. With a ``?`` or a control character in it, the task
-    shows the picture of another key under these boxes, or none.
+    Label Studio 1.23 parses ``s3://bucket/key`` as a URL. With a ``?`` or a control character in it, the task
+    shows another key's image under these boxes, or none.
 
     Raises:
         ImageError: ``unshowable_key``.
@@ -449,7 +449,8 @@ def check_shown_key(key: str) -> None:
     if any(character == "?" or ord(character) < 32 or ord(character) == 127 for character in key):
         raise ImageError(
             "unshowable_key",
-            f"Label Studio cannot show the key {key!r}, for it holds a question mark or a control character: "
+            f"Label Studio cannot show the key {key!r}, since it contains a question mark or a control "
+            "character: "
             "upload the image under another name",
         )
 

@@ -1,8 +1,8 @@
-"""S3's events about objects, in every dialect in which they arrive.
+"""S3 events about objects, in all their formats.
 
 One event has three forms: EventBridge's (plain keys, ``etag``, ``version-id``), that of notifications
 straight into SQS (a list of records, URL-encoded keys, ``eTag``, ``versionId``), and the latter inside SNS's
-envelope. S3-compatible servers mix the spellings and leave fields out. All become `ObjectEvent`.
+envelope. S3-compatible servers mix the formats and omit fields. All become `ObjectEvent`.
 
 Sources: AWS, "Event message structure"
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html) and "EventBridge
@@ -22,15 +22,15 @@ from boxdrop.domain.identity import object_version
 
 
 class EventError(BoxdropError):
-    """A message that is no event of S3: names what is missing."""
+    """A message that is not an S3 event; the error names what is missing."""
 
 
 class Happened(StrEnum):
-    """What an event says about its object."""
+    """The kinds of events."""
 
-    CREATED = "created"  # also overwritten, copied, or made of parts: S3 tells no difference
-    DELETED = "deleted"  # there is no object of this key now, or a delete marker
-    VERSION_DELETED = "version deleted"  # one version was; whether it was the newest, only S3 knows
+    CREATED = "created"  # also overwritten, copied, or a multipart upload: S3 does not distinguish them
+    DELETED = "deleted"  # the key has no object now, or a delete marker
+    VERSION_DELETED = "version deleted"  # one version was deleted; only S3 knows whether it was the newest
     OTHER = "other"  # tags, access lists, restores, test events: nothing to do
 
 
@@ -39,10 +39,10 @@ class ObjectEvent:
     """One event about one object.
 
     Attributes:
-        key: exactly as the object is called, decoded.
-        version: which content: the version-id, or etag and size where versioning is off; None where the event
-            tells neither.
-        sequencer: orders events of one key, hexadecimal; empty where there is none.
+        key: the object's exact key, decoded.
+        version: identifies the content: the version-id, or etag and size if versioning is off; None if the
+            event has neither.
+        sequencer: orders events of one key, hexadecimal; empty if there is none.
     """
 
     happened: Happened
@@ -59,7 +59,7 @@ def parse_events(message: str | Mapping[str, Any]) -> Iterator[ObjectEvent]:
     """Read all events of one message: an EventBridge event, a notification's records, or SNS's envelope.
 
     Raises:
-        EventError: it is none of them.
+        EventError: it is not one of them.
     """
     if isinstance(message, str):
         try:
@@ -79,7 +79,7 @@ def parse_events(message: str | Mapping[str, Any]) -> Iterator[ObjectEvent]:
         yield _of_eventbridge(message)
     else:
         raise EventError(
-            "a message about uploads is no event of S3: it has "
+            "a message about uploads is not an S3 event: it has "
             f"{', '.join(sorted(map(str, message))) or 'nothing'}"
         )
 
@@ -101,7 +101,7 @@ def _of_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
 def _of_record(record: Any) -> ObjectEvent:
     if not isinstance(record, Mapping) or not isinstance(record.get("s3"), Mapping):
         raise EventError("a record of a notification has no s3")
-    # "ObjectCreated:Put"; in messages of some servers "s3:ObjectCreated:Put"
+    # "ObjectCreated:Put"; some servers send "s3:ObjectCreated:Put"
     kind, _, how = str(record.get("eventName", "")).removeprefix("s3:").partition(":")
     bucket, key, content = _object(record["s3"], "s3")
     version_id = _text(content, "versionId", "version-id")
@@ -119,14 +119,14 @@ def _object(holder: Mapping[str, Any], name: str) -> tuple[str, str, Mapping[str
         bucket, content = holder["bucket"]["name"], holder["object"]
         key = content["key"]
     except (KeyError, TypeError):
-        raise EventError(f"an event of S3 has no {name}.bucket.name or {name}.object.key") from None
+        raise EventError(f"an S3 event has no {name}.bucket.name or {name}.object.key") from None
     if not isinstance(bucket, str) or not isinstance(key, str):
-        raise EventError(f"{name}.bucket.name and {name}.object.key of an event of S3 are not texts")
+        raise EventError(f"{name}.bucket.name and {name}.object.key of an S3 event are not texts")
     return bucket, key, content
 
 
 def _deleted(version_id: str | None) -> Happened:
-    """Without a version-id, versioning is off, and what was deleted was the object."""
+    """Without a version-id, versioning is off, so the object itself was deleted."""
     return Happened.VERSION_DELETED if version_id and version_id != "null" else Happened.DELETED
 
 

@@ -1,7 +1,7 @@
-"""Secrets: from an environment variable, or from AWS Secrets Manager, whose id another variable names.
+"""Secrets: from an environment variable, or from AWS Secrets Manager, with the id in another variable.
 
-The variable with the value wins; it is for one machine and for tests. In AWS, functions get ids only. No
-message, no ``repr`` and no log has a secret in it.
+The variable with the value wins; it is for the local system and for tests. In AWS, functions get only ids. No
+message, ``repr`` or log contains a secret.
 """
 
 import json
@@ -24,22 +24,22 @@ ZENML_KEY: Final = "ZENML_STORE_API_KEY"
 ZENML_SECRET_ID: Final = "BOXDROP_ZENML_SECRET"  # noqa: S105
 
 TTL_S: Final = 300.0
-"""How long what Secrets Manager said is believed: a rotated secret is in use after at most this."""
+"""How long values are cached: a rotated secret is in use after at most this time."""
 
-_REFRESH_S: Final = 10.0  # a stranger who sends wrong secrets must not make us call Secrets Manager each time
+_REFRESH_S: Final = 10.0  # wrong secrets from strangers must not cause a call to Secrets Manager each time
 
 
 class SecretError(BoxdropError):
-    """A secret is missing, may not be read, or has the wrong shape: names where it should be."""
+    """A secret is missing, unreadable or malformed; the message says where it should be."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStudioAccess:
-    """What to log in to Label Studio with.
+    """Credentials for Label Studio.
 
     Attributes:
         token: legacy or personal access token.
-        url: of the server, where the secret or ``LABEL_STUDIO_URL`` tells it.
+        url: of the server, from the secret or ``LABEL_STUDIO_URL``.
     """
 
     token: str = field(repr=False)
@@ -48,10 +48,10 @@ class LabelStudioAccess:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecrets:
-    """The webhook's secret, and during a rotation the one before.
+    """The webhook's secret and, during a rotation, the previous one.
 
-    To rotate: store the new one as ``current`` and the old one as ``previous``; run what sets the webhooks
-    up; remove ``previous``.
+    To rotate: store the new one as ``current`` and the old one as ``previous``; run `boxdrop sync`, which
+    updates the webhooks; remove ``previous``.
     """
 
     current: str = field(repr=False)
@@ -59,18 +59,19 @@ class WebhookSecrets:
 
     @property
     def valid(self) -> tuple[str, ...]:
-        """Those to accept."""
+        """The secrets to accept."""
         return (self.current,) if self.previous is None else (self.current, self.previous)
 
 
 class Secrets:
-    """Reads secrets, and keeps those of Secrets Manager for five minutes. Safe to use from several threads.
+    """Reads secrets, and caches those from Secrets Manager for five minutes. Safe to use from several
+    threads.
 
     Args:
         client: boto3's Secrets Manager client; by default one made from the environment, when it is needed.
         environ: the environment.
-        ttl_s: how long to keep what Secrets Manager said.
-        clock: seconds that only rise; tests set it.
+        ttl_s: how long to cache values from Secrets Manager.
+        clock: monotonic seconds; tests replace it.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Secrets:
         self._lock = Lock()
 
     def label_studio(self) -> LabelStudioAccess:
-        """Token and, where it is known, address of Label Studio.
+        """Token and, if known, URL of Label Studio.
 
         ``LABEL_STUDIO_API_KEY`` has the token; or ``BOXDROP_LABEL_STUDIO_SECRET`` names a secret which is the
         token, or JSON: ``{"url": "https://…", "token": "…"}``.
@@ -111,7 +112,7 @@ class Secrets:
         return LabelStudioAccess(token, url or stored_url)
 
     def webhook(self) -> WebhookSecrets:
-        """Secrets that a webhook may carry.
+        """Secrets that a webhook may send.
 
         ``BOXDROP_WEBHOOK_SECRET`` has the current one and, after a comma, the previous one; or
         ``BOXDROP_WEBHOOK_SECRET_ID`` names a secret that is JSON: ``{"current": "…", "previous": "…"}``.
@@ -152,10 +153,10 @@ class Secrets:
         )
 
     def refresh(self) -> bool:
-        """Forget what Secrets Manager said: somebody came with a secret that is not known, or was refused.
+        """Clear the cache, after an unknown secret arrived or ours was refused.
 
         Returns:
-            whether a next look can bring anything new; what is younger than ten seconds is kept.
+            whether the next read may return something new; values younger than ten seconds stay cached.
         """
         with self._lock:
             now = self._clock()
@@ -226,12 +227,12 @@ def _refusal(secret_id: str, variable: str, details: Mapping[str, Any]) -> Secre
         return SecretError(
             f"the secret {secret_id} cannot be read: the AWS credentials are not valid ({code})"
         )
-    # Not Secrets Manager's message: nobody promises what is in it.
+    # Not Secrets Manager's message: its content is not guaranteed.
     return SecretError(f"the secret {secret_id} cannot be read: Secrets Manager answered {code}")
 
 
 def _object(value: str, secret_id: str, shape: str) -> Mapping[str, Any]:
-    """A secret as JSON. What the parser complains about would quote the secret, so it is not told."""
+    """A secret as JSON. The parser's message would quote the secret, so it is left out."""
     try:
         fields = json.loads(value)
     except ValueError:

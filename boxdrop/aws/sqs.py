@@ -1,4 +1,4 @@
-"""Queues in SQS: what is sent between the functions, and what became of dead letters.
+"""SQS queues: messages between the functions, and dead letters.
 
 Credentials, region and endpoint come from the environment, as boto3 reads them.
 """
@@ -22,11 +22,11 @@ MAX_DELAY_S: Final = 900
 """SQS's longest DelaySeconds."""
 
 _BATCH: Final = 10  # messages in one call, SQS's limit
-_HIDDEN_S: Final = 120  # while a dead letter is moved, nobody else sees it
+_HIDDEN_S: Final = 120  # while a dead letter is being moved, others do not see it
 
 
 class QueueError(BoxdropError):
-    """A queue cannot be used, or did not take a message; sending it again is safe."""
+    """A queue cannot be used, or refused a message; sending it again is safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Queue:
         self.send_all([message], delay_s)
 
     def send_all(self, messages: Iterable[Mapping[str, Any]], delay_s: float = 0) -> int:
-        """Send messages, ten in a call; returns how many.
+        """Send messages, ten per call; returns how many.
 
         Raises:
             QueueError: some may not have been sent.
@@ -70,7 +70,7 @@ class Queue:
         return self.send_texts((json.dumps(message) for message in messages), delay_s)
 
     def send_texts(self, bodies: Iterable[str], delay_s: float = 0) -> int:
-        """Send messages as they are, for example dead letters; returns how many.
+        """Send raw message bodies, for example dead letters; returns how many.
 
         Raises:
             QueueError: some may not have been sent.
@@ -85,17 +85,15 @@ class Queue:
             try:
                 answer = self._sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
             except (BotoCoreError, ClientError) as error:
-                raise QueueError(f"{self.url} did not take a message: {error}") from None
+                raise QueueError(f"{self.url} refused a message: {error}") from None
             if answer.get("Failed"):
                 failed = answer["Failed"][0]
-                raise QueueError(
-                    f"{self.url} did not take a message: {failed.get('Message')} ({failed['Code']})"
-                )
+                raise QueueError(f"{self.url} refused a message: {failed.get('Message')} ({failed['Code']})")
             sent += len(some)
         return sent
 
     def receive_all(self) -> Iterator[Message]:
-        """Receive what is there now, until nothing comes any more. What is not deleted comes back later.
+        """Receive messages until the queue is empty. Those that are not deleted are delivered again later.
 
         Raises:
             QueueError: it cannot be read.
@@ -128,10 +126,10 @@ class Queue:
             raise QueueError(f"{self.url}: a message cannot be deleted: {error}") from None
 
     def count(self) -> int:
-        """About how many messages there are, hidden and delayed ones included.
+        """The approximate number of messages, including hidden and delayed ones.
 
         Raises:
-            QueueError: nobody may ask.
+            QueueError: reading the count is not allowed.
         """
         names = (
             "ApproximateNumberOfMessages",
@@ -148,13 +146,13 @@ class Queue:
 def redrive(dead_letters: Queue, queue: Queue) -> int:
     """Send dead letters to their queue again, one by one: sent first, deleted after, so none is lost.
 
-    One that a crash leaves in both queues is handled twice, which every handler bears.
+    A message that a crash leaves in both queues is handled twice, which every handler tolerates.
 
     Returns:
         How many.
 
     Raises:
-        QueueError: some of them are still where they were.
+        QueueError: some were not sent.
     """
     moved = 0
     for message in dead_letters.receive_all():

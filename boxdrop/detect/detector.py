@@ -96,7 +96,7 @@ class Detector:
 
         Raises:
             BundleError: the bundle cannot be used.
-            BoxdropError: CUDA was asked for and cannot be had.
+            BoxdropError: CUDA was requested and cannot be had.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         return cls(opened, provider, threads)

@@ -38,7 +38,7 @@ class Detectors:
 
         Raises:
             BundleError: it is not in the bucket, or its files do not match their sha256.
-            BoxdropError: CUDA was asked for and is not available.
+            BoxdropError: CUDA was requested and is not available.
         """
         if self._loaded is None or self._loaded.bundle.digest != pin.digest:
             self._loaded = None  # frees its memory before the new one needs it

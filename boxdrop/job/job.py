@@ -1,8 +1,7 @@
 """A job works on one shard of a run, or on all of them in turn, and writes the summary when all are done.
 
-An image that cannot be used is a record in its part. What the next image would suffer from, too, ends the
-job: `UnavailableError` where trying again later may help, `BoxdropError` where an operator has to fix
-something.
+An unusable image becomes a failure in its part. An error that would also affect the next image ends the job:
+`UnavailableError` if retrying later may help, `BoxdropError` if the operator has to fix something.
 """
 
 import contextlib
@@ -49,7 +48,7 @@ class Job:
         images: opens an image bucket by name.
         detectors: loads what runs pin.
         host: where it runs.
-        log: where it reports.
+        log: receives its events.
         utilisation: of the GPU now, 0 to 1; None where it is not known.
         limits: bytes and pixels that an image may have.
         batch_size, fetchers: see `boxdrop.detect.stream.Stream`.

@@ -1,8 +1,7 @@
 """One shard of a run: its missing parts are computed and written.
 
-A shard writes only what is not there, each object once and whole: it may be killed at any moment, started
-again, or run twice at the same time. A part that exists is not computed again; after a kill, at most the
-parts in flight are.
+A shard writes only missing objects, each once and whole: it may be killed at any moment, started again, or
+run twice concurrently. Existing parts are not computed again; after a kill, at most the parts in flight are.
 """
 
 import contextlib
@@ -127,7 +126,7 @@ class Shard:
         detector, label_set = self._load()
         try:
             records = self._open_records(detector, label_set)
-        except LabelSetError as error:  # every attempt would end so: each image gets the reason, once
+        except LabelSetError as error:  # every attempt would fail the same way: record the reason once
             return self._fail_all(missing, str(error))
         self._clock = records.clock
         self._with.log.event(
@@ -273,7 +272,7 @@ class Shard:
     def _write(
         self, records: RecordStream[_Item], name: PartName, outcomes: list[Outcome[_Item]]
     ) -> Part | None:
-        """In a thread: write a part; None if another job was faster."""
+        """Write a part, in a thread; None if another job was first."""
         with self._clock("postprocess"):
             part = self._part(records, name, outcomes)
         with self._clock("write"):

@@ -1,8 +1,8 @@
-"""AWS on this machine: MiniStack, which keeps S3, SQS, EventBridge, DynamoDB and secrets in one process.
+"""Local AWS: MiniStack, which provides S3, SQS, EventBridge, DynamoDB and secrets in one process.
 
-It listens on 127.0.0.1 alone. Everything of it is below ``aws/`` in boxdrop's home: ``venv``, ``data`` (which
-nothing here ever deletes), ``server.json`` with its port, ``server.log``. Why MiniStack, and what survives
-what: docs/decisions/025-aws-on-this-machine.md.
+It listens on 127.0.0.1 only. All its files are below ``aws/`` in boxdrop's home: ``venv``, ``data`` (never
+deleted here), ``server.json`` with its port, ``server.log``. Why MiniStack, and what survives a crash:
+docs/decisions/025-aws-on-this-machine.md.
 """
 
 import json
@@ -34,29 +34,30 @@ PREFERRED_PORT: Final = 4566
 REGION: Final = "us-east-1"
 
 SIGNER: Final = "label-studio"
-"""Access key id and secret by which Label Studio signs the addresses of images."""
+"""Access key id and secret with which Label Studio signs image URLs."""
 
-_START_S = 300  # half a second on an idle machine, and as long as reading what it kept takes
-_STOP_S = 120.0  # it writes its tables and queues down as it ends: it must have the time
+_START_S = 300  # half a second on an idle machine, plus the time to load its state
+_STOP_S = 120.0  # it saves tables and queues when it ends, which takes time
 _DISK_BYTES = 100_000_000
 _FREE_BYTES: Final = 200_000_000
-"""Less free disk than this, and a start is refused: MiniStack answers 200 for objects that it cannot keep."""
+"""With less free disk than this, it refuses to start: MiniStack returns 200 for objects that it cannot
+store."""
 
 _PROGRAM = "import sys; del sys.argv[1:]; from ministack.app import main; main()"
-"""MiniStack takes no folder on its command line; what follows is there so that `processes` finds it."""
+"""MiniStack has no folder argument; the extra arguments let `processes` find it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A MiniStack that answers.
+    """A running MiniStack.
 
     Attributes:
         url: endpoint of every AWS service.
         pid: of the process.
         data: the folder with objects and state.
         log: what it prints.
-        crashed: whether it was once not stopped in order, and nobody has called `Aws.recovered` since: its
-            tables and queues are those of the last time that it was, or empty; its objects are all there.
+        crashed: whether it was not stopped cleanly, and `Aws.recovered` was not called since. Then its tables
+            and queues are those of the last clean stop, or empty; its objects are complete.
     """
 
     url: str
@@ -70,7 +71,7 @@ class Aws:
     """The AWS of one boxdrop home.
 
     Args:
-        folder: everything of it; by default ``aws`` in `boxdrop.home.home`.
+        folder: of all its files. Default: ``aws`` in `boxdrop.home.home`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -84,18 +85,18 @@ class Aws:
             _DISK_BYTES,
         )
         self._port_file = self.folder / "server.json"
-        self._in_use = self.folder / "in-use"  # from a start to the next stop in order
+        self._in_use = self.folder / "in-use"  # from a start to the next clean stop
         self._crashed = self.folder / "crashed"  # until `recovered`
-        # The part of the command line by which the server is found again.
+        # The part of the command line that identifies the server.
         self._mark = ["--data-dir", str(self.data), "--boxdrop-aws"]
 
     def up(self, port: int | None = None, say: Say = print) -> Server:
-        """Install, start and wait, as far as needed: a server that runs is returned at once.
+        """Install and start the server, and wait for it, as needed; a running server is returned at once.
 
         Args:
-            port: insist on this one. By default the one used last, at first 4566; the next free one if it is
+            port: use exactly this one. Default: the last one used, initially 4566; the next free one if it is
                 taken.
-            say: told what takes time, in sentences.
+            say: called with a sentence before each step that takes time.
 
         Raises:
             LocalError: the installation or the start failed, the port is taken, or the disk is full; with the
@@ -107,7 +108,8 @@ class Aws:
                 taken = running.url.rpartition(":")[2]
                 if port is not None and str(port) != taken:
                     raise LocalError(
-                        f"AWS runs on port {taken} already; to move it, run `boxdrop local down` and then "
+                        f"AWS is already running on port {taken}; to move "
+                        "it, run `boxdrop local down` and then "
                         f"`boxdrop local up --aws-port {port}`"
                     )
                 return running
@@ -128,7 +130,7 @@ class Aws:
             self.environment.install(say)
 
     def running(self) -> Server | None:
-        """The server, if its process runs and answers."""
+        """The server, if its process is running and responds."""
         pid = self._process()
         if pid is None:
             return None
@@ -136,7 +138,7 @@ class Aws:
         return server if answers(_health(server.url)) else None
 
     def down(self, say: Say = print) -> bool:
-        """Stop the server, which writes its state down, and keep its data.
+        """Stop the server, which saves its state, and keep its data.
 
         Returns:
             whether there was one.
@@ -151,7 +153,7 @@ class Aws:
             return True
 
     def recovered(self) -> None:
-        """Called once what a crash has lost was made good."""
+        """Called once the losses of a crash are repaired."""
         self._crashed.unlink(missing_ok=True)
 
     def _server(self, pid: int, port: int) -> Server:
@@ -166,7 +168,7 @@ class Aws:
             processes.stop(pid, _STOP_S)
 
     def _has_kept_its_state(self) -> bool:
-        """Whether the state was written after the start: not where it was killed, or the disk is full."""
+        """Whether the state was saved after the start; not if it was killed or the disk is full."""
         state = self.data / "state" / "dynamodb.json"
         return state.exists() and state.stat().st_mtime >= self._in_use.stat().st_mtime
 
@@ -180,15 +182,16 @@ class Aws:
         self.data.mkdir(parents=True, exist_ok=True)
         command = [str(self.environment.python), "-c", _PROGRAM, *self._mark, "--port", str(port)]
         variables = inherited_variables() | {
-            "BIND_HOST": HOST,  # its own default is every interface
+            "BIND_HOST": HOST,  # its default is every interface
             "GATEWAY_PORT": str(port),
             "MINISTACK_REGION": REGION,
-            "PERSIST_STATE": "1",  # tables, queues, rules, secrets: written down as it ends
+            "PERSIST_STATE": "1",  # tables, queues, rules, secrets: saved when it ends
             "STATE_DIR": str(self.data / "state"),
-            "S3_PERSIST": "1",  # objects: each before its PUT is answered; not kept in memory then
+            # objects: each is written before the response to its PUT, and not kept in memory
+            "S3_PERSIST": "1",
             "S3_DATA_DIR": str(self.data / "s3"),
             "LAMBDA_EXECUTOR": "local",
-            # It takes any key for requests, but only this one for signed addresses: Label Studio's.
+            # It accepts any key for requests, but only Label Studio's key for signed URLs.
             "AWS_ACCESS_KEY_ID": SIGNER,
             "AWS_SECRET_ACCESS_KEY": SIGNER,
             "AWS_SESSION_TOKEN": "",
@@ -208,10 +211,10 @@ class Aws:
 
 
 def check_disk(folder: Path) -> None:
-    """Refuse to go on where objects could not be kept.
+    """Refuse to start if objects could not be stored.
 
     Raises:
-        LocalError: with how much there is.
+        LocalError: with the free space.
     """
     if not folder.exists():
         return

@@ -1,4 +1,4 @@
-"""Events as AWS hands them to functions: of a queue, a timer, a job that ended, an HTTP request."""
+"""Events in AWS's format: from a queue, a timer, a job that ended, an HTTP request."""
 
 import base64
 import uuid
@@ -10,7 +10,7 @@ from boxdrop.servers.server import HOST
 
 
 def queue_event(messages: Sequence[Mapping[str, Any]], arn: str, region: str) -> dict[str, Any]:
-    """Messages of SQS, as `ReceiveMessage` gave them."""
+    """An SQS event with messages from `ReceiveMessage`."""
     return {
         "Records": [
             {
@@ -30,7 +30,7 @@ def queue_event(messages: Sequence[Mapping[str, Any]], arn: str, region: str) ->
 
 
 def timer_event() -> dict[str, Any]:
-    """What EventBridge's schedule sends."""
+    """The event of EventBridge's schedule."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
@@ -45,7 +45,7 @@ def timer_event() -> dict[str, Any]:
 
 
 def job_event(job: Mapping[str, Any], status: str, reason: str, attempt: int) -> dict[str, Any]:
-    """What Batch says when a job has ended
+    """Batch's event about a job that has ended
     (https://docs.aws.amazon.com/batch/latest/userguide/batch_job_events.html).
     """
     name = f"boxdrop-{job['run_id']}-{job['attempt']}-{int(job['shard']):05}"
@@ -69,7 +69,7 @@ def job_event(job: Mapping[str, Any], status: str, reason: str, attempt: int) ->
 def gateway_event(
     method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, address: str
 ) -> dict[str, Any]:
-    """An HTTP request as API Gateway hands it to a function (payload format 2.0)."""
+    """An HTTP request as API Gateway's event (payload format 2.0)."""
     try:
         text, encoded = body.decode("utf-8"), False
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The pump's side of a function: one process, one event at a time, ended when it takes too long."""
+"""The pump's side of a function: one process, one event at a time, killed at its timeout."""
 
 import json
 import os
@@ -20,18 +20,19 @@ RUNTIME: tuple[str, ...] = (sys.executable, "-m", "boxdrop.local.runtime")
 
 
 class FunctionError(LocalError):
-    """An invocation failed: the handler raised, its process ended, or its time was over."""
+    """An invocation failed: the handler raised, its process ended, or it timed out."""
 
 
 class Function:
-    """A function as Lambda runs it with a concurrency of one. Safe to use from several threads, which queue.
+    """A function, run like a Lambda function with a concurrency of one. Threads may share it; their calls
+    queue.
 
     Args:
-        name: as logs and metrics call it.
+        name: in logs and metrics.
         module: has the handler.
         environment: all variables of its process.
         timeout_s: for one event.
-        runtime: the command that serves a module; tests put one here that crashes.
+        runtime: the command that serves a module; tests replace it with one that crashes.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Function:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, while there is one."""
+        """The process id, while there is a process."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def warm(self) -> None:
-        """Start its process, if there is none: the next event then finds it ready.
+        """Start its process, if there is none, so it is ready for the next event.
 
         Raises:
             FunctionError: the handler cannot be imported.
@@ -74,7 +75,7 @@ class Function:
             What it returned.
 
         Raises:
-            FunctionError: it raised, its process ended, or its time was over.
+            FunctionError: it raised, its process ended, or it timed out.
         """
         request = {"name": self.name, "timeout_s": self.timeout_s, "event": event}
         with self._lock:
@@ -92,14 +93,14 @@ class Function:
         return answer.get("result")
 
     def ask_to_stop(self) -> None:
-        """Tell its process to end; `stop` waits for it. No other one is started."""
+        """Ask its process to end; `stop` waits for it. No new one is started."""
         self._stopped = True
         process = self._process
         if process is not None:
             process.terminate()
 
     def stop(self) -> None:
-        """End its process: a function in its work gets SIGTERM and some seconds."""
+        """End its process: a busy function gets SIGTERM and some seconds."""
         self.ask_to_stop()
         process = self._process
         if process is None:
@@ -126,13 +127,13 @@ class Function:
             )
         finally:
             os.close(writing)
-        if self._stopped:  # meanwhile: `stop` may not have seen it
+        if self._stopped:  # it started in the meantime, and `stop` may have missed it
             self._process.kill()
         self._answers = os.fdopen(reading, "rb", buffering=0)
-        self._answer(_START_S)  # that it is ready
+        self._answer(_START_S)  # its ready line
 
     def _answer(self, patience_s: float) -> dict[str, Any]:
-        """One line from the process; on none in time, the process is ended, as Lambda does."""
+        """One line from the process; on a timeout the process is killed, as in Lambda."""
         assert self._answers is not None
         assert self._process is not None
         until = time.monotonic() + patience_s
@@ -141,7 +142,7 @@ class Function:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, until - time.monotonic()))
             if not ready:
                 self._process.kill()
-                raise self._ended(f"by the pump: its time of {patience_s:g} s was over")
+                raise self._ended(f"by the pump, after its timeout of {patience_s:g} s")
             some = self._answers.read(1 << 16)
             if not some:
                 raise self._ended("in the middle of it")
@@ -159,6 +160,6 @@ class Function:
     def _close(self) -> None:
         for stream in (self._answers, self._process.stdin if self._process else None):
             if stream is not None:
-                with suppress(OSError):  # what could not be written to a dead process
+                with suppress(OSError):  # the rest cannot be written to a dead process
                     stream.close()
         self._process = self._answers = None

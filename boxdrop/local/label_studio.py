@@ -1,7 +1,7 @@
-"""The real Label Studio server on this machine: installed, started, found again and stopped.
+"""The local Label Studio server: install, start, find and stop it.
 
-It listens on 127.0.0.1 alone. Everything of it is below ``label-studio/`` in boxdrop's home: ``venv``,
-``data`` (which nothing here ever deletes), ``server.json`` with the log-in, ``server.log``.
+It listens on 127.0.0.1 only. All its files are below ``label-studio/`` in boxdrop's home: ``venv``, ``data``
+(never deleted here), ``server.json`` with the log-in, ``server.log``.
 """
 
 import json
@@ -40,7 +40,7 @@ _DISK_BYTES = 1_500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who boxdrop is in its Label Studio, and the port to prefer: what ``server.json`` keeps."""
+    """The content of ``server.json``: boxdrop's user in Label Studio, and the preferred port."""
 
     email: str
     password: str
@@ -50,7 +50,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A Label Studio server that answers.
+    """A running Label Studio server.
 
     Attributes:
         url: for the browser and for `boxdrop.labelstudio.connection.connect`.
@@ -74,7 +74,7 @@ class LabelStudio:
     """The Label Studio of one boxdrop home.
 
     Args:
-        folder: everything of it; by default ``label-studio`` in `boxdrop.home.home`.
+        folder: of all its files. Default: ``label-studio`` in `boxdrop.home.home`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -88,15 +88,16 @@ class LabelStudio:
             _DISK_BYTES,
         )
         self._login_file = self.folder / "server.json"
-        # The part of the command line by which the server is found again.
+        # The part of the command line that identifies the server.
         self._mark = ["--data-dir", str(self.data), "--enable-legacy-api-token"]
 
     def up(self, port: int | None = None, say: Say = print) -> Server:
-        """Install, start and wait, as far as needed: a server that runs is returned at once.
+        """Install and start the server, and wait for it, as needed; a running server is returned at once.
 
         Args:
-            port: insist on this one. By default the one used last, at first 8080; the next free one if it is
-                taken. say: told what takes time, in sentences.
+            port: use exactly this one. Default: the last one used, initially 8080; the next free one if it is
+                taken.
+            say: called with a sentence before each step that takes time.
 
         Raises:
             LocalError: the installation or the start failed, or the port is taken; with the way out.
@@ -121,7 +122,7 @@ class LabelStudio:
             self.environment.install(say)
 
     def running(self) -> Server | None:
-        """The server, if its process runs and answers."""
+        """The server, if its process is running and responds."""
         pid = self._process()
         login = self._read_login()
         if pid is None or login is None:
@@ -147,18 +148,19 @@ class LabelStudio:
         return min(found, default=None)
 
     def _join(self, pid: int, port: int | None) -> Server | None:
-        """Wait for a server that somebody started, perhaps just now; None if it ends meanwhile."""
+        """Wait for a server that another process started; None if it ends in the meantime."""
         login = self._read_login()
         if login is None:
             raise LocalError(
-                f"a server runs (process {pid}), but {self._login_file} is gone; "
+                f"a server is running (process {pid}), but {self._login_file} is missing; "
                 "run `boxdrop local down`, then `boxdrop local up`: it makes a new log-in"
             )
         server = self._server(pid, login)
         taken = urlsplit(server.url).port
         if port not in (None, taken):
             raise LocalError(
-                f"Label Studio runs on port {taken} already; to move it, run `boxdrop local down` and then "
+                f"Label Studio is already running on port {taken}; to move "
+                "it, run `boxdrop local down` and then "
                 f"`boxdrop local up --port {port}`"
             )
         until = time.monotonic() + _START_S
@@ -167,7 +169,7 @@ class LabelStudio:
                 return None
             if time.monotonic() > until:
                 raise LocalError(
-                    f"Label Studio runs (process {pid}) but does not answer at {server.url}; "
+                    f"Label Studio is running (process {pid}) but does not respond at {server.url}; "
                     f"see {self.log}, or run `boxdrop local down` and `boxdrop local up`"
                 )
             time.sleep(0.2)
@@ -180,12 +182,12 @@ class LabelStudio:
         )
 
     def _start(self, login: Login) -> int:
-        """Start the server detached, and return its process id once it answers."""
+        """Start the server detached, and return its process id once it responds."""
         self.data.mkdir(parents=True, exist_ok=True)
         command = [
             str(self.environment.path / "bin" / "label-studio"),
             *("start", "--no-browser", "--internal-host", HOST, "--port", str(login.port)),
-            "--debug",  # means: fail if the port is taken, instead of moving to the next one
+            "--debug",  # fail if the port is taken, instead of trying the next one
             *self._mark,
         ]
         with start_detached(command, self.log, self.data, _environment(login)) as (process, begin):
@@ -202,16 +204,16 @@ class LabelStudio:
         return process.pid
 
     def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
-        """Choose a port: the one used last, if it is free and no other is asked for."""
+        """Choose a port: the last one used, if it is free and no other is requested."""
         return replace(login, port=choose_port(login.port, asked, "--port", say))
 
     def _login(self, first: bool) -> Login:
-        """The log-in kept from before, or a new one."""
+        """The stored log-in, or a new one."""
         login = self._read_login()
         if login is not None:
             return login
-        # Label Studio sets password and token only as it creates a user. Where the database has one whose
-        # log-in was lost, a new user is made: they see the same projects.
+        # Label Studio sets password and token only when it creates a user. If the log-in of the existing user
+        # was lost, a new user is made, who sees the same projects.
         name = "boxdrop" if first else f"boxdrop-{secrets.token_hex(3)}"
         return Login(f"{name}@example.com", secrets.token_urlsafe(12), secrets.token_hex(20), PREFERRED_PORT)
 
@@ -223,7 +225,7 @@ class LabelStudio:
             return None
 
     def _save(self, login: Login) -> None:
-        """Write ``server.json`` whole, readable by nobody else from the first byte on."""
+        """Write ``server.json`` atomically, readable only by this user from the first byte on."""
         partial = self._login_file.with_name("server.json.partial")
         partial.unlink(missing_ok=True)
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -238,7 +240,7 @@ class LabelStudio:
 
 
 def token_for(url: str) -> str | None:
-    """The token of the Label Studio of this machine, if that is what this address means."""
+    """The token of the local Label Studio, if this is its URL."""
     server = LabelStudio().running()
     if server is None:
         return None
@@ -257,11 +259,11 @@ def _environment(login: Login) -> dict[str, str]:
         inherited_variables()
         | aws
         | {
-            # Not on the command line, where `ps` shows them to everybody.
+            # Not on the command line, where `ps` shows them to every user.
             "LABEL_STUDIO_USERNAME": login.email,
             "LABEL_STUDIO_PASSWORD": login.password,
             "LABEL_STUDIO_USER_TOKEN": login.token,
-            # What is on this machine stays on it, and who reaches the port cannot make themselves an account.
+            # No telemetry, and no sign-up for others who reach the port.
             "COLLECT_ANALYTICS": "False",
             "SENTRY_DSN": "",
             "FRONTEND_SENTRY_DSN": "",
@@ -269,7 +271,7 @@ def _environment(login: Login) -> dict[str, str]:
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "True",
             "ALLOWED_HOSTS": f"{HOST},localhost",
             # Webhooks and S3 endpoints of the local system are on loopback, which this guard blocks. Only for
-            # a server that itself listens on loopback alone.
+            # a server that itself listens only on loopback.
             "SSRF_PROTECTION_ENABLED": "False",
             "PYTHONUNBUFFERED": "1",
         }

@@ -1,16 +1,17 @@
-"""The pump: one process that is EventBridge's, Lambda's and Batch's part of the system on one machine.
+"""The pump: one process that replaces EventBridge, Lambda and Batch in the local system.
 
     python -m boxdrop.local.pump --home DIR --boxdrop-pump --port N
 
 It delivers the messages of each queue to the same handlers that are deployed, as Lambda's event source
-mapping does (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html): in batches that fill for a window,
-deleted when the handler returns, but for those that its ``batchItemFailures`` name; delivered again after the
-visibility timeout when it raises, runs out of time or dies; dead letters after so many receives. Label
-Studio's webhook call becomes an API Gateway event, a timer calls reconcile, and the shards in the queue
-``jobs`` are worked on in a process that keeps the detector loaded, as Batch would in a container.
+mapping does (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html): it collects a batch for a window,
+and deletes the messages when the handler returns, except those in its ``batchItemFailures``. If the handler
+raises, times out or dies, messages are delivered again after the visibility timeout; after too many receives
+they become dead letters. Label Studio's webhook calls become API Gateway events, a timer calls reconcile, and
+a process that keeps the detector loaded works on the shards in the queue ``jobs``, as Batch would in a
+container.
 
-Unlike Lambda, each function has one process, so a concurrency of one; and messages stay hidden as long as the
-function works on them, however long their visibility timeout is.
+Unlike in Lambda, each function has one process, so a concurrency of one; and messages stay hidden while the
+function works on them, whatever their visibility timeout.
 """
 
 import argparse
@@ -46,30 +47,30 @@ from boxdrop.topology import (
     local_timeout_s,
 )
 
-_POLL_S: Final = 1  # SQS's long poll; as long as a stop may wait for it
-_CALL: Final = 10  # messages in one call of SQS
-_PAYLOAD: Final = 6_000_000  # bytes of an event, Lambda's limit
-_GRACE_S: Final = 2.0  # after a fault of SQS itself
-_STOP_S: Final = 15.0  # for all threads to end: a long poll, or the last words of a function that was stopped
+_POLL_S: Final = 1  # SQS's long poll; a stop may wait this long
+_CALL: Final = 10  # messages per SQS call
+_PAYLOAD: Final = 6_000_000  # bytes per event, Lambda's limit
+_GRACE_S: Final = 2.0  # after an error of SQS itself
+_STOP_S: Final = 15.0  # for all threads to end: a long poll, or the last output of a stopped function
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
 
 
 def log(service: str, text: str, **fields: object) -> None:
-    """One line of JSON, as the functions log."""
+    """Log one line of JSON, like the functions."""
     line = {"timestamp": datetime.now(UTC).isoformat(), "service": service, "message": text, **fields}
     print(json.dumps(line, default=str), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a pump runs; tests change it.
+    """Settings of a pump; tests change them.
 
     Attributes:
         runtime: the command that serves a function.
         reconcile_s: seconds between two calls of reconcile.
         port: of webhooks; 0 is any.
-        environment: of the functions, beside what `function_environment` says.
-        package: has a folder for each function, with its ``handler``.
+        environment: variables for the functions in addition to `function_environment`.
+        package: has a folder per function, with its ``handler``.
         job: the module whose ``handler`` runs a shard.
     """
 
@@ -82,7 +83,7 @@ class Settings:
 
 
 class Pump:
-    """Runs between `start` and `stop`."""
+    """Delivers between `start` and `stop`."""
 
     def __init__(self, system: System, settings: Settings | None = None) -> None:
         self.system = system
@@ -114,25 +115,26 @@ class Pump:
 
     @property
     def webhook_url(self) -> str:
-        """Where Label Studio tells that people worked."""
+        """The URL of Label Studio's webhook."""
         return f"http://{HOST}:{self._web.server_port}/reviews"
 
     def _thread(self, work: Callable[..., None], *arguments: object) -> Thread:
         return Thread(target=work, args=arguments, daemon=True)
 
     def start(self) -> None:
-        """Begin delivering; functions start beside it, each as Lambda's first call would start it."""
+        """Start delivering; functions start in parallel, as in Lambda's first calls."""
         for name, function in self.functions.items():
-            if name not in OPTIONAL:  # ZenML takes seconds and 300 MB: only once there is a run to register
+            # ZenML takes seconds and 300 MB: started only for the first run to register
+            if name not in OPTIONAL:
                 self._thread(self._warm, function).start()
         for thread in self._threads:
             thread.start()
         log("pump", "started", webhook_url=self.webhook_url, endpoint=self.system.endpoint_url)
 
     def stop(self) -> None:
-        """End: nothing new is delivered, functions get some seconds to finish.
+        """Stop delivering; functions get some seconds to finish.
 
-        Once it returns, no thread of this pump reads a queue any more: what is sent then is left to others.
+        Once it returns, no thread of this pump reads a queue: later messages are left to others.
         """
         self._stopping.set()
         self._web.shutdown()
@@ -173,7 +175,7 @@ class Pump:
                         log("pump", "an event failed", function=function.name, error=str(error))
                         continue
                 source.delete([each for each in messages if each["MessageId"] not in failed])
-            except Exception as error:  # of SQS, or of ours: the pump goes on
+            except Exception as error:  # SQS's fault or ours: the pump continues
                 self._complain(name, error)
 
     def _complain(self, what: str, error: Exception) -> None:
@@ -202,7 +204,7 @@ class Pump:
                             log("pump", "a job failed", error=str(error), job=job, attempt=attempt)
                             status, reason = "FAILED", str(error)
                     if status == "FAILED" and attempt < self._job.receives:
-                        continue  # the next attempt comes after the visibility timeout
+                        continue  # the next attempt follows after the visibility timeout
                     self._tell(job_event(job, status, reason, attempt))
                     source.delete([message])
             except Exception as error:
@@ -223,7 +225,7 @@ class Pump:
             self._tell(timer_event() | ({"sync": True} if calls % LOCAL_SYNC_EVERY == 0 else {}))
 
     def webhook(self, request: Mapping[str, Any]) -> tuple[int, str]:
-        """Hand an API Gateway event to the webhook's function; status and body of its answer."""
+        """Call the webhook's function with an API Gateway event; returns status and body of the response."""
         try:
             answer = self.functions["webhook"].invoke(request)
         except FunctionError as error:
@@ -233,7 +235,7 @@ class Pump:
 
 
 class _Source:
-    """One queue, as an event source mapping reads it."""
+    """One queue, read like an event source mapping."""
 
     def __init__(self, system: System, name: str, delivery: Delivery) -> None:
         assert system.endpoint_url is not None
@@ -244,7 +246,7 @@ class _Source:
         self._delivery = delivery
 
     def gather(self, stopping: Event) -> list[dict[str, Any]]:
-        """Messages for one event: none if none came within a second."""
+        """Messages for one event; empty if none arrived within a second."""
         found = self._receive(_POLL_S, self._delivery.batch)
         until = time.monotonic() + self._delivery.window_s
         size = sum(len(each["Body"]) for each in found)
@@ -268,16 +270,16 @@ class _Source:
         return messages
 
     def event(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What Lambda hands to a function."""
+        """The event for the function."""
         return queue_event(messages, self._arn, self._region)
 
     def hidden(self, messages: Sequence[Mapping[str, Any]]) -> "_Hidden":
-        """Keep messages from being delivered again for the time of a block."""
+        """Hide messages from other deliveries for the duration of a block."""
         seconds = self._delivery.visibility_s
         return _Hidden(lambda: self._hide(messages, seconds), seconds / 3)
 
     def give_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Let messages be delivered again at once."""
+        """Make messages available again at once."""
         self._hide(messages, 0)
 
     def _hide(self, messages: Sequence[Mapping[str, Any]], seconds: int) -> None:
@@ -295,7 +297,7 @@ class _Source:
             )
 
     def delete(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Delete what was handled."""
+        """Delete handled messages."""
         for some in _tens(messages):
             entries = [
                 {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"]}
@@ -305,7 +307,7 @@ class _Source:
 
 
 class _Hidden:
-    """Calls `hide` at once and then now and then, in a thread of its own, for the time of a block."""
+    """Calls `hide` at once and then regularly, in a thread, for the duration of a block."""
 
     def __init__(self, hide: Callable[[], None], every_s: float) -> None:
         self._hide, self._every, self._done = hide, every_s, Event()
@@ -319,10 +321,10 @@ class _Hidden:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._done.is_set():  # at once: gathering took some of their time already
+        while not self._done.is_set():  # at once: gathering has already used some of their time
             try:
                 self._hide()
-            except Exception as error:  # they come twice then, which functions must stand anyway
+            except Exception as error:  # then they arrive twice, which functions must tolerate anyway
                 log("pump", "messages could not be kept hidden", error=str(error))
             self._done.wait(self._every)
 
@@ -332,11 +334,10 @@ def _tens(messages: Sequence[Mapping[str, Any]]) -> list[Sequence[Mapping[str, A
 
 
 def failed_messages(answer: Any, messages: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Ids of the messages that a handler's answer says failed.
+    """Ids of the failed messages in a handler's response.
 
     As Lambda reads it (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html):
-    nothing, or an empty list, is success; an answer that makes no sense, or names a message that was not
-    there, fails them all.
+    nothing, or an empty list, is success; an invalid response, or one with an unknown id, fails all of them.
     """
     everything = {str(each["MessageId"]) for each in messages}
     if answer is None or not isinstance(answer, Mapping) or answer.get("batchItemFailures") in (None, []):
@@ -349,7 +350,7 @@ def failed_messages(answer: Any, messages: Sequence[Mapping[str, Any]]) -> set[s
 
 
 def function_environment(system: System, webhook_url: str) -> dict[str, str]:
-    """The variables that a deployment sets for its functions and its job."""
+    """The environment variables that a deployment would set for its functions and its job."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "BOXDROP_HOME", "SSL_CERT_FILE")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
@@ -409,7 +410,7 @@ def _handler(pump: Pump) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: a call's headers and body are secret."""
+            """Log nothing: a call's headers and body are secret."""
 
     return Handler
 

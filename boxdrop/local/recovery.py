@@ -1,9 +1,8 @@
-"""After a start: what moved is told to Label Studio, and what a crash has lost is found again.
+"""After a start: report changed addresses to Label Studio, and recover what a crash lost.
 
-AWS on this machine writes tables and queues down when it is stopped in order. After a crash, objects and
-people's work are all there (each object on disk before its PUT was answered, Label Studio's own database),
-while rows are old and messages gone. All rows can be made anew from those two; only the detector's time is
-spent twice.
+The local AWS saves tables and queues when it stops cleanly. After a crash, objects and annotators' work are
+complete (each object is on disk before its PUT returns; Label Studio has its own database), but rows are old
+and messages lost. All rows can be rebuilt from those two; only the detector has to run again.
 """
 
 import os
@@ -32,39 +31,39 @@ _WITH_OBJECTS: Final = tuple(state for state in State if state != State.GONE)
 
 
 def settle(stack: Stack, running: Running, say: Say) -> None:
-    """Do what a start calls for; nothing, as a rule.
+    """Recover after a start; usually there is nothing to do.
 
     Raises:
-        BoxdropError: run `boxdrop local up` again: it goes on where this stopped.
+        BoxdropError: run `boxdrop local up` again; it continues where this stopped.
     """
     if not (running.crashed or running.moved):
         return
     repair = Repair(running, stack.webhook())
     if running.crashed:
-        say("AWS was not stopped in order: looking at every image, and at every task in Label Studio …")
+        say("AWS was not stopped cleanly: checking every image, and every task in Label Studio …")
         images = repair.look_at_images()
         tasks = repair.look_at_tasks()
-        say(f"… {images:,} images and {tasks:,} tasks are in order; boxes that were lost are found again")
+        say(f"… checked {images:,} images and {tasks:,} tasks; lost boxes are detected again")
         stack.aws.recovered()
     else:
-        say("An address is another one than last time: telling Label Studio …")
+        say("An address has changed since last time: updating Label Studio …")
         repair.prepare_projects()
 
 
 class Repair:
-    """Makes rows anew from buckets and Label Studio. May run beside the system, and be repeated.
+    """Rebuilds rows from buckets and Label Studio. May run while the system is up, and be repeated.
 
-    From then on, this process talks to that system alone.
+    From then on, this process connects only to that system.
 
     Args:
         running: the system.
-        webhook: where Label Studio shall tell that people worked.
+        webhook: the address for Label Studio's webhook.
     """
 
     def __init__(self, running: Running, webhook: WebhookTarget) -> None:
         system = running.system
         system.enter()
-        os.environ.update(PRESIGN)  # for the bucket that Label Studio is told of
+        os.environ.update(PRESIGN)  # for the bucket that is set up in Label Studio
         assert system.endpoint_url is not None
         endpoint, region = system.endpoint_url, system.region
         s3, sqs = client("s3", endpoint, region), client("sqs", endpoint, region)
@@ -80,7 +79,7 @@ class Repair:
         self._ledger, self._images = self._services.ledger, self._services.images
 
     def look_at_images(self) -> int:
-        """Bring the rows to what is in the image bucket; returns how many objects there are."""
+        """Update the rows from the image bucket; returns how many objects there are."""
         for project in self._ledger.projects():
             for run in self._ledger.list_runs(project.name, limit=1000):
                 if run.is_live:  # its job's message is lost
@@ -101,7 +100,7 @@ class Repair:
         return done.listed
 
     def look_at_tasks(self) -> int:
-        """Bring the rows to what is in Label Studio; returns how many tasks of ours there are."""
+        """Update the rows from Label Studio; returns how many tasks of boxdrop there are."""
         self.prepare_projects()
         tasks = 0
         for project in self._ledger.projects():
@@ -110,7 +109,7 @@ class Repair:
         return tasks
 
     def prepare_projects(self) -> None:
-        """Tell Label Studio where images and the webhook are now, for each project that has labels."""
+        """Update the addresses of images and webhook in Label Studio, for each project that has labels."""
         for project in self._ledger.projects():
             if project.stored_labels is not None and project.labels is None:
                 apply_labels(self._services, project.name, limit=None)

@@ -1,6 +1,7 @@
-"""What a deployment makes, on this machine: buckets, queues with dead letters, rules, table, secrets.
+"""The local counterparts of a deployment's resources: buckets, queues with dead letters, rules, table,
+secrets.
 
-Each is made if it is missing and brought up to date if it is there, so every `up` may call this.
+Each is created if it is missing, else updated, so every `up` may call this.
 """
 
 import importlib.util
@@ -31,18 +32,18 @@ PRESIGN: Final = {
     "BOXDROP_PRESIGN_ACCESS_KEY_ID": SIGNER,
     "BOXDROP_PRESIGN_SECRET_ACCESS_KEY": SIGNER,
 }
-"""What Label Studio signs the addresses of images with; MiniStack checks these signatures."""
+"""Label Studio's credentials for signing image URLs; MiniStack checks these signatures."""
 
 
 def queues() -> tuple[str, ...]:
-    """This machine's queues: a deployment's and the pump's own; `track` only where ZenML is installed."""
+    """The local system's queues: a deployment's and the pump's own; `track` only if ZenML is installed."""
     tracked = importlib.util.find_spec("zenml") is not None
     readers = (name for name, reader in READERS.items() if tracked or reader.name not in OPTIONAL)
     return (*readers, JOBS)
 
 
 def client(service: str, endpoint: str, region: str) -> Any:
-    """boto3's client of a service on this machine, whatever else the environment says."""
+    """boto3's client of a local service, independent of the environment."""
     own = botocore.session.Session(session_vars={"profile": (None, None, None, None)})  # no AWS_PROFILE
     return boto3.Session(botocore_session=own).client(
         service,
@@ -63,7 +64,7 @@ def create(
     webhook_secret: str,
     browser_origins: tuple[str, ...],
 ) -> System:
-    """Make everything that is missing.
+    """Create everything that is missing.
 
     Args:
         endpoint: of AWS.
@@ -73,7 +74,7 @@ def create(
         The system, described.
 
     Raises:
-        LocalError: AWS on this machine refused.
+        LocalError: the local AWS refused.
     """
     try:
         _create_buckets(client("s3", endpoint, region), browser_origins)

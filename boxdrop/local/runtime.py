@@ -2,9 +2,9 @@
 
     python -m boxdrop.local.runtime MODULE FD
 
-Events come as lines of JSON on standard input; ``{"ready": true}`` and then one answer an event go to the
-file descriptor. Whatever the handler prints is its log. The process ends with its input, so it never outlives
-the pump that started it.
+Events are read as lines of JSON from standard input; ``{"ready": true}`` and then one response per event are
+written to the file descriptor. The handler's output is its log. The process ends with its input, so it never
+outlives the pump that started it.
 """
 
 import importlib
@@ -21,7 +21,7 @@ MEMORY_MB: Final = 512
 
 
 class Context:
-    """What Lambda tells a handler besides the event (the part of it that Powertools and handlers read)."""
+    """Lambda's context object (the part that Powertools and handlers use)."""
 
     def __init__(self, name: str, timeout_s: float) -> None:
         self.function_name = name
@@ -34,16 +34,16 @@ class Context:
         self._deadline = time.monotonic() + timeout_s
 
     def get_remaining_time_in_millis(self) -> int:
-        """Until the pump ends this process."""
+        """The time until the pump ends this process."""
         return max(0, int(1000 * (self._deadline - time.monotonic())))
 
 
 def serve(module: str, fd: int) -> None:
-    """Answer events until there are no more.
+    """Handle events until there are no more.
 
     Args:
         module: has ``handler(event, context)``.
-        fd: of the answers: ``{"result": …}``, or ``{"error": …}`` with the last line of the traceback.
+        fd: for the responses: ``{"result": …}``, or ``{"error": …}`` with the last line of the traceback.
     """
     answers = os.fdopen(fd, "w", encoding="utf-8", closefd=True)
 
@@ -66,5 +66,5 @@ def serve(module: str, fd: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the pump's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is handled by the pump
     serve(sys.argv[1], int(sys.argv[2]))

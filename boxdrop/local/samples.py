@@ -1,4 +1,4 @@
-"""The sample images, dropped into the local system and waited for: what `make demo` shows."""
+"""The sample images: upload them to the local system and wait for their boxes, for `make demo`."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _POLL_S = 0.3
 
 
 def drop_samples(image_bucket: str) -> int:
-    """Put the samples into the bucket, their labels.yaml first; what is there already stays.
+    """Upload the samples, their labels.yaml first; existing objects stay.
 
     Returns:
         How many images there are.
@@ -36,13 +36,13 @@ def drop_samples(image_bucket: str) -> int:
 
 
 def wait_for_tasks(ledger: Ledger, images: int, say: Callable[[str], None]) -> int:
-    """Wait until this many images are in Label Studio; says how far they are.
+    """Wait until this many images are in Label Studio; reports their progress.
 
     Returns:
-        How many there are; more, if others were dropped, too.
+        How many there are; more if other images were uploaded as well.
 
     Raises:
-        LocalError: they do not come.
+        LocalError: they do not appear.
     """
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
@@ -55,9 +55,9 @@ def wait_for_tasks(ledger: Ledger, images: int, say: Callable[[str], None]) -> i
                 f"{counts[State.FAILED]} samples got no boxes: `boxdrop status {PROJECT} --failures` says why"
             )
         detecting = counts[State.WANTED] + counts[State.RUNNING] + counts[State.WAITING]
-        say(f"Finding fruit: {detecting} images on their way, {there} in Label Studio")
+        say(f"Detecting fruit: {detecting} images in progress, {there} in Label Studio")
         time.sleep(_POLL_S)
     raise LocalError(
-        f"the samples are not in Label Studio after {_PATIENCE_S} s: `boxdrop status {PROJECT}` says where "
-        "they are, `boxdrop local logs` why"
+        f"the samples are not in Label Studio after {_PATIENCE_S} s: `boxdrop status {PROJECT}` shows where "
+        "they are, `boxdrop local logs` shows why"
     )

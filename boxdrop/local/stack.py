@@ -1,6 +1,6 @@
-"""The whole system of one boxdrop home: AWS, Label Studio and the pump, started and stopped together.
+"""The whole local system of one boxdrop home: AWS, Label Studio and the pump, started and stopped together.
 
-What is kept, and what a crash costs: docs/decisions/026-what-survives-on-this-machine.md.
+What survives, and what a crash costs: docs/decisions/026-what-survives-on-this-machine.md.
 """
 
 import json
@@ -39,19 +39,19 @@ PREFERRED_PORT: Final = 8090
 """Of webhooks."""
 
 _START_S = 120
-_STOP_S = 30.0  # functions in their work have ten seconds
+_STOP_S = 30.0  # busy functions have ten seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The system, up.
+    """The running system.
 
     Attributes:
         system: names and addresses.
         aws, label_studio: their servers.
         pump: id of its process.
-        crashed: whether something was not stopped in order before, so that its rows and messages are old.
-        moved: whether an address is another one than the last time.
+        crashed: whether something was not stopped cleanly before, so its rows and messages are old.
+        moved: whether an address has changed since the last start.
     """
 
     system: System
@@ -66,8 +66,8 @@ class Stack:
     """The system of one boxdrop home.
 
     Args:
-        folder: everything of it; by default `boxdrop.home.home`.
-        pump_module: what `python -m` runs as the pump; tests put one here whose functions crash.
+        folder: of all its files. Default: `boxdrop.home.home`.
+        pump_module: the module that `python -m` runs as the pump; tests use one whose functions crash.
     """
 
     def __init__(self, folder: Path | None = None, pump_module: str = "boxdrop.local.pump") -> None:
@@ -81,20 +81,20 @@ class Stack:
         self._mark = ["--home", str(self.folder), processes.PUMP_MARK]
 
     def logs(self) -> dict[str, Path]:
-        """What each part prints."""
+        """The log file of each component."""
         return {"pump": self.pump_log, "label-studio": self.label_studio.log, "aws": self.aws.log}
 
     def up(self, port: int | None = None, aws_port: int | None = None, say: Say = print) -> Running:
-        """Install, start and wait, as far as needed; what runs already is left alone.
+        """Install and start components, and wait for them, as needed; running ones are left alone.
 
         Args:
             port: of Label Studio.
             aws_port: of AWS.
-            say: told what takes time, in sentences.
+            say: called with a sentence before each step that takes time.
 
         Raises:
-            LocalError: something cannot be started; what this call had started is stopped again. Or another
-                system runs, and nobody asked for a second one.
+            LocalError: something cannot be started (what this call had started is stopped again), or another
+                system is running and the user did not ask for a second one.
         """
         self._refuse_a_second_system()
         with only_one(self.folder, "the system", say), self._undone_if_it_fails():
@@ -124,19 +124,20 @@ class Stack:
             return Running(system, aws_server, studio, pump, aws_server.crashed, moved)
 
     def _refuse_a_second_system(self) -> None:
-        """A home that nobody named and that never ran a system is likely a mistake while another one runs."""
+        """A home that was not named explicitly and never ran a system is probably a mistake while another
+        system is running."""
         if os.environ.get(VARIABLE) or self._memory.exists():
             return
         others = processes.other_homes(self.folder)
         if others:
             raise LocalError(
-                f"a system runs from {others[0]} already. Use it with "
+                f"a system is already running from {others[0]}. Use it with "
                 f"`export {VARIABLE}={shlex.quote(others[0])}`, or start a second one with "
                 f"`export {VARIABLE}={shlex.quote(str(self.folder))}`"
             )
 
     def running(self) -> Running | None:
-        """The system, if all of it runs and answers."""
+        """The system, if all components are running and respond."""
         aws_server, studio = self.aws.running(), self.label_studio.running()
         pump = self.pump()
         if aws_server is None or studio is None or pump is None or not self.description.exists():
@@ -145,15 +146,15 @@ class Stack:
         return Running(system, aws_server, studio, pump, aws_server.crashed)
 
     def pump(self) -> int | None:
-        """The pump's process, if it runs and answers."""
+        """The pump's process, if it is running and responds."""
         pid = min(processes.find(self._mark), default=None)
         return pid if pid is not None and answers(f"{self._pump_url(pid)}/health") else None
 
     def down(self, say: Say = print) -> list[str]:
-        """Stop everything that runs; all data stays.
+        """Stop all components; all data stays.
 
         Returns:
-            What was stopped, by name.
+            The names of the stopped components.
         """
         with only_one(self.folder, "the system", say):
             stopped = ["the pump"] if self._stop_pump() else []
@@ -165,12 +166,12 @@ class Stack:
             return stopped
 
     def webhook(self) -> WebhookTarget:
-        """Where Label Studio tells that people worked, and with which secret."""
+        """The address and secret of Label Studio's webhook."""
         kept = self._remembered()
         return WebhookTarget(kept["webhook"], kept["secret"])
 
     def worker(self) -> int | None:
-        """The process in which jobs run, with the detector loaded."""
+        """The process that runs jobs, with the detector loaded."""
         jobs = processes.find(["functions.job.worker"])
         pump = min(processes.find(self._mark), default=None)
         return next((pid for pid in jobs if pump is not None and processes.parent(pid) == pump), None)
@@ -189,7 +190,7 @@ class Stack:
         )
 
     def _serves(self, pump: int, system: System) -> bool:
-        """Whether a pump that runs is one of this very system: started with the same description."""
+        """Whether a running pump belongs to this system, that is, was started with the same description."""
         try:
             known = read_description(self.description)
         except (OSError, BoxdropError):
@@ -229,7 +230,7 @@ class Stack:
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
-        """Write a file whole, readable by nobody else from the first byte on."""
+        """Write a file atomically, readable only by this user from the first byte on."""
         partial = path.with_name(f"{path.name}.partial")
         partial.unlink(missing_ok=True)
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -238,7 +239,7 @@ class Stack:
 
     @contextmanager
     def _undone_if_it_fails(self) -> Iterator[None]:
-        """Stop what was started in a block that fails, Ctrl-C included; what ran before goes on."""
+        """If a block fails or is interrupted, stop what it started; what was running before continues."""
         before = {
             "pump": bool(processes.find(self._mark)),
             "label-studio": self.label_studio.running() is not None,
@@ -257,7 +258,7 @@ class Stack:
 
 
 def push_demo_detector(system: System) -> None:
-    """Have the detector in the data bucket that ships with boxdrop; one that somebody chose stays chosen."""
+    """Upload the detector that ships with boxdrop; a default that the user chose stays."""
     from boxdrop.aws.s3 import Bucket
     from boxdrop.demo import BUNDLE
     from boxdrop.detect.bundle import Bundle
@@ -275,7 +276,7 @@ def push_demo_detector(system: System) -> None:
 
 
 def _source_folder() -> Path:
-    """Where `functions` can be imported from: the checkout that boxdrop runs from, or a folder of the wheel.
+    """The folder that contains `functions`: the checkout, or a folder of the wheel.
 
     Raises:
         LocalError: boxdrop was installed without its functions.

@@ -1,6 +1,7 @@
-"""collect: what people verified is read from Label Studio and kept. See `boxdrop.pipeline.collect`.
+"""collect: read verified work from Label Studio and store it. See `boxdrop.pipeline.collect`.
 
-Messages of the queue `reviews` are ids, as webhook sent them; one without any asks for the whole project.
+Messages of the queue `reviews` contain ids, sent by webhook; a message without ids requests the whole
+project.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:
-    """Collect what messages name, one after the other."""
+    """Collect the tasks that messages name, one message after the other."""
     return each_message(NAME, event, context, _collect)
 
 
@@ -31,7 +32,7 @@ def _collect(body: str) -> None:
     event = ReviewEvent.from_fields(fields_of(body, "action", "project"))
     name = project_of(of.ledger, event.project)
     if name is None:
-        logger.info("not a project of ours", label_studio_project=event.project)
+        logger.info("not a boxdrop project", label_studio_project=event.project)
         return
     try:
         with recording(of.ledger, name, Stage.COLLECT):

@@ -1,4 +1,4 @@
-"""dispatch: S3's events of the queue `uploads` are marked in the ledger. See `boxdrop.pipeline.dispatch`."""
+"""dispatch: mark S3 events of the queue `uploads` in the ledger. See `boxdrop.pipeline.dispatch`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:
-    """Handle a batch of messages together, for one write costs as long as twenty at once."""
+    """Handle a batch of messages together, since twenty parallel writes take as long as one."""
     summary = dispatch(services(NAME), bodies(event))
     logger.info(
         "marked",

@@ -7,8 +7,8 @@
 Exit codes, for Batch's retry strategy:
 
      0  all parts are there
-     1  somebody has to mend something: bundle, labels, rights, disk, or CUDA asked for and not there
-     2  it was called wrongly
+     1 the operator has to fix something: bundle, labels, permissions, disk, or CUDA is not available 2 it was
+     called wrongly
     75  run it again: it was asked to stop (SIGTERM), or S3 did not answer (EX_TEMPFAIL of sysexits.h)
 """
 
@@ -94,7 +94,7 @@ def make_job(environment: Environment, log: LineLog, *, serves: bool) -> Job:
 
 
 def fail(log: LineLog, error: Exception) -> int:
-    """Say why the job ends, and choose its exit code."""
+    """Log why the job ends, and choose its exit code."""
     again = isinstance(error, StoppedError | UnavailableError)
     known = isinstance(error, BoxdropError)
     reason = str(error) if known else f"{type(error).__name__}: {error}"
@@ -103,10 +103,10 @@ def fail(log: LineLog, error: Exception) -> int:
 
 
 def _until_stopped(work: Callable[[], int], stop: Stop, grace_s: float, log: LineLog) -> int:
-    """Do the work in a thread, so that SIGTERM is heard whatever it is busy with.
+    """Do the work in a thread, so SIGTERM is handled at any time.
 
-    Asked to stop, it may finish the parts in flight for `grace_s`; then the process ends without it. Nothing
-    is harmed by that: all that it writes is written whole or not at all.
+    When asked to stop, it has `grace_s` to finish the parts in flight; then the process ends. This is safe:
+    every object is written whole or not at all.
     """
     codes: list[int] = []
     over = threading.Event()
@@ -129,7 +129,9 @@ def _until_stopped(work: Callable[[], int], stop: Stop, grace_s: float, log: Lin
     threading.Thread(target=run, name="boxdrop-job", daemon=True).start()
     while not over.wait(0.1):
         if asked and time.monotonic() - asked[0] > grace_s:
-            log.event("job stops", reason="the parts in flight took too long; they are left", exit_code=AGAIN)
+            log.event(
+                "job stops", reason="the parts in flight took too long and were abandoned", exit_code=AGAIN
+            )
             return AGAIN
     return codes[0] if codes else BROKEN
 
@@ -137,4 +139,4 @@ def _until_stopped(work: Callable[[], int], stop: Stop, grace_s: float, log: Lin
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # threads that still wait for a file or for the model must not hold up the end
+    os._exit(code)  # threads that still wait for a file or the model must not delay the exit

@@ -26,8 +26,8 @@ class Environment:
         threads: ``BOXDROP_THREADS`` of one run of the model on the processor; default all cores.
         batch_size: ``BOXDROP_BATCH_SIZE``; default by the model's input, see `boxdrop.detect.stream`.
         fetchers: ``BOXDROP_FETCHERS``, objects read at once.
-        launcher: ``BOXDROP_LAUNCHER``; default ``batch`` where Batch's variables are, else ``local``; what
-            serves is ``sagemaker``, unless this says otherwise.
+        launcher: ``BOXDROP_LAUNCHER``; default ``sagemaker`` for a server, else ``batch`` if Batch's
+            variables are set, else ``local``.
         job_id: ``AWS_BATCH_JOB_ID`` or ``BOXDROP_JOB_ID``.
         array_index: ``AWS_BATCH_JOB_ARRAY_INDEX``: the shard.
         timeout_s: ``BOXDROP_JOB_TIMEOUT_S`` for one invocation of a server.
@@ -53,10 +53,10 @@ class Environment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> "Environment":
-        """Read and check the variables. An empty one is as good as none.
+        """Read and check the variables. An empty one counts as missing.
 
         Raises:
-            BoxdropError: one is missing or makes no sense; says which.
+            BoxdropError: one is missing or invalid; the message names it.
         """
         reader = _Reader(variables)
         cache = reader.text("BOXDROP_BUNDLE_CACHE")

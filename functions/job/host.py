@@ -1,4 +1,4 @@
-"""Where the job runs: instance, GPU, and how busy that is. No work depends on it; each may be unknown."""
+"""Where the job runs: instance, GPU and its utilisation. Only for reports; each may be unknown."""
 
 import http.client
 import os
@@ -16,7 +16,7 @@ class Gpu:
     """The first GPU, through NVIDIA's management library (package nvidia-ml-py)."""
 
     def __init__(self) -> None:
-        """Look for it.
+        """Find it.
 
         Raises:
             LookupError: there is none, or no driver, or no package.
@@ -43,7 +43,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu | None:
-    """The GPU, if there is one and somebody can tell."""
+    """The GPU, if there is one and it can be queried."""
     try:
         return Gpu()
     except LookupError:
@@ -56,7 +56,7 @@ def describe_host(environment: Environment, gpu: Gpu | None, *, serves: bool = F
     Args:
         environment: of the job.
         gpu: of this machine.
-        serves: whether it is a server of SageMaker's.
+        serves: whether the job is SageMaker's server.
     """
     launcher = environment.launcher or ("sagemaker" if serves else "local")
     lookup = _ask_metadata if launcher == "batch" else _ask_nobody
@@ -73,12 +73,12 @@ def describe_host(environment: Environment, gpu: Gpu | None, *, serves: bool = F
 
 
 def _ask_nobody(_: str) -> None:
-    """What an instance says that is not ours to ask."""
+    """The answer of an instance whose metadata is not available."""
     return
 
 
 def _ask_metadata(what: str) -> str | None:
-    """Ask EC2's instance metadata, version 2; None where nobody answers.
+    """Query EC2's instance metadata, version 2; None if there is no response.
 
     From a container, the instance must allow two hops (``HttpPutResponseHopLimit: 2``), and ECS must not
     block it (``ECS_AWSVPC_BLOCK_IMDS``).

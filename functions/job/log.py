@@ -1,4 +1,4 @@
-"""What the job says: one JSON object a line, to stdout, from where CloudWatch Logs takes it."""
+"""The job's log: one JSON object per line on stdout, which CloudWatch Logs collects."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
 """The job as SageMaker's container: ``/ping``, and ``/invocations`` with ``{"run_id": …, "shard": n}``.
 
-https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html: a ping is answered within
-2 seconds with 200 once the container is ready, also while it works. An invocation's answer is the shard's
-report. Shards are worked on one at a time, because there is one GPU; who comes meanwhile waits.
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html: a ping must be answered
+within 2 seconds, with 200 once the container is ready, even while it works. The response to an invocation is
+the shard's report. Shards are processed one at a time, because there is one GPU; other invocations wait.
 
     200  the shard's report            400  the request makes no sense
     500  somebody has to mend something    503  the job was stopped, its time is over, or S3 did not answer
@@ -29,11 +29,11 @@ _MARGIN: Final = 0.9  # of an invocation's time: then the parts in flight are fi
 
 
 class RequestError(Exception):
-    """A request that makes no sense."""
+    """An invalid request."""
 
 
 class Server:
-    """Answers on HTTP until it is asked to stop.
+    """Serves HTTP until it is asked to stop.
 
     Args:
         job: does the work.
@@ -56,7 +56,7 @@ class Server:
         """Load the detector, and serve.
 
         Raises:
-            BoxdropError: the detector cannot be loaded, or CUDA was asked for and cannot be had.
+            BoxdropError: the detector cannot be loaded, or CUDA was requested and is not available.
         """
         thread = threading.Thread(target=self._http.serve_forever, name="boxdrop-http", daemon=True)
         thread.start()
@@ -67,7 +67,7 @@ class Server:
             self.healthy = True
             self.job.log.event("server is ready")
             self.stop.wait()
-            with self._working:  # whoever works finishes the parts in flight
+            with self._working:  # a request in progress finishes the parts in flight
                 pass
         finally:
             self.healthy = False
@@ -75,10 +75,10 @@ class Server:
             self._http.server_close()
 
     def _warm_up(self) -> None:
-        """Have the default detector ready, so that the first run does not wait for it.
+        """Load the default detector, so the first run does not wait for it.
 
-        A new system has no detector yet, and must become healthy all the same: then the demo detector shows
-        that the device works.
+        A new system has no detector yet, and must become healthy anyway: then the demo detector verifies that
+        the device works.
         """
         try:
             ref = resolve(self.job.data, None)
@@ -88,11 +88,11 @@ class Server:
         self.job.detectors.load(PinnedBundle(ref.name, ref.digest))
 
     def invoke(self, body: bytes, name: str | None) -> tuple[int, str]:
-        """Do what a request says; returns status and JSON.
+        """Handle a request; returns status and JSON.
 
         Args:
             body: the request.
-            name: what whoever sent it calls it, for the report.
+            name: the sender's name for it, for the report.
         """
         try:
             run_id, shard = _read(body)
@@ -134,7 +134,7 @@ def _problem(error: object) -> str:
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout = 60  # a connection that says nothing is closed
+        timeout = 60  # an idle connection is closed
 
         def do_GET(self) -> None:
             if self.path != "/ping":

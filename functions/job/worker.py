@@ -1,4 +1,4 @@
-"""The job on one machine: a process that stays warm, and works on one shard after the other.
+"""The local job: a process that keeps its detector loaded, and works on one shard after the other.
 
 Called by the pump of `boxdrop local` with ``{"run_id": …, "shard": …}``, the messages of the local launcher.
 """
@@ -16,17 +16,18 @@ from functions.job.environment import Environment
 from functions.job.log import LineLog
 
 _stop = Stop()
-signal.signal(signal.SIGTERM, lambda *_: _stop.ask())  # as Spot: the parts in flight are finished, if quick
+# as on Spot: parts in flight are finished if they take no longer than this
+signal.signal(signal.SIGTERM, lambda *_: _stop.ask())
 _log = LineLog()
 _job = make_job(Environment.read(), _log, serves=False)
 
 
 def _load_default() -> None:
-    """Have the detector ready that most runs will ask for."""
+    """Load the detector that most runs will use."""
     try:
         bundle = resolve(_job.data, None)
         _job.detectors.load(PinnedBundle(bundle.name, bundle.digest))
-    except BundleError as error:  # the run that needs one will fail with this reason, if it is still so
+    except BundleError as error:  # if it persists, the next run will fail with this reason
         _log.event("no detector is ready", reason=str(error))
 
 
@@ -34,5 +35,5 @@ _load_default()
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Work on a shard. What it raises is tried again, a few times."""
+    """Work on a shard. After an exception it is retried a few times."""
     _job.work(str(event["run_id"]), int(event["shard"]), _stop, started=datetime.now(UTC))

@@ -1,6 +1,6 @@
-"""launch: wanted images become a run. See `boxdrop.pipeline.launch`.
+"""launch: make a run from wanted images. See `boxdrop.pipeline.launch`.
 
-Messages of the queue `launches` are ``{"project": NAME}``, with ``asked_at`` where others ask as well.
+Messages of the queue `launches` are ``{"project": NAME}``, with ``asked_at`` if requests may overlap.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:
-    """Look at the projects that messages name, one after the other."""
+    """Check the projects that messages name, one after the other."""
     return each_message(NAME, event, context, _look)
 
 

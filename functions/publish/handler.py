@@ -1,7 +1,7 @@
-"""publish: parts become tasks in Label Studio, a summary ends its run. See `boxdrop.pipeline.parts`.
+"""publish: turn parts into tasks in Label Studio; end a run with its summary. See `boxdrop.pipeline.parts`.
 
-Messages of the queue `parts` are S3's events about the data bucket: keys that begin with ``predictions/``,
-and ``runs/*/summary.json``.
+Messages of the queue `parts` are S3 events about the data bucket: keys that begin with ``predictions/``, and
+``runs/*/summary.json``.
 """
 
 from dataclasses import asdict
@@ -23,7 +23,7 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:
-    """Publish what messages name, one after the other."""
+    """Publish the parts that messages name, one after the other."""
     return each_message(NAME, event, context, _publish)
 
 
@@ -44,7 +44,7 @@ def _publish_part(part: PartName) -> None:
     try:
         with recording(of.ledger, part.project, Stage.PUBLISH):
             published = publish_part(of, part)
-    except RefusedError as error:  # asking again is refused again: `status` names it, a person acts
+    except RefusedError as error:  # a retry would be refused again: `status` shows it, and the operator acts
         logger.error("refused", project=part.project, run_id=part.run_id, reason=str(error))
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})
         return

@@ -1,7 +1,7 @@
-"""reconcile: whatever was lost on the way is found. See `boxdrop.pipeline.recover` and `….sync`.
+"""reconcile: find what was lost. See `boxdrop.pipeline.recover` and `….sync`.
 
 Called by EventBridge: on a schedule, and when a Batch job changes its state; by SNS when SageMaker could not
-invoke. With ``"sync": true`` in a schedule's input, collect compares each project with Label Studio, too.
+invoke. With ``"sync": true`` in a schedule's input, collect also compares each project with Label Studio.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """End the runs whose jobs an event says to have failed; on a schedule, look at everything."""
+    """End the runs whose jobs failed according to an event; on a schedule, check everything."""
     of = services(NAME)
     if event.get("source") == "aws.batch" or "Records" in event:
         for run_id, reason in failed_runs(event):

@@ -1,7 +1,7 @@
-"""track: finished runs become runs in ZenML. See `boxdrop.tracking.track`.
+"""track: register finished runs in ZenML. See `boxdrop.tracking.track`.
 
-Messages of the queue `track` are S3's events about summaries. Called on a schedule, it registers what waits:
-runs that finished while ZenML was down, or before their tasks were there. The only function with zenml in it.
+Messages of the queue `track` are S3 events about summaries. On a schedule, it registers waiting runs: those
+that finished while ZenML was down, or before their tasks existed. The only function that contains zenml.
 """
 
 import os
@@ -24,14 +24,14 @@ from functions.observability import logger_of
 
 NAME: Final = "track"
 LOOK_BACK: Final = timedelta(days=14)
-"""How old a run may be that a schedule registers; SQS keeps no message longer either."""
+"""The greatest age of a run that the schedule registers; SQS keeps messages no longer either."""
 
 _SPARE_MS: Final = 60_000
 logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response | None:
-    """Register the runs that messages name; on a schedule, all that wait."""
+    """Register the runs that messages name; on a schedule, all waiting runs."""
     if "Records" in event:
         return each_message(NAME, event, context, _track)
     summary = _tracking().sync(
@@ -49,14 +49,14 @@ def _track(body: str) -> None:
         try:
             registered = _tracking().track(run_id)
         except TrackingError:
-            _tracking.cache_clear()  # the key may have been changed, or the server moved
+            _tracking.cache_clear()  # the key may have changed, or the server moved
             raise
         logger.info("tracked", run_id=run_id, zenml_run=registered.id, first=registered.created)
 
 
 @cache
 def _tracking() -> Tracking:
-    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # the only folder that zenml may write its settings to
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # the only writable folder for zenml's settings
         os.environ.setdefault("BOXDROP_HOME", tempfile.gettempdir())
     environment = read_environment(NAME)
     data = Bucket(environment.data_bucket)

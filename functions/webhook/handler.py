@@ -1,7 +1,7 @@
-"""webhook: Label Studio's calls become ids in the queue `reviews`. See `boxdrop.labelstudio.webhook`.
+"""webhook: queue the ids of Label Studio's calls in `reviews`. See `boxdrop.labelstudio.webhook`.
 
-Called by API Gateway's HTTP API (payload format 2.0). Label Studio waits one second and never tries again, so
-nothing is looked up here but the secret, which is kept for five minutes. Bodies are neither kept nor logged.
+Called by API Gateway's HTTP API (payload format 2.0). Label Studio waits one second and never retries, so the
+function looks up only the secret, which it caches for five minutes. Bodies are neither stored nor logged.
 """
 
 import base64
@@ -18,14 +18,14 @@ logger = logger_of(NAME)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Check a call, queue its ids, answer."""
+    """Check a call, queue its ids, respond."""
     reviews = services(NAME).reviews
     try:
         review = _receive(event.get("headers") or {}, _body(event))
     except WebhookError as error:
         emit(NAME, {metrics.WEBHOOK_REFUSED: 1})
         logger.warning("refused", status=error.status, reason=str(error), label_studio_project=error.project)
-        if error.project is not None:  # the sender is known: something happened there
+        if error.project is not None:  # the sender is known: check its whole project
             reviews.send(ReviewEvent("UNREADABLE", error.project).to_fields())
         return {"statusCode": error.status}
     reviews.send(review.to_fields())
@@ -49,4 +49,4 @@ def _body(event: dict[str, Any]) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        return b""  # which is not JSON, and refused as such
+        return b""  # not JSON, and refused as such

@@ -82,7 +82,7 @@ def test_a_deleted_current_folder_is_no_error(user: Path, monkeypatch: pytest.Mo
 
 
 def test_a_second_system_is_not_started_by_accident(user: Path, other_system: Path) -> None:
-    with pytest.raises(LocalError, match=r"a system runs from .*start a second one with"):
+    with pytest.raises(LocalError, match=r"a system is already running from .*start a second one with"):
         Stack().up()
     assert not (user / ".boxdrop").exists()
 

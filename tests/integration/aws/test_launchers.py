@@ -85,7 +85,7 @@ def test_batch_gets_one_job_a_run_and_an_array_for_several_shards(batch: Any) ->
 
 
 def test_what_batch_refuses_is_one_sentence(batch: Any) -> None:
-    with pytest.raises(LaunchError, match=r"did not take the job boxdrop-.*nowhere"):
+    with pytest.raises(LaunchError, match=r"refused the job boxdrop-.*nowhere"):
         BatchLauncher("nowhere", "job", 600, client=batch).submit(RUN, 1, 1)
 
 
@@ -195,7 +195,7 @@ def _dies(*_: Any) -> None:
 
 def test_a_queue_that_is_not_there_is_one_sentence(aws: MakeClient) -> None:
     queue = Queue("http://127.0.0.1:9/nowhere", client=aws("sqs"))
-    with pytest.raises(QueueError, match="did not take a message"):
+    with pytest.raises(QueueError, match="refused a message"):
         queue.send({})
     with pytest.raises(QueueError, match="cannot be read"):
         list(queue.receive_all())

@@ -188,7 +188,7 @@ def test_cuda_that_is_not_there_ends_the_job_before_any_image_is_read(system: Sy
     assert job.ended() == 1
     line = job.said("job fails")
     assert line is not None
-    assert "CUDA was asked for" in line["reason"]
+    assert "CUDA was requested" in line["reason"]
     assert not system.gate.paths("GET", "/fruit/0")
     assert system.parts(run_id) == {}
 

@@ -77,7 +77,7 @@ def test_a_write_that_meets_another_one_is_tried_again(system: System) -> None:
         ("images denied", "none of 3 images may be read"),
         ("data denied", "cannot be written"),
         ("no room for the bundle", "cannot be written"),
-        ("cuda missing", "CUDA was asked for"),
+        ("cuda missing", "CUDA was requested"),
     ],
 )
 def test_what_every_image_would_suffer_from_ends_the_job(

@@ -190,7 +190,7 @@ def test_an_answer_that_is_not_finite_names_the_image(toy: Callable[..., Path]) 
 def test_cuda_that_is_not_there_is_an_error(toy: Callable[..., Path]) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("there is CUDA here")
-    with pytest.raises(BoxdropError, match=r"CUDA was asked for.*onnxruntime-gpu"):
+    with pytest.raises(BoxdropError, match=r"CUDA was requested.*onnxruntime-gpu"):
         Detector.load(toy(), provider="cuda")
 
 

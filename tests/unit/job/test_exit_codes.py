@@ -17,7 +17,7 @@ from functions.job.log import LineLog
         (StoppedError("asked to stop"), AGAIN),
         (UnavailableError("S3 does not answer"), AGAIN),
         (BundleError("is not there"), BROKEN),
-        (BoxdropError("CUDA was asked for"), BROKEN),
+        (BoxdropError("CUDA was requested"), BROKEN),
         (RuntimeError("out of memory on the device"), BROKEN),
     ],
 )
