@@ -1,7 +1,7 @@
-"""Images by a caption: openly licensed collections, the user's own archive, lists of addresses.
+"""Retrieving images by caption: from openly licensed collections, the user's own archive, or lists of URLs.
 
-A collection offers *candidates* (`candidates`): `openverse`, `commons`, `archive`, `listing`. `retrieval`
-fetches them politely (`downloads`, `web`), drops what is no image, too small or there already (`duplicates`),
-and keeps the rest with its provenance (`destinations`, `provenance`). `credits` makes the page that names
-whom to credit.
+A collection (`openverse`, `commons`, `archive`, `listing`) offers *candidates* (`candidates`). `retrieval`
+fetches them politely (`downloads`, `web`), discards files that are not images, too small or already there
+(`duplicates`), and stores the rest with their provenance (`destinations`, `provenance`). `credits` makes the
+credits page.
 """

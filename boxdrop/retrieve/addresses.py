@@ -1,10 +1,9 @@
-"""Which network addresses may be asked for images: those of the public internet, unless the user allows
-others.
+"""The network addresses that may be contacted: those of the public internet, unless the user allows others.
 
-A collection, or a redirect of one, may name any address; from inside a network that would reach what
-outsiders must not (a cloud's metadata service, a router, a database): server-side request forgery. So every
-name is resolved once, all addresses that it has are looked at, and the connection is made to an address that
-was looked at: a name that changes its answer between the two (DNS rebinding) gains nothing.
+A collection or a redirect may name any address. From inside a network, that could reach a cloud's metadata
+service, a router or a database: server-side request forgery. So every name is resolved once, all its
+addresses are checked, and the connection goes to a checked address. A name that changes its addresses in
+between (DNS rebinding) gains nothing.
 """
 
 import ipaddress
@@ -24,11 +23,11 @@ _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291, deprecated
 
 
 class ForbiddenAddressError(BoxdropError):
-    """The address is not one of the public internet, and is not allowed."""
+    """The address is neither on the public internet nor allowed."""
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Ask the system for the addresses of a name.
+    """Resolve a name with the operating system.
 
     Raises:
         OSError: there are none.
@@ -38,14 +37,15 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class AddressGuard:
-    """Tells addresses that may be connected to from those that may not.
+    """Decides which addresses may be connected to.
 
     Args:
-        allow: networks beside the public internet: ``10.1.0.0/16`` for a collection in the own network.
-        resolve: how names become addresses.
+        allow: networks in addition to the public internet, such as ``10.1.0.0/16`` for a collection in the
+            user's network.
+        resolve: resolves names.
 
     Raises:
-        BoxdropError: what is allowed is not a network.
+        BoxdropError: an entry of `allow` is not a network.
     """
 
     def __init__(self, allow: Iterable[str] = (), resolve: Resolve = resolve) -> None:
@@ -53,18 +53,18 @@ class AddressGuard:
         self._resolve = resolve
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Resolve a name, and say which addresses may be connected to.
+        """Resolve a name to the addresses that may be connected to.
 
         Raises:
-            ForbiddenAddressError: one of its addresses may not; the others are not used either.
+            ForbiddenAddressError: one of its addresses is forbidden; then none is used.
             OSError: the name has no address.
         """
         found = self._resolve(host, port)
         for text in found:
             if not self.allows(text):
                 raise ForbiddenAddressError(
-                    f"{host} is {text}, which is not an address of the public internet; if this collection "
-                    f"is your own, allow its network: --allow-network {_example(text)}"
+                    f"{host} is {text}, which is not on the public internet; if this collection is your "
+                    f"own, allow its network: --allow-network {_example(text)}"
                 )
         return found
 
@@ -82,8 +82,8 @@ class AddressGuard:
 
 
 def _embedded(address: Address) -> list[Address]:
-    """The addresses that a connection may end up at: an IPv6 address may carry an IPv4 one that a gateway
-    takes out."""
+    """The addresses that a connection may reach: an IPv6 address may embed an IPv4 address that a gateway
+    extracts."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:  # the system connects to the IPv4 address itself

@@ -1,8 +1,8 @@
 """The user's own archive: a folder or a bucket, ranked by a caption with the detector itself.
 
-The caption is the detector's one query, and an image is worth its best match: the highest score of any box.
-No second model is needed, and what the detector cannot find would be of no use to it. Every image is looked
-at once; nothing of it is kept but its score.
+The caption is the detector's only query, and an image's rank is the highest score of any box. This needs no
+second model, and images in which the detector finds nothing would be useless to it. Every image is read once;
+only its score is kept.
 """
 
 import heapq
@@ -20,12 +20,12 @@ from boxdrop.retrieve.licenses import OWN, License
 from boxdrop.sources import Source, SourceImage
 
 MANY_FETCHERS = 16
-"""Threads that fetch from S3: they wait most of the time."""
+"""Threads that fetch from S3; they mostly wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How far a ranking is: images that were looked at, and those that could not be used."""
+    """The progress of a ranking: images ranked, and images that could not be used."""
 
     images: int
     unusable: int
@@ -42,20 +42,20 @@ def rank(
     on_progress: Callable[[Ranking], None] = lambda _: None,
     on_left_out: OnLeftOut = ignore,
 ) -> list[tuple[float, SourceImage]]:
-    """Look at every image of an archive, and return those that fit the caption best.
+    """Rank every image of an archive, and return those that match the caption best.
 
     Args:
         source: the archive.
-        detector: what looks.
-        caption: its one query.
+        detector: scores the images.
+        caption: its only query.
         top: how many at most; memory grows with this number, not with the archive.
-        threshold: the lowest score; where nothing reaches the detector's floor, an image has 0.
-        limits: bytes and pixels that an image may have; others are passed over.
+        threshold: the lowest score; an image in which nothing reaches the detector's floor has 0.
+        limits: maximum bytes and pixels; larger images are skipped.
         on_progress: called after each image.
         on_left_out: called for what is no image, see `boxdrop.sources.Source`.
 
     Returns:
-        (score, image), best first; of equal scores the one that is listed first.
+        (score, image), best first; ties in the order of the listing.
 
     Raises:
         BoxdropError: the archive has no image that can be read, or the caption is too long for the detector.
@@ -83,16 +83,16 @@ def rank(
             unusable += 1
         on_progress(Ranking(images, unusable))
     if images == unusable:
-        raise BoxdropError(f"{source.location}: no image here that can be read")
+        raise BoxdropError(f"{source.location}: no readable image here")
     return [(score, image) for score, _, image in sorted(best, reverse=True)]
 
 
 class Archive:
-    """The best of an own archive; see `boxdrop.retrieve.candidates.CandidateSource`.
+    """The best images of an archive; see `boxdrop.retrieve.candidates.CandidateSource`.
 
     Args:
-        source: where the images are.
-        ranked: of `rank`.
+        source: the archive.
+        ranked: the result of `rank`.
         limits: of an image.
     """
 

@@ -1,4 +1,4 @@
-"""Candidates: images that a collection offers, before anybody fetched them."""
+"""Candidates: images that a collection offers, before they are fetched."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from urllib.parse import urlsplit
 from boxdrop.retrieve.licenses import License
 
 MAX_TEXT: Final = 500
-"""Characters of a title or a name that are kept; collections hold whole stories in them."""
+"""Titles and names are cut to this many characters; some collections put whole stories into them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image that a collection offers. Texts are plain, of one line; what is not known is empty or None.
+    """An image that a collection offers. Texts are plain, on one line; unknown values are empty or None.
 
     Attributes:
-        url: where its bytes are: http(s), ``s3://bucket/key``, or the path of a file of this machine.
+        url: of its bytes: http(s), ``s3://bucket/key``, or the path of a local file.
         source: the collection: ``openverse/flickr``, ``wikimedia-commons``, …
-        title, creator: as people read them.
-        creator_url, landing_page: for people to look at.
-        attribution: the credit as the collection words it; empty where it gives none.
-        width, height: in pixels, as the collection says.
-        score: how well it fits the caption, 0 to 1, where somebody measured it.
+        title, creator: as shown to people.
+        creator_url, landing_page: pages for people.
+        attribution: the collection's own wording of the credit; empty if it has none.
+        width, height: in pixels, according to the collection.
+        score: how well it matches the caption, 0 to 1, if it was ranked.
     """
 
     url: str
@@ -39,7 +39,7 @@ class Candidate:
     score: float | None = None
 
     def credit(self) -> str:
-        """The line that is owed to the creator: title, creator, licence and where it is from.
+        """The credit line: title, creator, licence and source.
 
         https://wiki.creativecommons.org/wiki/Recommended_practices_for_attribution
         """
@@ -55,7 +55,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The bytes of a candidate, and the address that gave them in the end."""
+    """The bytes of a candidate, and their final URL after redirects."""
 
     data: bytes
     url: str
@@ -66,27 +66,26 @@ class CandidateSource(Protocol):
 
     @property
     def name(self) -> str:
-        """The collection in a few words, for messages."""
+        """The collection's name, for messages."""
 
     def candidates(self) -> Iterator[Candidate]:
-        """Offer candidates as a stream, in the same order every time as far as the collection keeps it.
+        """Stream candidates, in a stable order if the collection has one.
 
         Raises:
-            BoxdropError: the collection cannot be asked; says how to go on.
+            BoxdropError: the collection fails; the message says what to do.
         """
 
     def fetch(self, candidate: Candidate) -> Fetched:
-        """Get the bytes of one; called from several threads.
+        """Fetch the bytes of one; called from several threads.
 
         Raises:
-            FetchError, ImageError: there are none, and why.
-            Busy: not now.
+            FetchError, ImageError: why it cannot be fetched.
+            Busy: try again later.
         """
 
 
 def plain_text(value: object) -> str:
-    """Make one line of plain text from what a collection sent: tags and doubled blanks go, entities are
-    read."""
+    """Turn a collection's text into one plain line: strip tags and repeated blanks, decode entities."""
     if not isinstance(value, str):
         return ""
     if "<" in value or "&" in value:
@@ -99,7 +98,7 @@ def plain_text(value: object) -> str:
 
 
 def web_address(value: object) -> str:
-    """An http(s) address that people may be shown; empty for anything else (``javascript:``, a number, …)."""
+    """An http(s) URL that is safe to show; empty for anything else (``javascript:``, a number, …)."""
     if not isinstance(value, str):
         return ""
     address = value.strip()
@@ -116,12 +115,12 @@ def web_address(value: object) -> str:
 
 
 def pixels(value: object) -> int | None:
-    """A width or height that a collection stated; None for anything that cannot be one."""
+    """A width or height from a collection; None if it is invalid."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 class _TextReader(HTMLParser):
-    """Collects the text of a fragment of HTML; what scripts and styles hold is no text."""
+    """Collects the text of an HTML fragment, without scripts and styles."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

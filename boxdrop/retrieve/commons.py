@@ -1,12 +1,12 @@
-"""Wikimedia Commons: the free media of Wikipedia and its sisters.
+"""Wikimedia Commons: the free media of Wikipedia and its sister projects.
 
-The interface is MediaWiki's: https://www.mediawiki.org/wiki/API:Search as a generator, with
+The API is MediaWiki's: https://www.mediawiki.org/wiki/API:Search as a generator, with
 https://www.mediawiki.org/wiki/API:Imageinfo and the fields of
-https://www.mediawiki.org/wiki/Extension:CommonsMetadata. Manners:
+https://www.mediawiki.org/wiki/Extension:CommonsMetadata. Etiquette:
 https://www.mediawiki.org/wiki/API:Etiquette (one request after the other),
 https://www.mediawiki.org/wiki/Manual:Maxlag_parameter,
-https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy (who asks, and how to
-reach them).
+https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy (identify yourself, with a
+contact).
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,8 +22,8 @@ URL: Final = "https://commons.wikimedia.org/w/api.php"
 _FILES: Final = "6"  # the namespace
 _PAGE: Final = "50"
 _WIDTH: Final = "1920"
-"""Pictures wider than this are fetched smaller: originals have up to 100 megapixels. One of the widths that
-Wikimedia keeps ready: https://www.mediawiki.org/wiki/Common_thumbnail_sizes"""
+"""Wider images are fetched at this width, since originals have up to 100 megapixels. It is one of the widths
+that Wikimedia caches: https://www.mediawiki.org/wiki/Common_thumbnail_sizes"""
 _MAX_LAG_S: Final = 5
 _TRIES: Final = 5
 _FIELDS: Final = (
@@ -35,13 +35,13 @@ class WikimediaCommons:
     """Images that Wikimedia Commons finds for a caption; see `boxdrop.retrieve.candidates.CandidateSource`.
 
     Args:
-        web: what asks and downloads.
+        web: sends the requests.
         caption: what to search for.
-        contact: how the user can be reached; Wikimedia asks for it.
-        url: where the interface is: Commons', or another MediaWiki's.
+        contact: how to reach the user; Wikimedia requires it.
+        url: of the API: Commons', or another MediaWiki's.
 
     Raises:
-        BoxdropError: there is no contact.
+        BoxdropError: no contact is given.
     """
 
     name = "Wikimedia Commons"
@@ -49,8 +49,8 @@ class WikimediaCommons:
     def __init__(self, web: Web, caption: str, *, contact: str, url: str = URL) -> None:
         if not contact:
             raise BoxdropError(
-                "Wikimedia asks programs to say whom to contact: give --contact with a mail address "
-                "or a page's, or put it into BOXDROP_CONTACT"
+                "Wikimedia requires programs to name a contact: give --contact with an email address or a "
+                "web page, or set BOXDROP_CONTACT"
             )
         self._web = web
         self._url = url
@@ -60,7 +60,7 @@ class WikimediaCommons:
             "formatversion": "2",
             "maxlag": str(_MAX_LAG_S),
             "generator": "search",
-            # Photos and drawings of pixels, no films, sounds or documents.
+            # Bitmap images only, no videos, sounds or documents.
             "gsrsearch": f"{' '.join(caption.split())[:290]} filetype:bitmap",
             "gsrnamespace": _FILES,
             "gsrlimit": _PAGE,
@@ -74,9 +74,9 @@ class WikimediaCommons:
     def candidates(self) -> Iterator[Candidate]:
         """See `CandidateSource`.
 
-        An answer may hold only part of a batch (``imageinfo`` of some pages comes with the next one), so
-        pages are put together until the interface says ``batchcomplete``; within a batch they are in no
-        order, but have an `index`.
+        A response may contain only part of a batch (the ``imageinfo`` of some pages follows in the next one),
+        so pages are merged until the API reports ``batchcomplete``. Within a batch they are unordered, but
+        have an `index`.
         """
         going_on: Mapping[str, str] = {}
         batch: dict[Any, dict[str, Any]] = {}
@@ -102,13 +102,14 @@ class WikimediaCommons:
             answer = self._web.ask(self.name, self._url, params={**self._query, **going_on})
             if not isinstance(answer.content, dict):
                 raise BoxdropError(
-                    f"{self.name}: its answer is no object; is {self._url} a MediaWiki's address?"
+                    f"{self.name}: its answer is not a JSON object; is {self._url} the URL of a MediaWiki "
+                    "API?"
                 )
             error = answer.content.get("error")
             if not isinstance(error, dict):
                 return answer.content
             code, said = str(error.get("code", "")), plain_text(error.get("info"))
-            # Errors come with status 200. A lagged database asks for 5 seconds at least.
+            # Errors have status 200. A lagging database asks for a pause of at least 5 seconds.
             if code not in ("maxlag", "ratelimited") or attempt == _TRIES:
                 raise BoxdropError(f"{self.name} refuses the search ({code}): {said}")
             pause = answer.retry_after_s or 0.0
@@ -124,7 +125,7 @@ def _rank(page: Mapping[str, Any]) -> int:
 
 
 def _candidate(page: Mapping[str, Any]) -> Candidate | None:
-    """A page of the answer; None for one without a picture."""
+    """A page of the response; None for one without an image."""
     listed = page.get("imageinfo")
     info = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
     url = web_address(info.get("thumburl")) or web_address(info.get("url"))
@@ -147,8 +148,8 @@ def _candidate(page: Mapping[str, Any]) -> Candidate | None:
 
 
 def _license(info: Mapping[str, Any]) -> License:
-    """The licence of a file: by its machine-readable code, else by its short name. Non-free files have none
-    for us."""
+    """The licence of a file, from its machine-readable code, else from its short name. Non-free files count
+    as unlicensed."""
     url = web_address(_field(info, "LicenseUrl"))
     name = _field(info, "LicenseShortName") or _field(info, "UsageTerms")
     if _field(info, "NonFree"):

@@ -1,4 +1,4 @@
-"""The page that names whom to credit, as Markdown or HTML."""
+"""The credits page, as Markdown or HTML."""
 
 import html
 from collections import Counter
@@ -17,12 +17,12 @@ _STYLE: Final = (
 
 
 def credits_page(title: str, records: Iterable[SourceRecord], format: str = "markdown") -> str:
-    """Write the page.
+    """Render the page.
 
     Args:
         title: the project.
-        records: its images; an image that comes twice is credited once.
-        format: of `FORMATS`.
+        records: its images; a repeated image is credited once.
+        format: one of `FORMATS`.
     """
     listed = sorted({record.file: record for record in records}.values(), key=lambda record: record.file)
     return _html(title, listed) if format == "html" else _markdown(title, listed)
@@ -35,7 +35,7 @@ def _summary(records: Sequence[SourceRecord]) -> str:
 
 
 def _parts(record: SourceRecord) -> list[tuple[str, str]]:
-    """(text, address or empty) of what the licences ask for: title, creator, licence; then the collection."""
+    """(text, URL or empty) of the required credits: title, creator, licence; then the collection."""
     candidate = record.candidate
     parts = [(candidate.title or record.file, candidate.landing_page or candidate.url)]
     if candidate.creator:
@@ -51,7 +51,7 @@ def _markdown(title: str, records: Sequence[SourceRecord]) -> str:
             f"[{_escaped(text)}](<{address}>)" if _is_link(address) else _escaped(text)
             for text, address in _parts(record)
         )
-        # The collection's own words, where it asks for some.
+        # The collection's own wording, if it requires one.
         own = record.candidate.attribution
         lines.append(f"- `{record.file}`: {said}{f'  {chr(10)}  {_escaped(own)}' if own else ''}")
     return "\n".join(lines) + "\n"
@@ -85,6 +85,6 @@ def _is_link(address: str) -> bool:
 
 
 def _escaped(text: str) -> str:
-    """Text in which Markdown finds nothing to read; entities would be read, too."""
+    """Text with Markdown's special characters escaped, including those of entities."""
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\`*_{}[]#|~!" else c for c in text)

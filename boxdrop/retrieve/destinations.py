@@ -1,10 +1,9 @@
-"""Destinations: where retrieved images go, and what earlier runs did there.
+"""Destinations: where retrieved images are stored, with a memory of earlier runs.
 
-A destination remembers every address that it settled: the images it kept in ``sources.jsonl``, those it could
-not use in a second file. A run that was killed goes on behind them. An image is put in place in two steps:
-first the bytes, under a name that nobody looks at (in S3: at once, with its provenance as metadata), then the
-line of ``sources.jsonl``, then the name; so no image is ever there without its provenance, and no line
-without its image.
+A destination remembers every address that it settled: stored images in ``sources.jsonl``, unusable ones in a
+second file. So a killed run resumes after them. An image is stored in steps: first the bytes, under a
+temporary name (in S3: at once, with its provenance as metadata), then the line in ``sources.jsonl``, then the
+final name. So no image is ever without its provenance, and no line without its image.
 """
 
 import contextlib
@@ -45,36 +44,36 @@ CONTENT_TYPES: Final = {
 
 
 class Destination(Protocol):
-    """Keeps images. `place` may be called from several threads, the others from one."""
+    """Stores images. `place` may be called from several threads, the other methods from one."""
 
     @property
     def location(self) -> str:
         """As the user would write it."""
 
     def open(self) -> contextlib.AbstractContextManager[None]:
-        """Have the destination for oneself, and take up what earlier runs left."""
+        """Lock the destination, and load the memory of earlier runs."""
 
     def kept(self) -> Iterator[SourceRecord]:
-        """The images that are there."""
+        """The stored images."""
 
     def rejected(self) -> Iterator[str]:
-        """Addresses that were settled without an image."""
+        """Addresses that gave no image."""
 
     def place(self, record: SourceRecord, data: bytes, format: str) -> None:
-        """Bring the bytes of an image there, before `keep`."""
+        """Store the bytes of an image, before `keep`."""
 
     def keep(self, record: SourceRecord) -> None:
-        """Make the image count."""
+        """Add the image."""
 
     def reject(self, url: str, reason: str, message: str) -> None:
-        """Remember that an address gives no image."""
+        """Remember that an address gave no image."""
 
     def finish(self) -> None:
         """Complete ``sources.jsonl``."""
 
 
 class Folder:
-    """Images in a folder of this machine, ``sources.jsonl`` beside them; see `Destination`."""
+    """Images in a local folder, with ``sources.jsonl`` beside them; see `Destination`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +90,7 @@ class Folder:
             arriving.mkdir(exist_ok=True)
             waiting = {path.name for path in arriving.iterdir()}
             for record in self.kept() if waiting else ():
-                if record.file in waiting:  # a kill between line and name
+                if record.file in waiting:  # killed between line and name
                     (arriving / record.file).replace(self.path / record.file)
                     waiting.discard(record.file)
             for name in waiting:
@@ -122,14 +121,14 @@ class Folder:
 class BucketPrefix:
     """Images under a prefix of a bucket; see `Destination`.
 
-    Provenance is each object's metadata, and ``PREFIX/sources.jsonl``, which is written every 50 images and
-    at the end. It is there, if empty, before the first image: publishing looks for credits where it is. What
-    could not be used is remembered on this machine alone.
+    Provenance is in each object's metadata, and in ``PREFIX/sources.jsonl``, which is written every 50 images
+    and at the end. An empty one is written before the first image, since publishing looks for credits if it
+    exists. Unusable addresses are remembered only on this machine.
 
     Args:
         bucket: the bucket.
         prefix: ends in ``/``.
-        memory: a folder of this machine for this destination's memory.
+        memory: a local folder for this destination's memory.
     """
 
     def __init__(self, bucket: Bucket, prefix: str, memory: Path) -> None:
@@ -160,9 +159,9 @@ class BucketPrefix:
     def place(self, record: SourceRecord, data: bytes, format: str) -> None:
         key = self.prefix + record.file
         made = self.bucket.create(key, data, CONTENT_TYPES[format], to_metadata(record.candidate))
-        if made is Put.REFUSED and not self.bucket.exists(key):  # another writer, and it gave up
+        if made is Put.REFUSED and not self.bucket.exists(key):  # another writer, which gave up
             raise BoxdropError(
-                f"s3://{self.bucket.name}/{key} cannot be written: somebody else writes it; run again"
+                f"s3://{self.bucket.name}/{key} cannot be written: another process is writing it; run again"
             )
 
     def keep(self, record: SourceRecord) -> None:
@@ -186,7 +185,7 @@ class BucketPrefix:
 
 
 class _Memory:
-    """The two files that a destination remembers by; they only grow, a line at a time."""
+    """The two files of a destination's memory; they are append-only, one line at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -197,8 +196,8 @@ class _Memory:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Hold the folder's lock, which the system drops if the process dies; mend torn last lines."""
-        with exclusive(self.folder / _LOCK, f"another boxdrop retrieves into {self.folder}; wait for it"):
+        """Hold the folder's lock, which the system releases if the process dies; repair torn last lines."""
+        with exclusive(self.folder / _LOCK, f"another boxdrop is retrieving into {self.folder}; wait for it"):
             for path in (self.sources, self._rejected):
                 if path.exists():
                     remove_torn_line(path)
@@ -219,7 +218,7 @@ class _Memory:
                     yield str(json.loads(line)["url"])
 
     def merge(self, content: bytes, where: str) -> None:
-        """Take in lines that another machine wrote."""
+        """Add lines that another machine wrote."""
         known = {record.file for record in read_sources(self.sources)}
         for number, line in enumerate(content.splitlines(), 1):
             record = SourceRecord.from_json(line, f"{where}: line {number}")
@@ -234,12 +233,12 @@ def _append(file: IO[bytes] | None, line: str) -> None:
 
 
 def file_name(title: str, sha256: str, format: str) -> str:
-    """``ripe-bananas-3f2a9c01d2e4.jpg``: readable, the same for the same content, and safe everywhere."""
+    """``ripe-bananas-3f2a9c01d2e4.jpg``: readable, unique per content, and safe on every file system."""
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in title.lower()).split()
     slug = "-".join(words)[:40].strip("-")
     return f"{slug}{'-' if slug else ''}{sha256[:12]}.{suffix_of(format)}"
 
 
 def digest_of(url: str) -> bytes:
-    """16 bytes that stand for an address: millions of them fit into memory."""
+    """A 16-byte hash of an address: millions of them fit into memory."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest()[:16]

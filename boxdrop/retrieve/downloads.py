@@ -1,7 +1,7 @@
-"""Downloads: many at once, few from each server, as many candidates in memory as fit.
+"""Downloads: many at once, few per server, with a bounded number of candidates in memory.
 
-One thread reads the source ahead, a few fetch, and the caller's thread decides what is fetched next: so that
-a server that asks for a pause, or a source that waits for its rate limit, holds nothing else up.
+One thread reads ahead from the source, several fetch, and the caller's thread decides what to fetch next. So
+a server that asks for a pause, or a source that waits for its rate limit, does not hold up the others.
 """
 
 import collections
@@ -21,21 +21,21 @@ from boxdrop.retrieve.web import Busy, Stopped
 R = TypeVar("R")
 
 _AHEAD: Final = 64
-"""Candidates that are known and not settled: their number bounds the memory."""
+"""The greatest number of unsettled candidates, which bounds the memory."""
 _HOPELESS: Final = 6
-"""Failures in a row after which a server is no longer waited for, only tried."""
+"""After this many failures in a row, a server is tried without waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How servers are treated.
+    """Rules for polite downloads.
 
     Attributes:
-        workers: downloads at once, over all servers.
-        per_host: downloads at once from one server.
-        pause_s: seconds between the beginnings of two downloads from one server.
-        tries: of one image, where its server is busy.
-        longest_wait_s: a server that asks to wait longer is given up.
+        workers: concurrent downloads from all servers.
+        per_host: concurrent downloads from one server.
+        pause_s: seconds between the starts of two downloads from one server.
+        tries: attempts per image if its server is busy.
+        longest_wait_s: a server that asks for a longer pause is abandoned.
     """
 
     workers: int = 8
@@ -47,7 +47,7 @@ class Manners:
 
 @dataclass(slots=True)
 class _Host:
-    """A server: what waits for it, what is under way, and when it may be asked again."""
+    """A server: its waiting candidates, running downloads, and the time of the next request."""
 
     waiting: collections.deque[tuple[Candidate, int]] = field(default_factory=collections.deque)
     running: int = 0
@@ -77,11 +77,11 @@ class Downloads(Generic[R]):
     """Applies `work` to candidates in threads.
 
     Args:
-        work: fetches one and says what became of it; raises `Busy` to have it tried again later. Other
-            exceptions end everything.
-        give_up: says what became of a candidate whose server stayed busy.
+        work: fetches one and returns its outcome; raises `Busy` to retry it later. Other exceptions end all
+            downloads.
+        give_up: makes the outcome of a candidate whose server stayed busy.
         manners: see `Manners`.
-        stop_waiting: called when the downloads end early, so that a source that waits gives up.
+        stop_waiting: called when the downloads end early, to wake up a waiting source.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class Downloads(Generic[R]):
         self._running = 0
 
     def results(self, candidates: Iterable[Candidate], wanted: Callable[[], int]) -> Iterator[R]:
-        """Yield results as they come, until nothing is left or nothing more is wanted.
+        """Yield results as they arrive, until the candidates end or enough are wanted.
 
         Args:
             candidates: read in a thread of its own.
-            wanted: how many more good results are wanted; not more downloads than that are under way.
+            wanted: how many more good results are wanted; it also limits the concurrent downloads.
         """
-        if wanted() <= 0:  # the collection need not be asked at all
+        if wanted() <= 0:  # no need to ask the collection
             return
         permits, stopped = threading.Semaphore(_AHEAD), threading.Event()
         feeder = threading.Thread(
@@ -162,7 +162,8 @@ class Downloads(Generic[R]):
         return self._hosts.setdefault(name, _Host())
 
     def _start(self, pool: ThreadPoolExecutor, wanted: int) -> float | None:
-        """Start what may be started now; return the seconds until more may be, None to wait for news."""
+        """Start all allowed downloads; return the seconds until the next one may start, None to wait for a
+        result."""
         nap: float | None = None
         for name, host in list(self._hosts.items()):
             while host.waiting:
@@ -182,7 +183,7 @@ class Downloads(Generic[R]):
             idle = not host.waiting and not host.running and not host.failures
             if idle and host.free_at <= time.monotonic():
                 del self._hosts[name]
-            elif host.waiting:  # the next round begins with another server
+            elif host.waiting:  # the next round starts with another server
                 self._hosts[name] = self._hosts.pop(name)
         return nap
 
@@ -195,7 +196,7 @@ class Downloads(Generic[R]):
         self._inbox.put(_Done(candidate, attempt, host, result))
 
     def _settle(self, done: _Done[R]) -> tuple[R] | None:
-        """The result of a download; None where it is tried again."""
+        """The result of a download; None if it will be retried."""
         host = self._host(done.host)
         host.running -= 1
         self._running -= 1
@@ -206,7 +207,7 @@ class Downloads(Generic[R]):
             raise done.result
         host.failures += 1
         wait = done.result.wait_s
-        if wait is None:  # it did not say how long: twice as long each time, and not all at the same moment
+        if wait is None:  # it did not say how long: exponential backoff with jitter
             wait = min(60.0, 2.0 ** (host.failures - 1)) * (0.75 + random.random() / 2)  # noqa: S311
         hopeless = host.failures > _HOPELESS or wait > self._manners.longest_wait_s
         if done.attempt >= self._manners.tries or hopeless:
@@ -217,7 +218,7 @@ class Downloads(Generic[R]):
 
 
 def _host_of(candidate: Candidate) -> str:
-    """The server that is asked, or the bucket; one name for all files of this machine."""
+    """The server or bucket; one name for all local files."""
     try:
         return urlsplit(candidate.url).netloc.lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Duplicates: the same file, or the same picture in another size or quality."""
+"""Duplicates: the same file, or the same image in another size or quality."""
 
 import threading
 from typing import Final
@@ -13,14 +13,15 @@ from boxdrop.retrieve.provenance import Fingerprint
 try:
     import imagehash
 except ImportError:
-    raise BoxdropError("telling near duplicates needs ImageHash: pip install 'boxdrop[retrieve]'") from None
+    raise BoxdropError("finding near duplicates needs ImageHash: pip install 'boxdrop[retrieve]'") from None
 
 NEAR: Final = 6
-"""Perceptual hashes that differ in at most so many of 64 bits are one picture. See docs/decisions/048."""
+"""Perceptual hashes that differ in at most this many of 64 bits count as one image. See
+docs/decisions/048."""
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """64 bits of a picture's coarse structure (``imagehash.phash``): alike for copies in other sizes and
+    """64 bits of an image's coarse structure (``imagehash.phash``): similar for copies in other sizes and
     qualities.
 
     Args:
@@ -31,12 +32,12 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 
 
 class Seen:
-    """The images of a destination so far. Safe to use from several threads.
+    """The images at a destination so far. Safe to use from several threads.
 
-    Memory is some 150 bytes an image; a look costs a microsecond for each 1,000.
+    It uses about 150 bytes per image; a lookup costs a microsecond per 1,000 images.
 
     Args:
-        near: bits that may differ, see `NEAR`; None looks for exact duplicates only.
+        near: bits that may differ, see `NEAR`; None: exact duplicates only.
     """
 
     def __init__(self, near: int | None = NEAR) -> None:
@@ -47,11 +48,10 @@ class Seen:
         self._lock = threading.Lock()
 
     def claim(self, fingerprint: Fingerprint, name: str) -> tuple[str, bool] | None:
-        """Take an image in, unless it is there already.
+        """Add an image, unless it is a duplicate.
 
         Returns:
-            None if it is new; else the name of the one that is there, and whether the file is exactly the
-            same.
+            None if it is new; else the name of the existing image, and whether the file is identical.
         """
         digest = bytes.fromhex(fingerprint.sha256)
         with self._lock:
@@ -66,7 +66,7 @@ class Seen:
         return None
 
     def add(self, fingerprint: Fingerprint, name: str) -> None:
-        """Take in an image that an earlier run kept."""
+        """Add an image that an earlier run stored."""
         with self._lock:
             self._add(bytes.fromhex(fingerprint.sha256), fingerprint.phash, name)
 

@@ -1,9 +1,9 @@
-"""Licences of images: read from what collections say, named in one way, and chosen by the user.
+"""Licences of images: parsed from collections' data, normalised, and selected by the user.
 
-A licence is named by a code as Openverse has them: ``by``, ``by-sa``, ``by-nc``, ``by-nd``, ``by-nc-sa``,
-``by-nc-nd``, ``cc0`` and ``pdm`` (public domain); others that collections use often by a code of our own
-(``gfdl``, ``fal``, …). What is not understood is ``unknown`` and is left out unless the user asks for it: to
-guess is worse than to miss an image.
+A licence has one of Openverse's codes: ``by``, ``by-sa``, ``by-nc``, ``by-nd``, ``by-nc-sa``, ``by-nc-nd``,
+``cc0`` and ``pdm`` (public domain); other common licences have a code of our own (``gfdl``, ``fal``, …).
+Anything else is ``unknown`` and left out unless the user asks for it: a wrong guess is worse than a missed
+image.
 """
 
 import re
@@ -18,14 +18,14 @@ OWN: Final = "own"
 """The code of images from the user's own archive."""
 
 OPEN: Final = frozenset({"cc0", "pdm", "by", "by-sa"})
-"""For any purpose, changes allowed: credit is asked for at most, and for `by-sa` the same licence."""
+"""Any purpose, with changes: at most they require credit and, for `by-sa`, the same licence."""
 
 _NON_COMMERCIAL: Final = frozenset({"by-nc", "by-nc-sa", "by-nc-nd", "nc-sampling+"})
 _NO_DERIVATIVES: Final = frozenset({"by-nd", "by-nc-nd"})
 _OTHER: Final = frozenset({"sampling+", "gfdl", "fal", "ogl", "odbl", "kogl", "attribution"})
 
 CREATIVE_COMMONS: Final = OPEN | _NON_COMMERCIAL | _NO_DERIVATIVES | {"sampling+"}
-"""What Openverse knows, and can be asked for by its code.
+"""The licences that Openverse knows and can filter by.
 
 https://github.com/WordPress/openverse/blob/main/api/api/constants/licenses.py
 """
@@ -36,20 +36,20 @@ GROUPS: Final = {
     "no-derivatives": _NO_DERIVATIVES,
     "any": CREATIVE_COMMONS | _OTHER | {UNKNOWN},
 }
-"""Words that stand for several codes in ``--license``."""
+"""Words for groups of codes in ``--license``."""
 
 _CODES: Final = CREATIVE_COMMONS | _OTHER | {UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
 class License:
-    """The terms of an image.
+    """The licence of an image.
 
     Attributes:
         code: see the module.
         version: ``4.0``, or empty.
         url: of the terms, or empty.
-        name: as people read it: ``CC BY-SA 4.0``; for an unknown one, what the collection said.
+        name: for people: ``CC BY-SA 4.0``; for an unknown licence, the collection's text.
     """
 
     code: str
@@ -59,14 +59,14 @@ class License:
 
 
 def read_license(text: str, version: str = "", url: str = "") -> License:
-    """Understand what a collection says about an image's licence.
+    """Parse a collection's licence data for an image.
 
-    Where the name, the version and the address of the terms contradict each other, the licence is unknown.
+    If the name, the version and the URL of the terms contradict each other, the licence is unknown.
 
     Args:
         text: a code (``by-sa``), a name (``CC BY-SA 3.0 de``, ``Public domain``), an address of terms, or
             nothing.
-        version: where it is told apart from the name.
+        version: if it is separate from the name.
         url: of the terms, or nothing.
     """
     said = " ".join(text.split())
@@ -76,7 +76,7 @@ def read_license(text: str, version: str = "", url: str = "") -> License:
     if named and by_url and named[0] != by_url[0]:
         return License(UNKNOWN, "", url, f"{said} ({url})")
     versions = {each for each in (version, named and named[1], by_url and by_url[1]) if each}
-    if len(versions) > 1:  # which terms hold is anybody's guess
+    if len(versions) > 1:  # it is unclear which terms apply
         return License(UNKNOWN, "", url, f"{said or url} ({' or '.join(sorted(versions))})")
     code, found = named or by_url or (UNKNOWN, "")
     if code == UNKNOWN:
@@ -87,7 +87,7 @@ def read_license(text: str, version: str = "", url: str = "") -> License:
 
 _CC_NAME: Final = re.compile(
     r"(?:cc|creative commons)[ -](?P<code>by(?:[ -](?:nc|nd|sa)){0,2})"
-    # A version, or several; then a country's port, or how the licence came about.
+    # One or several versions; then a country's port, or the licence's origin.
     r"(?:[ -](?P<version>\d\.\d)(?:,\d\.\d)*)?(?:[ -](?:[a-z]{2,4}|igo|all|migrated(?:[ -].*)?))?"
 )
 _CC_CODE: Final = re.compile(r"by(?:-(?:nc|nd|sa)){0,2}|cc0|pdm|sampling\+|nc-sampling\+")
@@ -116,7 +116,7 @@ _ORDER: Final = {"nc": 0, "nd": 1, "sa": 2}
 
 
 def _from_name(said: str) -> tuple[str, str] | None:
-    """Code and version of a name; None for an empty one."""
+    """Code and version from a name; None if it is empty."""
     if not said:
         return None
     lower = said.lower()
@@ -131,7 +131,7 @@ def _from_name(said: str) -> tuple[str, str] | None:
 
 
 def _from_url(url: str) -> tuple[str, str] | None:
-    """Code and version of an address of terms at Creative Commons; None for any other."""
+    """Code and version from a Creative Commons URL; None for any other."""
     if match := _PUBLIC_URL.fullmatch(url):
         return ("cc0" if match["what"].lower() == "zero" else "pdm"), match["version"]
     if (match := _CC_URL.fullmatch(url)) and _CC_CODE.fullmatch(match["code"].lower()):
@@ -140,7 +140,7 @@ def _from_url(url: str) -> tuple[str, str] | None:
 
 
 def _ordered(code: str) -> str:
-    """``by-sa-nc`` (versions 1.0 had it so) is ``by-nc-sa``."""
+    """``by-sa-nc``, the spelling in versions 1.0, is ``by-nc-sa``."""
     first, *terms = code.split("-")
     return code if first != "by" else "-".join([first, *sorted(set(terms), key=_ORDER.__getitem__)])
 
@@ -171,20 +171,20 @@ def _url(code: str, version: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LicenseFilter:
-    """Which licences the user takes.
+    """The licences that the user accepts.
 
     Attributes:
-        codes: those that are taken.
+        codes: the accepted ones.
     """
 
     codes: frozenset[str] = OPEN
 
     @classmethod
     def read(cls, wanted: Iterable[str]) -> "LicenseFilter":
-        """Read the values of ``--license``: codes and the words of `GROUPS`, with commas between.
+        """Parse the values of ``--license``: codes and words of `GROUPS`, separated by commas.
 
         Raises:
-            BoxdropError: one of them is neither.
+            BoxdropError: one of them is unknown.
         """
         codes: set[str] = set()
         for word in (part.strip().lower() for value in wanted for part in value.split(",")):
@@ -200,5 +200,5 @@ class LicenseFilter:
         return cls(frozenset(codes) or OPEN)
 
     def takes(self, license: License) -> bool:
-        """Whether an image under this licence is wanted; the user's own always is."""
+        """Whether an image under this licence is accepted; the user's own images always are."""
         return license.code in self.codes or license.code == OWN

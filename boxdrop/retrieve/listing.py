@@ -1,4 +1,4 @@
-"""A list of addresses that the user brings: one a line, or a table with licences and credits."""
+"""The user's own list of URLs: one per line, or a table with licences and credits."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ COLUMNS: Final = (
     *("url", "license", "license_version", "license_url", "title", "creator", "creator_url", "landing_page"),
     *("attribution", "width", "height"),
 )
-"""Columns of a table; only `url` must be there. Others are passed over."""
+"""Columns of a table; only `url` is required. Others are ignored."""
 
 _DIALECTS: Final = {".csv": ",", ".tsv": "\t"}
 
@@ -23,9 +23,9 @@ class Listing:
     """Images of a list; see `boxdrop.retrieve.candidates.CandidateSource`.
 
     Args:
-        web: what downloads.
-        path: ``*.csv`` or ``*.tsv`` with a first line of names from `COLUMNS`; else a text with one address a
-            line, empty lines and such that begin with ``#`` aside.
+        web: downloads the images.
+        path: ``*.csv`` or ``*.tsv`` with a header of names from `COLUMNS`; else a text file with one URL per
+            line, in which empty lines and lines that begin with ``#`` are ignored.
 
     Raises:
         BoxdropError: it cannot be read, or has no column `url`.
@@ -36,7 +36,7 @@ class Listing:
         self._web = web
         self._path = path
         self._delimiter = _DIALECTS.get(path.suffix.lower())
-        next(iter(self.candidates()), None)  # a file that is no list is an error now
+        next(iter(self.candidates()), None)  # report an invalid file now
 
     def candidates(self) -> Iterator[Candidate]:
         """See `CandidateSource`; the file is read as a stream."""
@@ -68,7 +68,7 @@ class Listing:
     def _candidate(self, row: Mapping[str, str | None], number: int) -> Candidate:
         url = web_address(row.get("url"))
         if not url:
-            raise BoxdropError(f"{self._path}: line {number}: {row.get('url')!r} is no http(s) address")
+            raise BoxdropError(f"{self._path}: line {number}: {row.get('url')!r} is not an http(s) URL")
         return Candidate(
             url=url,
             source=f"list/{self.name}",

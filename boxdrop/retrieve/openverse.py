@@ -1,6 +1,6 @@
 """Openverse: openly licensed images of many collections (Flickr, museums, Wikimedia Commons, …).
 
-The interface: https://api.openverse.org/v1/ · how it is used: https://docs.openverse.org/api/ · what it does:
+The API: https://api.openverse.org/v1/ · its documentation: https://docs.openverse.org/api/ · its source:
 https://github.com/WordPress/openverse/tree/main/api (``serializers/media_serializers.py``,
 ``utils/throttle.py``, ``utils/pagination.py``).
 """
@@ -22,17 +22,17 @@ CLIENT_ID: Final = "OPENVERSE_CLIENT_ID"
 CLIENT_SECRET: Final = "OPENVERSE_CLIENT_SECRET"  # noqa: S105 — the variable's name
 
 ANONYMOUS_PAGE: Final = 20
-"""Results a page; more is refused with 401 where nobody logged in."""
+"""Results per page; more is refused with 401 without credentials."""
 PAGE: Final = 50
-"""Results a page with credentials. Versions of the interface allow 500, or 50."""
+"""Results per page with credentials. Depending on its version, the API allows 500 or 50."""
 MAX_QUERY: Final = 200
-"""Characters of a query; the interface cuts off what is longer."""
+"""Characters of a query; the API truncates longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An application registered at ``/v1/auth_tokens/register/``: 100 requests a minute instead of a few an
-    hour."""
+    """An application registered at ``/v1/auth_tokens/register/``: 100 requests per minute instead of a few
+    per hour."""
 
     client_id: str
     client_secret: str
@@ -42,15 +42,15 @@ class Openverse:
     """Images that Openverse finds for a caption; see `boxdrop.retrieve.candidates.CandidateSource`.
 
     Args:
-        web: what asks and downloads.
+        web: sends the requests.
         caption: what to search for.
-        licenses: those wanted: Openverse then sends no others.
-        credentials: of a registered application; None asks anonymously.
-        sources: collections to search in (``flickr``, ``met``, …); none searches all.
-        extensions: ``jpg``, ``png``, …; none takes all.
-        sizes: ``small``, ``medium``, ``large``; none takes all.
-        url: where the interface is.
-        clock: seconds, rising.
+        licenses: the accepted ones; Openverse filters by them.
+        credentials: of a registered application; None: anonymous.
+        sources: collections to search (``flickr``, ``met``, …); empty: all.
+        extensions: ``jpg``, ``png``, …; empty: all.
+        sizes: ``small``, ``medium``, ``large``; empty: all.
+        url: of the API.
+        clock: monotonic seconds.
     """
 
     name = "Openverse"
@@ -79,8 +79,7 @@ class Openverse:
                 self._query[key] = ",".join(values)
 
     def candidates(self) -> Iterator[Candidate]:
-        """See `CandidateSource`. Pages beyond `page_count` are never asked for: the interface would refuse
-        them."""
+        """See `CandidateSource`. It never requests pages beyond `page_count`, which the API would refuse."""
         size = PAGE if self._credentials else ANONYMOUS_PAGE
         page, last = 1, 1
         while page <= last:
@@ -88,7 +87,7 @@ class Openverse:
             results = content.get("results")
             if not isinstance(results, list):
                 raise BoxdropError(
-                    f"{self.name}: an answer without `results`; is {self._url} Openverse's address?"
+                    f"{self.name}: an answer without `results`; is {self._url} the URL of Openverse's API?"
                 )
             yield from filter(None, map(_candidate, results))
             last = pixels(content.get("page_count")) or page
@@ -109,7 +108,7 @@ class Openverse:
             answer = self._web.ask(self.name, f"{self._url}/v1/images/", params=params, headers=headers)
             self._rates.learn(answer.headers)
             if answer.status == 401 and self._credentials and not renewed:
-                continue  # the token ran out
+                continue  # the token expired
             if answer.status != 200 or not isinstance(answer.content, dict):
                 raise BoxdropError(f"{self.name} refuses the search ({answer.status}): {_detail(answer)}")
             return answer.content
@@ -184,12 +183,12 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class _Rates:
-    """Keeps to ``X-RateLimit-Limit-SCOPE: 20/min`` and ``X-RateLimit-Available-SCOPE: 3``, several scopes at
+    """Obeys ``X-RateLimit-Limit-SCOPE: 20/min`` and ``X-RateLimit-Available-SCOPE: 3``, for several scopes at
     once.
 
-    The limits are sliding windows (Django REST framework's): where nothing is available, the next request is
-    free one period after the oldest one of the window. Of requests that others made from the same address we
-    know nothing; for them there is 429.
+    The limits are sliding windows (Django REST framework's): if nothing is available, the next request is
+    allowed one period after the oldest one in the window. Requests by others from the same address are
+    unknown to us; then the server responds with 429.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -199,7 +198,7 @@ class _Rates:
         self.limit = ""
 
     def count(self) -> None:
-        """A request is made now."""
+        """Record that a request is made now."""
         self._asked.append(self._clock())
 
     def wait_s(self) -> float:
@@ -207,7 +206,7 @@ class _Rates:
         return max(0.0, self._free_at - self._clock())
 
     def learn(self, headers: Mapping[str, str]) -> None:
-        """Read the headers of an answer."""
+        """Read the headers of a response."""
         self._free_at = 0.0
         for key, value in headers.items():
             scope = key.lower().removeprefix("x-ratelimit-limit-")

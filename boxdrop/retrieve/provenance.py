@@ -1,7 +1,7 @@
-"""Provenance: where each image is from, under which licence, and whom to credit. Kept for ever.
+"""Provenance: each image's source, licence and credit. Stored permanently.
 
-It is kept twice: as a line of ``sources.jsonl`` beside the images, and, in S3, as metadata of each object,
-which travels with it. What is shown in Label Studio is read from the one that is at hand.
+It is stored twice: as a line of ``sources.jsonl`` beside the images and, in S3, as each object's metadata,
+which is copied with it. Label Studio shows whichever is available.
 """
 
 import json
@@ -20,18 +20,17 @@ SOURCES: Final = "sources.jsonl"
 
 _PREFIX: Final = "boxdrop-"
 _METADATA_BYTES: Final = 1900
-"""S3 takes 2 KB of metadata, names and values together:
+"""S3 allows 2 KB of metadata, names and values together:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells an image from others.
+    """Hashes that identify an image.
 
     Attributes:
         sha256: of the file, in hex.
-        phash: see `boxdrop.retrieve.duplicates.perceptual_hash`; None where near duplicates are not looked
-            for.
+        phash: see `boxdrop.retrieve.duplicates.perceptual_hash`; None if near duplicates are not checked.
     """
 
     sha256: str
@@ -44,13 +43,13 @@ class SourceRecord:
 
     Attributes:
         file: its name below the destination.
-        candidate: what the collection said.
-        caption: what was searched for.
+        candidate: the collection's data.
+        caption: the search words.
         width, height: upright pixels.
         size: bytes of the file.
         fingerprint: see `Fingerprint`.
         retrieved_at: ISO 8601, UTC.
-        final_url: where redirects led.
+        final_url: the URL after redirects.
     """
 
     file: str
@@ -64,7 +63,7 @@ class SourceRecord:
     final_url: str
 
     def to_json(self) -> str:
-        """One line, without its end."""
+        """One line, without line end."""
         phash = self.fingerprint.phash
         content = {
             "format": FORMAT,
@@ -87,7 +86,7 @@ class SourceRecord:
         """Read one line.
 
         Raises:
-            BoxdropError: it is none of ours; names where it is.
+            BoxdropError: boxdrop did not write it; names the place.
         """
         try:
             content = json.loads(line)
@@ -109,14 +108,14 @@ class SourceRecord:
                 final_url=content["final_url"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise BoxdropError(f"{where}: not a line that boxdrop wrote ({error!r})") from None
+            raise BoxdropError(f"{where}: boxdrop did not write this line ({error!r})") from None
 
 
 _CANDIDATE_FIELDS: Final = tuple(name for name in Candidate.__dataclass_fields__ if name != "license")
 
 
 def read_sources(path: Path) -> Iterator[SourceRecord]:
-    """Read a ``sources.jsonl`` as a stream; none where there is no file.
+    """Stream a ``sources.jsonl``; empty if there is no file.
 
     Raises:
         BoxdropError: naming the file and the line.
@@ -129,8 +128,8 @@ def read_sources(path: Path) -> Iterator[SourceRecord]:
 
 
 def to_metadata(candidate: Candidate) -> dict[str, str]:
-    """Write provenance as metadata of an S3 object: ASCII only, so texts are percent-encoded; long ones are
-    cut."""
+    """Encode provenance as metadata of an S3 object: ASCII only, so texts are percent-encoded; long ones are
+    truncated."""
     license = candidate.license
     wanted = {
         "license": license.name,
@@ -146,7 +145,7 @@ def to_metadata(candidate: Candidate) -> dict[str, str]:
     }
     metadata: dict[str, str] = {}
     left = _METADATA_BYTES
-    for name, text in wanted.items():  # what must be known comes first
+    for name, text in wanted.items():  # the most important fields come first
         key = _PREFIX + name
         value = _cut(quote(text, safe=_PLAIN), left - len(key))
         if value:
@@ -159,7 +158,7 @@ _PLAIN: Final = " !#$&'()*+,-./:;=?@_~[]"
 
 
 def _cut(encoded: str, most: int) -> str:
-    """At most so many bytes of percent-encoded text, between two characters."""
+    """Percent-encoded text, truncated to this many bytes at a character boundary."""
     if len(encoded) <= most:
         return encoded.strip()
     cut = encoded[: max(0, most)]
@@ -177,12 +176,12 @@ def _cut(encoded: str, most: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What people see of an image's provenance, on its task.
+    """The provenance shown on an image's task.
 
     Attributes:
-        line: whom to credit, in one line.
+        line: the credit, in one line.
         license: its name.
-        license_url, landing_page: empty where there is none.
+        license_url, landing_page: empty if there is none.
         source: the collection.
     """
 
@@ -200,7 +199,7 @@ class Credit:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Credit | None":
-        """Read the metadata of an S3 object; None where it has none of ours."""
+        """Read the metadata of an S3 object; None if it has none from boxdrop."""
 
         def text(name: str) -> str:
             return unquote(metadata.get(_PREFIX + name, ""))

@@ -18,25 +18,25 @@ from boxdrop.retrieve.provenance import Fingerprint, SourceRecord
 from boxdrop.retrieve.web import Busy, FetchError
 
 MIN_SIDE: Final = 256
-"""Pixels of the shorter side. Below, boxes of small things have no pixels left."""
+"""Pixels of the shorter side. In smaller images, boxes of small objects have too few pixels."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a retrieval. Counts are of candidates unless they say otherwise.
+    """The result of a retrieval. Counts are of candidates unless noted.
 
     Attributes:
-        offered: by the collection, so far as it was asked.
-        images: at the destination now, those of earlier runs among them.
+        offered: by the collection so far.
+        images: at the destination now, including those of earlier runs.
         kept: by this run.
-        settled_before: offered again: an earlier run, or this one, has settled the address.
+        settled_before: offered again after an earlier run, or this one, settled the address.
         other_licenses: left out by ``--license``, by name.
-        duplicates, near_duplicates: of images that are there.
+        duplicates, near_duplicates: of images at the destination.
         too_small: below the minimum side.
         failures: the others, by reason.
         bytes: of the images that this run kept.
-        exhausted: the collection offered nothing more.
-        seconds: that it took.
+        exhausted: the collection has no more candidates.
+        seconds: duration.
     """
 
     destination: str
@@ -55,7 +55,7 @@ class Summary:
 
     @property
     def settled(self) -> int:
-        """Candidates that this run is done with."""
+        """Candidates that this run has finished."""
         return (
             self.kept + self.duplicates + self.near_duplicates + self.too_small + sum(self.failures.values())
         )
@@ -77,18 +77,18 @@ _Outcome = _Kept | _Rejected
 
 
 class Retrieval:
-    """Brings images of a collection to a destination.
+    """Retrieves images from a collection to a destination.
 
     Args:
         source: the collection.
         destination: see `boxdrop.retrieve.destinations`.
-        caption: what was searched for; it is kept with each image.
-        licenses: those wanted.
-        min_side: pixels that the shorter side must have.
-        near: bits in which two perceptual hashes of one picture may differ; None keeps near duplicates.
-        limits: bytes and pixels that an image may have.
-        manners: how servers are treated.
-        stop: called when the retrieval ends early, so that whoever waits gives up.
+        caption: the search words; stored with each image.
+        licenses: the accepted ones.
+        min_side: least pixels of the shorter side.
+        near: bits in which perceptual hashes of one image may differ; None keeps near duplicates.
+        limits: maximum bytes and pixels of an image.
+        manners: rules for polite downloads.
+        stop: called when the retrieval ends early, to end all waiting.
     """
 
     def __init__(
@@ -118,17 +118,17 @@ class Retrieval:
     def run(
         self, wanted: int | None = None, on_progress: Callable[[Summary], None] = lambda _: None
     ) -> Summary:
-        """Retrieve until there are `wanted` images at the destination, or the collection has no more.
+        """Retrieve until the destination has `wanted` images, or the collection has no more.
 
-        An address that an earlier run settled, with an image or without, is not fetched again. Images that
-        somebody deleted from the destination count as there: they are not brought back.
+        An address that an earlier run settled, with or without an image, is not fetched again. Images that
+        the user deleted from the destination count as existing: they are not fetched again.
 
         Args:
-            wanted: images, those of earlier runs among them; None takes all that the collection offers.
+            wanted: number of images, including those of earlier runs; None: all that the collection offers.
             on_progress: called after each candidate.
 
         Raises:
-            BoxdropError: the collection or the destination fails. What was kept stays; run again to go on.
+            BoxdropError: the collection or the destination fails. Stored images stay; run again to resume.
         """
         started = time.monotonic()
         summary = Summary(self.destination.location)
@@ -151,7 +151,7 @@ class Retrieval:
         return summary
 
     def _candidates(self, summary: Summary) -> Iterator[Candidate]:
-        """Those that are to be fetched: of the right licence, and not settled."""
+        """The candidates to fetch: with an accepted licence, and not settled."""
         for candidate in self.source.candidates():
             summary.offered += 1
             if not self._licenses.takes(candidate.license):
@@ -167,10 +167,10 @@ class Retrieval:
         summary.exhausted = True
 
     def _fetch(self, candidate: Candidate) -> _Outcome:
-        """Fetch, decode and look whether it is new; in a thread."""
+        """Fetch, decode and check for duplicates, in a thread."""
         width, height = candidate.width, candidate.height
         if width is not None and height is not None and min(width, height) < self._min_side:
-            return _Rejected(candidate, "too_small", f"{width}×{height} pixels, as the collection says")
+            return _Rejected(candidate, "too_small", f"{width}×{height} pixels, according to the collection")
         try:
             fetched = self.source.fetch(candidate)
             image = decode(fetched.data, self._limits)

@@ -1,10 +1,10 @@
-"""Requests to the web: guarded, bounded and polite.
+"""HTTP requests: guarded, bounded and polite.
 
-Each connection goes to an address that `AddressGuard` looked at; each redirect is a new request and is looked
-at again. Answers are read as a stream, up to a number of bytes and a number of seconds. Nothing is
-decompressed: images are not compressed twice, and a small answer cannot grow.
+Each connection goes to an address that `AddressGuard` checked; each redirect is a new request and is checked
+again. Responses are read as a stream, up to a number of bytes and of seconds. Nothing is decompressed: images
+are already compressed, and a small response cannot become large.
 
-Proxies of the environment are not used: a proxy resolves names itself, out of the guard's sight.
+Proxies of the environment are not used: a proxy resolves names itself, so the guard could not check them.
 """
 
 import email.utils
@@ -29,7 +29,7 @@ except ImportError:
     raise BoxdropError("retrieving images needs httpx: pip install 'boxdrop[retrieve]'") from None
 
 AGENT: Final = "boxdrop"
-"""Our name among robots, in ``X-Robots-Tag``."""
+"""boxdrop's robot name in ``X-Robots-Tag``."""
 
 MAX_REDIRECTS: Final = 5
 _TIMEOUT: Final = httpx.Timeout(15.0, pool=120.0)
@@ -41,7 +41,7 @@ _REFUSALS: Final = ("noai", "noimageai")
 
 
 class FetchError(BoxdropError):
-    """A file that cannot be had. It fails alone.
+    """A file that cannot be fetched. Only this file fails.
 
     Attributes:
         reason: a short stable word for tables.
@@ -52,11 +52,11 @@ class FetchError(BoxdropError):
         self.reason = reason
 
 
-class Busy(BoxdropError):  # noqa: N818 — no error: it says when to come back
-    """The server cannot answer now.
+class Busy(BoxdropError):  # noqa: N818 — not an error: it says when to retry
+    """The server cannot respond now.
 
     Attributes:
-        wait_s: seconds until it may be asked again; None where it did not say.
+        wait_s: seconds until the next request is allowed; None if unknown.
     """
 
     def __init__(self, reason: str, message: str, wait_s: float | None = None) -> None:
@@ -66,14 +66,14 @@ class Busy(BoxdropError):  # noqa: N818 — no error: it says when to come back
 
 
 class Stopped(BoxdropError):  # noqa: N818
-    """Somebody stopped the run while it waited."""
+    """The run was stopped while it waited."""
 
 
 class Pauses:
-    """Waits, where a server asks for it; ends at once when the run is stopped.
+    """Waits when a server asks for it; ends at once when the run is stopped.
 
     Args:
-        longest_s: what is waited for at most; a longer wish is an error that says when to come back.
+        longest_s: the longest wait; a server that asks for more causes an error that says when to retry.
         on_wait: called with a sentence before each wait of a second or more.
     """
 
@@ -91,7 +91,7 @@ class Pauses:
         """
         if seconds > self.longest_s:
             raise BoxdropError(
-                f"{why}: it asks to wait {_span(seconds)}; run the same command again after that"
+                f"{why}: the server asks to wait {_span(seconds)}; run the same command again after that"
             )
         if seconds >= 1:
             self._on_wait(f"{why}: waiting {_span(seconds)}")
@@ -102,11 +102,11 @@ class Pauses:
             raise Stopped("stopped")
 
     def stop(self) -> None:
-        """End all waits and downloads, now and from now on."""
+        """End all waits and downloads, and refuse new ones."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Go on, or not.
+        """Check whether to continue.
 
         Raises:
             Stopped: by `stop`.
@@ -116,7 +116,7 @@ class Pauses:
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to the addresses that the guard looked at, never to a name."""
+    """Connects only to addresses that the guard checked, never to a name."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
@@ -133,14 +133,14 @@ class _GuardedBackend(httpcore.NetworkBackend):
         try:
             addresses = self._guard.addresses(host, port)
         except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host}: this name has no address ({error})") from None
+            raise httpcore.ConnectError(f"{host}: the name cannot be resolved ({error})") from None
         for number, address in enumerate(addresses, 1):
             try:
                 return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if number == len(addresses):
                     raise
-        raise httpcore.ConnectError(f"{host}: this name has no address")
+        raise httpcore.ConnectError(f"{host}: the name has no address")
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -160,7 +160,7 @@ class _Stream(httpx.SyncByteStream):
 
 
 class _GuardedTransport(httpx.BaseTransport):
-    """What httpx sends requests through. TLS certificates are checked against the name, as always."""
+    """The transport for httpx. TLS certificates are verified against the name, as usual."""
 
     def __init__(self, guard: AddressGuard, connections: int) -> None:
         self._pool = httpcore.ConnectionPool(
@@ -196,16 +196,16 @@ class _GuardedTransport(httpx.BaseTransport):
 
 
 class Web:
-    """Asks servers of the web. Safe to use from several threads.
+    """Sends HTTP requests. Safe to use from several threads.
 
     Args:
-        guard: which addresses may be asked.
-        contact: an address by which people who run servers reach the user; it goes into the User-Agent.
+        guard: decides which addresses may be contacted.
+        contact: how operators of servers can reach the user; part of the User-Agent.
         limits: of an image.
         robots: honour ``X-Robots-Tag: noai`` and ``noimageai``.
-        connections: at once.
-        pauses: how waits are done.
-        seconds_a_file: how long one download may take.
+        connections: maximum concurrent connections.
+        pauses: performs the waits.
+        seconds_a_file: maximum duration of one download.
     """
 
     def __init__(
@@ -228,13 +228,13 @@ class Web:
         try:
             headers = {"User-Agent": agent.encode("ascii").decode(), "Accept-Encoding": "identity"}
         except UnicodeEncodeError:
-            raise BoxdropError(f"--contact {contact}: write it in ASCII, as mail addresses are") from None
+            raise BoxdropError(f"--contact {contact}: use ASCII only, as in email addresses") from None
         self._client = httpx.Client(
             transport=_GuardedTransport(guard or AddressGuard(), connections),
             headers=headers,
             timeout=_TIMEOUT,
             trust_env=False,
-            # None are kept: nobody is to recognise us, and memory stays what it is.
+            # No cookies are kept: no tracking, and constant memory.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
@@ -307,7 +307,7 @@ class Web:
             Any answer below 500 but 429, whatever its status says.
 
         Raises:
-            BoxdropError: it cannot be reached, or its answer is no JSON.
+            BoxdropError: it cannot be reached, or its response is not JSON.
         """
         for attempt in range(_TRIES):
             try:
@@ -333,20 +333,20 @@ class Web:
             body += part
             if len(body) > _JSON_BYTES:
                 raise BoxdropError(
-                    f"{who}: its answer has more than {_JSON_BYTES:,} bytes; this is not what it documents"
+                    f"{who}: its answer has more than {_JSON_BYTES:,} bytes, far more than documented"
                 )
         try:
             content = json.loads(body)
         except ValueError:
             raise BoxdropError(
-                f"{who} answered {answer.status_code} with something that is no JSON: {bytes(body[:80])!r}; "
-                "is its address right?"
+                f"{who} answered {answer.status_code} with something that is not JSON: "
+                f"{bytes(body[:80])!r}; is the URL right?"
             ) from None
         return Answer(answer.status_code, content, answer.headers)
 
     @contextmanager
     def _asking(self, method: str, url: str, **request: Any) -> Iterator[httpx.Response]:
-        """An answer whose body was not read yet, and every way to fail in our words."""
+        """A response whose body is not read yet; turns every failure into one of boxdrop's errors."""
         address = _address(url)
         try:
             with self._client.stream(method, address, follow_redirects=False, **request) as answer:
@@ -362,7 +362,7 @@ class Web:
 
 
 class Answer:
-    """What an interface answered: status, JSON and headers."""
+    """An API's response: status, JSON and headers."""
 
     def __init__(self, status: int, content: Any, headers: Mapping[str, str]) -> None:
         self.status = status
@@ -371,12 +371,12 @@ class Answer:
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds that it asks to wait; None where it does not."""
+        """Seconds that it asks to wait; None if it does not."""
         return _retry_after(self.headers.get("retry-after", ""))
 
 
 def refuses(headers: Iterable[str]) -> bool:
-    """Whether ``X-Robots-Tag`` headers keep an image out of machine learning.
+    """Whether ``X-Robots-Tag`` headers opt an image out of machine learning.
 
     A rule may be meant for one robot: ``X-Robots-Tag: otherbot: noai``. See
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Headers/X-Robots-Tag; `noai` and `noimageai` are
@@ -403,9 +403,9 @@ def _address(url: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise FetchError("bad_address", f"not an address: {error}") from None
     if address.scheme not in ("http", "https") or not address.host:
-        raise FetchError("bad_address", f"{str(address)[:200]!r} is no http(s) address")
+        raise FetchError("bad_address", f"{str(address)[:200]!r} is not an http(s) URL")
     if address.userinfo:
-        raise FetchError("bad_address", "the address carries a log-in, which is nobody's to use")
+        raise FetchError("bad_address", "the URL contains a log-in, which must not be used")
     return address
 
 
@@ -413,7 +413,7 @@ def _redirected(url: str, location: str) -> str:
     try:
         return str(httpx.URL(url).join(location).copy_with(fragment=None))
     except (httpx.InvalidURL, ValueError):
-        raise FetchError("bad_address", f"it redirects to {location[:200]!r}, which is no address") from None
+        raise FetchError("bad_address", f"it redirects to {location[:200]!r}, which is not a URL") from None
 
 
 def _check_status(answer: httpx.Response) -> None:

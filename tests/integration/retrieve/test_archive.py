@@ -71,7 +71,7 @@ def test_files_that_cannot_be_read_are_passed_over(demo_detector: Detector, tmp_
 
 
 def test_an_archive_without_images_is_an_error(demo_detector: Detector, tmp_path: Path) -> None:
-    with pytest.raises(BoxdropError, match="no image here that can be read"):
+    with pytest.raises(BoxdropError, match="no readable image here"):
         rank(FolderSource(tmp_path), demo_detector, "apple", top=5)
 
 

@@ -236,7 +236,7 @@ def test_a_name_without_an_address_is_tried_again_later() -> None:
         raise OSError("Name or service not known")
 
     web = Web(AddressGuard(resolve=nowhere))
-    with pytest.raises(Busy, match=r"nowhere\.example: this name has no address"):
+    with pytest.raises(Busy, match=r"nowhere\.example: the name cannot be resolved"):
         web.download("http://nowhere.example/a.jpg")
     web.close()
 

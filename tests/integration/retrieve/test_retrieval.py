@@ -293,7 +293,7 @@ def test_only_so_many_candidates_are_read_ahead(web: Web, server: Server, tmp_pa
 
 def test_two_runs_do_not_share_a_folder(web: Web, server: Server, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    with folder.open(), pytest.raises(BoxdropError, match="another boxdrop retrieves into"):
+    with folder.open(), pytest.raises(BoxdropError, match="another boxdrop is retrieving into"):
         _retrieve(web, _serve_pictures(server, 1), tmp_path)
 
 

@@ -45,7 +45,7 @@ def test_a_line_that_is_no_address_is_named(tmp_path: Path) -> None:
         tmp_path / "urls.tsv", "url\tlicense\nhttps://a.example/1.jpg\tcc0\nphotos/2.jpg\tcc0\n"
     )
 
-    with pytest.raises(BoxdropError, match=r"urls\.tsv: line 3: 'photos/2\.jpg' is no http\(s\) address"):
+    with pytest.raises(BoxdropError, match=r"urls\.tsv: line 3: 'photos/2\.jpg' is not an http\(s\) URL"):
         list(listing.candidates())
 
 
