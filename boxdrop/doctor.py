@@ -1,6 +1,6 @@
-"""What a deployment needs, looked at one by one: before it, machine and account; after it, the system.
+"""Checks of a deployment: before it, of machine and account; after it, of the system.
 
-Nothing is changed. Each look ends in a line that says ok, or what to do.
+They change nothing. Each check gives one line: ok, or what to do.
 """
 
 import ipaddress
@@ -37,12 +37,12 @@ MakeClient = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was found.
+    """The result of one check.
 
     Attributes:
-        name: of what was looked at.
-        ok: whether it is as it must be.
-        text: what it is; where it is not ok, what to do.
+        name: of the checked thing.
+        ok: whether it passed.
+        text: what was found and, if it failed, what to do.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Line:
 
 
 class _NotOkError(Exception):
-    """Ends a look: its text says what to do."""
+    """Ends a check as failed; its text says what to do."""
 
 
 def _lines(looks: Sequence[tuple[str, Callable[[], str]]]) -> Iterator[Line]:
-    """Look, one after the other; one that fails stops no other."""
+    """Run checks one after the other; a failed one does not stop the others."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     for name, look in looks:
@@ -67,18 +67,18 @@ def _lines(looks: Sequence[tuple[str, Callable[[], str]]]) -> Iterator[Line]:
             details = error.response.get("Error", {})
             yield Line(name, False, f"AWS refused: {details.get('Message') or details.get('Code')}")
         except BotoCoreError as error:
-            yield Line(name, False, f"AWS cannot be asked: {error}")
+            yield Line(name, False, f"cannot reach AWS: {error}")
 
 
 # -- before ------------------------------------------------------------------------------------------------
 
 
 def look_at_machine(folder: Path, *, needs_docker: bool = True) -> Iterator[Line]:
-    """What `cdk deploy` needs on this machine.
+    """Check what `cdk deploy` needs on this machine.
 
     Args:
         folder: the checkout, with ``package.json``.
-        needs_docker: whether the job's image is built here, and not named as ``image_uri``.
+        needs_docker: whether the job's image is built here, instead of given as ``image_uri``.
     """
     looks: list[tuple[str, Callable[[], str]]] = [
         ("Node.js", _node),
@@ -101,20 +101,20 @@ def _cdk(folder: Path) -> str:
     try:
         wanted = json.loads((folder / "package.json").read_text())["devDependencies"]["aws-cdk"]
     except (OSError, ValueError, KeyError):
-        raise _NotOkError(f"{folder} is no checkout of boxdrop; go into one") from None
+        raise _NotOkError(f"{folder} is not a checkout of boxdrop; change to one") from None
     try:
         there = json.loads((folder / "node_modules" / "aws-cdk" / "package.json").read_text())["version"]
     except (OSError, ValueError, KeyError):
         raise _NotOkError("it is not installed here; run: npm ci") from None
     if there != wanted:
-        raise _NotOkError(f"it is {there}, and aws-cdk-lib here needs {wanted}; run: npm ci")
+        raise _NotOkError(f"it is {there}, but aws-cdk-lib needs {wanted}; run: npm ci")
     return str(there)
 
 
 def _docker() -> str:
     version = _run(
         "docker", "version", "--format", "{{.Server.Version}}",
-        install="start Docker, or name an image in ECR as image_uri",
+        install="start Docker, or set image_uri to an image in ECR",
     )  # fmt: skip
     return f"server {version}"
 
@@ -125,7 +125,7 @@ def _run(*command: str, install: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_S)
     except subprocess.TimeoutExpired:
-        raise _NotOkError(f"it does not answer; {install}") from None
+        raise _NotOkError(f"it does not respond; {install}") from None
     if done.returncode:
         raise _NotOkError(f"it does not work; {install}")
     return done.stdout.strip()
@@ -134,10 +134,10 @@ def _run(*command: str, install: str) -> str:
 def look_at_account(
     make_client: MakeClient, *, compute: str = "batch", instance_type: str = "ml.g4dn.xlarge"
 ) -> Iterator[Line]:
-    """What a deployment needs of the account and region.
+    """Check what a deployment needs in the account and region.
 
     Args:
-        make_client: makes boto3's client of a service.
+        make_client: makes a boto3 client.
         compute: ``batch`` or ``sagemaker``.
         instance_type: of the endpoint.
     """
@@ -162,13 +162,13 @@ def _credentials(make_client: MakeClient) -> str:
 
 def _bootstrap(make_client: MakeClient) -> str:
     ssm = make_client("ssm")
-    mend = "run once for this account and region: npx cdk bootstrap"
+    fix = "run once for this account and region: npx cdk bootstrap"
     try:
         version = int(ssm.get_parameter(Name=_BOOTSTRAP)["Parameter"]["Value"])
     except ssm.exceptions.ParameterNotFound:
-        raise _NotOkError(f"it was not done; {mend}") from None
+        raise _NotOkError(f"it was not done; {fix}") from None
     if version < _OLDEST_BOOTSTRAP:
-        raise _NotOkError(f"it is of version {version}; {mend}")
+        raise _NotOkError(f"it is of version {version}; {fix}")
     return f"version {version}"
 
 
@@ -180,7 +180,7 @@ def _vcpus(make_client: MakeClient, code: str, title: str) -> str:
         quota = client.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
     if quota < _LEAST_VCPUS:
         raise _NotOkError(
-            f"it is {quota:.0f}, and one instance has {_LEAST_VCPUS}; ask for more in Service Quotas: EC2, "
+            f"it is {quota:.0f}, but one instance has {_LEAST_VCPUS}; request more in Service Quotas: EC2, "
             f"{title}"
         )
     return f"{quota:.0f}"
@@ -195,7 +195,7 @@ def _endpoints(make_client: MakeClient, instance_type: str) -> str:
         (quota["Value"] for page in pages for quota in page["Quotas"] if quota["QuotaName"] == name), 0.0
     )
     if found < 1:
-        raise _NotOkError(f"it is {found:.0f}; ask for more in Service Quotas: Amazon SageMaker, {name}")
+        raise _NotOkError(f"it is {found:.0f}; request more in Service Quotas: Amazon SageMaker, {name}")
     return f"{found:.0f}"
 
 
@@ -205,13 +205,13 @@ def _endpoints(make_client: MakeClient, instance_type: str) -> str:
 def look_at_system(
     system: System, make_client: MakeClient, cache: Path, *, description: dict[str, Any] | None = None
 ) -> Iterator[Line]:
-    """Whether a system can do its work.
+    """Check whether a system works.
 
     Args:
-        system: which.
-        make_client: makes boto3's client of a service.
-        cache: folder that bundles are fetched into.
-        description: all that the deployment says of itself, beside what `System` knows.
+        system: the system.
+        make_client: makes a boto3 client.
+        cache: folder for fetched bundles.
+        description: the deployment's full description, beyond `System`.
     """
     more = description or {}
     secrets = Secrets(
@@ -273,12 +273,12 @@ def _webhook_secret(secrets: Secrets) -> str:
 
 
 def _public(system: System) -> str:
-    """Functions are not in a VPC, so what has only a private address is out of their reach."""
+    """Functions are not in a VPC, so they cannot reach a private address."""
     host = urlsplit(system.label_studio_url or "").hostname or ""
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except OSError:
-        raise _NotOkError(f"nobody knows the name {host}; give Label Studio a public one") from None
+        raise _NotOkError(f"the name {host} cannot be resolved; give Label Studio a public name") from None
     private = sorted(str(each) for each in found if not ipaddress.ip_address(str(each)).is_global)
     if private:
         raise _NotOkError(
@@ -289,14 +289,14 @@ def _public(system: System) -> str:
 
 def _events(system: System, make_client: MakeClient) -> str:
     if system.image_bucket == system.data_bucket:
-        raise _NotOkError("images and boxdrop's own files are in one bucket; name another image_bucket")
+        raise _NotOkError("images and boxdrop's own files are in one bucket; set another image_bucket")
     present = make_client("s3").get_bucket_notification_configuration(Bucket=system.image_bucket)
     if "EventBridgeConfiguration" not in present and system.name != LOCAL:
         raise _NotOkError(
             f"{system.image_bucket} does not send its events to EventBridge; turn it on under Properties, or "
             "deploy again"
         )
-    return f"s3://{system.image_bucket} tells of its objects"
+    return f"s3://{system.image_bucket} sends its events to EventBridge"
 
 
 def _cors(system: System, make_client: MakeClient) -> str:
@@ -329,7 +329,7 @@ def _bundle(system: System, make_client: MakeClient, cache: Path) -> str:
     data = Bucket(system.data_bucket, client=make_client("s3"))
     reference = bundles.resolve(data, None)
     bundles.fetch(data, reference, cache)  # compares every sha256
-    return f"{reference.name} ({reference.digest[:16]}), {reference.family}, as it was pushed"
+    return f"{reference.name} ({reference.digest[:16]}), {reference.family}, all files intact"
 
 
 def _dead_letters(system: System, make_client: MakeClient) -> str:
@@ -345,7 +345,7 @@ def _dead_letters(system: System, make_client: MakeClient) -> str:
 
 
 def _pump() -> str:
-    """Whether anything delivers events on this machine."""
+    """Check that the local pump is running."""
     from boxdrop.local.stack import Stack
 
     process = Stack().pump()
@@ -355,14 +355,14 @@ def _pump() -> str:
 
 
 def _projects(system: System, make_client: MakeClient) -> str:
-    """Whether images stand still, and why: what `boxdrop status` says, of all projects."""
+    """Report what holds images up, as in `boxdrop status`, for all projects."""
     from boxdrop.ledger import Ledger, State
     from boxdrop.pipeline.progress import images_said, look
 
     ledger = Ledger(system.table, client=make_client("dynamodb"))
     seen = [look(ledger, project, system.window_s) for project in ledger.projects()]
     problems = [f"{each.project.name}: {problem}" for each in seen for problem in each.problems]
-    problems += [  # the same is the stage in `boxdrop status`
+    problems += [  # this is the stage in `boxdrop status`
         f"{each.project.name}: {images_said(each.counts[State.WAITING])}: {each.stage}"
         for each in seen
         if each.counts[State.WAITING] and not each.problems
@@ -370,11 +370,11 @@ def _projects(system: System, make_client: MakeClient) -> str:
     if problems:
         raise _NotOkError("; ".join(problems))
     failures = [f"{each.project.name}: {failure}" for each in seen for failure in each.failures]
-    return "; ".join(["nothing keeps their images" if seen else "none yet", *failures])
+    return "; ".join(["nothing holds their images up" if seen else "none yet", *failures])
 
 
 def _machines(system: System, make_client: MakeClient) -> str:
-    """Why a run waits long for its machine, as far as AWS says."""
+    """Why a run waits long for its machine, if AWS knows."""
     from boxdrop.ledger import Ledger, RunState
     from boxdrop.pipeline.progress import LATE
 
@@ -386,7 +386,7 @@ def _machines(system: System, make_client: MakeClient) -> str:
         if run.state == RunState.SUBMITTED and datetime.now(UTC) - run.created_at >= LATE
     ]
     if not late:
-        return "no run waits long for one"
+        return "no run has waited long for one"
     said = []
     if system.launcher == "batch":
         for code, (_, title) in _QUOTAS.items():
@@ -398,7 +398,7 @@ def _machines(system: System, make_client: MakeClient) -> str:
         if job_ids:
             for job in make_client("batch").describe_jobs(jobs=job_ids)["jobs"]:
                 said.append(
-                    f"job {job['jobName']} is {job['status']}: {job.get('statusReason') or 'no reason'}"
+                    f"job {job['jobName']} is {job['status']}: {job.get('statusReason') or 'no reason given'}"
                 )
     elif system.launcher == "sagemaker":
         said.append(
@@ -407,7 +407,9 @@ def _machines(system: System, make_client: MakeClient) -> str:
     else:
         said.append("the job on this machine may have stopped: boxdrop local logs")
     runs = ", ".join(run.run_id for run in late)
-    raise _NotOkError(f"these runs wait: {runs}; {'; '.join(said) or 'AWS Batch does not know their jobs'}")
+    raise _NotOkError(
+        f"these runs are waiting: {runs}; {'; '.join(said) or 'AWS Batch does not know their jobs'}"
+    )
 
 
 def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Connection], url: str) -> str:
@@ -415,14 +417,14 @@ def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Conne
     from boxdrop.ledger import Ledger
 
     if not connected:
-        raise _NotOkError("Label Studio could not be asked, see above")
+        raise _NotOkError("not checked, since Label Studio cannot be reached, see above")
     projects = [
         project
         for project in Ledger(system.table, client=make_client("dynamodb")).projects()
         if project.label_studio_id is not None
     ]
     if not projects:
-        return "is set up with the first project"
+        return "will be set up with the first project"
     for project in projects:
         listed = connected[0].sdk.webhooks.list(project=str(project.label_studio_id))
         own = [each for each in listed if SECRET_HEADER in (each.headers or {})]
@@ -436,11 +438,11 @@ def _webhooks(system: System, make_client: MakeClient, connected: Sequence[Conne
 
 def _presign(make_client: MakeClient, user: str) -> str:
     iam = make_client("iam")
-    mend = f"aws iam create-access-key --user-name {user}, and give it to Label Studio (docs/deploy.md)"
+    fix = f"aws iam create-access-key --user-name {user}, and give it to Label Studio (docs/deploy.md)"
     try:
         keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
     except iam.exceptions.NoSuchEntityException:
         raise _NotOkError(f"there is no user {user}; deploy again") from None
     if not any(key["Status"] == "Active" for key in keys):
-        raise _NotOkError(f"{user} has no access key; run: {mend}")
+        raise _NotOkError(f"{user} has no access key; run: {fix}")
     return f"{user} has an access key"

@@ -1,4 +1,4 @@
-"""Optional packages: which extra of boxdrop brings each, and what to say where one is missing."""
+"""Optional packages: the extra of boxdrop that installs each, and the message if one is missing."""
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "transformers": "export",
     "onnx": "export",
 }
-"""The smallest extra that brings an optional package, by the name that is imported."""
+"""The smallest extra that installs an optional package, by import name."""
 
 _COMMANDS: Final[Mapping[str, str]] = {
     "retrieve": "retrieve",
@@ -35,7 +35,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
         ("new", "drop", "backfill", "status", "apply", "retry", "sync", "doctor", "local"), "functions"
     ),
 }
-"""The one extra that brings everything that a command needs, so that nobody is sent to install twice."""
+"""The extra with everything that a command needs, so that one installation is enough."""
 
 
 def require(package: str) -> None:

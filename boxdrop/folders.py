@@ -1,4 +1,4 @@
-"""A folder that one program at a time writes into, and that a killed one leaves fit to go on with."""
+"""Output folders: one writer at a time, and usable again after a kill."""
 
 import contextlib
 import errno
@@ -12,10 +12,10 @@ from boxdrop.domain.errors import BoxdropError
 
 @contextlib.contextmanager
 def exclusive(lock: Path, taken: str) -> Iterator[None]:
-    """Hold a lock file, which the system drops if the process dies. Its folder is made if it is not there.
+    """Hold a lock file, which the system releases if the process dies. Creates the folder if it is missing.
 
     Raises:
-        BoxdropError: `taken`, if another process holds it.
+        BoxdropError: with the message `taken`, if another process holds it.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
@@ -41,18 +41,18 @@ def clear_disk_errors(folder: Path, elsewhere: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BoxdropError(
-                f"{folder}: the disk is full; free some space and run again, what was done is kept"
+                f"{folder}: the disk is full; free some space and run again; finished work is kept"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            mend = f"; {elsewhere}" if elsewhere else ""
+            fix = f"; {elsewhere}" if elsewhere else ""
             raise BoxdropError(
-                f"{error.filename or folder}: cannot be written: {error.strerror}{mend}"
+                f"{error.filename or folder}: cannot be written: {error.strerror}{fix}"
             ) from None
         raise
 
 
 def remove_torn_line(path: Path) -> None:
-    """Cut a file behind its last line end: what follows was being written when the process died."""
+    """Truncate a file after its last line end: the rest is an incomplete write of a process that died."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:

@@ -1,4 +1,4 @@
-"""Where boxdrop keeps what belongs to this machine: servers, their data, downloads."""
+"""boxdrop's folder on this machine: servers, their data, downloads."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ NAME: Final = ".boxdrop"
 
 
 def home() -> Path:
-    """The folder of this machine's boxdrop. It may not exist yet.
+    """boxdrop's folder on this machine. It may not exist yet.
 
     ``$BOXDROP_HOME`` wins. Without it, the nearest ``.boxdrop`` in the current folder or above it is used, as
     git finds ``.git``, and then ``~/.boxdrop``.
@@ -33,8 +33,8 @@ def found_from_here() -> Path:
 def is_own_folder(path: Path) -> bool:
     """Whether a folder exists and is this user's.
 
-    Programs in ``.boxdrop`` are run and addresses in it are trusted, so another user's, say in ``/tmp``, is
-    passed over. Git has the same rule (https://git-scm.com/docs/git-config, ``safe.directory``).
+    Programs in ``.boxdrop`` are run and addresses in it are trusted, so another user's folder, say in
+    ``/tmp``, is ignored. Git has the same rule (https://git-scm.com/docs/git-config, ``safe.directory``).
     """
     try:
         return path.is_dir() and path.stat().st_uid == os.getuid()

@@ -1,4 +1,4 @@
-"""The metrics that boxdrop emits, each once: functions, the job, dashboard and alarms take them from here.
+"""All metrics that boxdrop emits, defined once for functions, job, dashboard and alarms.
 
 They reach CloudWatch through the log, in the embedded metric format (EMF): a JSON line that is both.
 """
@@ -12,11 +12,12 @@ from typing import Any, Final
 
 NAMESPACE: Final = "boxdrop"
 NAMESPACE_VARIABLE: Final = "POWERTOOLS_METRICS_NAMESPACE"
-"""Names a deployment's namespace, so that two in one account are told apart; Powertools reads it, too."""
+"""The variable with a deployment's namespace, which separates two deployments in one account; Powertools
+reads it as well."""
 
 
 def namespace(environ: Mapping[str, str] = os.environ) -> str:
-    """The namespace of what this process emits."""
+    """The namespace of this process's metrics."""
     return environ.get(NAMESPACE_VARIABLE) or NAMESPACE
 
 
@@ -27,8 +28,8 @@ class Metric:
     Attributes:
         name: in CloudWatch.
         unit: CloudWatch's.
-        dimensions: by which it is told apart, beside ``service``, which names the function or the job.
-        meaning: for people, a clause.
+        dimensions: in addition to ``service``, which names the function or the job.
+        meaning: a short description.
     """
 
     name: str
@@ -43,22 +44,24 @@ IMAGES_IN: Final = Metric(
     "ImagesIn", "Count", _BY_PROJECT, "images that became wanted, by uploads or overwrites"
 )
 IMAGES_IGNORED: Final = Metric(
-    "ImagesIgnored", "Count", (), "uploaded objects that are no images, or lie in no project's folder"
+    "ImagesIgnored", "Count", (), "uploaded objects that are not images, or not in a project's folder"
 )
-IMAGES_PREDICTED: Final = Metric("ImagesPredicted", "Count", _BY_PROJECT, "images that a job found boxes in")
+IMAGES_PREDICTED: Final = Metric(
+    "ImagesPredicted", "Count", _BY_PROJECT, "images for which a job has a prediction"
+)
 IMAGES_FAILED: Final = Metric(
     "ImagesFailed", "Count", _BY_PROJECT, "images that got a reason instead of boxes"
 )
 TASKS_PUBLISHED: Final = Metric(
     "TasksPublished", "Count", _BY_PROJECT, "tasks made in Label Studio, or given a newer prediction"
 )
-IMAGES_VERIFIED: Final = Metric("ImagesVerified", "Count", _BY_PROJECT, "images that people verified")
+IMAGES_VERIFIED: Final = Metric("ImagesVerified", "Count", _BY_PROJECT, "images that annotators verified")
 END_TO_END: Final = Metric(
-    "EndToEndSeconds", "Seconds", _BY_PROJECT, "from an image's arrival to its task, each image"
+    "EndToEndSeconds", "Seconds", _BY_PROJECT, "from an image's upload to its task, per image"
 )
-RUN_IMAGES: Final = Metric("RunImages", "Count", _BY_PROJECT, "images of a run that was submitted")
+RUN_IMAGES: Final = Metric("RunImages", "Count", _BY_PROJECT, "images of a submitted run")
 IMAGES_PER_SECOND: Final = Metric(
-    "ImagesPerSecond", "Count/Second", (), "of a shard, from first to last image"
+    "ImagesPerSecond", "Count/Second", (), "per shard, from first to last image"
 )
 GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of each minute of a job's work")
 CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the processor")
@@ -66,16 +69,16 @@ WEBHOOK_REFUSED: Final = Metric(
     "WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body"
 )
 ANNOTATION_LAG: Final = Metric(
-    "AnnotationLagSeconds", "Seconds", _BY_PROJECT, "from a person's click to the document in the bucket"
+    "AnnotationLagSeconds", "Seconds", _BY_PROJECT, "from an annotator's click to the document in the bucket"
 )
 LABEL_STUDIO_ERRORS: Final = Metric(
-    "LabelStudioErrors", "Count", (), "messages that wait because Label Studio did not do what it was asked"
+    "LabelStudioErrors", "Count", (), "messages that wait because a call to Label Studio failed"
 )
 REVIEWS_MISSED: Final = Metric(
-    "ReviewsMissed", "Count", _BY_PROJECT, "what people did and no webhook told of, found by comparing"
+    "ReviewsMissed", "Count", _BY_PROJECT, "reviews without a webhook call, found by comparing"
 )
 RUNS_FAILED: Final = Metric("RunsFailed", "Count", _BY_PROJECT, "runs that died or could not be submitted")
-IMAGES_RELEASED: Final = Metric("ImagesReleased", "Count", _BY_PROJECT, "images that dead runs gave back")
+IMAGES_RELEASED: Final = Metric("ImagesReleased", "Count", _BY_PROJECT, "images that dead runs returned")
 LABELS_REFUSED: Final = Metric(
     "LabelsRefused", "Count", _BY_PROJECT, "labels.yaml files that could not come into force"
 )
@@ -120,9 +123,9 @@ def emf(
     """One line of the embedded metric format; print it, and CloudWatch Logs makes metrics of it.
 
     Args:
-        service: who emits: ``job`` or a function's name.
+        service: the emitter: ``job`` or a function's name.
         values: of metrics that all have these dimensions, at most 100.
-        now: Unix time in seconds; by default, the present.
+        now: Unix time in seconds. Default: the current time.
         dimensions: a value for each of the metrics' dimensions.
 
     Raises:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class ImageVersion(Protocol):
-    """What a record carries about its image: `boxdrop.sources.SourceImage` has it."""
+    """The fields of an image in a record, as in `boxdrop.sources.SourceImage`."""
 
     @property
     def name(self) -> str:
@@ -32,14 +32,14 @@ class ImageVersion(Protocol):
 
     @property
     def version(self) -> str:
-        """Which content of the image."""
+        """Identifies the image's content."""
 
 
 class RecordStream(Generic[T]):
     """A `Stream` whose outcomes become records.
 
     Args:
-        detector, label_set: what looks, and what for.
+        detector, label_set: the detector, and the labels to detect.
         fetch: reads one item within the limits it is given, see `Stream`.
         identify: the image that an item is about.
         limits: bytes and pixels that an image may have.
@@ -47,11 +47,11 @@ class RecordStream(Generic[T]):
             made that browsers show otherwise (`Image.shown_alike`).
 
     Attributes:
-        model_version: what the records carry.
-        threshold: of labels that set none, the detector's default.
+        model_version: of the records.
+        threshold: for labels that set none, the detector's default.
 
     Raises:
-        LabelSetError: a threshold lies below the detector's floor, or the tiling is not possible.
+        LabelSetError: a threshold is below the detector's floor, or the tiling is not possible.
     """
 
     def __init__(

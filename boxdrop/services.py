@@ -1,8 +1,8 @@
-"""What travels together: the ledger, the buckets, the queues, the launcher, Label Studio and the clock.
+"""The services of a system: the ledger, the buckets, the queues, the launcher, Label Studio and the clock.
 
-Made once per process, by the functions from their environment, by the command line from a `System`, and by
-tests from whatever they like. Each verb of the pipeline is a function of it. Parts are made when they are
-first asked for: a function that needs no Label Studio neither imports its client nor logs in.
+Made once per process: by the functions from their environment, by the command line from a `System`, and by
+tests as they need. Each step of the pipeline is a function of it. Services are made on first use: a function
+that does not need Label Studio neither imports its client nor logs in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from boxdrop.system import System
 
 ImageCredits = Callable[[str, Sequence["Image"]], Mapping[str, Mapping[str, Any]]]
-"""Whom to credit: given a project and images of it, fields for their tasks by image_id; see
+"""Returns credits: for a project and some of its images, fields for their tasks by image_id; see
 `boxdrop.pipeline.credits`."""
 
 _PARTS = ("ledger", "images", "data", "launches", "parts", "reviews", "launcher", "label_studio", "credits")
@@ -39,7 +39,7 @@ _PARTS = ("ledger", "images", "data", "launches", "parts", "reviews", "launcher"
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """Where Label Studio notifies boxdrop that people worked.
+    """The receiver of Label Studio's webhook.
 
     Attributes:
         url: of the receiver.
@@ -58,8 +58,8 @@ class Settings:
         window_s: how long images gather, and ``labels.yaml`` is left alone, before a launch, seconds.
         run_images: images in one run at most.
         shard_images: images that one job of an array gets; rounded up to whole parts.
-        apply_limit: images that changed labels may run again unasked.
-        job_timeout_s: seconds after which a run that nothing ended is checked.
+        apply_limit: images that changed labels may run again without approval.
+        job_timeout_s: seconds after which reconcile checks an unfinished run.
         lease_s: how long others wait for a publisher that died, seconds.
         part_images: images of a part.
     """
@@ -113,7 +113,7 @@ class Services:
         webhook: WebhookTarget | None = None,
         **parts: Any,
     ) -> "Services":
-        """Services of parts that exist already; see `makers` for their names."""
+        """Services from existing objects; see `makers` for their names."""
         unknown = parts.keys() - set(_PARTS)
         if unknown:
             raise TypeError(f"services have no {', '.join(sorted(unknown))}")
@@ -215,7 +215,7 @@ class Services:
 
     @cached_property
     def credits(self) -> "ImageCredits | None":
-        """Whom to credit for images; None credits nobody."""
+        """Reads images' credits; None: no credits."""
         credits: ImageCredits | None = self._made("credits") if "credits" in self.makers else None
         return credits
 

@@ -27,9 +27,9 @@ class SourceImage:
 
     Attributes:
         name: path below the folder with forward slashes, or ``s3://bucket/key``.
-        image_id: its identity for ever.
-        version: which content the listing saw.
-        key: what `Source.fetch` asks for: a path of this machine, or an S3 key.
+        image_id: its permanent identity.
+        version: of the content in the listing.
+        key: for `Source.fetch`: a local path, or an S3 key.
         former_version: the version that `annotate` gave this content before it asked for version-ids.
     """
 
@@ -41,7 +41,7 @@ class SourceImage:
 
 
 class Source(Protocol):
-    """Images as a stream, and the bytes of each."""
+    """A stream of images, with the bytes of each."""
 
     @property
     def location(self) -> str:
@@ -49,7 +49,7 @@ class Source(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine below which the images' names are found; None where there is none."""
+        """The local folder that the images' names are relative to; None if there is none."""
 
     def images(self, on_left_out: OnLeftOut = ignore) -> Iterator[SourceImage]:
         """List the images, in the same order every time.
@@ -131,7 +131,7 @@ class FolderSource:
 
 
 class BucketImages:
-    """The images of one bucket: how each is named and fetched, whoever lists them.
+    """The images of one bucket: how each is identified and fetched.
 
     Args:
         bucket: where they are.
@@ -152,11 +152,11 @@ class BucketImages:
         return SourceImage(f"s3://{name}/{key}", known_id or image_id(name, key), version, key)
 
     def fetch(self, image: SourceImage, limits: Limits) -> bytes:
-        """Read exactly the content that `image.version` names.
+        """Read exactly the content of `image.version`.
 
         Raises:
             ImageError: gone, changed, denied, too large, unreadable, or its key cannot be shown.
-            UnavailableError: S3 does not answer: the next image will fare no better.
+            UnavailableError: S3 does not respond; the next image would fail too.
         """
         from boxdrop.aws.s3 import check_shown_key  # boto3 is an extra
 

@@ -1,4 +1,4 @@
-"""Which boxdrop system a command talks to: names and addresses, by the name of the system.
+"""boxdrop systems: names and addresses, looked up by the system's name.
 
 ``local`` is the one that `boxdrop local up` runs: it describes itself in ``$BOXDROP_HOME/system.json``. Any
 other name is a deployed one, described by the SSM parameter ``/boxdrop/NAME/system``, which the deployment
@@ -20,7 +20,7 @@ from boxdrop.domain.errors import BoxdropError
 LOCAL: Final = "local"
 VARIABLE: Final = "BOXDROP_SYSTEM"
 LOCAL_KEY: Final = "boxdrop"
-"""Access key id and secret of the local system: it takes any, and listens on loopback alone."""
+"""Access key id and secret of the local system: it accepts any, and listens only on loopback."""
 
 _ANSWER_S = 2.0
 _REASON_SHOWN = 200  # characters
@@ -40,9 +40,9 @@ class System:
         queues: URL of each queue by its name (``uploads``, ``launches``, …), dead letters as ``uploads-dlq``.
         launcher: ``batch``, ``sagemaker`` or ``local``.
         window_s: how long launch waits for more images, seconds.
-        label_studio_url: where people verify.
+        label_studio_url: of Label Studio.
         label_studio_secret: id of Label Studio's token in Secrets Manager.
-        endpoint_url: of AWS, where it is not AWS itself.
+        endpoint_url: of the AWS API; None for AWS itself.
     """
 
     name: str
@@ -83,11 +83,11 @@ class System:
         return variables
 
     def enter(self) -> None:
-        """Let boto3, in this process, talk to this system; a region that the user has set for AWS stays."""
+        """Make boto3 in this process connect to this system; a region that the user has set for AWS stays."""
         for name, value in self.environment().items():
             if self.endpoint_url or not os.environ.get(name):
                 os.environ[name] = value
-        if self.endpoint_url:  # a profile or session of theirs must not be looked up, nor sent
+        if self.endpoint_url:  # the user's profile or session must be neither looked up nor sent
             for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
                 os.environ.pop(name, None)
 
@@ -97,7 +97,7 @@ class System:
 
 
 def from_json(text: str | bytes, where: str) -> System:
-    """Read a description; fields that this boxdrop does not know are left out.
+    """Read a description; unknown fields are ignored.
 
     Raises:
         BoxdropError: it is not one; names where it is and the way out.
@@ -125,7 +125,7 @@ def read_description(path: Path) -> System:
 
     Raises:
         FileNotFoundError: there is none.
-        BoxdropError: it is torn or cannot be read; with the way out.
+        BoxdropError: it is incomplete or unreadable; with the way out.
     """
     try:
         return from_json(path.read_bytes(), str(path))
@@ -136,7 +136,7 @@ def read_description(path: Path) -> System:
 
 
 def description_file() -> Path:
-    """Where the local system describes itself while it is up."""
+    """The file that describes the local system while it is up."""
     from boxdrop.home import home
 
     return home() / "system.json"
@@ -169,7 +169,7 @@ def local_system_with(bucket: str) -> System | None:
     """The local system, if it is up and this is one of its buckets.
 
     Raises:
-        BoxdropError: it describes itself, but not so that it can be read.
+        BoxdropError: its description cannot be read.
     """
     try:
         system = read_description(description_file())
@@ -179,7 +179,7 @@ def local_system_with(bucket: str) -> System | None:
 
 
 def _elsewhere() -> str:
-    """A sentence about systems of this user that run from other folders; empty where none does."""
+    """A sentence about this user's systems that run from other folders; empty if there are none."""
     from boxdrop.servers.processes import other_homes
 
     others = other_homes(description_file().parent)

@@ -117,7 +117,7 @@ def merge(
     bounds = np.array([(view.left, view.top, view.right, view.bottom) for view in views], np.float32)
     cut = _cut(everything.boxes, bounds[origins], bounds[0])
     complete = suppress(everything.take(~cut), nms_iou, limit)
-    pieces = _mended(everything.take(cut), bounds[origins[cut]], len(views) * _QUERIES_OF_A_VIEW)
+    pieces = _joined(everything.take(cut), bounds[origins[cut]], len(views) * _QUERIES_OF_A_VIEW)
     lost = np.zeros(len(pieces), bool)
     scores = complete.scores.copy()
     for label in np.unique(pieces.labels):
@@ -146,7 +146,7 @@ def _cut(
     return at_border
 
 
-def _mended(pieces: Detections, bounds: NDArray[np.float32], first_query: int) -> Detections:
+def _joined(pieces: Detections, bounds: NDArray[np.float32], first_query: int) -> Detections:
     """Put pieces of one object together.
 
     Args:

@@ -9,7 +9,7 @@ class BoxdropError(Exception):
 
 
 class LabelSetError(BoxdropError):
-    """A label set that cannot be used: names the file, the line and the mend."""
+    """A label set that cannot be used: names the file, the line and the fix."""
 
 
 class LessonError(LabelSetError):

@@ -5,9 +5,10 @@ collectors at once. The newest state wins without a clock, because a document is
 task was read *after* that document:
 
 1. read the stored document, then read the task from Label Studio;
-2. if they agree, record that in the ledger and stop; 3. else write the new document, on condition that the
-stored one has not changed, and start again even if the write succeeded: during the write, the task may have
-changed *back*, and the collector of that event found the older document correct.
+2. if they agree, record that in the ledger and stop;
+3. else write the new document, on condition that the stored one has not changed, and start again even if the
+   write succeeded: during the write, the task may have changed *back*, and the collector of that event found
+   the older document correct.
 
 The ledger records only stored documents, and compares their `order`, which rises with each document of an
 image. So a collector that was interrupted before its ledger write cannot undo a later one.

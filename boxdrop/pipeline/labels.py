@@ -3,11 +3,12 @@
 Three steps, each of which may crash anywhere and be repeated:
 
 1. `store_labels` reads the current ``labels.yaml``, stores a snapshot, and records which one is the newest.
-For an invalid file it records the mistake; the previous labels stay. 2. `apply_labels` puts the newest one
-into force: at once if it is the project's first, else after it has not changed for a while. Labels that need
-the detector again raise the generation; if that concerns very many images, the user has to approve it. 3.
-`spread_labels` marks every image with older labels as wanted or, if only thresholds, colours or the caption
-changed, publishes the stored predictions again.
+   For an invalid file it records the mistake; the previous labels stay.
+2. `apply_labels` puts the newest one into force: at once if it is the project's first, else after it has not
+   changed for a while. Labels that need the detector again raise the generation; if that concerns very many
+   images, the user has to approve it.
+3. `spread_labels` marks every image with older labels as wanted or, if only thresholds, colours or the
+   caption changed, publishes the stored predictions again.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,8 +4,8 @@ In a label set, a renamed label looks like one removed and one added, and verifi
 would keep it from coming into force. So the name changes in the annotations first:
 
 1. Label Studio's project gets the new name beside the old one, under the same id;
-2. annotations and drafts are rewritten; the webhook reports each, and collect stores it; 3. the old name is
-removed from the project and from the ledger's ids.
+2. annotations and drafts are rewritten; the webhook reports each, and collect stores it;
+3. the old name is removed from the project and from the ledger's ids.
 
 Each step may be repeated.
 """

@@ -7,9 +7,9 @@
 Exit codes, for Batch's retry strategy:
 
      0  all parts are there
-     1 the operator has to fix something: bundle, labels, permissions, disk, or CUDA is not available 2 it was
-     called wrongly
-    75  run it again: it was asked to stop (SIGTERM), or S3 did not answer (EX_TEMPFAIL of sysexits.h)
+     1  the operator has to fix something: bundle, labels, permissions, disk, or CUDA is not available
+     2  wrong arguments
+    75  run it again: it was asked to stop (SIGTERM), or S3 did not respond (EX_TEMPFAIL of sysexits.h)
 """
 
 import argparse

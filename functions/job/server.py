@@ -4,8 +4,8 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.h
 within 2 seconds, with 200 once the container is ready, even while it works. The response to an invocation is
 the shard's report. Shards are processed one at a time, because there is one GPU; other invocations wait.
 
-    200  the shard's report            400  the request makes no sense
-    500  somebody has to mend something    503  the job was stopped, its time is over, or S3 did not answer
+    200  the shard's report                        400  the request is invalid
+    500  the operator has to fix something    503  the job was stopped, timed out, or S3 did not respond
 """
 
 import json

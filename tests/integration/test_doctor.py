@@ -69,7 +69,7 @@ def test_a_cdk_that_is_not_there_or_does_not_fit_is_to_be_installed(
 
 
 def test_elsewhere_than_in_a_checkout_it_says_so(tmp_path: Path) -> None:
-    assert "no checkout of boxdrop" in by_name(look_at_machine(tmp_path, needs_docker=False))["CDK"].text
+    assert "not a checkout of boxdrop" in by_name(look_at_machine(tmp_path, needs_docker=False))["CDK"].text
 
 
 def test_tools_that_are_missing_are_named_with_what_to_do(
@@ -78,7 +78,7 @@ def test_tools_that_are_missing_are_named_with_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     lines = by_name(look_at_machine(tmp_path))
     assert lines["Node.js"].text == "there is none; install Node.js 22 or newer"
-    assert "name an image in ECR as image_uri" in lines["Docker"].text
+    assert "set image_uri to an image in ECR" in lines["Docker"].text
 
 
 def test_docker_is_not_asked_for_where_the_image_is_in_ecr(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_quota_too_small_for_one_instance_is_to_be_raised(aws: MakeClient, vcp
     lines = look_at_account(lambda service: Quotas(vcpus) if service == "service-quotas" else aws(service))
     quotas = [line for line in lines if line.name.startswith("Quota")]
     assert [line.ok for line in quotas] == [ok, ok]
-    assert ok or all("ask for more in Service Quotas" in line.text for line in quotas)
+    assert ok or all("request more in Service Quotas" in line.text for line in quotas)
 
 
 # -- after -------------------------------------------------------------------------------------------------
