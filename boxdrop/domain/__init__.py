@@ -1,1 +1,1 @@
-"""The domain: plain data and its rules. It knows no bucket, no server and no command line."""
+"""The domain: plain data and its rules, independent of buckets, servers and the command line."""

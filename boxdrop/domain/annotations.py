@@ -1,8 +1,8 @@
-"""Annotations: what people verified, as a document of our own.
+"""Annotations: verified work, in boxdrop's own document format.
 
-A document says what is true of one image now: an `Annotation` that a person submitted, or a `Tombstone` where
-there was one, or where a person skipped the task. `docs/annotations.md` describes the files for readers;
-`boxdrop.labelstudio.annotations` makes documents from what Label Studio says.
+A document describes the current state of one image: an `Annotation` that an annotator submitted, or a
+`Tombstone` if the annotation was withdrawn or the task skipped. `docs/annotations.md` describes the files for
+readers; `boxdrop.labelstudio.annotations` makes documents from Label Studio's tasks.
 """
 
 import json
@@ -22,26 +22,26 @@ T = TypeVar("T")
 
 
 class AnnotationError(BoxdropError):
-    """A document that is not valid: names it and the field."""
+    """An invalid document; the message names it and the field."""
 
 
 class Reason(StrEnum):
     """Why an image is not verified."""
 
-    SKIPPED = "skipped"  # somebody saw it, and would not say
+    SKIPPED = "skipped"  # an annotator saw the task and skipped it
     DELETED = "deleted"  # there was an annotation or a skip
-    LOST = "lost"  # its task is no longer in Label Studio
+    LOST = "lost"  # its task no longer exists in Label Studio
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
-    """A box that a person accepted or drew.
+    """A box that an annotator accepted or drew.
 
     Attributes:
-        xyxy: left, top, right, bottom in upright pixels, clipped to the image; of a turned rectangle, the
+        xyxy: left, top, right, bottom in upright pixels, clipped to the image; for a rotated rectangle, the
             upright box around it.
-        region: Label Studio's id of the region; that of the predicted box, if it came from one.
-        rotation: degrees clockwise about its own left top corner, by which a person turned the rectangle.
+        region: Label Studio's id of the region; the predicted box's id, if it came from one.
+        rotation: degrees clockwise about its top left corner, if the annotator rotated the rectangle.
     """
 
     label: str
@@ -52,7 +52,7 @@ class DrawnBox:
 
 @dataclass(frozen=True, slots=True)
 class OfferedBox:
-    """A box that the person was shown; fields as in `DrawnBox` and `boxdrop.domain.predictions.Box`."""
+    """A box that the annotator was shown; fields as in `DrawnBox` and `boxdrop.domain.predictions.Box`."""
 
     label: str
     score: float
@@ -62,7 +62,7 @@ class OfferedBox:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The prediction that a person started from."""
+    """The prediction that the annotator started from."""
 
     prediction_id: str
     model_version: str
@@ -71,22 +71,22 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a person says is in one version of an image.
+    """An annotator's boxes for one version of an image.
 
     Attributes:
         image: name of the file, as in the task.
         image_id, version: see `boxdrop.domain.predictions.Prediction`.
         task_id, annotation_id: Label Studio's numbers.
-        order: rises with each document of the image; the time of what it says, roughly.
-        updated_at: when the person saved it last, by Label Studio's clock.
-        user: Label Studio's number of whoever saved it last; no name.
-        lead_time: seconds that they worked on it.
-        width, height: upright size in pixels; None where neither the task nor a box tells it.
-        boxes: in Label Studio's order; none: the person says that there is nothing.
-        offer: what they started from; None if that is not known for sure, because the prediction was
-            replaced meanwhile, or if there was none.
-        notes: sentences about regions that could not be taken over as they are. Where there are any, the
-            boxes may not be all.
+        order: rises with each document of the image; roughly the time of its content.
+        updated_at: when the annotator saved it last, by Label Studio's clock.
+        user: Label Studio's id of the last user who saved it; no name.
+        lead_time: seconds of work.
+        width, height: upright size in pixels; None if neither the task nor a box has it.
+        boxes: in Label Studio's order; empty: the annotator found no objects.
+        offer: the prediction that they started from; None if there was none, or if it is uncertain because
+            the prediction was replaced in the meantime.
+        notes: sentences about regions that could not be converted exactly. If there are any, boxes may be
+            missing.
     """
 
     image: str
@@ -107,7 +107,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """That an image is not verified, though somebody once did something with it.
+    """Marks an image as not verified, although an annotator once worked on it.
 
     Attributes:
         annotation_id, user: of the skip; None for other reasons.
@@ -127,7 +127,7 @@ Document = Annotation | Tombstone
 
 
 def to_json(document: Document) -> str:
-    """One JSON object. Only ASCII, so that any file name survives any tool."""
+    """One JSON object. ASCII only, so file names survive every tool."""
     fields: dict[str, Any] = {
         "format": FORMAT,
         "verified": isinstance(document, Annotation),
@@ -173,7 +173,7 @@ def from_json(text: str | bytes, where: str = "annotation") -> Document:
 
     Args:
         text: what `to_json` wrote.
-        where: names it in messages, ``s3://bucket/annotations/…``.
+        where: its name in messages, ``s3://bucket/annotations/…``.
 
     Raises:
         AnnotationError: not JSON, another format, a field missing, of the wrong type or out of its range.
@@ -317,7 +317,7 @@ class _Reader:
 
 
 def time_of(value: Any) -> datetime | None:
-    """A time as text, in UTC; None for what is none."""
+    """A time from text, in UTC; None if it is not one."""
     if not isinstance(value, str):
         return None
     try:
@@ -328,7 +328,7 @@ def time_of(value: Any) -> datetime | None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of JSON is a finite number."""
+    """Whether a JSON value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

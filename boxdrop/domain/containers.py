@@ -1,8 +1,8 @@
-"""Image files without the metadata that no pixel depends on.
+"""Image files without metadata that does not affect pixels.
 
-Browsers ignore a damaged comment, colour profile or resolution; Pillow refuses the whole file for it. The
-functions here keep only the parts of a file that say how its pixels are stored, and the orientation. They
-return the file unchanged where its structure cannot be followed: the decoder then says what is wrong.
+Browsers ignore a damaged comment, colour profile or resolution; Pillow refuses the whole file because of it.
+The functions here keep only the parts of a file that describe its pixels, and the orientation. They return
+the file unchanged if its structure cannot be parsed: the decoder then reports what is wrong.
 
 Sources: PNG (https://www.w3.org/TR/png-3/), JPEG (ITU-T T.81, B.1.1), TIFF 6.0 and BigTIFF
 (https://www.awaresystems.be/imaging/tiff/bigtiff.html).
@@ -23,12 +23,12 @@ _TRNS_BYTES: Final = {0: 2, 2: 6}  # by colour type; a palette may have fewer en
 
 @dataclass(frozen=True, slots=True)
 class CleanPng:
-    """A PNG with the chunks that Pillow needs, and what was taken out because boxdrop applies it itself.
+    """A PNG with only the chunks that Pillow needs, and the values that boxdrop applies itself.
 
     Attributes:
         data: the file.
-        transparent: the two or six bytes of its transparent colour; None where it has none.
-        gamma: by gAMA, where nothing that goes before it (sRGB, iCCP, cICP) is present; None for sRGB's.
+        transparent: the two or six bytes of its transparent colour; None if it has none.
+        gamma: from gAMA, unless a chunk that takes precedence (sRGB, iCCP, cICP) is present; None for sRGB's.
     """
 
     data: bytes
@@ -41,7 +41,7 @@ _COLOUR_SPACES: Final = (b"sRGB", b"iCCP", b"cICP")
 
 
 def clean_png(data: bytes) -> CleanPng:
-    """Keep the chunks that decide about pixels, and the orientation."""
+    """Keep the chunks that affect pixels, and the orientation."""
     kept: list[bytes] = [PNG_SIGNATURE]
     view = memoryview(data)
     at, colour_type, colours = 8, -1, 0
@@ -82,7 +82,7 @@ def clean_png(data: bytes) -> CleanPng:
         if name == b"IEND":
             break
     if at < len(data) and data[at - 8 : at - 4] != b"IEND":
-        kept.append(data[at:])  # cut off within a chunk: the decoder says so
+        kept.append(data[at:])  # truncated within a chunk: the decoder reports it
     if has_colour_space or not gamma or abs(gamma - _SRGB_GAMMA) < 0.05 * _SRGB_GAMMA:
         gamma = None
     return CleanPng(b"".join(kept), transparent, gamma)
@@ -92,9 +92,9 @@ _NO_LENGTH: Final = (0x01, *range(0xD0, 0xDA))
 
 
 def clean_jpeg(data: bytes) -> bytes:
-    """Keep the segments that decide about pixels, and EXIF; drop JFIF and Adobe segments that are too short.
+    """Keep the segments that affect pixels, and EXIF; drop JFIF and Adobe segments that are too short.
 
-    libjpeg itself takes a JFIF segment of less than 14 bytes, or an Adobe segment of less than 12, for none.
+    libjpeg itself ignores a JFIF segment of less than 14 bytes, or an Adobe segment of less than 12.
     """
     kept = [data[:2]]
     at = 2
@@ -116,7 +116,7 @@ def clean_jpeg(data: bytes) -> bytes:
             kept.append(data[at:])
             return b"".join(kept)
         if marker == 0xE1 and body.startswith(b"Exif\0") and len(body) > 6:
-            kept += data[at : at + 4], b"Exif\0\0", body[6:]  # browsers take any byte for the padding
+            kept += data[at : at + 4], b"Exif\0\0", body[6:]  # browsers accept any byte as padding
         elif _is_needed(marker, body):
             kept.append(data[at:end])
         at = end
@@ -186,9 +186,9 @@ _TIFF_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 
 
 
 def classic_tiff(data: bytes) -> bytes:
-    """Turn a big-endian BigTIFF, which Pillow cannot read, into a TIFF: the first directory is written anew.
+    """Turn a big-endian BigTIFF, which Pillow cannot read, into a TIFF with a new first directory.
 
-    Offsets fit 32 bits, for files are limited to far less than 4 GB. Other files are returned as they are.
+    Offsets fit in 32 bits, since files are limited to far less than 4 GB. Other files are returned unchanged.
     """
     if data[:4] != b"MM\0+" or len(data) < 16:
         return data
@@ -263,7 +263,7 @@ def clean_tiff(data: bytes) -> bytes:
 
 
 def skips_pixels(bmp: bytes) -> bool:
-    """Whether a run-length encoded BMP leaves pixels out: browsers show white there, Pillow the first colour.
+    """Whether a run-length encoded BMP skips pixels: browsers show white there, Pillow the first colour.
 
     Source: Bitmap Compression (https://learn.microsoft.com/windows/win32/gdi/bitmap-compression).
     """
@@ -291,4 +291,4 @@ def skips_pixels(bmp: bytes) -> bool:
             column += value
             size = value if compression == 1 else (value + 1) // 2
             at += size + size % 2
-    return False  # cut off: the decoder says so
+    return False  # truncated: the decoder reports it

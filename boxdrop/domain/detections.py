@@ -1,8 +1,9 @@
-"""Detections: what a detector found in one image, as arrays, and how boxes are chosen from them.
+"""Detections: a detector's results for one image as arrays, and the selection of boxes from them.
 
-A detector reports *candidates* down to a low floor. `select` turns candidates into the boxes that people
-see: thresholds label by label, then one box where several labels claim one object. Candidates are stored,
-so a changed threshold needs no detector: selecting from stored ones gives what detecting again would give.
+A detector reports *candidates* down to a low floor. `select` turns candidates into the boxes that annotators
+see: it applies each label's threshold, then keeps one box if several labels claim one object. Candidates are
+stored, so a changed threshold needs no detector: selecting from stored candidates gives the same boxes as
+detecting again.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ Looser than within a label: a banana in a bowl is two objects, an apple that is 
 """
 
 MAX_PER_LABEL = 300
-"""Candidates kept for each label and image, the best ones (LVIS evaluates 300 an image)."""
+"""Candidates kept per label and image, the best ones (LVIS evaluates 300 per image)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,7 +37,8 @@ class Detections:
         labels: int64 [N], index into `LabelSet.labels`.
         prompts: int64 [N], index into `LabelSet.prompts`: the prompt that gave the score.
         queries: int64 [N], the detector's own candidate number; one query is one box under all its labels.
-        rivals: for each box, (index of label, score) of the labels that lost it, best first; set by `select`.
+        rivals: for each box, (index of label, score) of lower-scoring labels of the same object, best first;
+            set by `select`.
     """
 
     boxes: Boxes
@@ -56,7 +58,7 @@ class Detections:
         return len(self.scores)
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Detections":
-        """The rows that a numpy index or mask names, in its order, without rivals."""
+        """The rows selected by a numpy index or mask, in its order, without rivals."""
         return Detections(
             self.boxes[index],
             self.scores[index],
@@ -67,7 +69,7 @@ class Detections:
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:
-    """Several passes over one image as one, in the order given, without rivals."""
+    """Several passes over one image, concatenated in the given order, without rivals."""
     if len(parts) == 1:
         return parts[0]
     return Detections(
@@ -80,7 +82,7 @@ def concatenate(parts: Sequence[Detections]) -> Detections:
 
 
 def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of one box [4] with others [N, 4], xyxy; 0 where both are empty."""
+    """Intersection over union of one box [4] with others [N, 4], xyxy; 0 if both are empty."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     intersection = np.clip(sides, 0, None).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
@@ -98,14 +100,14 @@ def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_
 
     Args:
         candidates: in any order.
-        nms_iou: overlap above which the lower score goes; 1 keeps all.
-        limit: how many to keep for each label.
+        nms_iou: overlap above which the lower score is dropped; 1 keeps all.
+        limit: how many to keep per label.
     """
     order = _by_score(candidates)
     _, first, place = np.unique(candidates.queries, return_index=True, return_inverse=True)
     overlaps = _Overlaps(candidates.boxes[first])
-    # One bit a box: "is it suppressed?" and "suppress what this one covers" are single operations on whole
-    # numbers, whatever the number of boxes, and a box is compared once for all labels under which it wins.
+    # One bit per box: "is it suppressed?" and "suppress what this one covers" are single operations on
+    # integers, whatever the number of boxes, and a box is compared once for all labels under which it wins.
     covered_by: dict[int, int] = {}
     covered: dict[int, int] = {}
     counts: dict[int, int] = {}
@@ -125,14 +127,14 @@ def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_
 
 
 class _Overlaps:
-    """IoU of boxes among each other, a row at a time, by columns: ten times faster than `iou`."""
+    """Pairwise IoU of boxes, row by row, by columns: ten times faster than `iou`."""
 
     def __init__(self, boxes: Boxes) -> None:
         self._left, self._top, self._right, self._bottom = np.ascontiguousarray(boxes.T)
         self._areas = (self._right - self._left) * (self._bottom - self._top)
 
     def with_box(self, number: int) -> NDArray[np.float32]:
-        """What `iou` of one of the boxes with all of them gives."""
+        """The same result as `iou` of one of the boxes with all of them."""
         width = np.minimum(self._right, self._right[number]) - np.maximum(self._left, self._left[number])
         height = np.minimum(self._bottom, self._bottom[number]) - np.maximum(self._top, self._top[number])
         intersection = np.maximum(width, 0) * np.maximum(height, 0)
@@ -143,7 +145,7 @@ class _Overlaps:
 
 
 def _bits(flags: NDArray[np.bool_]) -> int:
-    """A whole number whose bit i is flag i."""
+    """An integer whose bit i is flag i."""
     return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
 
 
@@ -152,13 +154,13 @@ def select(
     thresholds: Sequence[float] | NDArray[np.float32],
     rival_iou: float | None = RIVAL_IOU,
 ) -> Detections:
-    """Choose the boxes that people see.
+    """Select the boxes that annotators see.
 
     Args:
         candidates: after `suppress`, with scores down to the floor.
         thresholds: for each label of the label set, the lowest score to show.
-        rival_iou: overlap above which boxes of different labels are one object, named by the better score;
-            the loser is kept among the winner's rivals. None compares only boxes of one query, which is the
+        rival_iou: overlap above which boxes of different labels are one object; the highest-scoring label
+            keeps the box, the others become its rivals. None compares only boxes of one query, which is the
             "maximum over labels" of transformers' post-processing.
 
     Returns:
@@ -199,6 +201,6 @@ def select(
 
 
 def _by_score(detections: Detections) -> NDArray[np.int64]:
-    """Order by score, ties by query and then label, so that the same input always gives the same output."""
+    """Sort by score, ties by query and then label, so the same input always gives the same output."""
     order: NDArray[np.int64] = np.lexsort((detections.labels, detections.queries, -detections.scores))
     return order

@@ -1,15 +1,15 @@
-"""The one family of exceptions that boxdrop raises on purpose.
+"""boxdrop's family of exceptions.
 
-Each message names the thing that is wrong and the way out of it; the command line prints the message alone.
+Each message names what is wrong and the way out; the command line prints only the message.
 """
 
 
 class BoxdropError(Exception):
-    """Base of everything that boxdrop raises on purpose. The text is written for the user."""
+    """Base of all expected errors. The text is written for the user."""
 
 
 class LabelSetError(BoxdropError):
-    """A label set that cannot be used: names the file, the line and the fix."""
+    """A label set that cannot be used; the message names the file, the line and the fix."""
 
 
 class LessonError(LabelSetError):
@@ -17,11 +17,11 @@ class LessonError(LabelSetError):
 
 
 class ImageError(BoxdropError):
-    """An image that cannot be used. It fails alone: the run it is part of goes on.
+    """An image that cannot be used. Only this image fails; its run continues.
 
     Attributes:
         reason: a short stable word for tables and metrics (``truncated``, ``too_many_pixels``, …).
-        width, height: upright size in pixels where the header told it before the failure, else None.
+        width, height: upright size in pixels if the header was read before the failure, else None.
     """
 
     def __init__(self, reason: str, message: str, *, width: int | None = None, height: int | None = None):
@@ -36,28 +36,28 @@ class BundleError(BoxdropError):
 
 
 class PredictionError(BoxdropError):
-    """A prediction record that is not valid: names the record and the field."""
+    """An invalid prediction record; the message names the record and the field."""
 
 
 class RunError(BoxdropError):
-    """A run's manifest, part, report or summary that is missing or not valid, or does not fit the others."""
+    """A run's manifest, part, report or summary is missing, invalid, or inconsistent with the others."""
 
 
 class UnavailableError(BoxdropError):
-    """A service did not answer, or said that it has too much to do: nobody's fault, try again later."""
+    """A service did not respond, or is overloaded: a temporary fault, retry later."""
 
 
 class LabelStudioError(BoxdropError):
-    """Label Studio is unreachable, refused the call, or answered something that cannot be right."""
+    """Label Studio is unreachable, refused the call, or sent an invalid response."""
 
 
 class RefusedError(LabelStudioError):
-    """Label Studio refused the call for what it asked: the same call is refused again until a person acts."""
+    """Label Studio refused the call because of its content: a retry fails until the user acts."""
 
 
 class LocalError(BoxdropError):
-    """A service of the system on this machine could not be started, reached or stopped."""
+    """A service of the local system could not be started, reached or stopped."""
 
 
 class TrackingError(BoxdropError):
-    """ZenML is not installed, unreachable, refused the call, or is not what boxdrop can talk to."""
+    """ZenML is not installed or unreachable, refused the call, or has an incompatible version."""

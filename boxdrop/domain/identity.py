@@ -10,7 +10,7 @@ from typing import Final
 from boxdrop.domain.errors import RunError
 
 RUN_ID: Final = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
-"""What a run's id looks like, as a regular expression."""
+"""The pattern of a run's id, as a regular expression."""
 
 LESSON_DIGITS: Final = 16
 """Hexadecimal digits of a lesson's id: the first ones of the sha256 of its document."""
@@ -21,7 +21,7 @@ _RUN_TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
 def image_id(bucket: str, key: str) -> str:
-    """Identity of an image for ever: a hash of its bucket and key ('' is the bucket of local files)."""
+    """Permanent identity of an image: a hash of its bucket and key ('' is the bucket of local files)."""
     return _hash(bucket, key)
 
 
@@ -31,9 +31,9 @@ def prediction_id(image_id: str, version: str, model_version: str) -> str:
 
 
 def object_version(version_id: str | None, etag: str | None, size: int | None) -> str | None:
-    """Name the content of an object: by version-id, or by etag and size where versioning is off.
+    """Identify the content of an object: by version-id, or by etag and size if versioning is off.
 
-    Listings, answers and events of one object give the same name. S3 says ``null`` for what was written
+    Listings, responses and events of one object give the same text. S3 reports ``null`` for objects written
     before versioning was turned on.
     """
     if version_id and version_id != "null":
@@ -45,7 +45,7 @@ def object_version(version_id: str | None, etag: str | None, size: int | None) -
 
 @dataclass(frozen=True, slots=True)
 class ObjectContent:
-    """What `object_version` was made of: either `version_id`, or `etag` and `size` in bytes."""
+    """The parts of an `object_version`: either `version_id`, or `etag` and `size` in bytes."""
 
     version_id: str | None = None
     etag: str | None = None
@@ -58,7 +58,7 @@ _ETAG_AND_SIZE = re.compile(r"([0-9a-f]{32}(?:-\d+)?)-(\d+)")
 
 
 def content_of(version: str) -> ObjectContent:
-    """The inverse of `object_version`: tells how to ask S3 for exactly this content."""
+    """The inverse of `object_version`: how to request exactly this content from S3."""
     found = _ETAG_AND_SIZE.fullmatch(version)
     return ObjectContent(etag=found[1], size=int(found[2])) if found else ObjectContent(version_id=version)
 
@@ -69,7 +69,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 
 def earliest_run_id(moment: datetime) -> str:
-    """What compares as less than the id of every run that was made at this moment or later."""
+    """A lower bound for the ids of all runs made at this moment or later."""
     return moment.astimezone(UTC).strftime(_RUN_TIME)
 
 
@@ -77,7 +77,7 @@ def time_of_run(run_id: str) -> datetime:
     """When a run was made, to the second.
 
     Raises:
-        RunError: this is no run's id.
+        RunError: this is not a run's id.
     """
     return datetime.strptime(check_run_id(run_id).partition("-")[0], _RUN_TIME).replace(tzinfo=UTC)
 
@@ -88,13 +88,13 @@ def is_run_id(text: str) -> bool:
 
 
 def check_run_id(run_id: str) -> str:
-    """Return a run's id if it is one: it comes from outside, and goes into keys.
+    """Validate a run's id: it comes from outside, and becomes part of keys.
 
     Raises:
-        RunError: it is not.
+        RunError: it is not a run's id.
     """
     if not is_run_id(run_id):
-        raise RunError(f"{run_id!r} is no run id; they look like 20261124T215700Z-0123abcd")
+        raise RunError(f"{run_id!r} is not a run id; one looks like 20261124T215700Z-0123abcd")
     return run_id
 
 

@@ -1,4 +1,4 @@
-"""Which image format a file has, by its content and never by its name."""
+"""Detects the format of an image file by its content, never by its name."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -24,10 +24,10 @@ class NoImage:
 
 
 def sniff(data: bytes) -> str:
-    """Name the format that the first bytes show, see `Image.format`.
+    """Detect the format from the first bytes, see `Image.format`.
 
     Raises:
-        ImageError: `empty`, `not_an_image` or `unsupported`, saying what it seems to be instead.
+        ImageError: `empty`, `not_an_image` or `unsupported`; the message says what it seems to be.
     """
     found = identify(data)
     if isinstance(found, NoImage):

@@ -1,7 +1,7 @@
 """Image headers: size, orientation and kind of pixels, checked before any pixel is decoded.
 
-Each format has its one Pillow plugin: others (PostScript, WMF, PSD, …) are never reached. What a plugin would
-decode to wrong pixels is refused here as `unsupported`.
+Each format uses exactly one Pillow plugin; others (PostScript, WMF, PSD, …) are never called. Files that a
+plugin would decode to wrong pixels are refused here as `unsupported`.
 """
 
 import struct
@@ -44,10 +44,10 @@ TRUNCATED: Final = "the file ends before the image does: copy or upload it again
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """An image whose header is read and found within the limits.
+    """An image whose header was read and is within the limits.
 
     Attributes:
-        image: Pillow's image, not loaded; its size is upright already where `orientation` is 1.
+        image: Pillow's image, not loaded; its size is already upright if `orientation` is 1.
         orientation: EXIF orientation, 1 to 8, still to be applied.
         transparent: the gray value, or the RGB colour, that a PNG declares transparent.
         gamma: of a PNG whose values are not sRGB's, see `boxdrop.domain.containers.CleanPng`.
@@ -66,7 +66,7 @@ class OpenedImage:
         return (height, width) if self.orientation >= 5 else (width, height)
 
     def reduce(self, scale: int) -> int:
-        """Have a JPEG decoded smaller by 1, 2, 4 or 8; returns by how much it will be."""
+        """Request a JPEG reduced by 1, 2, 4 or 8; returns the reduction that will be used."""
         width, height = self.image.size
         wanted = (max(1, width // scale), max(1, height // scale))
         drafted = self.image.draft(None, wanted) if scale > 1 else None
@@ -81,7 +81,7 @@ class OpenedImage:
         tiles = self.image.tile if isinstance(self.image, GifImagePlugin.GifImageFile) else []
         drawn = tiles[0].extents if tiles else None
         if self.image.info.get("default_image") and getattr(self.image, "n_frames", 1) > 1:
-            self.image.seek(1)  # an APNG's default image is for programs that show no animation
+            self.image.seek(1)  # an APNG's default image is for programs that do not show animations
         self.image.load()
         if self.image.size != announced:  # the limits were checked for the announced size
             raise ImageError("corrupt", "header and pixels differ in size: save the image again")
@@ -95,7 +95,7 @@ class OpenedImage:
 
 
 def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
-    """Read the header with the one plugin that the content calls for, and check the limits.
+    """Read the header with the plugin for the detected format, and check the limits.
 
     The plugin's class is used instead of `PIL.Image.open`: that compares with a global limit and warns.
     """
@@ -113,14 +113,15 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
     file = BytesIO(data)
     if found == "ico":
         return _open_ico(file, limits)
-    if found == "webp":  # its plugin allocates two canvases as it opens
+    if found == "webp":  # its plugin allocates two canvases when it opens a file
         _check_webp(data, limits)
     image = _PLUGINS[found](file)
-    if found == "tiff":  # Pillow turns TIFFs itself as it loads them, and already states the upright size
-        image.info.pop("xmp", None)  # else it would turn by XMP where the tag is missing
+    # Pillow rotates TIFFs itself when it loads them, and already reports the upright size
+    if found == "tiff":
+        image.info.pop("xmp", None)  # else it would rotate by XMP if the tag is missing
         _check_tiff(image)
         opened = OpenedImage(image)
-    elif found == "heic":  # turned by its decoder
+    elif found == "heic":  # rotated by its decoder
         opened = OpenedImage(image)
     else:  # for AVIF, Pillow puts the container's rotation in place of EXIF's
         key = _transparent_colour(data, png.transparent) if png.transparent else None
@@ -157,7 +158,7 @@ _PLUGINS: Final[dict[str, Callable[[BytesIO], PIL.Image.Image]]] = {
 
 
 def _transparent_colour(png: bytes, transparent: bytes) -> tuple[int, ...]:
-    """What a PNG's tRNS chunk says, in the units of the decoded pixels."""
+    """The transparent colour of a PNG's tRNS chunk, in the units of the decoded pixels."""
     bits, values = png[24], struct.unpack(f">{len(transparent) // 2}H", transparent)
     if len(values) == 3 and bits == 16:  # Pillow keeps the upper halves, and two colours may share one
         message = "this is a PNG of 16-bit colours with a transparent one, which boxdrop does not read"
@@ -169,7 +170,7 @@ def _transparent_colour(png: bytes, transparent: bytes) -> tuple[int, ...]:
 def _check_isobmff(data: bytes, limits: Limits) -> None:
     """Check limits from the image size properties (``ispe``, ISO/IEC 23008-12, 6.5.3).
 
-    libavif refuses more than 268 megapixels by itself, as if the file were damaged.
+    libavif itself refuses more than 268 megapixels, and reports a damaged file.
     """
     at = data.find(b"ispe", 0, 1 << 16)
     while 0 <= at <= len(data) - 16:
@@ -185,7 +186,7 @@ def _check_bmp(data: bytes) -> None:
 
 
 def _check_tiff(image: PIL.Image.Image) -> None:
-    """Refuse what Pillow would decode to wrong pixels, or cannot decode and calls damaged."""
+    """Refuse files that Pillow would decode to wrong pixels, or cannot decode and reports as damaged."""
     tiff = cast(TiffImagePlugin.TiffImageFile, image)
     tags = tiff.tag_v2
     bits, planes = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
@@ -218,7 +219,7 @@ def _check_tiff(image: PIL.Image.Image) -> None:
 
 
 def _is_subsampled(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """Whether colours have fewer samples than brightness. Many writers leave the field out: bytes decide."""
+    """Whether chroma is subsampled. Many writers omit the field, so the number of bytes decides."""
     samples = 3 * int(tags[256]) * int(tags[257])
     return tags.get(_SUBSAMPLING) != (1, 1) and sum(tags.get(_STRIP_BYTES, (samples,))) < samples
 
@@ -254,7 +255,7 @@ def _check_webp(data: bytes, limits: Limits) -> None:
 
 
 def _open_ico(file: BytesIO, limits: Limits) -> OpenedImage:
-    """Open the largest picture of an icon. Pillow's own class would decode it before we know its size."""
+    """Open the largest image of an icon. Pillow's own class would decode it before its size is known."""
     icon = IcoImagePlugin.IcoFile(file)
     if not icon.entry:
         raise ImageError("corrupt", "the icon holds no picture: save it again")
@@ -274,8 +275,8 @@ def _open_ico(file: BytesIO, limits: Limits) -> OpenedImage:
 def _exif_orientation(exif: bytes | None) -> int:
     """Find the orientation, 1 to 8, in a block of EXIF; 1 where it is missing, invalid or unreadable.
 
-    Reads tag 0x0112 of the first directory (EXIF 2.32, 4.6.4) and nothing else, so that a hostile block costs
-    nothing, and damaged notes of a camera's maker do not matter.
+    Reads only tag 0x0112 of the first directory (EXIF 2.32, 4.6.4), so a hostile block costs nothing, and
+    damaged maker notes do not matter.
     """
     if not exif:
         return 1
@@ -288,7 +289,7 @@ def _exif_orientation(exif: bytes | None) -> int:
         (count,) = struct.unpack_from(f"{order}H", block, start)
         for i in range(count):
             tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * i)
-            if tag == 0x0112:  # one SHORT; browsers take nothing else for an orientation
+            if tag == 0x0112:  # one SHORT; browsers accept no other type as an orientation
                 return int(value) if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
     except struct.error:
         pass

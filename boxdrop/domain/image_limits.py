@@ -1,4 +1,4 @@
-"""How many bytes and pixels one image may have."""
+"""Limits on an image's bytes and pixels."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,12 +8,12 @@ from boxdrop.domain.errors import ImageError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one image may ask for.
+    """The limits for one image.
 
     Attributes:
-        max_bytes: size of the file. The default takes the largest photos of today's cameras.
-        max_pixels: width × height. Decoding costs about 7 bytes of memory a pixel, up to 13 for progressive
-            JPEG. Above 178 megapixels Pillow refuses GIF, TIFF and ICO by itself, whatever is given here.
+        max_bytes: size of the file. The default allows the largest photos of today's cameras.
+        max_pixels: width × height. Decoding needs about 7 bytes of memory per pixel, up to 13 for progressive
+            JPEG. Pillow itself refuses GIF, TIFF and ICO above 178 megapixels, whatever is set here.
     """
 
     max_bytes: int = 100 * 2**20
@@ -33,7 +33,7 @@ def check_bytes(size: int, limits: Limits) -> None:
 
 
 def check_pixels(width: int, height: int, limits: Limits) -> None:
-    if max(width, height) >= 2**31:  # a negative number in BMP reads like this
+    if max(width, height) >= 2**31:  # a negative number in a BMP
         raise ImageError("corrupt", "the header states an impossible size: save the image again")
     if width * height > limits.max_pixels:
         raise ImageError(

@@ -13,7 +13,7 @@ SUFFIXES: Final = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".ico"),
 )
-"""Endings, in lower case, of the names that `is_image_name` takes for images."""
+"""The file extensions, in lower case, that `is_image_name` accepts."""
 
 OWN_FILES: Final = ("labels.yaml", "sources.jsonl")
 """What boxdrop itself keeps beside images: never an image, and never counted as left out."""
@@ -44,8 +44,8 @@ def is_image_name(name: str) -> bool:
     """Whether a name is that of an image, and not hidden.
 
     Args:
-        name: a file's name, or a path or key with ``/``; only the last part counts. Hidden files are not
-            taken (macOS leaves a ``._photo.jpg`` beside each photo on foreign disks).
+        name: a file's name, or a path or key with ``/``; only the last part counts. Hidden files do not match
+            (macOS leaves a ``._photo.jpg`` beside each photo on other file systems).
     """
     last = name.rpartition("/")[2]
     return not last.startswith(".") and last.lower().endswith(SUFFIXES)

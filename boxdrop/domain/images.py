@@ -1,11 +1,11 @@
 """Images: bytes in, upright RGB pixels out, or an `ImageError` that says what is wrong with the file.
 
-What a file is gets read from its content, never from its name. Limits on bytes and pixels are checked from
-the header, before any pixel is decoded. The orientation that the file states is applied once, here, so that
-everything after this module lives in upright pixels. Only formats that people annotate are opened; Pillow's
-other plugins (PostScript, WMF, PSD, …) are never reached.
+A file's format is detected from its content, never from its name. Limits on bytes and pixels are checked in
+the header, before any pixel is decoded. The orientation is applied once, here, so all other code works with
+upright pixels. Only formats that people annotate are opened; Pillow's other plugins (PostScript, WMF, PSD, …)
+are never called.
 
-Everything here may run in many threads at once; Pillow's global settings are neither changed nor relied on.
+All functions are thread-safe; they neither change nor rely on Pillow's global settings.
 """
 
 import logging
@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header says: upright size in pixels, and the format that was found in the content."""
+    """The header's data: upright size in pixels, and the detected format."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ class Image:
 
     Attributes:
         pixels: uint8 [height, width, 3], RGB, upright, contiguous; smaller than the image by `reduction`.
-        format: what the content was: ``jpeg``, ``png``, ``webp``, ``gif``, ``bmp``, ``tiff``, ``avif``,
+        format: detected from the content: ``jpeg``, ``png``, ``webp``, ``gif``, ``bmp``, ``tiff``, ``avif``,
             ``heic``, ``jpeg2000`` or ``ico``.
         width, height: of the image, upright, in pixels.
         reduction: 1, 2, 4 or 8: pixels of the image to one of `pixels`, in each direction.
@@ -72,18 +72,18 @@ class Image:
 
 
 def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Read an image file, looking at its size first.
+    """Read an image file, after checking its size.
 
     Raises:
         ImageError: `unreadable` or `too_many_bytes`.
     """
     try:
         status = path.stat()
-        if not S_ISREG(status.st_mode):  # a pipe or a device could be read for ever
+        if not S_ISREG(status.st_mode):  # reading a pipe or a device might never end
             raise ImageError("unreadable", "this is not a regular file: give the image file itself")
         check_bytes(status.st_size, limits)
         with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)  # it may grow while we look
+            data = file.read(limits.max_bytes + 1)  # it may grow in the meantime
     except OSError as error:
         cause = error.strerror or str(error)
         message = f"the file cannot be read ({cause}): check that it exists and that you may read it"
@@ -96,7 +96,7 @@ def probe(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
     """Read size and format from the header, without decoding pixels.
 
     Raises:
-        ImageError: as `decode`, for what the header can tell.
+        ImageError: as in `decode`, if the header shows it.
     """
     check_bytes(len(data), limits)
     found = sniff(data)
@@ -106,25 +106,25 @@ def probe(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
 
 
 Reduction = Callable[[int, int], int]
-"""By how much an image of this upright width and height may be reduced: 1, 2, 4 or 8."""
+"""The allowed reduction of an image of this upright width and height: 1, 2, 4 or 8."""
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, reduction: Reduction | None = None) -> Image:
     """Decode an image into upright RGB pixels.
 
-    - The first picture of an animation, a multi-page TIFF or an MPO; the largest of an icon.
+    - The first frame of an animation, a multi-page TIFF or an MPO; the largest image of an icon.
     - Orientation once: EXIF in JPEG, PNG and WebP, the tag in TIFF, the container's own rotation in AVIF and
       HEIC. XMP is ignored, as browsers do: Label Studio shows the image the same way up.
     - Transparency is composited over white.
     - 16 bits are scaled to 8, never clipped. In TIFF, gray of 10, 12 or 14 bits in 16 (cameras, microscopes)
-      is told by its brightest value. Floats and 32-bit integers have no agreed range, see `_stretcher`.
+      is recognised by its brightest value. Floats and 32-bit integers have no agreed range, see `_stretcher`.
     - Colour profiles are not applied; CMYK is converted by formula, CIELAB by its definition.
 
     Args:
         data: the whole file.
         limits: see `Limits`.
-        reduction: where a smaller picture will do. JPEGs alone can be decoded smaller (each block of 8×8
-            pixels is read as 4×4, 2×2 or 1), in half of the time and a quarter of the memory or less.
+        reduction: if a smaller image is enough. Only JPEGs can be decoded smaller (each block of 8×8 pixels
+            is read as 4×4, 2×2 or 1), in half of the time and a quarter of the memory or less.
 
     Raises:
         ImageError: with `reason` one of `empty`, `not_an_image`, `unsupported`, `too_many_bytes`,
@@ -147,7 +147,7 @@ _SAYS_TRUNCATED = ("truncated", "end of file", "end of data", "not large enough"
 _SAYS_UNSUPPORTED = (
     "unknown pixel mode",
     "unknown raw mode",
-    "string index out of range",  # Pillow, where a TIFF has more planes than it knows a place for
+    "string index out of range",  # Pillow, if a TIFF has more planes than it supports
     "cannot handle",
     "unsupported",
     "not supported",
@@ -157,14 +157,14 @@ _SAYS_UNSUPPORTED = (
 
 @contextmanager
 def _as_image_errors(found: str) -> Iterator[list[int]]:
-    """Turn whatever a decoder raises into an `ImageError`.
+    """Turn a decoder's exceptions into an `ImageError`.
 
-    Every exception counts, of whatever type: decoders raise SyntaxError, ValueError, SystemError and more for
-    bad bytes, and one bad file must never stop a run. A failed image is dropped whole: loading Pillow's
-    half-read object again can succeed, with wrong pixels.
+    Exceptions of every type count: decoders raise SyntaxError, ValueError, SystemError and more for bad
+    bytes, and one bad file must never stop a run. A failed image is discarded: loading Pillow's half-read
+    object again can succeed, with wrong pixels.
 
     Yields:
-        a list to put upright width and height in, once known.
+        a list for the upright width and height, once known.
     """
     size: list[int] = []
     try:
@@ -178,7 +178,7 @@ def _as_image_errors(found: str) -> Iterator[list[int]]:
 
 
 def _explain(error: Exception, found: str) -> tuple[str, str]:
-    """Choose reason and message for what a decoder raised."""
+    """Choose reason and message for a decoder's exception."""
     said = " ".join(str(error).split())[:200]
     lower = said.lower()
     name = {"webp": "WebP", "jpeg2000": "JPEG 2000"}.get(found, found.upper())
@@ -202,11 +202,11 @@ def _explain(error: Exception, found: str) -> tuple[str, str]:
 
 
 class _WhileDecoding:
-    """Stands for a message pattern in Python's list of warning filters: matches while this thread decodes.
+    """Acts as a message pattern in Python's warning filters; matches while this thread decodes.
 
-    `warnings.catch_warnings` swaps the filters of all threads, which loses warnings of some and lets through
-    those of others. This filter silences just what decoders say about files (Pillow warns of doubtful TIFF
-    tags and APNG chunks) and leaves a user's own filters, and their own use of Pillow, alone.
+    `warnings.catch_warnings` replaces the filters of all threads, which loses warnings of some threads and
+    shows those of others. This filter silences only decoders' warnings about files (Pillow warns of doubtful
+    TIFF tags and APNG chunks), and does not affect a user's own filters or use of Pillow.
     """
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class _WhileDecoding:
         return getattr(self.thread, "decoding", False)
 
 
-# Without a handler of the user's, Python would print what Pillow logs about broken TIFFs to stderr.
+# If the user has set no handler, Python would print Pillow's log messages about broken TIFFs to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _while_decoding = _WhileDecoding()
@@ -225,7 +225,8 @@ _FILTER: Final = ("ignore", _while_decoding, Warning, None, 0)
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings in this thread. The filter goes back to the front where others were put before it."""
+    """Silence warnings in this thread. If other filters were added before it, the filter moves to the front
+    again."""
     filters = cast(list[object], warnings.filters)
     if not filters or filters[0] is not _FILTER:
         filters.insert(0, _FILTER)

@@ -1,4 +1,4 @@
-"""A label, and how images are cut into tiles: the parts of a label set."""
+"""The parts of a label set: labels and tiling."""
 
 import colorsys
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 MAX_NAME_LENGTH = 100
 FIRST_ID = 1
-"""Class ids that boxdrop gives begin here: importers of COCO take 0 for "no label" and drop such boxes.
-Projects made before keep their ids."""
+"""boxdrop assigns class ids from here on: COCO importers read 0 as "no label" and drop such boxes. Older
+projects keep their ids."""
 _GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -16,10 +16,10 @@ class Label:
     """A class of objects.
 
     Attributes:
-        name: what people see, and what exports carry.
-        prompts: the words given to the detector; the best of them is the label's score.
-        threshold: lowest score of a box that is shown, 0 to 1; None leaves it to the detector.
-        id: the class id, frozen: it never changes meaning in the life of a project.
+        name: shown to people and used in exports.
+        prompts: the detector's search words; the best score of any prompt is the label's score.
+        threshold: lowest score of a box that is shown, 0 to 1; None: the detector's default.
+        id: the class id, frozen: it never changes its meaning within a project.
         color: ``#rrggbb``, a function of the id unless the user chose one.
         examples_only: no words describe it: the detector finds it only once it was taught from verified
             boxes (``examples: only``). Its prompts are not asked.
@@ -39,13 +39,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Whether, and how, images are also looked at in parts, so that small objects are found.
+    """Whether and how images are also processed in tiles, to find small objects.
 
     Attributes:
-        mode: ``off``; ``auto``, which goes by the sizes of the image and of the model's input; or ``fixed``.
-        size: side of a tile in upright pixels of the image, where fixed.
-        overlap: share of a tile's side that its neighbour sees as well, at most one half. Objects up to
-            that size are whole in some tile.
+        mode: ``off``; ``auto``, which depends on the sizes of the image and of the model's input; or
+            ``fixed``.
+        size: side of a tile in upright pixels of the image, if fixed.
+        overlap: share of a tile's side that overlaps with its neighbour, at most one half. Objects up to that
+            size are whole in at least one tile.
     """
 
     mode: Literal["off", "auto", "fixed"] = "off"
@@ -54,7 +55,7 @@ class Tiling:
 
 
 UNTILED: Final = Tiling()
-"""The whole image only."""
+"""Only the whole image."""
 
 
 def color_of(class_id: int) -> str:

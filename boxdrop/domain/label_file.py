@@ -1,6 +1,6 @@
-"""Reading label sets as people write them: ``labels.yaml``, and ``--labels "pineapple, banana, apple"``.
+"""Parses label sets as people write them: ``labels.yaml``, and ``--labels "pineapple, banana, apple"``.
 
-Whatever the text, the result is a label set or a `LabelSetError` that names the line and the way out.
+For every text, the result is a label set or a `LabelSetError` that names the line and the way out.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tili
 from boxdrop.domain.yaml_nodes import Node, YamlError, read_nodes, shown
 
 MAX_TEXT: Final = 200_000
-"""Characters of a file: 2,000 labels with a few prompts each are half of it."""
+"""Characters per file: 2,000 labels with a few prompts each need half of it."""
 
 MAX_LABELS: Final = 2_000
 MAX_PROMPTS: Final = 100
@@ -41,14 +41,14 @@ _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "�
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]"
 )
-"""Characters that nobody sees and that mean nothing in a label: zero-width space, soft hyphen, byte order
-mark, marks of direction. Joiners (U+200C, U+200D) stay: emoji and several scripts need them."""
+"""Invisible characters without meaning in a label: zero-width space, soft hyphen, byte order mark, direction
+marks. Joiners (U+200C, U+200D) stay: emoji and several scripts need them."""
 
 _VARIANTS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))  # variation selectors: colour of an emoji
 
 
 class Written(NamedTuple):
-    """What a file says: the fields of `boxdrop.domain.labels.LabelSet`, in its order."""
+    """The content of a file: the fields of `boxdrop.domain.labels.LabelSet`, in its order."""
 
     labels: tuple[Label, ...]
     caption: str | None = None
@@ -71,9 +71,9 @@ def read_text(text: str, source: str) -> Written:
 
 
 def read_snapshot(text: str, source: str) -> Written:
-    """Read a label set that boxdrop itself wrote with `LabelSet.to_yaml`, as it is.
+    """Read a label set that boxdrop itself wrote with `LabelSet.to_yaml`, unchanged.
 
-    What a user may write has become stricter over time; projects made before keep their labels.
+    The rules for users have become stricter over time; older projects keep their labels.
 
     Raises:
         LabelSetError: it is not one.
@@ -99,16 +99,16 @@ def read_short_form(text: str, source: str = "--labels") -> tuple[Label, ...]:
 
 
 def clean_caption(text: str, source: str = "--caption") -> str:
-    """Normalize a caption: one line, nothing that Label Studio or a terminal would refuse.
+    """Normalize a caption: one line, without characters that Label Studio or a terminal would refuse.
 
     Raises:
-        LabelSetError: it is empty, too long, or holds a control character.
+        LabelSetError: it is empty, too long, or contains a control character.
     """
     return _Reader(source).clean(text, None, "the caption", MAX_CAPTION)
 
 
 def same_word(text: str) -> str:
-    """What two spellings have in common that people take for one word: case, width, invisible characters."""
+    """A key that is equal for spellings of the same word: it ignores case, width and invisible characters."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = (
         each for each in folded if unicodedata.category(each) != "Cf" and not "\ufe00" <= each <= "\ufe0f"
@@ -133,8 +133,8 @@ class _Reader:
     """Turns text into a label set.
 
     Args:
-        source: what messages call the text.
-        stored: the text is boxdrop's own and was accepted before: it is not judged or changed.
+        source: the text's name in messages.
+        stored: boxdrop wrote the text, and accepted it before: it is neither validated nor changed.
     """
 
     def __init__(self, source: str, stored: bool = False) -> None:
@@ -176,7 +176,7 @@ class _Reader:
     def split(self, text: str, line: int | None, what: str) -> list[str]:
         """Names between commas and line breaks, without quotes, dashes and brackets around them."""
         text = text.strip()
-        if text.startswith("[") and text.endswith("]"):  # a list pasted from somewhere
+        if text.startswith("[") and text.endswith("]"):  # a list pasted from elsewhere
             text = text[1:-1].strip()
         names: list[str] = []
         place = 0
@@ -225,9 +225,7 @@ class _Reader:
             name = self.clean(draft.name, draft.line, "a label's name")
             word = self.word(name)
             if word in names:
-                raise self.error(
-                    draft.line, f"label {name!r} is there twice (as {names[word]!r}); remove one"
-                )
+                raise self.error(draft.line, f"label {name!r} occurs twice (as {names[word]!r}); remove one")
             names[word] = name
             if draft.prompts is not None and not draft.prompts:
                 raise self.error(draft.line, f"label {name!r} has no prompts; give at least one")
@@ -268,21 +266,23 @@ class _Reader:
         return clean
 
     def word(self, text: str) -> str:
-        """What may be there once only."""
+        """A normalised text for finding duplicates."""
         return text.casefold() if self.stored else same_word(text)
 
     def _visible(self, text: str, line: int | None, what: str) -> str:
-        """Without invisible characters; escaped halves of a character (``\\ud83c\\udf4c``) are joined."""
+        """Without invisible characters; escaped surrogate pairs (``\\ud83c\\udf4c``) are joined."""
         try:
             whole = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             raise self.error(
-                line, f"{what} holds half a character: {_quoted(text)}; write it whole"
+                line,
+                f"{what} contains a lone surrogate, half of a character: {_quoted(text)}; write the "
+                "whole character",
             ) from None
         seen = _INVISIBLE.sub("", whole)
         for character in seen:
             if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace():
-                raise self.error(line, f"{what} holds a control character: {_quoted(seen)}; remove it")
+                raise self.error(line, f"{what} contains a control character: {_quoted(seen)}; remove it")
         return seen
 
     def _drafts(self, node: Node) -> list[_Draft]:
@@ -340,7 +340,7 @@ class _Reader:
         if node.is_null:
             return []
         self._one_line(node)
-        if not node.plain and not node.block:  # in quotes, a comma is meant
+        if not node.plain and not node.block:  # in quotes, a comma is intended
             return [node.text] if node.text.strip() else []
         return self.split(node.text, node.line, f"a prompt of label {_quoted(name)}")
 
@@ -357,7 +357,7 @@ class _Reader:
                 way_out = f"did you mean `{close[0]}`?" if close else f"use one of {', '.join(allowed)}"
                 raise self.error(key_node.line, f"unknown key `{shown(key)}`; {way_out}")
             if key in entries:
-                raise self.error(key_node.line, f"`{key}` is there twice; keep one")
+                raise self.error(key_node.line, f"`{key}` occurs twice; keep one")
             entries[key] = value
         return entries
 
@@ -370,7 +370,7 @@ class _Reader:
         return node.text
 
     def _one_line(self, node: Node) -> None:
-        """A dash that is indented too far continues the line above it, by the rules of YAML."""
+        """In YAML, a dash that is indented too far continues the line above it."""
         if node.plain and node.lines > 1 and re.search(r"(^|\s)-\s", node.text or ""):
             raise self.error(
                 node.line,

@@ -1,7 +1,7 @@
-"""The label set: what a project looks for, in the user's words.
+"""The label set: what a project detects, in the user's words.
 
-A label set is written as ``labels.yaml`` or in the short form ``"pineapple, banana, apple"``. It makes the
-prompts of the detector, the configuration of Label Studio, the class ids and the exports, so that they cannot
+A label set is written as ``labels.yaml`` or in the short form ``"pineapple, banana, apple"``. The detector's
+prompts, Label Studio's configuration, the class ids and the exports are all derived from it, so they cannot
 drift apart.
 """
 
@@ -19,12 +19,12 @@ __all__ = ["FIRST_ID", "MAX_NAME_LENGTH", "Label", "LabelSet", "Tiling", "color_
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """Labels in the order in which the user wrote them, and what else ``labels.yaml`` says.
+    """Labels in the user's order, and the other settings of ``labels.yaml``.
 
     Attributes:
         labels: at least one; names, prompts and ids are unique among them.
-        caption: what the images are about ("fruit baskets"); titles the project.
-        detector: name or path of the bundle to use, where the user fixed it.
+        caption: what the images show ("fruit baskets"); the project's title.
+        detector: name or path of the bundle to use, if the user set it.
         tiling: whether images are also processed in parts.
         lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.
 
@@ -77,7 +77,7 @@ class LabelSet:
 
     @classmethod
     def from_snapshot(cls, text: str, source: str) -> "LabelSet":
-        """Read what `to_yaml` wrote, as it is: what users may write has become stricter since.
+        """Read the output of `to_yaml` unchanged: the rules for users have become stricter since.
 
         Raises:
             LabelSetError: it is not one.
@@ -107,7 +107,7 @@ class LabelSet:
     def load(cls, labels: str) -> "LabelSet":
         """Read a label set from a path to a YAML file, or from the short form itself.
 
-        What ends in ``.yaml`` or ``.yml``, or is an existing file, is a path.
+        A text that ends in ``.yaml`` or ``.yml``, or names an existing file, is a path.
         """
         path = Path(labels)
         if path.suffix.lower() in (".yaml", ".yml") or _is_file(path):
@@ -115,7 +115,7 @@ class LabelSet:
         return cls.from_short_form(labels)
 
     def to_yaml(self) -> str:
-        """Write everything, ids and colours included: `from_yaml` of it is equal to this label set."""
+        """Write everything, including ids and colours: `from_yaml` of the result equals this label set."""
         import yaml
 
         labels: list[dict[str, object]] = []
@@ -168,13 +168,14 @@ class LabelSet:
 
     @property
     def prompt_labels(self) -> tuple[int, ...]:
-        """For each of `prompts`, the index in `labels` of the label that it stands for."""
+        """For each of `prompts`, the index of its label in `labels`."""
         return tuple(i for i, label in enumerate(self.labels) for _ in label.prompts)
 
     def digest(self, bundle_digest: str) -> str:
         """Hash what needs the detector again: the bundle, each label's prompts, the tiling and the lesson.
 
-        Order, caption, colours, ids and thresholds are not in it: they change what stored candidates become.
+        It excludes order, caption, colours, ids and thresholds: they only change the selection from stored
+        candidates.
 
         Returns:
             64 hexadecimal digits.
@@ -195,7 +196,7 @@ class LabelSet:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def with_threshold(self, threshold: float) -> "LabelSet":
-        """Give a threshold to the labels that have none of their own."""
+        """Set a threshold for labels that have none."""
         return replace(
             self,
             labels=tuple(
@@ -205,12 +206,12 @@ class LabelSet:
         )
 
     def with_frozen_ids(self, known: Mapping[str, int]) -> "LabelSet":
-        """Keep the ids that names already have; new names get ids never used before.
+        """Keep the ids of known names; new names get ids that were never used.
 
-        A new name keeps its own id if that was never used, so that an ``id`` in ``labels.yaml`` counts.
+        A new name keeps its own id if that was never used, so an ``id`` in ``labels.yaml`` is respected.
 
         Args:
-            known: every name that the project ever had, with its id; names since removed stay reserved.
+            known: every name that the project ever had, with its id; removed names stay reserved.
         """
         used = set(known.values())
         following = max(used, default=FIRST_ID - 1) + 1
@@ -232,5 +233,5 @@ class LabelSet:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a long list of names is no path
+    except (OSError, ValueError):  # a long list of names is not a path
         return False

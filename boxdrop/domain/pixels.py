@@ -1,4 +1,4 @@
-"""Pixels: what Pillow decoded, in any of its modes, becomes upright 8-bit RGB, strip by strip."""
+"""Pixels: converts Pillow's decoded images, in any mode, to upright 8-bit RGB, strip by strip."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -11,7 +11,7 @@ from PIL import ImageCms, TiffImagePlugin
 Pixels = NDArray[np.uint8]
 
 _STRIP_BYTES = 1 << 19
-"""Pixels are converted in strips of about this size: they stay in the cache, and peak memory stays low."""
+"""Size of the strips in which pixels are converted: they fit in the cache, and peak memory stays low."""
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 
@@ -34,12 +34,12 @@ def upright_rgb(
     transparent: tuple[int, ...] | None = None,
     gamma: float | None = None,
 ) -> Pixels:
-    """Convert a loaded image strip by strip into a new array, turning it on the way.
+    """Convert a loaded image strip by strip into a new array, and rotate it.
 
     Args:
         orientation: of EXIF, 1 to 8.
         transparent: a gray value or colour that becomes white.
-        gamma: of a PNG's gAMA, where its values are not those of sRGB.
+        gamma: of a PNG's gAMA, if its values are not sRGB's.
 
     Returns:
         uint8 [height, width, 3], upright.
@@ -72,7 +72,7 @@ _Converter = Callable[[PIL.Image.Image], NDArray[np.uint8]]
 
 
 def _converter(image: PIL.Image.Image) -> _Converter:
-    """Choose how strips of this image become RGB, [rows, width, 3], or gray, [rows, width, 1]."""
+    """Choose the conversion of this image's strips to RGB, [rows, width, 3], or gray, [rows, width, 1]."""
     mode = image.mode
     if image.format == "TIFF" and mode in ("L", "I", "I;16", "I;16B", "F"):
         tags = cast(TiffImagePlugin.TiffImageFile, image).tag_v2
@@ -98,7 +98,7 @@ def _converter(image: PIL.Image.Image) -> _Converter:
 
 
 def _with_gamma(gamma: float, image: PIL.Image.Image) -> _Converter:
-    """Turn values to the power of `gamma` of light into sRGB's (PNG, 4.3; IEC 61966-2-1), before alpha."""
+    """Convert gamma-encoded values to sRGB's (PNG, 4.3; IEC 61966-2-1), before alpha."""
     light = np.linspace(0.0, 1.0, 256) ** (1 / gamma)
     srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     table = np.rint(255 * srgb).astype(np.uint8)
@@ -140,11 +140,11 @@ def _stretcher(image: PIL.Image.Image, stored: type[np.integer[Any]] | None = No
     """Scale gray values without an agreed range to 0–255.
 
     White is the largest value of the smallest usual depth (8, 10, 12, 14 or 16 bits; 1.0 for floats) that
-    holds the brightest pixel; black is 0. What fits none, or is negative, is stretched from its lowest to its
-    highest value. Values that are not finite become black.
+    holds the brightest pixel; black is 0. Other ranges, and negative values, are stretched from the lowest to
+    the highest value. Values that are not finite become black.
 
     Args:
-        stored: what the file's integers are, where Pillow takes their bits for another type.
+        stored: type of the file's integers, if Pillow reads their bits as another type.
     """
 
     def values_of(strip: PIL.Image.Image) -> NDArray[Any]:
@@ -158,7 +158,7 @@ def _stretcher(image: PIL.Image.Image, stored: type[np.integer[Any]] | None = No
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     usual = (1.0, *_USUAL_WHITES) if image.mode == "F" else _USUAL_WHITES
-    if low >= 0:  # infinite where nothing was finite
+    if low >= 0:  # infinite if no value was finite
         low, high = next(((0.0, white) for white in usual if high <= white), (low, high))
     scale = 255.0 / (high - low) if high > low else 0.0
 

@@ -44,11 +44,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One detection down to the floor, before thresholds: what a changed threshold selects from.
+    """One detection above the floor, before thresholds; a changed threshold selects from these.
 
     Attributes:
         label, prompt: names, as in `Box`.
-        query: the detector's own number of the box.
+        query: the detector's own number for the box.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Prediction:
     Attributes:
         image: path below the source folder, or ``s3://bucket/key``.
         image_id: see `image_id`.
-        version: which content of the image this is about.
+        version: identifies the image's content.
         model_version: ``bundle-name@detection-digest``.
         width, height: upright size in pixels.
         boxes: best score first.
@@ -103,7 +103,7 @@ class Failure:
     Attributes:
         reason: a short stable word, see `boxdrop.domain.errors.ImageError`.
         message: a sentence for people.
-        width, height: upright size where the header told it, else None.
+        width, height: upright size if the header was read, else None.
     """
 
     image: str
@@ -117,7 +117,7 @@ class Failure:
 
     @property
     def prediction_id(self) -> str:
-        """As `Prediction.prediction_id`: a failure, too, is the outcome of one version under one model."""
+        """Like `Prediction.prediction_id`: a failure is also the outcome of one version under one model."""
         return prediction_id(self.image_id, self.version, self.model_version)
 
 
@@ -155,7 +155,7 @@ def select_boxes(
     default_threshold: float,
     rival_iou: float | None = RIVAL_IOU,
 ) -> tuple[Box, ...]:
-    """Choose the boxes to show from stored candidates, under the thresholds of a label set.
+    """Select the boxes to show from stored candidates, by the thresholds of a label set.
 
     Args:
         candidates: of one image; those whose label is no longer in the label set are left out.
@@ -183,7 +183,7 @@ def select_boxes(
 
 
 def reselect(prediction: Prediction, label_set: LabelSet, default_threshold: float) -> Prediction:
-    """The same prediction with its boxes chosen again, after thresholds changed; needs no detector."""
+    """The same prediction with its boxes selected again after thresholds changed; needs no detector."""
     return replace(prediction, boxes=select_boxes(prediction.candidates, label_set, default_threshold))
 
 
@@ -193,7 +193,7 @@ def _corners(box: Any) -> tuple[float, float, float, float]:
 
 
 def to_json(record: Record) -> str:
-    """One line of JSON, without the newline. Only ASCII, so that any file name survives any tool."""
+    """One line of JSON, without the newline. ASCII only, so file names survive every tool."""
     fields: dict[str, Any] = {
         "format": FORMAT,
         "image": record.image,

@@ -13,7 +13,8 @@ def time_text(time: datetime) -> str:
 
 
 def read_time(text: str) -> datetime:
-    """Read a time of any precision and time zone, also as earlier versions wrote it; returns it in UTC.
+    """Read a time of any precision and time zone, including those that earlier versions wrote; returns it in
+    UTC.
 
     Raises:
         ValueError: it is not a time, or has no time zone.

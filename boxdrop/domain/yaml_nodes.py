@@ -1,7 +1,7 @@
-"""YAML read as nodes that know their line, within limits, so that no text can unfold into gigabytes.
+"""Parses YAML into nodes with line numbers, within limits, so no text can expand to gigabytes.
 
-PyYAML builds values: it takes ``- no`` for a truth value, follows aliases as often as they are written, and
-lets errors of Python's own escape for some escapes and numbers. This reads its events instead.
+PyYAML builds values: it reads ``- no`` as a boolean, expands every alias, and for some escapes and numbers
+raises plain Python errors. This module reads its events instead.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Final
 import yaml
 
 MAX_NODES: Final = 50_000
-"""Nodes of a file; an alias counts as everything that it stands for."""
+"""Nodes per file; an alias counts as all nodes that it refers to."""
 
 MAX_DEPTH: Final = 12
 
@@ -20,10 +20,10 @@ _SHOWN: Final = 40
 
 
 class YamlError(Exception):
-    """The text is not YAML, or far too much of it.
+    """The text is not YAML, or too large.
 
     Attributes:
-        line: from 1; None where it is not known.
+        line: from 1; None if unknown.
     """
 
     def __init__(self, line: int | None, message: str) -> None:
@@ -58,7 +58,7 @@ def read_nodes(text: str) -> "Node | None":
 
 
 def shown(text: str, limit: int = _SHOWN) -> str:
-    """The user's text for a message: printable, and not more than a line of it."""
+    """The user's text for a message: printable, at most one line."""
     short = text if len(text) <= limit else f"{text[:limit]}…"
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in short)
 
@@ -75,7 +75,7 @@ class Node:
         lines: how many lines a scalar spans.
         items: of a list, else None.
         entries: of a mapping, else None.
-        size: nodes in it, aliases counted as what they stand for.
+        size: number of nodes, with aliases expanded.
     """
 
     line: int
@@ -117,13 +117,15 @@ class _Events:
         if isinstance(event, yaml.AliasEvent):
             known = self.anchors.get(event.anchor or "")
             if known is None:
-                raise YamlError(line, f"`*{shown(event.anchor or '')}` stands for nothing before it")
+                raise YamlError(
+                    line, f"`*{shown(event.anchor or '')}` is an alias without an anchor before it"
+                )
             self._count(line, known.size)
             return known
         self._count(line, 1)
         anchor = event.anchor if isinstance(event, yaml.NodeEvent) else None
         if anchor is not None:
-            self.anchors[anchor] = None  # until it is complete: nothing may contain itself
+            self.anchors[anchor] = None  # until it is complete, since a node must not contain itself
         found = self._made(event, line, depth)
         if anchor is not None:
             self.anchors[anchor] = found

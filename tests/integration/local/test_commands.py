@@ -151,7 +151,7 @@ def test_a_drop_into_a_bucket_whose_etags_are_no_md5_still_knows_its_files(
 def test_drop_checks_labels_before_any_image_goes_up(system: System, s3: Any, folder: Path) -> None:
     (folder / "labels.yaml").write_text("labels:\n- dog\n- dog\n")
     said = call("drop", "photos", "checked", code=1).output
-    assert "labels.yaml: line 3: label 'dog' is there twice" in said
+    assert "labels.yaml: line 3: label 'dog' occurs twice" in said
     assert keys(s3, "checked/") == {}
 
 

@@ -101,14 +101,14 @@ def test_escaped_halves_of_an_emoji_are_joined_and_lone_ones_refused() -> None:
     whole = LabelSet.from_yaml('caption: "\\ud83c\\udf4c x"\nlabels: [banana]\n', "x")
     assert whole.caption == "\N{BANANA} x"
     assert whole.to_yaml().encode()
-    assert "half a character" in refused('caption: "\\ud83c x"\nlabels: [banana]\n')
-    assert "half a character" in refused('labels: ["\\udf4c"]\n')
+    assert "half of a character" in refused('caption: "\\ud83c x"\nlabels: [banana]\n')
+    assert "half of a character" in refused('labels: ["\\udf4c"]\n')
 
 
 @pytest.mark.parametrize("key", ["caption", "detector"])
 @pytest.mark.parametrize("escape", ["\\0", "\\a", "\\e", "\\x7f", "\\x9b"])
 def test_control_characters_are_refused_wherever_text_is(key: str, escape: str) -> None:
-    assert f"`{key}` holds a control character" in refused(f'{key}: "a{escape}b"\nlabels: [banana]\n')
+    assert f"`{key}` contains a control character" in refused(f'{key}: "a{escape}b"\nlabels: [banana]\n')
     assert "control character" in refused(f'labels: ["a{escape}b"]\n')
     assert "control character" in refused(f'labels:\n- name: a\n  prompts: ["a{escape}b"]\n')
 

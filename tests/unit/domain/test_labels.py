@@ -57,7 +57,7 @@ def test_every_way_to_write_a_list_is_the_same_label_set(text: str) -> None:
             3,
             "label 'appel' has no prompts; give at least",
         ),
-        ("labels:\n  - apple\n  - Apple\n", 3, "label 'Apple' is there twice"),
+        ("labels:\n  - apple\n  - Apple\n", 3, "label 'Apple' occurs twice"),
         ("labels:\n  - name: a\n    prompt: [b]\n", 3, "unknown key `prompt`; did you mean `prompts`?"),
         ("label:\n  - a\n", 1, "unknown key `label`; did you mean `labels`?"),
         (
@@ -84,7 +84,7 @@ def test_every_way_to_write_a_list_is_the_same_label_set(text: str) -> None:
         ("labels: [a]\ntiling:\n  size: 640\n  overlap: 20%\n", 4, "must be from 0 to 0.5, a share"),
         ("labels: [a]\ntiling: {size: 640, overlap: 0.6}\n", 2, "not '0.6'"),
         ("labels: [a]\ntiling: {size: 640, overlaps: 0.1}\n", 2, "did you mean `overlap`?"),
-        ("labels:\n  - a\nlabels:\n  - b\n", 3, "`labels` is there twice"),
+        ("labels:\n  - a\nlabels:\n  - b\n", 3, "`labels` occurs twice"),
         ("labels:\n  - 'tab\\there'\n  - \"bell\\a\"\n", 3, "control character"),
     ],
 )
