@@ -1,4 +1,4 @@
-"""Whom to credit for the images of a folder that `boxdrop retrieve` filled."""
+"""Credits of the images in a folder that `boxdrop retrieve` filled."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from boxdrop.sources import Source
 
 
 def read_credits(source: Source) -> dict[str, dict[str, Any]]:
-    """Read what tasks show about whom to credit, by image name; empty for other sources."""
+    """Read the credits for tasks, by image name; empty for other sources."""
     folder = source.folder
     sources = read_sources(folder / SOURCES) if folder is not None else ()
     return {record.file: Credit.of(record.candidate).task_data() for record in sources}

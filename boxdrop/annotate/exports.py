@@ -20,9 +20,9 @@ from boxdrop.domain.predictions import Failure, Prediction, Record, to_json
 
 
 class AtomicFile:
-    """A text file that appears under its name only when it was written to the end.
+    """A text file that appears under its name only once it is complete.
 
-    Leaving the ``with`` block by an error removes what was written and leaves an older file as it was.
+    If the ``with`` block fails, the new content is removed and an older file stays unchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +119,7 @@ class LeftOutWriter:
 
 
 class LabelStudioWriter(_FileWriter):
-    """``label-studio.json``: tasks with predictions, to be imported by hand.
+    """``label-studio.json``: tasks with predictions, for a manual import.
 
     Args:
         path: the file.

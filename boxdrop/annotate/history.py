@@ -1,4 +1,5 @@
-"""A run of `annotate` as the data bucket keeps runs: `boxdrop runs` lists it, and ZenML can have it.
+"""A run of `annotate`, stored in the data bucket like other runs: `boxdrop runs` lists it, and ZenML can
+track it.
 
 The run's manifest, label set and summary are stored, and no parts: its predictions stay in the output folder.
 """
@@ -30,11 +31,11 @@ from boxdrop.store.tally import Tally, summarise
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 NO_LABELS: Final = "0" * 64
-"""Stands for the digest of a label set that is not stored."""
+"""In place of the digest of a label set that is not stored."""
 
 
 def project_name(location: str) -> str:
-    """Name a source as runs name their project: its last folder, ``annotate/photos``."""
+    """The project name of a source: its last folder, ``annotate/photos``."""
     return f"annotate/{Path(location.removeprefix('s3://')).name or 'images'}"
 
 

@@ -19,7 +19,7 @@ DATA_FOLDER: Final = "report"
 
 _CHUNK_RECORDS = 1000
 _CHUNK_BYTES = 400_000
-"""A script of data is closed at so many records or bytes: a browser takes about 10 ms to read one."""
+"""Most records or bytes per data script: a browser takes about 10 ms to read one."""
 
 _BINS = 20
 _OTHER_COLOR = "#808890"
@@ -28,19 +28,19 @@ _OTHER_COLOR = "#808890"
 class ReportWriter:
     """Writes ``index.html`` and ``report/data-NNNN.js`` into an output folder.
 
-    Use it as a context manager and `add` the records in the order in which the page shall show them. The page
-    appears when the block ends well; after an error, an older page stays as it was. Thumbnails are not
-    written here: the page looks for them at `thumbnail_path`.
+    Use it as a context manager and `add` the records in the order of the page. The page appears when the
+    block ends without an error; otherwise an older page stays unchanged. Thumbnails are not written here: the
+    page looks for them at `thumbnail_path`.
 
     Args:
         folder: the output folder.
         label_set: gives names, colours and the caption.
-        title: what the page is called; None takes the caption, or the names of the labels.
+        title: the page's title; None: the caption, or the names of the labels.
         source: where the images came from, in the user's words.
         model_version: of the run.
         notice: a sentence to show on top, such as that the demo detector was used.
-        originals: folder below which the images' names are found, so that the page can show them in full
-            size; None where they cannot be reached from a browser.
+        originals: folder that the images' names are relative to, so the page can show them in full size; None
+            if a browser cannot reach them.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class ReportWriter:
             self._flush()
 
     def _boxes(self, prediction: Prediction) -> list[Any]:
-        """Flat numbers, six a box (label, score in thousandths, xyxy), and what only some boxes have."""
+        """Flat numbers, six per box (label, score in thousandths, xyxy), and fields that only some boxes
+        have."""
         self._counts["with_boxes"] += bool(prediction.boxes)
         self._counts["boxes"] += len(prediction.boxes)
         numbers: list[float] = []
@@ -120,7 +121,8 @@ class ReportWriter:
         return [numbers, extras] if extras else [numbers]
 
     def _label(self, box: Box) -> int:
-        """Count the box and find the number of its label; labels that have left the label set come last."""
+        """Count the box and find the number of its label; labels that were removed from the label set come
+        last."""
         index = self._index.setdefault(box.label, len(self._labels))
         if index == len(self._labels):
             self._labels.append({"name": box.label, "color": _OTHER_COLOR, "boxes": 0, "bins": [0] * _BINS})
@@ -181,7 +183,7 @@ def _chunk_name(number: int) -> str:
 
 
 def _short(value: float) -> float:
-    """A tenth of a pixel is enough to look at, and whole numbers need no digits behind the point."""
+    """A tenth of a pixel is enough for display, and whole numbers need no decimals."""
     rounded = round(value, 1)
     return int(rounded) if rounded == int(rounded) else rounded
 

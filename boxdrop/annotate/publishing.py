@@ -1,4 +1,4 @@
-"""The records of a source go to Label Studio: the one way for `annotate` and the ZenML pipeline.
+"""Publishes a source's records to Label Studio, for `annotate` and the ZenML pipeline.
 
 Images of this machine are uploaded; those in S3 stay there, and Label Studio is connected to their bucket.
 Where browsers show an image otherwise than the detector saw it, an upright copy is uploaded.
@@ -24,7 +24,7 @@ def open_project(connection: Connection, source: Source, label_set: LabelSet, ti
     Args:
         connection: see `boxdrop.labelstudio.connection.connect`.
         source: where the images are; its location identifies the project.
-        label_set: what annotators choose from.
+        label_set: the labels that annotators can draw.
         title: of the project, if it is new.
     """
     project = ensure_project(connection, label_set, title, key=source.location)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 RUN_FORMAT = "boxdrop-run/1"
 
-_S3_FETCHERS = 16  # an answer of S3 takes 20 to 100 ms, most of it waiting
+_S3_FETCHERS = 16  # a request to S3 takes 20 to 100 ms, mostly waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ class AnnotateRun:
 
     Args:
         source: where the images are.
-        label_set: what to look for.
-        detector: what finds it.
+        label_set: the labels to detect.
+        detector: the detector.
         out: the output folder; created if needed.
         limits: bytes and pixels that an image may have.
         batch_size: images per batch; None fits it to the model's input.
@@ -177,7 +177,7 @@ class AnnotateRun:
             on_image=self._write_thumbnail,
         )
         self.notice = notice
-        self._renamed: dict[bytes, str] = {}  # today's version, by the prediction_id of before
+        self._renamed: dict[bytes, str] = {}  # the current version, by the earlier prediction_id
         self.model_version = self.stream.model_version
         self.threshold = self.stream.threshold
 

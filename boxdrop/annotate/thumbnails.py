@@ -1,4 +1,4 @@
-"""Thumbnails: small upright JPEGs for the page, one an image."""
+"""Thumbnails: small upright JPEGs for the page, one per image."""
 
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -21,7 +21,7 @@ def make_thumbnail(image: Image, longest_side: int = 480) -> bytes:
     """Make a JPEG with no side longer than `longest_side` pixels; small images keep their size."""
     pixels = image.pixels
     longest = max(image.width, image.height)
-    # Down to 4 × the size, rows and columns can be left out: averaging hides it; it saves memory and time.
+    # Down to 4 × the size, rows and columns can be skipped: averaging hides it, and it saves memory and time.
     step = max(1, max(pixels.shape) // (4 * longest_side))
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
     scale = min(1.0, longest_side / longest)

@@ -1,8 +1,8 @@
-"""Inputs that are kept on the GPU, and copied there from memory that the driver can read by itself.
+"""Model inputs on the GPU, copied there from pinned memory, which the driver can read directly.
 
-Without it, each run copies all inputs from pageable memory, for which the driver makes a copy of its own
-first, and allocates them anew. Here the words of a label set are copied once, and a batch goes from pinned
-memory into a buffer that is used again by the next batch of its shape.
+Without it, each run allocates all inputs again and copies them from pageable memory, of which the driver
+first makes a copy of its own. Here a label set's words are copied once, and a batch is copied from pinned
+memory to a buffer that the next batch of its shape reuses.
 """
 
 import threading
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from boxdrop.detect.families import Words
 
-_SHAPES_KEPT: Final = 8  # for families whose input sizes vary: a batch of 8 at 800×1333 is 100 MB
+_SHAPES_KEPT: Final = 8  # for families with varying input sizes: a batch of 8 at 800×1333 has 100 MB
 _WORDS_KEPT: Final = 32
 
 Array = NDArray[Any]
 
 
 class DeviceInputs:
-    """Runs a session with its inputs on a device. Several threads may do so at once.
+    """Runs a session with its inputs on a device. Safe to use from several threads.
 
     Args:
         session: of the image graph.
-        device: ``cuda``; ``cpu`` works as well and gains nothing.
+        device: ``cuda``; ``cpu`` works too, without any gain.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str) -> None:
@@ -45,7 +45,7 @@ class DeviceInputs:
         words: Words,
         options: onnxruntime.RunOptions | None = None,
     ) -> list[Array]:
-        """As ``session.run`` of the inputs of `images` and `words`."""
+        """Like ``session.run`` with the inputs `images` and `words`."""
         with self._lock:
             buffers = self._idle.pop() if self._idle else _Buffers(self._device, self._pinned)
         try:
@@ -55,7 +55,7 @@ class DeviceInputs:
             for name, array in images.items():
                 binding.bind_ortvalue_input(name, buffers.copy(name, array))
             for name in outputs:
-                binding.bind_output(name)  # in the processor's memory
+                binding.bind_output(name)  # in CPU memory
             self._session.run_with_iobinding(binding, options)
             answer: list[Array] = binding.copy_outputs_to_cpu()
             return answer
@@ -65,7 +65,7 @@ class DeviceInputs:
 
     def _on_device(self, words: Words) -> dict[str, onnxruntime.OrtValue]:
         with self._lock:
-            known = self._words.get(id(words))  # held below, so that no other gets this id
+            known = self._words.get(id(words))  # referenced below, so no other object gets this id
             if known is None:
                 values = {
                     name: onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device)
@@ -78,7 +78,7 @@ class DeviceInputs:
 
 
 class _Buffers:
-    """Pairs of pinned and device memory by input and shape, for one run at a time."""
+    """Pairs of pinned and device memory by input and shape, used by one run at a time."""
 
     def __init__(self, device: str, pinned: Any) -> None:
         self._device = device
@@ -110,7 +110,7 @@ class _Buffers:
 
 
 def _pinned_memory(device: str) -> Any:
-    """Where ONNX Runtime allocates memory that the GPU reads directly; None where it knows of none."""
+    """ONNX Runtime's allocator of memory that the GPU reads directly; None if it has none."""
     if device != "cuda":
         return None
     kind = onnxruntime.OrtDeviceMemoryType.HOST_ACCESSIBLE

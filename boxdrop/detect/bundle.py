@@ -1,4 +1,4 @@
-"""A bundle: a folder that holds an exported detector and ``bundle.json``, which says what it is.
+"""A bundle: a folder with an exported detector and ``bundle.json``, which describes it.
 
 ``bundle.json`` (format ``boxdrop-bundle/1``)::
 
@@ -11,8 +11,8 @@
      "files": {"image.onnx": {"sha256": "…", "bytes": 1}, "text.onnx": …, "tokenizer.json": …},
      "parity": {…}}
 
-Files that ``files`` does not name (a model card, ``README.md``) may lie beside them; the detector does not
-read them.
+Other files that ``files`` does not list (a model card, ``README.md``) are allowed; the detector does not read
+them.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ TOKENIZER: Final = "tokenizer.json"
 
 
 def cpu_graph(name: str) -> str:
-    """Name of the graph that ONNX Runtime has rewritten for the processor already: ``image.cpu.onnx``."""
+    """Name of the graph that ONNX Runtime has already optimised for the CPU: ``image.cpu.onnx``."""
     return name.removesuffix(".onnx") + ".cpu.onnx"
 
 
 RESIZES: Final = ("bicubic", "bilinear", "pad-square", "short-edge")
-"""Ways to reach the model's size, see `boxdrop.detect.preprocess`."""
+"""Ways to resize to the model's size, see `boxdrop.detect.preprocess`."""
 
 _HASHED_ON_LOAD = 32 * 2**20  # bytes; hashing 32 MiB takes 20 ms, hashing OWLv2's 600 MB half a second
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -53,7 +53,7 @@ class Source:
         id: the id on the Hugging Face hub, or the name of the local folder.
         revision: the hub's commit; for a folder ``sha256:…`` of its weights.
         transformers, torch: versions that exported it.
-        licence: as the source's model card states it, None where it does not.
+        licence: from the source's model card; None if it states none.
     """
 
     id: str
@@ -68,10 +68,10 @@ class Preprocess:
     """How an image becomes the model's input.
 
     Attributes:
-        height, width: of the input in pixels. For ``short-edge``, where the input keeps the image's aspect:
-            its shorter side, and the most that its longer side may have.
+        height, width: of the input in pixels. For ``short-edge``, which keeps the image's aspect ratio: the
+            shorter side, and the maximum of the longer side.
         resize: one of `RESIZES`.
-        mean, std: by channel, red green blue, of values scaled to 0 to 1.
+        mean, std: per channel, red green blue, of values scaled to 0 to 1.
     """
 
     height: int
@@ -83,12 +83,12 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """How a prompt becomes tokens.
+    """How prompts are tokenised.
 
     Attributes:
-        max_length: tokens of a prompt, begin and end included; shorter ones are padded to it.
-        pad_id: the token used for that.
-        template: the sentence that a prompt is put into at ``{}``; ``"{}"`` leaves prompts alone.
+        max_length: tokens of a prompt, including begin and end; shorter ones are padded.
+        pad_id: the padding token.
+        template: the sentence around a prompt, which replaces ``{}``; ``"{}"`` leaves prompts unchanged.
     """
 
     max_length: int
@@ -96,11 +96,10 @@ class Text:
     template: str
 
     def fill(self, prompt: str) -> str:
-        """Put a prompt into the template, unless it already begins as the template does.
+        """Put a prompt into the template, unless it already begins like the template.
 
-        OWL's authors query with "a photo of a dog", and the model's scores are calibrated to such
-        sentences, while people write "dog". "a photo of a red dog", written by someone who knows, stays as
-        it is.
+        OWL's authors query with "a photo of a dog", and the model's scores are calibrated to such sentences,
+        but users write "dog". If a user writes "a photo of a red dog", it stays unchanged.
         """
         opening = self.template.split("{}")[0].strip()
         if opening and prompt.lower().startswith(opening.lower()):
@@ -113,8 +112,8 @@ class Defaults:
     """Scores, 0 < floor <= threshold <= 1.
 
     Attributes:
-        threshold: lowest score shown of labels that set none.
-        floor: lowest score kept.
+        threshold: lowest score that is shown, for labels that set none.
+        floor: lowest score that is kept.
     """
 
     threshold: float
@@ -123,7 +122,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What a file of the bundle must be."""
+    """The expected size and hash of a file."""
 
     sha256: str
     bytes: int
@@ -135,11 +134,9 @@ class Bundle:
 
     Attributes:
         path: the folder.
-        files: by name, all that the detector reads.
-        parity: the comparison with the source model, made on export; for a smaller precision also its
-            ``drift``.
-        runtime: version of ONNX Runtime that rewrote the graphs which `cpu_graph` names; None where there
-            are none.
+        files: all files that the detector reads, by name.
+        parity: the comparison with the source model at export; for a reduced precision also its ``drift``.
+        runtime: version of ONNX Runtime that optimised the graphs of `cpu_graph`; None if there are none.
     """
 
     path: Path
@@ -156,17 +153,18 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path, verify: bool = False) -> "Bundle":
-        """Read ``bundle.json`` and check that the files are the ones it names.
+        """Read ``bundle.json`` and check its files.
 
-        Presence and size are checked always, and sha256 of files up to 32 MiB: cheap, and enough to catch
-        what happens to folders that are copied about.
+        It always checks presence and size, and the sha256 of files up to 32 MiB: this is cheap, and finds the
+        usual damage from copying folders.
 
         Args:
             path: the folder.
             verify: check sha256 of the large files too.
 
         Raises:
-            BundleError: no bundle there, another format, a wrong field, a file missing or altered.
+            BundleError: there is no bundle, its format is unknown, a field is wrong, or a file is missing or
+                altered.
         """
         folder = Path(path)
         card = folder / CARD
@@ -184,12 +182,12 @@ class Bundle:
 
     @classmethod
     def parse(cls, text: bytes, folder: Path, where: str | None = None) -> "Bundle":
-        """Read the text of a ``bundle.json``; the files that it names need not be there.
+        """Read the text of a ``bundle.json``; its files need not exist.
 
         Args:
             text: UTF-8.
             folder: where the files are, or will be.
-            where: names the text in messages.
+            where: the text's name in messages.
 
         Raises:
             BundleError: another format, or a wrong field.
@@ -205,10 +203,10 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """Hash of all that makes the detector's answers: files, pre-processing, text, floor. 64 hexadecimal
-        digits.
+        """Hash of everything that determines the detector's output: files, preprocessing, text, floor. 64
+        hexadecimal digits.
 
-        The name, the source, the parity report, the default threshold and a model card are not in it.
+        It excludes the name, the source, the parity report, the default threshold and the model card.
         """
         content = {
             "family": self.family,
@@ -239,7 +237,7 @@ class Bundle:
                 ) from None
             if size != expected.bytes:
                 raise BundleError(
-                    f"{file}: has {size} bytes, {CARD} says {expected.bytes}: it is incomplete or was "
+                    f"{file}: has {size} bytes, but {CARD} says {expected.bytes}: it is incomplete or was "
                     "altered; "
                     "export or fetch the bundle again"
                 )
@@ -274,7 +272,7 @@ def digest_of(file: Path) -> FileDigest:
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether a bundle may be called so: it is part of model_version, of file names and of S3 keys."""
+    """Whether a bundle may have this name, which becomes part of model_version, file names and S3 keys."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -283,11 +281,11 @@ def _no_bundle(folder: Path) -> str:
         return f"{folder}: there is no such folder; give the folder of a bundle (one that holds {CARD})"
     if (folder / "config.json").exists():
         return (
-            f"{folder}: this is a model of transformers, not a bundle; "
+            f"{folder}: this is a transformers model, not a bundle; "
             f"export it first: python -m model_export {folder} --out BUNDLE"
         )
     make_one = "make one with: python -m model_export SOURCE --out BUNDLE"
-    return f"{folder}: holds no {CARD}, so it is no bundle; {make_one}"
+    return f"{folder}: has no {CARD}, so it is not a bundle; {make_one}"
 
 
 class _Reader:
@@ -368,9 +366,9 @@ class _Reader:
     def _files(self, entries: dict[str, Any]) -> dict[str, FileDigest]:
         files = {}
         for name, entry in entries.items():
-            # The names come from a file that may come from a stranger: they must not lead out of the folder.
+            # The names are untrusted input: they must not point outside the folder.
             if not is_valid_name(name):
-                raise self.error(f"`files` names {name!r}, which is no plain file name")
+                raise self.error(f"`files` names {name!r}, which is not a plain file name")
             if not isinstance(entry, dict):
                 raise self.error(f"`files.{name}` must hold sha256 and bytes")
             what = f"files.{name}"

@@ -41,17 +41,17 @@ _TEXT_SHOWN = 60  # characters
 
 
 class Detector:
-    """Finds the things that a label set names.
+    """Detects the objects of a label set.
 
-    `detect` does all of it. A pipeline that decodes images in workers calls `preprocess` there and
-    `candidates` where the model runs; then ``boxdrop.domain.detections.select(candidates,
+    `detect` does everything. A pipeline that decodes images in workers calls `preprocess` there, and
+    `candidates` in the thread that runs the model; then ``boxdrop.domain.detections.select(candidates,
     detector.thresholds(label_set))``.
 
-    Every method may be called from several threads.
+    All methods are thread-safe.
 
     Attributes:
-        bundle: what was loaded.
-        provider: where the model runs, ``cpu`` or ``cuda``.
+        bundle: the loaded bundle.
+        provider: ``cpu`` or ``cuda``.
 
     >>> from boxdrop import Detector, LabelSet
     >>> from boxdrop.demo import BUNDLE, SCENES
@@ -90,20 +90,20 @@ class Detector:
         """Open a bundle.
 
         Args:
-            bundle: its folder, or what `Bundle.load` gave.
-            provider: where the model runs. ``cuda`` never falls back to the processor.
-            threads: of one run on the processor; None takes all cores.
+            bundle: its folder, or the result of `Bundle.load`.
+            provider: ``cpu`` or ``cuda``. ``cuda`` never falls back to the CPU.
+            threads: per run on the CPU; None: all cores.
 
         Raises:
             BundleError: the bundle cannot be used.
-            BoxdropError: CUDA was requested and cannot be had.
+            BoxdropError: CUDA was requested and is not available.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         return cls(opened, provider, threads)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the image graph's outputs that `read` takes."""
+        """Names of the image graph's outputs that `read` needs."""
         return self._family.outputs
 
     @property
@@ -135,11 +135,11 @@ class Detector:
         self._lessons[number] = lesson
 
     def model_version(self, label_set: LabelSet) -> str:
-        """``bundle-name@detection-digest``: changes exactly when the detector's answers may change."""
+        """``bundle-name@detection-digest``: changes exactly when the detector's output may change."""
         return f"{self.bundle.name}@{label_set.digest(self.bundle.digest)[:8]}"
 
     def thresholds(self, label_set: LabelSet) -> list[float]:
-        """For each label the lowest score to show: its own, or the bundle's default.
+        """The lowest score to show for each label: its own threshold, or the bundle's default.
 
         Raises:
             LabelSetError: a threshold is below the bundle's floor, under which nothing is kept.
@@ -156,11 +156,11 @@ class Detector:
         return [default if label.threshold is None else label.threshold for label in label_set]
 
     def embed(self, label_set: LabelSet) -> tuple[Words, ...]:
-        """A label set's prompts as the image graph takes them, computed once and kept.
+        """A label set's prompts as inputs of the image graph, computed once and cached.
 
         Returns:
-            One entry for each pass of the image graph that the label set needs, together in the order of
-            `LabelSet.prompts`. Do not write to its arrays.
+            One entry per pass of the image graph, in the order of `LabelSet.prompts`. Do not modify the
+            arrays.
 
         Raises:
             LabelSetError: a prompt is too long for the detector.
@@ -178,20 +178,20 @@ class Detector:
             return known
 
     def preprocess(self, image: NDArray[np.uint8], reduction: int = 1) -> NDArray[np.float32]:
-        """Make the model's input of one image.
+        """Make the model's input from one image.
 
         Args:
             image: uint8 [height, width, 3], red green blue, upright.
-            reduction: by how much it was decoded smaller, at most by what `reduction_for` allows.
+            reduction: the reduction at which it was decoded, at most that of `reduction_for`.
 
         Returns:
-            float32 [3, H, W] for `candidates`. H and W differ from image to image where the family keeps the
-            aspect (``Preprocess.resize`` is ``short-edge``).
+            float32 [3, H, W] for `candidates`. H and W differ between images if the family keeps the aspect
+            ratio (``Preprocess.resize`` is ``short-edge``).
         """
         return preprocess.prepare(image, self.bundle.preprocess, reduction)
 
     def reduction_for(self, width: int, height: int) -> int:
-        """By how much, 1, 2, 4 or 8, an upright image may be decoded smaller for `preprocess`."""
+        """The reduction, 1, 2, 4 or 8, at which an upright image may be decoded for `preprocess`."""
         return preprocess.reduction_for(width, height, self.bundle.preprocess)
 
     def candidates(
@@ -203,18 +203,19 @@ class Detector:
         limit: int = MAX_PER_LABEL,
         floor: float | None = None,
     ) -> list[Detections]:
-        """Detect down to the floor: what thresholds and `boxdrop.domain.detections.select` choose from.
+        """Detect everything above the floor, from which `boxdrop.domain.detections.select` selects by
+        thresholds.
 
         Args:
-            pixels: of each image float32 [3, H, W], of `preprocess`; a stacked [B, 3, H, W], too. What an
-                image gets does not depend on the others in its batch.
+            pixels: float32 [3, H, W] per image, from `preprocess`; or stacked as [B, 3, H, W]. An image's
+                result does not depend on the others in its batch.
             sizes: upright (width, height) of each image in pixels.
-            label_set: what to look for.
+            label_set: the labels to detect.
             nms_iou, limit: see `boxdrop.domain.detections.suppress`.
-            floor: lowest score kept; None takes the bundle's.
+            floor: lowest score kept; None: the bundle's.
 
         Raises:
-            BoxdropError: the model's answer for an image is not finite; says which.
+            BoxdropError: the model's output for an image is not finite; names the image.
         """
         if len(pixels) != len(sizes):
             raise ValueError(f"{len(pixels)} images but {len(sizes)} sizes")
@@ -228,15 +229,15 @@ class Detector:
         label_set: LabelSet,
         options: onnxruntime.RunOptions | None = None,
     ) -> list[NDArray[np.float32]]:
-        """Run the model: the part of `candidates` that takes the time, all cores, or the GPU.
+        """Run the model: the slow part of `candidates`, which uses all cores or the GPU.
 
         Args:
             pixels: see `candidates`.
             label_set: what to look for.
-            options: lets another thread call the run off, by ``options.terminate = True``.
+            options: lets another thread cancel the run with ``options.terminate = True``.
 
         Returns:
-            the model's answer, for `read`; the first axis of each array counts the images.
+            the model's output, for `read`; the first axis of each array is the image.
         """
         return self.ask(self._family.outputs, pixels, label_set, options)
 
@@ -247,7 +248,7 @@ class Detector:
         label_set: LabelSet,
         options: onnxruntime.RunOptions | None = None,
     ) -> list[NDArray[np.float32]]:
-        """Run the model for outputs of its image graph by name: all of them, pass after pass."""
+        """Run the image graph for the named outputs; returns them pass by pass."""
         images = self._family.images(pixels)
         answer: list[NDArray[np.float32]] = []
         for words in self.embed(label_set):
@@ -316,14 +317,15 @@ class Detector:
         limit: int = MAX_PER_LABEL,
         floor: float | None = None,
     ) -> list[Detections]:
-        """Read the model's answer: the part of `candidates` that may run beside the model's next run.
+        """Decode the model's output: the part of `candidates` that may run in parallel with the model's next
+        run.
 
         Args:
-            answer: what `infer` returned.
+            answer: the result of `infer`.
             sizes, label_set, nms_iou, limit, floor: see `candidates`.
 
         Raises:
-            BoxdropError: the answer for an image is not finite; says which.
+            BoxdropError: the output for an image is not finite; names the image.
         """
         self._check_finite(answer, len(sizes))
         lowest = self.bundle.defaults.floor if floor is None else floor
@@ -331,7 +333,7 @@ class Detector:
         upright = np.array(sizes, np.int64)
         width = len(self._family.outputs)
         found: list[list[Detections]] = [[] for _ in sizes]
-        first = 0  # the queries of a later pass are numbered on
+        first = 0  # query numbers continue in later passes
         for number, words in enumerate(self.embed(label_set)):
             outputs = answer[number * width : (number + 1) * width]
             scores, boxes = self._family.decode(outputs, upright, words)
@@ -369,7 +371,7 @@ class Detector:
 
         Args:
             images: each uint8 [height, width, 3], red green blue, upright.
-            label_set: what to look for; its thresholds apply.
+            label_set: the labels to detect, with their thresholds.
             rival_iou: see `boxdrop.domain.detections.select`.
             nms_iou, limit: see `boxdrop.domain.detections.suppress`.
 
@@ -377,7 +379,7 @@ class Detector:
             Detections of each image, best first.
 
         Raises:
-            BoxdropError: a threshold below the floor, a prompt too long, an answer that is not finite.
+            BoxdropError: a threshold is below the floor, a prompt is too long, or an output is not finite.
         """
         thresholds = self.thresholds(label_set)
         if not images:
@@ -388,7 +390,7 @@ class Detector:
         return [select(candidates, thresholds, rival_iou) for candidates in found]
 
     def _open_text(self) -> tuple[onnxruntime.InferenceSession, "Tokenizer"]:
-        """The words' side: a third of the time that opening takes, so it is done beside the image's."""
+        """Load the text graph: a third of the loading time, so it runs in parallel with the image graph's."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(self.bundle.path / TOKENIZER))
@@ -440,12 +442,12 @@ class Detector:
                 if not np.isfinite(array).all():
                     names = {label_set.labels[label_set.prompt_labels[row]].name for row in words.prompts}
                     raise BoxdropError(
-                        f"labels {', '.join(sorted(names))}: detector {bundle.name} encodes them as numbers "
-                        "that are not finite; export the bundle again"
+                        f"labels {', '.join(sorted(names))}: their encodings by detector {bundle.name} are "
+                        "not finite; export the bundle again"
                     )
         return passes
 
 
 def _shortened(text: str) -> str:
-    """The beginning of a text: a reason keeps 250 characters, and the way out comes last."""
+    """The beginning of a text: a reason has at most 250 characters, and the way out comes last."""
     return text if len(text) <= _TEXT_SHOWN else f"{text[: _TEXT_SHOWN - 1]}…"

@@ -1,4 +1,4 @@
-"""From the scores and boxes of one image to its candidates: every box and label that reach the floor."""
+"""Candidates of one image from the model's scores and boxes: every pair of box and label above the floor."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,9 @@ def candidates_of(
     floor: float,
     size: tuple[int, int],
 ) -> Detections:
-    """Merge the prompts of each label by their maximum, clip, and keep what reaches the floor.
+    """Take the maximum over each label's prompts, clip boxes, and keep scores above the floor.
 
-    A box that lies outside the image, or has no area inside it, is dropped: OWLv2 may see things in the
-    padding.
+    Boxes without area inside the image are dropped: OWLv2 may find objects in the padding.
 
     Args:
         scores: float32 [N, prompts], 0 to 1.
@@ -34,7 +33,7 @@ def candidates_of(
     width, height = size
     clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    # Most boxes reach the floor under no prompt: only the others are looked at label by label.
+    # Most boxes are below the floor for all prompts: only the others are processed label by label.
     rows = np.flatnonzero(inside & (scores.max(axis=1) >= floor))
     owners = np.asarray(prompt_labels)
     order = np.argsort(owners, kind="stable")

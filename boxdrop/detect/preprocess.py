@@ -1,7 +1,7 @@
-"""From an image to the model's input, equal to the processors of transformers 5.23, with Pillow and numpy
-alone.
+"""From an image to the model's input, identical to the processors of transformers 5.23, with only Pillow and
+numpy.
 
-Four ways to the model's size (`Preprocess.resize`):
+Four ways to resize (`Preprocess.resize`):
 
 ``bicubic``, ``bilinear``
     Stretched to the size without regard to the aspect, by Pillow on 8-bit values: OWL-ViT. The result is
@@ -36,17 +36,17 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 _LEAST_SIDE = 480
-"""Pixels that the longer side keeps for people who look at thumbnails, however small the model's input."""
+"""Least pixels of the longer side, for thumbnails, however small the model's input is."""
 
 _SPARE = 1.5
-"""Pixels in each direction, to one of the model's input, that an image keeps when it is decoded smaller."""
+"""Image pixels per model input pixel, in each direction, that a reduced image keeps."""
 
 
 def reduction_for(width: int, height: int, settings: Preprocess) -> int:
-    """By how much, 1, 2, 4 or 8, an image may be decoded smaller without the model seeing a difference.
+    """The reduction, 1, 2, 4 or 8, at which an image may be decoded without changing the model's result.
 
-    At least half as many pixels again as the model's input has are left in each direction, so that the last
-    step down is still made by the filter that the model was trained with (measured: docs/performance.md).
+    In each direction, at least 1.5 times the pixels of the model's input are left, so the last downscaling
+    still uses the filter with which the model was trained (measured: docs/performance.md).
 
     Args:
         width, height: of the upright image.
@@ -59,7 +59,7 @@ def reduction_for(width: int, height: int, settings: Preprocess) -> int:
         ratio = min(width / across, height / down)
     else:
         ratio = min(width / settings.width, height / settings.height)
-    # Where a side is no multiple, the last pixel would stand for less than the others, and shift them all.
+    # If a side is not a multiple, the last pixel would cover less than the others, and shift them all.
     whole = (scale for scale in (8, 4, 2) if width % scale == height % scale == 0)
     most = min(ratio / _SPARE, max(width, height) / _LEAST_SIDE)
     return next((scale for scale in whole if scale <= most), 1)
@@ -71,13 +71,13 @@ def prepare(image: Picture, settings: Preprocess, reduction: int = 1) -> NDArray
     Args:
         image: uint8 [height, width, 3], red green blue, upright.
         settings: the bundle's.
-        reduction: by how much it was decoded smaller in each direction, see `reduction_for`.
+        reduction: of the decoded image in each direction, see `reduction_for`.
 
     Returns:
         float32 [3, settings.height, settings.width], normalised; for ``short-edge`` of the image's own size.
 
     Raises:
-        ValueError: the array is no such image.
+        ValueError: the array is not such an image.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
@@ -93,7 +93,7 @@ def fitted(width: int, height: int, short: int, long: int) -> tuple[int, int]:
     """Size (width, height) of an image whose shorter side becomes `short`, or whose longer one becomes
     `long`.
 
-    transformers' roundings: the shorter side is rounded, the longer one cut off. Never 0.
+    As in transformers: the shorter side is rounded, the longer one truncated. Never 0.
     """
     smaller, larger = min(width, height), max(width, height)
     exact = float(short)
@@ -122,7 +122,7 @@ def _stretch(
 
 @lru_cache(maxsize=8)
 def _normalised_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """float32 [3, 256]: each of the 256 levels, normalised with transformers' own roundings."""
+    """float32 [3, 256]: each of the 256 levels, normalised with the same rounding as in transformers."""
     levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
     means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
     return (levels - means[:, None]) / deviations[:, None]
@@ -156,21 +156,19 @@ def _pad_square(image: Picture, settings: Preprocess, reduction: int) -> NDArray
 
 
 class _Sampling:
-    """Weights that make each pixel of a resized line from the pixels of the line: Gaussian, then linear.
+    """Weights from a line's pixels to those of the resized line: Gaussian, then linear.
 
     Both are linear and separable, so their product is one matrix with a narrow band of weights that are not
-    zero. It is kept as dense blocks of a few results by the pixels that they need: small matrix products are
-    the fastest way to apply it (20 times scipy's speed on 12 megapixels), and only the rows of one block are
-    ever held as real numbers. Blocks are small enough for OpenBLAS not to share them among threads: decoding
-    workers run side by side, and waiting for each other took 350 ms where the work takes 15.
+    zero. It is stored as dense blocks of a few results by the pixels that they need: small matrix products
+    are the fastest way to apply it (20 times scipy's speed on 12 megapixels), and only the rows of one block
+    are ever held as floats. Blocks are small enough that OpenBLAS does not split them among threads: decoding
+    workers run in parallel, and waiting for each other took 350 ms for 15 ms of work.
     """
 
     def __init__(self, length: int, target: int, reduction: int) -> None:
         factor = length / target
         sigma = max(0.0, (factor * reduction - 1) / 2)
-        if (
-            reduction > 1
-        ):  # a mean of so many pixels was taken already: what is left of the Gaussian's variance
+        if reduction > 1:  # the reduction has already averaged pixels: the rest of the Gaussian's variance
             sigma = max(0.0, sigma**2 - (reduction**2 - 1) / 12) ** 0.5 / reduction
         radius = int(4 * sigma + 0.5)
         offsets = np.arange(-radius, radius + 1)
@@ -199,7 +197,8 @@ class _Sampling:
         """Blocks of the matrix for a line of which only the first `present` pixels are not padding.
 
         Yields:
-            (first result, float32 [results, pixels], first pixel); without results that see only padding.
+            (first result, float32 [results, pixels], first pixel); results that depend only on padding are
+            left out.
         """
         for top, weights, first in self._blocks:
             if first < present:

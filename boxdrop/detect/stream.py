@@ -1,17 +1,17 @@
-"""A stream of images through a detector: fetch, decode, resize, detect and post-process, all at once.
+"""A stream of images through a detector: fetch, decode, resize, detect and post-process, in parallel.
 
     stream = Stream(detector, label_set, fetch)
     for outcome in stream.outcomes(items):
         …                                  # in the order of the items, one outcome for each
 
-Each stage has threads of its own, and what waits between two stages is bounded, so that memory does not grow
-with the number of images and the model never waits for a file while there is one that could be read. A bad
-image is an outcome (`Unusable`), not an error. Batches hold inputs of one shape and are a function of the
-items alone, never of who was faster: the same items give the same answers, to the last bit.
+Each stage has threads of its own, with bounded queues in between. So memory does not grow with the number of
+images, and the model waits only if no file can be read. A bad image is an outcome (`Unusable`), not an error.
+Batches contain inputs of one shape and depend only on the items, not on timing: the same items give
+bit-identical results.
 
 This module knows neither S3 nor files: `fetch` is any function from an item to the bytes of its image.
 
-It is long because its stages share their queues, and how they end can be judged only side by side.
+It is long because its stages share queues, and must be read together to see how they end.
 """
 
 import os
@@ -37,11 +37,11 @@ from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits, decode
 from boxdrop.domain.labels import LabelSet
 
 PIXELS_PER_BATCH: Final = 2_400_000
-"""Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU
-larger batches cost memory and save no time; for a GPU, give `batch_size`."""
+"""Pixels of model input in a batch: 8 images for the demo detector, 4 for OWL-ViT, 2 for OWLv2. On a CPU,
+larger batches cost memory and save no time; for a GPU, set `batch_size`."""
 
-_BATCHES_WAITING = 2  # answers of the model that wait to be read
-_PATIENCE = 2  # batches that a started batch may be behind the newest image
+_BATCHES_WAITING = 2  # model outputs that wait to be decoded
+_PATIENCE = 2  # how many batches a started batch may be behind the newest image
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Found(Generic[T]):
     """What was found in one image.
 
     Attributes:
-        item: what was fetched.
+        item: the fetched item.
         width, height: upright size in pixels.
         candidates: all boxes down to the detector's floor, after suppression; see
             `boxdrop.domain.detections.select`.
@@ -67,12 +67,12 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Unusable(Generic[T]):
-    """Why there is nothing to say about one image.
+    """Why one image has no result.
 
     Attributes:
-        reason, message: as in `boxdrop.domain.errors.ImageError`; also ``detector``, where the model's answer
-            for this image made no sense.
-        width, height: upright size in pixels where the header told it, else None.
+        reason, message: as in `boxdrop.domain.errors.ImageError`; also ``detector``, if the model's output
+            for this image was invalid.
+        width, height: upright size in pixels if the header was read, else None.
     """
 
     item: T
@@ -86,9 +86,9 @@ Outcome = Found[T] | Unusable[T]
 
 
 class StageClock:
-    """Seconds of work by stage, added up over all threads: together they may be more than passed on the wall.
+    """Seconds of work by stage, summed over all threads, so the total may exceed the elapsed time.
 
-    The largest one is the bottleneck, if it is near the time that passed times the threads of its stage.
+    The largest one is the bottleneck, if it is close to the elapsed time multiplied by its stage's threads.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time spent in the ``with`` block for a stage."""
+        """Add the time of the ``with`` block to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -109,24 +109,24 @@ class StageClock:
     @property
     def seconds(self) -> dict[str, float]:
         """By stage, rounded to a millisecond: ``fetch``, ``decode``, ``preprocess``, ``detect``,
-        ``postprocess``, and what callers add of their own."""
+        ``postprocess``, and stages that callers add."""
         with self._lock:
             return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
 
 
 class Stream(Generic[T]):
-    """A detector that looks for one label set in a stream of images.
+    """Detects one label set in a stream of images.
 
     Args:
-        detector: what looks.
-        label_set: what for.
+        detector: the detector.
+        label_set: the labels to detect.
         fetch: reads the bytes of one item, in a thread; several run at once. An `ImageError` makes the item
             `Unusable`; any other exception ends the stream, since the next item will fail the same way.
-        limits: bytes and pixels that an image may have.
-        batch_size: inputs in one run of the model; None fits it to the model's input.
-        workers: threads that decode and resize; None takes one a core, at most 8.
-        fetchers: threads that fetch; None takes as many as `workers`, which is right for files. Take more
-            where fetching means waiting, as for S3.
+        limits: maximum bytes and pixels of an image.
+        batch_size: inputs per run of the model; None: by the model's input.
+        workers: threads that decode and resize; None: one per core, at most 8.
+        fetchers: threads that fetch; None: as many as `workers`, which is right for files. Use more if
+            fetching mostly waits, as for S3.
         on_image: called in a worker with each decoded image (for a thumbnail, say); raises as `fetch` does.
             Returns the name of the copy for browsers, if it made one.
 
@@ -154,28 +154,27 @@ class Stream(Generic[T]):
         self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.fetchers = fetchers or self.workers
-        # On a GPU, the next batch is copied there while this one is computed. On a processor one run takes
-        # all cores, and a second one would only take them away from it.
+        # On a GPU, the next batch is copied while this one is computed. On a CPU, one run uses all cores, and
+        # a second one would only slow it down.
         self.lanes = 2 if detector.provider == "cuda" else 1
         self.on_image = on_image
         self.clock = StageClock()
 
     def outcomes(self, items: Iterable[T]) -> Generator[Outcome[T], None, None]:
-        """Look at each item.
+        """Process each item.
 
-        The items are taken in the caller's thread, only so many ahead. Closing this iterator, an exception in
-        the caller and Ctrl-C end all threads before they go on; a run of the model that is under way is
-        called off.
+        Items are read in the caller's thread, a bounded number ahead. Closing this iterator, an exception in
+        the caller and Ctrl-C end all threads; a running model is cancelled.
 
         Yields:
-            one outcome an item, in their order.
+            one outcome per item, in order.
 
         Raises:
             LabelSetError: a prompt is too long for the detector.
-            Exception: what `fetch`, `on_image` or the runtime raised, in the place of the item concerned;
-                outcomes before it were yielded.
+            Exception: from `fetch`, `on_image` or the runtime, at the position of the item concerned; earlier
+                outcomes have been yielded.
         """
-        self.detector.embed(self.label_set)  # a label set that cannot be used is an error before any image
+        self.detector.embed(self.label_set)  # report an unusable label set before the first image
         with _Run(self) as run:
             for item in items:
                 run.take(item)
@@ -201,7 +200,7 @@ class _Input(Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Work(Generic[T]):
-    """An item on its way.
+    """An item in progress.
 
     Attributes:
         number: place in the order of items.
@@ -237,15 +236,15 @@ _Answered = tuple[list[_Input[T]], list[NDArray[np.float32]]]
 
 
 class _StoppedError(Exception):
-    """The stream is being closed: whoever waits goes home."""
+    """The stream is being closed: waiting threads end."""
 
 
 class _Room:
-    """Places for inputs that are made and not yet detected.
+    """Slots for inputs that are made but not yet detected.
 
-    Whoever makes inputs takes a place for each first. The earliest image that has not all of its places is
-    never made to wait by later ones, which may have taken the rest: the model waits for this one, and it
-    would wait for the model.
+    A worker reserves a slot before it makes an input. The earliest image that lacks slots never waits for
+    later images, even if these have taken all others. Otherwise the model would wait for this image, and the
+    image for the model.
     """
 
     def __init__(self, places: int) -> None:
@@ -257,10 +256,10 @@ class _Room:
         self._changed = threading.Condition()
 
     def take(self, number: int, count: int) -> None:
-        """Wait for places for image `number`.
+        """Wait for a slot for image `number`.
 
         Raises:
-            _StoppedError: there will be none any more.
+            _StoppedError: the stream is being closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._fits(number, count))
@@ -274,7 +273,7 @@ class _Room:
         return taken + count <= self._places
 
     def complete(self, number: int) -> None:
-        """Image `number` takes no more places."""
+        """Image `number` needs no more slots."""
         with self._changed:
             self._complete.add(number)
             while self._earliest in self._complete:
@@ -297,7 +296,7 @@ class _Room:
 
 
 class _Run(Generic[T]):
-    """The threads of one pass over some items. Entered and left in the thread of the caller."""
+    """The threads of one pass over the items. Entered and left in the caller's thread."""
 
     def __init__(self, stream: Stream[T]) -> None:
         self.stream = stream
@@ -305,7 +304,7 @@ class _Run(Generic[T]):
         batch = stream.batch_size
         self._patience = _PATIENCE * batch
         self._ahead = self._patience + (1 + stream.lanes) * batch + stream.workers + stream.fetchers
-        # More than may lie in batches that are not full, so that the model always gets its next input.
+        # More than incomplete batches can hold, so the model always gets its next input.
         self._most_pending = _PATIENCE * batch
         self._room = _Room(self._most_pending + stream.lanes * batch + stream.workers)
         self._order: deque[_Work[T]] = deque()
@@ -345,7 +344,7 @@ class _Run(Generic[T]):
 
     @property
     def waiting(self) -> bool:
-        """Whether an outcome is still to come."""
+        """Whether more outcomes will follow."""
         return bool(self._order)
 
     @property
@@ -354,7 +353,7 @@ class _Run(Generic[T]):
 
     @property
     def is_full(self) -> bool:
-        """Whether no item may be taken before an outcome was."""
+        """Whether the next outcome must be taken before another item."""
         return len(self._order) > self._ahead
 
     def take(self, item: T) -> None:
@@ -369,7 +368,7 @@ class _Run(Generic[T]):
         self._works.put(work)
 
     def end(self) -> None:
-        """There are no more items: batches need not wait to be full."""
+        """There are no more items: incomplete batches may run."""
         self._works.put(None)
 
     def next(self) -> Outcome[T]:
@@ -384,7 +383,7 @@ class _Run(Generic[T]):
             return self.stream.fetch(work.item)
 
     def _prepare(self, work: _Work[T], fetched: "Future[bytes]") -> None:
-        """In a worker: from bytes to the model's inputs."""
+        """In a worker thread: from bytes to the model's inputs."""
         try:
             data = fetched.result()
             del fetched
@@ -403,7 +402,7 @@ class _Run(Generic[T]):
         except ImageError as error:
             work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))
         except MemoryError:
-            message = "decoding it needs more memory than there is"
+            message = "decoding it needs more memory than is available"
             work.finish(Unusable(work.item, "out_of_memory", message))
         except (_StoppedError, CancelledError):
             pass
@@ -417,13 +416,13 @@ class _Run(Generic[T]):
         return tiles.plan(width, height, self.stream.label_set.tiling, self.stream.detector.bundle.preprocess)
 
     def _reduction_for(self, width: int, height: int) -> int:
-        if len(self._views(width, height)) > 1:  # tiles are there for the sake of every pixel
+        if len(self._views(width, height)) > 1:  # tiles need every pixel
             return 1
         return self.stream.detector.reduction_for(width, height)
 
     def _gather(self) -> None:
-        """In a thread of its own: make batches of one shape, in an order that depends on the items alone."""
-        batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # the one begun first comes first
+        """In a thread of its own: make batches of one shape, in an order that depends only on the items."""
+        batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # in the order in which they were started
         try:
             for work in iter(self._works.get, None):
                 for ready in iter(work.inputs.get, None):
@@ -446,7 +445,7 @@ class _Run(Generic[T]):
         return next(iter(batches.values()))[0].work.number
 
     def _detect(self) -> None:
-        """In a thread of each lane: run the model."""
+        """In one thread per lane: run the model."""
         for batch in iter(self._gathered.get, None):
             if self._stopping.is_set():
                 continue
@@ -465,7 +464,7 @@ class _Run(Generic[T]):
         self._answers.put(None)
 
     def _postprocess(self) -> None:
-        """In a thread of its own: from the model's answers to outcomes."""
+        """In a thread of its own: from the model's outputs to outcomes."""
         for _ in range(self.stream.lanes):
             for batch, answer in iter(self._answers.get, None):
                 try:
@@ -483,7 +482,7 @@ class _Run(Generic[T]):
                 work = batch[0].work
                 work.finish(Unusable(work.item, "detector", str(error), *work.views[0].size))
                 return
-            for row, each in enumerate(batch):  # whose fault it is shows one by one
+            for row, each in enumerate(batch):  # decode one by one to find the faulty image
                 self._read([each], [output[row : row + 1] for output in answer])
             return
         for each, candidates in zip(batch, found, strict=True):
@@ -494,7 +493,7 @@ class _Run(Generic[T]):
                 work.finish(Found(work.item, *work.views[0].size, merged, work.display))
 
     def _fail(self, error: BaseException) -> None:
-        """Everything that is not finished fails with this error."""
+        """Everything unfinished fails with this error."""
         with self._lock:
             self._error = error
             for work in self._order:

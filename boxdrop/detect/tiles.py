@@ -1,18 +1,18 @@
-"""Tiles: looking at a large image in parts as well, so that objects are found that are small in the whole.
+"""Tiles: a large image is also processed in parts, to find objects that are small in the whole image.
 
-`plan` says which parts; `merge` makes one set of boxes of what was found in each. What lies in two tiles is
-found twice, and what a tile's border cuts is found in pieces:
+`plan` computes the parts; `merge` combines their boxes. An object in two tiles is found twice, and one that a
+tile's border cuts is found in pieces:
 
-- A box that ends at a border inside the image is taken for *cut*; all others are *complete*.
-- Cut boxes of one label from different parts are pieces of one object where they agree about what both parts
-  show: they are mended to the box around them, with the best of their scores.
-- A cut or mended box that lies in a complete one of its label (intersection over its own area, not over the
-  union: a piece is smaller than the whole) is the same object, and the complete one stands for it.
-- What is left is suppressed by IoU, as within one image. Complete boxes inside one another stay: a banana in
-  a bunch of bananas is no duplicate.
+- A box that ends at a border inside the image counts as *cut*; all others are *complete*.
+- Cut boxes of one label from different parts are pieces of one object if they agree in the area that both
+  parts show: they are joined to the box around them, with the best of their scores.
+- A cut or joined box inside a complete one of its label (intersection over its own area, not over the union:
+  a piece is smaller than the whole) is the same object, and only the complete one is kept.
+- The rest is suppressed by IoU, as within one image. Complete boxes inside one another stay: a banana in a
+  bunch of bananas is not a duplicate.
 
 Tiling by overlapping slices and merging over the smaller area: Akyon et al. 2022, "Slicing Aided Hyper
-Inference"; mending is new here.
+Inference"; joining is new here.
 """
 
 from collections.abc import Sequence
@@ -28,18 +28,19 @@ from boxdrop.domain.detections import MAX_PER_LABEL, NMS_IOU, Detections, concat
 from boxdrop.domain.labels import Tiling
 
 MOST_TILES: Final = 12
-"""Tiles that ``auto`` makes of one image: where it would take more, they are larger. Bounds the cost."""
+"""The most tiles that ``auto`` makes per image, which bounds the cost: if more were needed, tiles are
+larger."""
 
-_WORTHWHILE = 1.5  # sides of the model's input that an image must measure before ``auto`` cuts it up
-_BORDER = 0.02  # share of a tile's side: a box that ends so near to the border may be cut by it
+_WORTHWHILE = 1.5  # an image must be this many times larger than the model's input before ``auto`` tiles it
+_BORDER = 0.02  # share of a tile's side: a box that ends this close to the border may be cut by it
 _INSIDE = 0.6  # intersection over the smaller area from which a piece belongs to a box
 _AGREE = 0.5  # the same, of two pieces in the part that both tiles show
-_QUERIES_OF_A_VIEW = 1_000_000  # numbers set apart for each view, so that no two share one
+_QUERIES_OF_A_VIEW = 1_000_000  # query numbers reserved per view, so they are unique
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A part of an image, in upright pixels; `right` and `bottom` are behind the last one."""
+    """A part of an image, in upright pixels; `right` and `bottom` are exclusive."""
 
     left: int
     top: int
@@ -53,14 +54,14 @@ class View:
 
 
 def plan(width: int, height: int, tiling: Tiling, settings: Preprocess) -> tuple[View, ...]:
-    """The parts of an image that the model looks at: the whole, and then its tiles, if there are any.
+    """The parts of an image for the model: the whole image, then its tiles, if any.
 
-    Tiles are squares, as far as the image allows, evenly spread and with at least the overlap asked for.
+    Tiles are squares, if the image allows, evenly spread with at least the requested overlap.
 
     Args:
         width, height: of the upright image.
         tiling: the label set's.
-        settings: the bundle's; ``auto`` takes tiles that the model sees pixel by pixel.
+        settings: the bundle's; ``auto`` uses tiles of the model's input size.
     """
     whole = View(0, 0, width, height)
     if tiling.mode == "off":
@@ -97,10 +98,10 @@ def merge(
     nms_iou: float = NMS_IOU,
     limit: int = MAX_PER_LABEL,
 ) -> Detections:
-    """Make one set of detections of those in each part of an image.
+    """Combine the detections from each part of an image.
 
     Args:
-        found: of each view, in pixels of the view, after suppression.
+        found: detections of each view, in pixels of the view, after suppression.
         views: of `plan`: the whole image first.
         nms_iou, limit: see `boxdrop.domain.detections.suppress`.
 
@@ -124,7 +125,7 @@ def merge(
         rows, owners = np.flatnonzero(pieces.labels == label), np.flatnonzero(complete.labels == label)
         inside, union = _shares(pieces.boxes[rows], complete.boxes[owners])
         lost[rows] = (inside > _INSIDE).any(axis=1)
-        for piece, owner in zip(*np.nonzero(union > nms_iou), strict=True):  # the whole object, put together
+        for piece, owner in zip(*np.nonzero(union > nms_iou), strict=True):  # the whole object, joined
             scores[owners[owner]] = max(scores[owners[owner]], pieces.scores[rows[piece]])
     return suppress(concatenate([replace(complete, scores=scores), pieces.take(~lost)]), nms_iou, limit)
 
@@ -139,7 +140,7 @@ def _placed(found: Detections, view: View, number: int) -> Detections:
 def _cut(
     boxes: NDArray[np.float32], bounds: NDArray[np.float32], image: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Which boxes end at a border of their view that is not one of the image."""
+    """Which boxes end at a border of their view that is not a border of the image."""
     sides = np.tile(bounds[:, 2:] - bounds[:, :2], 2)
     inner = bounds != image
     at_border: NDArray[np.bool_] = (inner & (np.abs(boxes - bounds) <= _BORDER * sides)).any(axis=1)
@@ -147,7 +148,7 @@ def _cut(
 
 
 def _joined(pieces: Detections, bounds: NDArray[np.float32], first_query: int) -> Detections:
-    """Put pieces of one object together.
+    """Join the pieces of each object.
 
     Args:
         pieces: cut boxes of all views.
@@ -181,7 +182,7 @@ def _joined(pieces: Detections, bounds: NDArray[np.float32], first_query: int) -
             for head in heads
         ]
     )
-    # A query is one box under all its labels, and mended boxes differ from label to label.
+    # A query is one box under all its labels, but joined boxes differ between labels.
     return replace(merged, boxes=boxes, queries=np.arange(first_query, first_query + len(heads)))
 
 
@@ -193,7 +194,7 @@ def _clipped(boxes: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray
 
 
 def _same(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether boxes, row by row, are the same as far as both views show them (IoU)."""
+    """Whether boxes, row by row, agree in the area that both views show (IoU)."""
     sides = np.minimum(mine[:, 2:], theirs[:, 2:]) - np.maximum(mine[:, :2], theirs[:, :2])
     intersection = np.clip(sides, 0, None).prod(axis=1)
     areas = (mine[:, 2:] - mine[:, :2]).prod(axis=1) + (theirs[:, 2:] - theirs[:, :2]).prod(axis=1)
@@ -204,14 +205,14 @@ def _same(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.
 def _shares(
     pieces: NDArray[np.float32], boxes: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """[pieces, boxes]: intersection over the smaller area where that is the piece, else 0; and IoU."""
+    """[pieces, boxes]: intersection over the piece's area if the piece is smaller, else 0; and IoU."""
     low = np.maximum(pieces[:, None, :2], boxes[None, :, :2])
     high = np.minimum(pieces[:, None, 2:], boxes[None, :, 2:])
     intersection = np.clip(high - low, 0, None).prod(axis=2)
     of_pieces = (pieces[:, 2:] - pieces[:, :2]).prod(axis=1)[:, None]
     of_boxes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[None, :]
     union = of_pieces + of_boxes - intersection
-    # A mended box may be a little larger than the complete one that it is.
+    # A joined box may be slightly larger than the complete box of the same object.
     smaller = np.minimum(of_pieces, of_boxes)
     share = np.where(of_pieces <= 2 * of_boxes, intersection / np.maximum(smaller, 1e-9), 0)
     return share.astype(np.float32), (intersection / np.maximum(union, 1e-9)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The words that a detector knows, where it says so: `VOCABULARY` in the bundle's folder, a name per line.
+"""The words that a detector knows, if it lists them: `VOCABULARY` in the bundle's folder, a name per line.
 
-Large zero-shot detectors have no such list. The demo detector has one, and finds nothing else, so whoever
-chooses labels for it is told before an hour of empty images.
+Large zero-shot detectors have no such list. The demo detector has one, and finds nothing else, so boxdrop
+warns about other labels before an hour of empty images.
 """
 
 import re
@@ -17,7 +17,7 @@ DEMO: Final = "demo"
 """Name of the detector that ships with boxdrop."""
 
 FEW: Final = 0.5
-"""Share of images without boxes that is reported: people choose photos that show what they look for."""
+"""From this share of images without boxes on, boxdrop warns: users choose photos that show their labels."""
 
 OTHER_DETECTOR: Final = (
     "for photographs and other names, use a larger detector: docs/detectors.md, then `boxdrop bundle push`"
@@ -27,7 +27,7 @@ _WORDS = re.compile(r"\w+")
 
 
 class Vocabulary:
-    """Names that a detector was trained on.
+    """The names that a detector was trained on.
 
     Args:
         names: singular and plural, with synonyms.
@@ -73,7 +73,7 @@ def vocabulary_of(folder: Path) -> Vocabulary | None:
 
 
 def doubts_of(detector: str, known: Vocabulary | None, label_set: LabelSet) -> str | None:
-    """What speaks against good boxes for these labels; None if nothing is known.
+    """A warning about labels that the detector may not find; None if there is none.
 
     Args:
         detector: the bundle's name.
@@ -94,11 +94,11 @@ def doubts_of(detector: str, known: Vocabulary | None, label_set: LabelSet) -> s
 
 
 def few_boxes_said(images: int, without: int, detector: str) -> str | None:
-    """What to say of a detector that found nothing in most images; None if it found enough.
+    """A warning about a detector that found nothing in most images; None if it found enough.
 
     Args:
-        images: that a detector looked at.
-        without: of these, the ones without any box.
+        images: that the detector processed.
+        without: how many of these have no box.
     """
     if not images or without < FEW * images:
         return None

@@ -1,4 +1,4 @@
-"""Server processes of this machine: installed in a venv each, started, found again and stopped.
+"""Local server processes: install each in a venv, start, find and stop them.
 
-`boxdrop.local` runs Label Studio, MiniStack and the pump by it, `boxdrop.tracking` ZenML's dashboard.
+`boxdrop.local` uses it for Label Studio, MiniStack and the pump, `boxdrop.tracking` for ZenML's dashboard.
 """

@@ -1,7 +1,6 @@
 """A Python environment of its own for a server, from requirements that are pinned by hash.
 
-Servers conflict with nearly everything else in what they depend on, so each lives in a venv below boxdrop's
-home.
+The dependencies of servers conflict with nearly everything, so each server has a venv in boxdrop's home.
 """
 
 import hashlib
@@ -19,13 +18,13 @@ _LINES_SHOWN = 8
 
 
 class Environment:
-    """A venv that is either complete or made again.
+    """A venv that is either complete or created again.
 
     Args:
-        path: of the venv. A link to another place is followed and never replaced.
+        path: of the venv. A symbolic link is followed and never replaced.
         requirements: a compiled requirements file.
-        name: of what is in it, for messages.
-        disk_bytes: what an installation needs while it runs.
+        name: of the installed server, for messages.
+        disk_bytes: needed during an installation.
     """
 
     def __init__(self, path: Path, requirements: Path, name: str, disk_bytes: int) -> None:
@@ -37,19 +36,19 @@ class Environment:
 
     @property
     def digest(self) -> str:
-        """Hash of the requirements: what a complete environment was made from."""
+        """Hash of the requirements, which identifies a complete environment."""
         return hashlib.sha256(self._requirements.read_bytes()).hexdigest()
 
     def is_complete(self) -> bool:
-        """Whether an installation of exactly these requirements ran to its end, and its Python is there."""
+        """Whether exactly these requirements were installed completely, and the Python still exists."""
         mark = self.path / _MARK
         return mark.is_file() and mark.read_text() == self.digest and self.python.exists()
 
     def install(self, say: Callable[[str], None]) -> None:
-        """Install unless complete. What an earlier attempt left half done is removed first.
+        """Install unless complete. The rest of an interrupted attempt is removed first.
 
         Args:
-            say: told what happens, in sentences.
+            say: called with a sentence before each step.
 
         Raises:
             LocalError: the disk is too full, or the installation failed; with its last lines and the log's
@@ -74,12 +73,12 @@ class Environment:
                 for command in self._commands(path):
                     self._run(command, output.fileno(), log)
             (path / _MARK).write_text(self.digest)
-        except BaseException:  # Ctrl-C, too, leaves nothing that looks installed
+        except BaseException:  # even Ctrl-C leaves nothing that looks complete
             shutil.rmtree(path, ignore_errors=True)
             raise
 
     def _commands(self, path: Path) -> list[list[str]]:
-        """With uv in seconds, else with what comes with Python in minutes."""
+        """With uv in seconds, else with Python's own tools in minutes."""
         hashes = ["--require-hashes", "-r", str(self._requirements)]
         python = str(path / "bin" / "python")
         try:
@@ -124,7 +123,7 @@ def last_lines(log: Path, count: int, begin: int = 0) -> str:
 
     Args:
         count: of lines.
-        begin: offset before which nothing is shown: lines of an earlier process.
+        begin: offset of the first line to show; earlier lines belong to another process.
     """
     try:
         with log.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Server processes of this machine, known by their command line.
+"""Local server processes, identified by their command line.
 
-A process id in a file goes stale and is given to others; a command line that names our own data folder is
-not. So a server is looked for among the processes that run, never in a file.
+A process id in a file becomes stale, and the system reuses it; a command line that contains our own data
+folder is unique. So servers are looked up among the running processes, never in a file.
 """
 
 import os
@@ -22,7 +22,7 @@ PUMP_MARK: Final = "--boxdrop-pump"
 
 
 def find(arguments: Sequence[str]) -> list[int]:
-    """Ids of the processes whose command line holds these arguments, one after the other."""
+    """Ids of the processes whose command line contains this sequence of arguments."""
     wanted = " ".join(arguments).split(" ")
     return [
         pid
@@ -33,7 +33,7 @@ def find(arguments: Sequence[str]) -> list[int]:
 
 
 def argument(pid: int, option: str) -> str | None:
-    """What follows an option on the command line of a process; None if either is not there."""
+    """The value of an option on a process's command line; None if the process or the option is missing."""
     for each, line in _command_lines():
         if each == pid and option in line[:-1]:
             return line[line.index(option) + 1]
@@ -41,7 +41,7 @@ def argument(pid: int, option: str) -> str | None:
 
 
 def other_homes(home: Path) -> list[str]:
-    """Homes of this user's systems that run now, this one left out: the ``--home`` of their pumps."""
+    """Homes of this user's other running systems: the ``--home`` of their pumps."""
     found = set()
     for _, line in _command_lines():
         if "--home" in line and PUMP_MARK in line:
@@ -59,7 +59,7 @@ def parent(pid: int) -> int | None:
 
 
 def stop(pid: int, patience_s: float) -> None:
-    """End a process that leads a group of its own, and the group with it: politely first, then by force."""
+    """End a process and the group that it leads: first with SIGTERM, then with SIGKILL."""
     for each in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(pid, each)
@@ -73,7 +73,7 @@ def stop(pid: int, patience_s: float) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return False
@@ -83,16 +83,16 @@ def is_alive(pid: int) -> bool:
 
 
 def _command_lines() -> Iterator[tuple[int, list[str]]]:
-    """(pid, words) of every process that can be seen; those that have ended have no command line left.
+    """(pid, words) of every visible process; zombies have no command line.
 
-    Words are separated by spaces, within arguments, too: that is all that macOS tells.
+    Words are split at spaces, even within arguments: macOS does not provide more.
     """
     if sys.platform == "linux":
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     line = (folder / "cmdline").read_bytes()
-                except OSError:  # it ended meanwhile
+                except OSError:  # it ended in the meantime
                     continue
                 if line:
                     yield int(folder.name), os.fsdecode(line).rstrip("\0").replace("\0", " ").split(" ")

@@ -1,4 +1,4 @@
-"""What every server of this machine needs: a free port, a lock, a process of its own, an answer."""
+"""Common parts of local servers: a free port, a lock, a detached process, a health check."""
 
 import os
 import signal
@@ -19,17 +19,17 @@ from boxdrop.servers import processes
 from boxdrop.servers.environment import last_lines
 
 HOST: Final = "127.0.0.1"
-"""Nothing of the local system listens anywhere else."""
+"""The local system listens only here."""
 
 STOP_S: Final = 10.0
 
 _PORTS_TRIED = 100
 _PORT_S = 2.0
-_ANSWER_S = 20.0  # a process is there: on a busy machine its answer may take long
+_ANSWER_S = 20.0  # the process exists: on a busy machine its response may take long
 _LOG_BYTES = 20_000_000
 _LINES_SHOWN = 12
 _POLL_S = 0.05
-_TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a program that SIGTERM ended
+_TERMINATED = 128 + signal.SIGTERM  # a shell's exit code for a program that SIGTERM ended
 
 _KEPT_VARIABLES = frozenset(
     (
@@ -43,7 +43,8 @@ Say = Callable[[str], None]
 
 
 def inherited_variables() -> dict[str, str]:
-    """The few variables that a server inherits: a plain ``HOST``, ``PORT`` or ``DEBUG`` would change it."""
+    """The few variables that a server inherits: others, such as ``HOST``, ``PORT`` or ``DEBUG``, could change
+    its behaviour."""
     return {
         name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES or name.startswith("LC_")
     }
@@ -61,15 +62,15 @@ def is_free(port: int) -> bool:
 
 
 def choose_port(preferred: int, asked: int | None, option: str, say: Say) -> int:
-    """A free port: the one asked for, or the preferred one or the next.
+    """A free port: the requested one, or the preferred one or the next.
 
-    The first choice gets a moment: a server that was just killed may still hold it.
+    It waits a moment for the first choice: a server that was just killed may still hold it.
 
     Args:
-        option: of the command line by which a port is asked for.
+        option: the command-line option that requests a port.
 
     Raises:
-        LocalError: the one asked for is taken, or a hundred in a row are.
+        LocalError: the requested one is taken, or a hundred in a row are.
     """
     first = asked or preferred
     until = time.monotonic() + _PORT_S
@@ -99,10 +100,11 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def only_one(folder: Path, what: str, say: Say) -> Iterator[None]:
-    """Let one process at a time start or stop what lives in a folder; the system drops the lock if it dies.
+    """Let one process at a time start or stop the servers of a folder; the system releases the lock if it
+    dies.
 
     Args:
-        what: for messages.
+        what: its name in messages.
     """
     try:
         import fcntl
@@ -137,7 +139,7 @@ def end(pid: int, patience_s: float = STOP_S) -> None:
             f"the server, process {pid}, belongs to another user; stop it as that user"
         ) from None
     if processes.is_alive(pid):
-        raise LocalError(f"process {pid} does not end; look at it with `ps -fp {pid}`")
+        raise LocalError(f"process {pid} does not end; check it with `ps -fp {pid}`")
 
 
 @contextmanager
@@ -147,11 +149,11 @@ def start_detached(
     """Start a server that outlives this process, in a group of its own. If the block fails, stop it.
 
     Args:
-        command: its words.
-        log: receives what it prints; started afresh when large.
-        folder: in which it runs.
-        environment: all of it.
-        stop_s: seconds that it may take to end before it is killed.
+        command: its arguments.
+        log: receives its output; truncated when large.
+        folder: its working directory.
+        environment: its complete environment.
+        stop_s: seconds to end before it is killed.
 
     Yields:
         The process, and the offset in the log at which its lines begin.
@@ -188,26 +190,26 @@ def wait_for_answer(
     begin: int = 0,
     announcement: str = "",
 ) -> None:
-    """Wait until a server that was just started answers.
+    """Wait until a server that was just started responds.
 
     Args:
-        url: that returns 200 once it does.
+        url: returns 200 once it is ready.
         name: of the server, for messages.
-        log: receives what it prints.
-        patience_s: seconds until it is given up.
+        log: receives its output.
+        patience_s: seconds to wait.
         begin: offset in the log at which its lines begin.
-        announcement: must be in those lines, too: another program may answer at this port while the server
-            still prepares to fail on it.
+        announcement: must also be in those lines: another program may respond at this port while the server
+            is about to fail on it.
 
     Raises:
-        LocalError: it ended, or does not answer in time; with its last lines.
+        LocalError: it ended, or does not respond in time; with its last lines.
     """
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if process.poll() is not None:
             lines = last_lines(log, _LINES_SHOWN, begin)
             if "already in use" in lines:
-                raise LocalError("another program took the port meanwhile; run the same command again")
+                raise LocalError("another program took the port in the meantime; run the same command again")
             raise LocalError(f"{name} ended while it started. The last lines of {log}:\n{lines}")
         announced = not announcement or announcement.encode() in _printed(log, begin)
         if announced and answers(url) and process.poll() is None:
@@ -218,7 +220,7 @@ def wait_for_answer(
 
 @contextmanager
 def terminated_in_order() -> Iterator[None]:
-    """Let SIGTERM end this process like Ctrl-C, so that it stops the servers that it started."""
+    """Handle SIGTERM like Ctrl-C, so this process stops the servers that it started."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(_TERMINATED)
@@ -238,7 +240,7 @@ def _printed(log: Path, begin: int) -> bytes:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block ends, where a started process would be lost.
+    """Defer Ctrl-C and SIGTERM until the block ends, where they would lose a started process.
 
     Not by a signal mask: the process started in the block would inherit it, and SIGTERM could not stop it.
     """

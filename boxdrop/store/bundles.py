@@ -44,8 +44,8 @@ class BundleRef:
     Attributes:
         name, digest, family, precision: the bundle's own; `digest` has 64 hexadecimal digits.
         floor: the lowest score that the detector keeps.
-        threshold: the lowest score that is shown of labels that set none.
-        prefix: what the keys of its files begin with.
+        threshold: the lowest score that is shown, for labels that set none.
+        prefix: of its files' keys.
     """
 
     name: str
@@ -72,8 +72,8 @@ class Listed:
     """A bundle as ``boxdrop bundle list`` shows it.
 
     Attributes:
-        latest: whether its name means this one.
-        default: whether projects use it whose labels.yaml names no detector.
+        latest: whether its name refers to this one.
+        default: whether it is used by projects whose labels.yaml names no detector.
     """
 
     bundle: BundleRef
@@ -86,9 +86,9 @@ def _ignore(_: str) -> None:
 
 
 def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore) -> BundleRef:
-    """Upload a bundle to the data bucket; from now on its name means this one.
+    """Upload a bundle to the data bucket; from now on its name refers to this one.
 
-    The first bundle of all becomes the default. A push that was interrupted is finished by pushing again.
+    The very first bundle becomes the default. After an interrupted push, push again.
 
     Args:
         bucket: the data bucket.
@@ -96,8 +96,8 @@ def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore)
         on_file: called with the name of each file once it is uploaded.
 
     Raises:
-        BundleError: the folder holds no bundle or a damaged one, or the bucket has the same detector under
-            this name with another bundle.json (another default threshold or report).
+        BundleError: the folder has no bundle or a damaged one, or the bucket has the same detector under this
+            name with a different bundle.json (another default threshold or report).
     """
     bundle = Bundle.load(folder, verify=True)
     ref = _reference(bundle)
@@ -123,11 +123,11 @@ def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore)
 
 
 def use(bucket: Bucket, detector: str) -> BundleRef:
-    """Make a bundle the default: projects use it whose labels.yaml names no detector.
+    """Make a bundle the default for projects whose labels.yaml names no detector.
 
     Args:
         bucket: the data bucket.
-        detector: a name; with a digest (``NAME@DIGEST16``) the name means that one from now on.
+        detector: a name; with a digest (``NAME@DIGEST16``), the name refers to that bundle from now on.
 
     Raises:
         BundleError: it is not in the bucket.
@@ -139,11 +139,11 @@ def use(bucket: Bucket, detector: str) -> BundleRef:
 
 
 def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
-    """Find the bundle that a label set asks for.
+    """Find the bundle that a label set selects.
 
     Args:
         bucket: the data bucket.
-        detector: what labels.yaml says: a name, ``NAME@DIGEST16``, or None for the default.
+        detector: from labels.yaml: a name, ``NAME@DIGEST16``, or None for the default.
 
     Raises:
         BundleError: it is not in the bucket.
@@ -194,18 +194,18 @@ def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
 
 
 def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
-    """Download a bundle to this machine, unless it is there, and check the sha256 of every file.
+    """Download a bundle, unless it is cached, and check the sha256 of every file.
 
-    The folder appears whole or not at all: several processes may share a cache, and be killed at any moment.
+    The folder appears atomically: several processes may share a cache, and be killed at any moment.
 
     Args:
         bucket: the data bucket.
         ref: which one.
-        cache: a folder; the bundle will be in NAME/DIGEST16 below it. A copy that is there already is used
-            after its checks, and fetched anew if it does not pass them.
+        cache: a folder; the bundle will be in NAME/DIGEST16 below it. An existing copy is checked and used,
+            or fetched again if it fails the checks.
 
     Raises:
-        BundleError: it is not in the bucket, or what came is not what its digest says.
+        BundleError: it is not in the bucket, or the downloaded files do not match its digest.
         BoxdropError: the bucket cannot be read, or the folder not be written.
     """
     folder = cache / ref.name / ref.digest[:BUNDLE_DIGITS]
@@ -236,7 +236,7 @@ def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
 def vocabulary(bucket: Bucket, ref: BundleRef) -> Vocabulary | None:
     """The words that a bundle's detector knows; None if it has no list.
 
-    The demo detector's is part of boxdrop: it was pushed without one before there were any.
+    The demo detector's list is part of boxdrop: earlier versions pushed it without one.
 
     Raises:
         BoxdropError: the bucket cannot be read.
@@ -247,7 +247,7 @@ def vocabulary(bucket: Bucket, ref: BundleRef) -> Vocabulary | None:
     if ref.name != DEMO:
         return None
     try:
-        from boxdrop.demo import BUNDLE  # not part of the functions' packages, which never ask
+        from boxdrop.demo import BUNDLE  # not part of the functions' packages, which never need it
     except ModuleNotFoundError:
         return None
     return vocabulary_of(BUNDLE)
@@ -291,7 +291,7 @@ def _checked(folder: Path, ref: BundleRef) -> Bundle:
 
 
 def _remove(folder: Path) -> None:
-    """Move a folder out of the way at once, then delete it."""
+    """Rename a folder, then delete it."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as gone:
         os.replace(folder, Path(gone) / folder.name)
         shutil.rmtree(gone, ignore_errors=True)

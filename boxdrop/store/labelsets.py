@@ -1,4 +1,4 @@
-"""Label sets, kept for ever under the sha256 of their text, which manifests and the ledger refer to."""
+"""Label sets, stored permanently under the sha256 of their text, to which manifests and the ledger refer."""
 
 import hashlib
 
@@ -9,14 +9,14 @@ from boxdrop.store.layout import label_set_key
 
 
 def write_label_set(bucket: Bucket, label_set: LabelSet) -> str:
-    """Keep a label set in the data bucket; returns its digest, the sha256 of its text.
+    """Store a label set in the data bucket; returns its digest, the sha256 of its text.
 
     Raises:
         BoxdropError: it may not be written.
     """
     body = label_set.to_yaml().encode()
     digest = hashlib.sha256(body).hexdigest()
-    # Refused: it is there, or another writer is writing the same text. Dispatch may not read it to find out.
+    # Refused: it exists, or another writer is writing the same text. Dispatch has no permission to read it.
     bucket.create(label_set_key(digest), body, "application/yaml")
     return digest
 

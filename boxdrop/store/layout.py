@@ -40,9 +40,9 @@ DATASETS: Final = "datasets/"
 LESSONS: Final = "lessons/"
 
 SAGEMAKER: Final = "sagemaker/"
-"""Below it SageMaker writes its answers, which nobody reads: a job writes its results itself."""
+"""SageMaker writes its responses here; they are unused, since a job writes its results itself."""
 ZENML: Final = "zenml/"
-"""Below it ZenML keeps the artifacts of tracked runs."""
+"""ZenML stores the artifacts of tracked runs here."""
 
 PART_IMAGES: Final = 128
 """Images of a part at most."""
@@ -50,16 +50,16 @@ PART_IMAGES: Final = 128
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
 _VERSION_DIGITS: Final = 16
 BUNDLE_DIGITS: Final = 16
-"""Digits of a bundle's digest that its keys hold."""
+"""Digits of a bundle's digest in its keys."""
 
 _PART_KEY = re.compile(rf"{PREDICTIONS}(.+)/({RUN_ID})/part-(\d{{8}})-(\d{{8}})\.jsonl")
 _SUMMARY_KEY = re.compile(rf"{RUNS}({RUN_ID})/summary\.json")
 SUMMARY_WILDCARD: Final = f"{RUNS}*/summary.json"
-"""The summaries' keys, as EventBridge matches them."""
+"""The pattern of the summaries' keys, for EventBridge."""
 
 
 def project_folder(project: str) -> str:
-    """How a project's name appears in keys. The only place that decides it."""
+    """A project's name in keys. Only this function decides it."""
     return project
 
 

@@ -1,8 +1,8 @@
-"""What differs between families of detectors, behind one table.
+"""The differences between families of detectors, behind one table.
 
-A family knows how prompts become the graphs' inputs, how images of different sizes share a batch, and what
-the image graph's outputs mean. All else (merging of prompts, suppression, thresholds) is the same for all and
-lies elsewhere.
+A family defines how prompts become the graphs' inputs, how images of different sizes share a batch, and what
+the image graph's outputs mean. Everything else (merging prompts, suppression, thresholds) is common to all,
+and implemented elsewhere.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ __all__ = ["FAMILIES", "Family", "Words", "family_of"]
 
 
 class Family(Protocol):
-    """How one family of detectors reads prompts and images, and writes boxes."""
+    """One family of detectors: how it encodes prompts and images, and decodes boxes."""
 
     outputs: tuple[str, ...]
-    """Names of the image graph's outputs that `decode` takes."""
+    """Names of the image graph's outputs that `decode` needs."""
 
     def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
-        """Tokens that each text needs, to be compared with ``Text.max_length``."""
+        """The number of tokens of each text, to compare with ``Text.max_length``."""
         ...
 
     def encode(
@@ -48,7 +48,7 @@ class Family(Protocol):
             session: the text graph's.
 
         Returns:
-            What each pass of the image graph takes; every text is in exactly one of them.
+            The words for each pass of the image graph; every text is in exactly one pass.
         """
         ...
 
@@ -64,7 +64,7 @@ class Family(Protocol):
         Args:
             outputs: in the order of `outputs`.
             sizes: [B, 2], upright width and height of each image in pixels.
-            words: what the pass looked for.
+            words: of the pass.
 
         Returns:
             (scores, float32 [B, N, P], 0 to 1; boxes, float32 [B, N, 4], xyxy, upright pixels, not clipped).
@@ -82,7 +82,7 @@ FAMILIES: Final[dict[str, Family]] = {
 
 
 def family_of(name: str) -> Family:
-    """The family that a bundle names.
+    """The family of this name.
 
     Raises:
         BundleError: this boxdrop does not know it.
@@ -92,5 +92,5 @@ def family_of(name: str) -> Family:
     except KeyError:
         known = ", ".join(FAMILIES)
         raise BundleError(
-            f"the bundle's family is {name!r}, this boxdrop knows {known}; update boxdrop"
+            f"the bundle's family is {name!r}, but this boxdrop knows {known}; update boxdrop"
         ) from None

@@ -1,4 +1,4 @@
-"""Small computations that families share."""
+"""Small array functions that families share."""
 
 from collections.abc import Sequence
 
@@ -22,5 +22,5 @@ def corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stacked(pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Images of one size [3, H, W] as [B, 3, H, W]; what is stacked already is not copied."""
+    """Images of one size [3, H, W] as [B, 3, H, W]; an array that is already stacked is not copied."""
     return pixels if isinstance(pixels, np.ndarray) else np.stack(pixels)

@@ -1,7 +1,7 @@
-"""OmDet-Turbo (Zhao et al. 2024): a cosine for each query and prompt, and a task that the queries are told.
+"""OmDet-Turbo (Zhao et al. 2024): a cosine per query and prompt, and a task text for the queries.
 
-transformers cuts the task, "Detect cat, dog.", off at 77 tokens, as the authors do: some 25 labels fit. It
-is a hint; labels behind the cut are scored all the same.
+Like the authors, transformers truncates the task, "Detect cat, dog.", at 77 tokens: about 25 labels fit. It
+is only a hint; labels after the cut are scored as well.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class OmDet:
     outputs: tuple[str, ...] = ("logits", "boxes")
 
     def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
-        """CLIP's tokens, begin and end among them."""
+        """CLIP's tokens, including begin and end."""
         return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
     def encode(
         self, texts: list[str], tokenizer: "Tokenizer", settings: "Text", session: "InferenceSession"
     ) -> tuple[Words, ...]:
-        """Every prompt by itself, and the task that names them all; one pass."""
+        """Every prompt on its own, and the task that names them all; one pass."""
         ids = np.full((len(texts), settings.max_length), settings.pad_id, np.int64)
         for row, encoding in enumerate(tokenizer.encode_batch(texts)):
             ids[row, : len(encoding.ids)] = encoding.ids
@@ -68,5 +68,5 @@ class OmDet:
 
 
 def task_of(texts: list[str]) -> str:
-    """The task that transformers' processor makes of prompts."""
+    """The task text that transformers' processor makes from prompts."""
     return f"Detect {', '.join(texts)}."

@@ -1,8 +1,8 @@
-"""OWL-ViT (Minderer et al. 2022) and OWLv2 (2023): one box a patch, a sigmoid score for each prompt.
+"""OWL-ViT (Minderer et al. 2022) and OWLv2 (2023): one box per patch, one sigmoid score per prompt.
 
-They differ at run time in what a box is relative to: OWL-ViT stretches the image, so to its width and
-height; OWLv2 pads it below or to the right to a square, so to its longer side, and boxes may lie in the
-padding.
+At run time they differ in what boxes are relative to. OWL-ViT stretches the image, so its boxes are relative
+to width and height. OWLv2 pads the image below or on the right to a square, so its boxes are relative to the
+longer side, and may be in the padding.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Owl:
         self.padded_to_square = padded_to_square
 
     def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
-        """CLIP's tokens, begin and end among them."""
+        """CLIP's tokens, including begin and end."""
         return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
     def encode(

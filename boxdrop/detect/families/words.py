@@ -1,4 +1,4 @@
-"""What a family makes of prompts."""
+"""Encoded prompts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Words:
     """What one pass of the image graph asks for: prompts, encoded, and what a lesson taught.
 
     Attributes:
-        prompts: int64 [P], which of the label set's prompts these are: the columns of the scores.
+        prompts: int64 [P], indices into the label set's prompts: the columns of the scores.
         inputs: inputs of the image graph by name, the same for every image.
         spans: int64 [P, 2], of each prompt the first of its tokens and the one after its last, for families
             that score tokens; None for those that score prompts.

@@ -64,7 +64,7 @@ def test_a_file_replaces_the_labels_after_a_question(tasked: World, call: Call, 
     assert stored(tasked) == file.read_text()
     assert tasked.states() == {"wanted": 2}
     again = call("apply", "fruit", "--labels", str(file))
-    assert "in force already" in again.output
+    assert "already in force" in again.output
     assert "Nothing runs again" in again.output
 
 

@@ -74,7 +74,7 @@ def test_apply_says_what_runs_again_and_asks_before_it_does_it(world: World, cal
     assert "2 images run again" in done.output
     assert world.states() == {"verified": 1, "wanted": 2}
     assert sum(summary.images for summary in world.launch_all()) == 2
-    assert "in force already" in call("apply", "fruit").output
+    assert "already in force" in call("apply", "fruit").output
 
 
 def test_apply_knows_a_mistake_and_a_file_that_is_not_there(world: World, call: Call) -> None:

@@ -210,7 +210,7 @@ CASES: dict[Callable[..., None], tuple[str, ...]] = {
     runs_that_die: ("1 image failed (run_died)", "boxdrop retry fruit"),
     label_studio_is_down: ("no server answers at http://127.0.0.1:9",),
     a_wrong_token: ("does not accept the access token",),
-    a_removed_label_that_verified_work_uses: ("no longer has: 'banana' (1 box)", "put them back"),
+    a_removed_label_that_verified_work_uses: ("no longer has: 'banana' (1 box)", "add them to the"),
     reviews_that_cannot_be_read: ("verified work cannot be read", "http://127.0.0.1:9"),
     dead_letters: ("1 in uploads", "boxdrop retry"),
 }

@@ -33,7 +33,7 @@ def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"make one with: python -m model_export"):
         Bundle.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"a model of transformers, not a bundle"):
+    with pytest.raises(BundleError, match=r"a transformers model, not a bundle"):
         Bundle.load(tmp_path)
     with pytest.raises(BundleError, match=r"a bundle is a folder"):
         Bundle.load(tmp_path / "config.json")
@@ -90,7 +90,7 @@ def test_large_files_are_hashed_when_asked(toy: Callable[..., Path], monkeypatch
         ({"text": {"max_length": 4, "pad_id": 0, "template": "photo"}}, r"must hold \{\} once"),
         ({"defaults": {"threshold": 0.1, "floor": 0.2}}, r"0 < floor \(0\.2\) <= threshold \(0\.1\)"),
         ({"defaults": {"threshold": float("nan"), "floor": 0.2}}, r"`defaults\.threshold` must be a number"),
-        ({"files": {"../../etc/passwd": {"sha256": "0", "bytes": 1}}}, r"no plain file name"),
+        ({"files": {"../../etc/passwd": {"sha256": "0", "bytes": 1}}}, r"not a plain file name"),
         ({"files": {}}, r"does not name image\.onnx, text\.onnx, tokenizer\.json"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_card_that_is_no_object_is_refused(toy: Callable[..., Path], text: str
 
 
 def test_an_unknown_family_is_refused(toy: Callable[..., Path]) -> None:
-    with pytest.raises(BundleError, match=r"'yolo', this boxdrop knows owlvit, owlv2"):
+    with pytest.raises(BundleError, match=r"'yolo', but this boxdrop knows owlvit, owlv2"):
         Detector.load(edit(toy(), {"family": "yolo"}))
 
 

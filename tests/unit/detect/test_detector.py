@@ -210,7 +210,7 @@ def test_cuda_that_falls_back_to_the_processor_is_an_error(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     monkeypatch.setattr(onnxruntime, "InferenceSession", FallenBack)
-    with pytest.raises(BoxdropError, match=r"fell back to the processor"):
+    with pytest.raises(BoxdropError, match=r"fell back to the CPU"):
         Detector.load(toy(), provider="cuda")
 
 

@@ -78,7 +78,7 @@ def test_a_server_that_ends_shows_only_its_own_last_lines(tmp_path: Path) -> Non
 
 
 def test_a_port_that_was_taken_meanwhile_is_the_reason_that_is_given(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="took the port meanwhile"):
+    with pytest.raises(LocalError, match="took the port in the meantime"):
         start_and_wait(tmp_path, "import sys; sys.exit('OSError: [Errno 98] Address already in use')")
 
 
