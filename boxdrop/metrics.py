@@ -64,7 +64,7 @@ IMAGES_PER_SECOND: Final = Metric(
     "ImagesPerSecond", "Count/Second", (), "per shard, from first to last image"
 )
 GPU_UTILISATION: Final = Metric("GpuUtilisation", "Percent", (), "mean of each minute of a job's work")
-CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the processor")
+CPU_PROVIDER_USED: Final = Metric("CpuProviderUsed", "Count", (), "jobs that ran on the CPU")
 WEBHOOK_REFUSED: Final = Metric(
     "WebhookRefused", "Count", (), "calls of the webhook with a wrong secret or body"
 )
@@ -85,9 +85,7 @@ LABELS_REFUSED: Final = Metric(
 OLDEST_IMAGE: Final = Metric(
     "OldestImageSeconds", "Seconds", (), "how long the image that waits longest has been without its boxes"
 )
-COST_PER_THOUSAND: Final = Metric(
-    "CostPerThousand", "None", _BY_PROJECT, "dollars a run spent on 1,000 images"
-)
+COST_PER_THOUSAND: Final = Metric("CostPerThousand", "None", _BY_PROJECT, "a run's dollars per 1,000 images")
 
 METRICS: Final = (
     IMAGES_IN,

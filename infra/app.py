@@ -59,7 +59,7 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
         app, f"{prefix}-monitoring", environment=environment, pipeline=pipeline,
         description="boxdrop: dashboard, alarms, budget", **options,
     )  # fmt: skip
-    monitoring.add_stack_dependency(pipeline)  # whose names it knows without asking
+    monitoring.add_stack_dependency(pipeline)  # whose names it knows without a lookup
     Tags.of(app).add(COST_TAG, environment.name)
     for name, value in sorted(environment.tags.items()):
         Tags.of(app).add(name, value)

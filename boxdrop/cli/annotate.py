@@ -120,10 +120,9 @@ def annotate(
       boxdrop annotate s3://bucket/fruit/ --labels banana --label-studio local
 
     Writes into the output folder: index.html (look at it first), predictions.jsonl, label-studio.json,
-    coco.json, failures.tsv and left-out.tsv. An image that cannot be read becomes a line of failures.tsv
-    and stops nothing; files that are no images are counted and listed in left-out.tsv. If the run is
-    interrupted, the same command continues where it stopped; if only thresholds changed, the detector does
-    not run again.
+    coco.json, failures.tsv and left-out.tsv. An image that cannot be read is listed in failures.tsv and does
+    not stop the run; files that are not images are counted, and listed in left-out.tsv. After an
+    interruption, the same command resumes; if only thresholds changed, the detector does not run again.
     """
     from boxdrop.annotate.run import AnnotateRun
     from boxdrop.cli.system import enter_system_of, log_in

@@ -39,7 +39,7 @@ def identify(data: bytes) -> str | NoImage:
     """Name the format that the first bytes show, or say what they are instead."""
     if not data:
         return NoImage(LeftOut.EMPTY, "empty", "the file is empty (0 bytes): copy or upload it again")
-    if data[128:132] == b"DICM":  # its first 128 bytes may be those of a TIFF
+    if data[128:132] == b"DICM":  # its first 128 bytes may look like a TIFF
         return _unsupported("a DICOM file", LeftOut.UNSUPPORTED, "PNG")
     if data[:4] in (b"II*\0", b"MM\0*") and data[8:10] == b"CR":  # Canon's CR2 begins as a TIFF
         return _unsupported("a camera's raw file", LeftOut.RAW, "JPEG")
@@ -168,7 +168,7 @@ _OTHER: Final = (
 
 
 def _identify_isobmff(data: bytes) -> str | NoImage:
-    """Tell AVIF from HEIC by the brands in the file type box (ISO/IEC 23008-12)."""
+    """Distinguish AVIF from HEIC by the brands in the file type box (ISO/IEC 23008-12)."""
     length = min(int.from_bytes(data[:4], "big"), len(data), 4096)
     brands = {data[8:12], *(data[i : i + 4] for i in range(16, length - 3, 4))}
     if brands & {b"avif", b"avis"}:
@@ -182,7 +182,7 @@ def _identify_isobmff(data: bytes) -> str | NoImage:
 
 
 def _describe(data: bytes) -> tuple[str, LeftOut]:
-    """Say in words what a file without an image's signature seems to be."""
+    """Describe what a file without an image's signature seems to be."""
     for signature, what, kind in _OTHER:
         if data.startswith(signature):
             return what, kind

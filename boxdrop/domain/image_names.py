@@ -1,8 +1,8 @@
 """What the name of a file or an object says: an image, or what else.
 
 This is the rule for buckets, where a listing shows only names. In a folder, the content of a file that is
-not named like an image decides (`boxdrop.domain.image_formats`). Apart from `boxdrop.domain.images`, because
-functions that only read names need no decoder.
+not named like an image decides (`boxdrop.domain.image_formats`). Separate from `boxdrop.domain.images`,
+because functions that only read names need no decoder.
 """
 
 from typing import Final

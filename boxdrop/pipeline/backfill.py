@@ -27,11 +27,11 @@ class BackfillSummary:
 
     Attributes:
         listed: objects.
-        wanted: images by project that are wanted now, and were not before.
+        wanted: images by project that became wanted.
         ignored: objects that are neither images in a folder nor a ``labels.yaml``.
-        left_out: the reasons of those, but for what boxdrop itself keeps in the bucket.
-        asked: projects that a launch was asked for.
-        cursor: key of the last object that is done; give it to go on from there.
+        left_out: their reasons, except for boxdrop's own files.
+        asked: projects for which a launch was requested.
+        cursor: key of the last finished object; pass it to continue from there.
     """
 
     listed: int = 0

@@ -37,12 +37,12 @@ class DispatchSummary:
     """The outcome for a batch of messages.
 
     Attributes:
-        failed: ids of the messages to try again, each with the reason.
-        wanted, gone: images by project that are so now, and were not before.
-        labels: by project, what became of a ``labels.yaml``.
+        failed: ids of the messages to retry, each with the reason.
+        wanted, gone: images by project that changed to this state.
+        labels: by project, the outcome for a ``labels.yaml``.
         ignored: events about anything but an image or a ``labels.yaml`` in a folder of the image bucket.
-        left_out: the reasons of those of the image bucket, but for what boxdrop itself keeps there.
-        asked: projects that a launch was asked for.
+        left_out: the reasons of those in the image bucket, except for boxdrop's own files.
+        asked: projects for which a launch was requested.
     """
 
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Dispatcher:
                     else:
                         ignored += 1
                         left_out[reason] += 1
-            except Exception as error:  # a message is somebody else's text: whatever it does, it does alone
+            except Exception as error:  # a message is external input: whatever it causes, it fails alone
                 failed[number] = _reason(error)
         known = self._known(doubtful, failed)
         events |= dict.fromkeys(known)
@@ -152,7 +152,7 @@ class Dispatcher:
         return list(events), ignored + len(doubtful) - len(known)
 
     def _known(self, events: Sequence[_Event], failed: dict[str, str]) -> list[_Event]:
-        """Those about images that have a row: earlier versions took images in hidden folders, too."""
+        """The events about images with a row: earlier versions accepted images in hidden folders."""
         if not events:
             return []
         try:

@@ -1,4 +1,4 @@
-"""Dropping a folder: its images become objects of a project, unless they are there already."""
+"""drop: upload a folder's images to a project, except those already there."""
 
 import hashlib
 import mimetypes

@@ -38,10 +38,10 @@ class RecoverSummary:
         failed: runs that were ended as failed, as ``project/run``.
         finished: runs that had succeeded without being recorded.
         released: images by project that are wanted again.
-        parts: parts that were sent for again.
-        launches: projects that a launch was asked for.
-        oldest_s: of each project, seconds since the image that waits longest was wanted; 0 if none waits.
-        problems: what could not be looked at, a sentence each; the rest was.
+        parts: parts that were sent to publish again.
+        launches: projects for which a launch was requested.
+        oldest_s: by project, seconds since the longest-waiting image became wanted; 0 if none waits.
+        problems: what could not be checked, one sentence each; the rest was.
     """
 
     failed: tuple[str, ...] = ()

@@ -13,8 +13,8 @@ from infra.config import COST_TAG, VCPUS, Environment
 from infra.constructs.network import make_place
 
 MEMORY_MIB: Final = 14_000
-"""Of the 16,384 of an xlarge: the system and the ECS agent take their part, and a job that asks for more is
-never placed."""
+"""An xlarge has 16,384. The system and the ECS agent need some, and a job that requests more is never
+placed."""
 _DISK_GB: Final = 60
 
 

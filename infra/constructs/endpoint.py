@@ -57,7 +57,7 @@ class AsyncEndpoint(Construct):
                     model_name=model.attr_model_name,
                     instance_type=environment.instances[0],
                     inference_ami_version=SAGEMAKER_AMI,
-                    # An endpoint is made with an instance; scaling takes it away within minutes.
+                    # An endpoint is created with one instance; scaling removes it within minutes.
                     initial_instance_count=1,
                     initial_variant_weight=1,
                     container_startup_health_check_timeout_in_seconds=600,

@@ -78,7 +78,9 @@ def test_a_label_that_annotations_use_is_not_removed(
     project = ensure_project(connection, FRUIT, "in use", key="in use")
     publish(connection, project, [prediction()], FRUIT, somewhere)
     annotate(connection, tasks_of(connection, project)[0], "banana")
-    with pytest.raises(LabelStudioError, match=r"'in use' .*'banana' \(1 box\); put them back"):
+    with pytest.raises(
+        LabelStudioError, match=r"'in use' .*'banana' \(1 box\); add them to the label set again"
+    ):
         ensure_project(connection, LabelSet.from_short_form("apple, kiwi"), "in use", key="in use")
     unchanged = connection.sdk.projects.get(project.id).label_config
     assert frozen_ids(unchanged) == {"pineapple": 1, "banana": 2, "apple": 3}
