@@ -1,4 +1,4 @@
-"""From a model of transformers to a bundle: ``python -m model_export SOURCE --out BUNDLE``.
+"""Exports a transformers model to a bundle: ``python -m model_export SOURCE --out BUNDLE``.
 
-This package alone imports torch and transformers; `boxdrop.detect` runs what it makes.
+Only this package imports torch and transformers; `boxdrop.detect` runs its bundles.
 """

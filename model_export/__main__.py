@@ -9,14 +9,16 @@ import click
 from boxdrop.cli.numbers import SCORE
 from boxdrop.domain.errors import BoxdropError
 
-PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which imports what may not be installed
+PRECISIONS = ("fp32", "fp16", "int8")  # as in model_export.precision, whose imports may not be installed
 
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.argument("source")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make; the bundle.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder, which is created."
+)
 @click.option("--name", help="The bundle's name, part of model_version. Default: the last part of SOURCE.")
-@click.option("--revision", help="Branch, tag or commit on the hub. The commit is written into the bundle.")
+@click.option("--revision", help="Branch, tag or commit on the hub. The bundle records the commit.")
 @click.option(
     "--template",
     help='Sentence that every prompt is put into, unless it begins like it. Default: "a photo of a {}" '
@@ -25,7 +27,7 @@ PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which import
 @click.option(
     "--threshold",
     type=SCORE,
-    help="Lowest score shown where a label sets none. Default: transformers', 0.1 for OWL, 0.25 for "
+    help="Lowest score shown for labels that set no threshold. Default: transformers', 0.1 for OWL, 0.25 for "
     "Grounding DINO, 0.3 for OmDet-Turbo.",
 )
 @click.option(
@@ -39,22 +41,22 @@ PRECISIONS = ("fp32", "fp16", "int8")  # of model_export.precision, which import
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="Of the weights: fp32 answers as PyTorch does; int8 is for processors; fp16 for CUDA.",
+    help="Precision of the weights: fp32 gives PyTorch's results; int8 is for CPUs; fp16 for CUDA.",
 )
 @click.option(
     "--card",
     type=click.Path(path_type=Path),
-    help="A model card (Markdown) to put into the bundle as README.md.",
+    help="A model card (Markdown) to add to the bundle as README.md.",
 )
 @click.option(
-    "--opset", type=click.IntRange(17, 20), default=17, show_default=True, help="Of the ONNX graphs."
+    "--opset", type=click.IntRange(17, 20), default=17, show_default=True, help="Opset of the ONNX graphs."
 )
-@click.option("--threads", type=click.IntRange(1), help="Of the processor. Default: all cores.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
 @click.option(
     "--portable",
     is_flag=True,
-    help="Leave out the graphs that are rewritten for the installed ONNX Runtime: a small model's bundle "
-    "becomes half as large, a large one's starts slower.",
+    help="Leave out the graphs that are optimised for the installed ONNX Runtime: a small model's bundle is "
+    "half as large, but a large model starts slower.",
 )
 @click.option("--force", is_flag=True, help="Replace the bundle at --out, once the new one is complete.")
 def main(
@@ -72,17 +74,17 @@ def main(
     portable: bool,
     force: bool,
 ) -> None:
-    """Make a bundle for boxdrop from a zero-shot detector of transformers.
+    """Export a zero-shot detector of transformers as a bundle for boxdrop.
 
     SOURCE is an id on the Hugging Face hub, or a folder that save_pretrained() wrote, of one of these
-    families: OWL-ViT, OWLv2, Grounding DINO, MM-Grounding-DINO (LLMDet, too) and OmDet-Turbo.
-    docs/detectors.md says which is how good, how fast, and under which licence.
+    families: OWL-ViT, OWLv2, Grounding DINO, MM-Grounding-DINO (including LLMDet) and OmDet-Turbo.
+    docs/detectors.md compares their accuracy, speed and licences.
 
-    The bundle holds two ONNX graphs (words, and images), the tokenizer, and bundle.json, which says how
-    images and words are prepared. Before it is put at --out, drawn pictures go through transformers and
-    through the bundle, with 1 to 80 labels: every detection must be there in both, scores within 0.0001,
-    boxes within 0.1 pixel. Otherwise there is no bundle, and the table says where they differ. With
-    --precision int8 or fp16 the graphs are converted after that, and bundle.json says what drifted.
+    The bundle contains two ONNX graphs (text and images), the tokenizer, and bundle.json, which describes the
+    preprocessing. Before it is stored at --out, drawn images go through transformers and through the bundle,
+    with 1 to 80 labels: both must give the same detections, with scores within 0.0001 and boxes within 0.1
+    pixel. Otherwise there is no bundle, and a table shows the differences. With --precision int8 or fp16 the
+    graphs are converted after that, and bundle.json records the drift.
 
     \b
     Examples:
@@ -94,7 +96,7 @@ def main(
     OWL-ViT B/32 takes a minute and 1.2 GB of disk; OWLv2 B/16 and Grounding DINO take several minutes and
     4 GB of memory.
     """
-    # transformers' progress bars and advice are about its own use, not about an export.
+    # transformers' progress bars and advice do not concern an export.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:

@@ -1,9 +1,9 @@
-"""Attention as one operation, for the graph that ONNX Runtime runs on the processor.
+"""Attention as one operation, for the graph that ONNX Runtime runs on the CPU.
 
-Traced, an attention layer is products, a softmax and transpositions, and it writes down a score for each pair
-of places: 620 MB a layer for OWLv2's 3,601. `com.microsoft.MultiHeadAttention
-<https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>`_ goes over them block by block
-(FlashAttention, https://arxiv.org/abs/2205.14135), for the same numbers to rounding.
+A traced attention layer consists of products, a softmax and transpositions, and stores a score for each pair
+of positions: 620 MB per layer for OWLv2's 3,601. `com.microsoft.MultiHeadAttention
+<https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>`_ processes them block by block
+(FlashAttention, https://arxiv.org/abs/2205.14135), with the same result up to rounding.
 """
 
 from collections import Counter
@@ -21,12 +21,12 @@ _PROJECTIONS: Final = ("Add", "MatMul", "MatMulIntegerToFloat", "DynamicQuantize
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """An attention layer: what it reads, and how the one operation is told.
+    """An attention layer: its inputs, and the attributes of the single operation.
 
     Attributes:
         sources: names of queries, keys and values, [batch, places, heads x width] each.
-        biases: names of what is to be added to them first; none, or three.
-        heads: number of them.
+        biases: names of the biases to add to them first; none, or three.
+        heads: number of heads.
         scale: of the scores.
     """
 
@@ -37,10 +37,10 @@ class _Layer:
 
 
 def fuse_attention(model: Any) -> int:
-    """Replace attention without a mask in a graph that ONNX Runtime has rewritten. Changes `model`.
+    """Replace attention without a mask in a graph that ONNX Runtime has optimised. Changes `model`.
 
     Only the whole pattern is replaced: projections split into heads, a scaled product, a softmax over the
-    last axis, a product, heads joined again. What is masked or looks different stays.
+    last axis, a product, heads joined again. Masked or different layers stay.
 
     Returns:
         How many layers were replaced.
@@ -73,7 +73,7 @@ def fuse_attention(model: Any) -> int:
 
 
 class _Search:
-    """Who makes what in a graph."""
+    """Producers and consumers in a graph."""
 
     def __init__(self, graph: Any) -> None:
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -82,12 +82,12 @@ class _Search:
         self._uses.update(output.name for output in graph.output)
 
     def constant(self, name: str) -> Any:
-        """Values of a constant; None where the name is none."""
+        """Values of a constant; None if the name is not a constant."""
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def layer(self, last: Any) -> _Layer | None:
-        """The attention layer that a node is the last of."""
+        """The attention layer whose last node this is."""
         if last.op_type != "Reshape":
             return None
         joined = self._maker(last.input[0], "Transpose", perm=_HEADS_FIRST)
@@ -117,8 +117,8 @@ class _Search:
         return _Layer(tuple(rest for rest, _ in plain), tuple(bias for _, bias in plain), heads, alpha)
 
     def _maker(self, of: Any, operation: str, **attributes: Any) -> Any:
-        """The node that makes the first input of a node (or a name), if it is what is looked for and nobody
-        else needs it."""
+        """The producer of a node's first input (or of a name), if it has the expected type and no other
+        consumer."""
         if of is None:
             return None
         name = of if isinstance(of, str) else of.input[0]
@@ -129,7 +129,7 @@ class _Search:
         return node if all(own.get(key) == value for key, value in attributes.items()) else None
 
     def _heads(self, name: str, order: Sequence[int]) -> tuple[str, tuple[int, int]] | None:
-        """What is split into heads, and into how many of which width."""
+        """The tensor that is split into heads, the number of heads and their width."""
         split = self._maker(self._maker(name, "Transpose", perm=order), "Reshape")
         if split is None:
             return None
@@ -141,7 +141,7 @@ class _Search:
         return (split.input[0], (heads, sizes[1])) if sizes[0] in (heads, -1) else None
 
     def _width(self, name: str) -> int:
-        """Of the last axis of a projection: that of its weights or of its bias; 0 where it is none."""
+        """The size of a projection's last axis, from its weights or its bias; 0 if it is not a projection."""
         node = self._makers.get(name)
         if node is None or node.op_type not in _PROJECTIONS:
             return 0
@@ -149,7 +149,7 @@ class _Search:
         return int(constants[0].shape[-1]) if len(constants) == 1 and constants[0].ndim else 0
 
     def _sizes(self, name: str, axes: int) -> tuple[int, ...]:
-        """Those sizes at the end of a shape that are constant, where it has so many axes."""
+        """The constant sizes at the end of a shape, if it has that many axes."""
         node = self._makers.get(name)
         if node is None or node.op_type != "Concat" or len(node.input) != axes:
             return ()
@@ -157,7 +157,7 @@ class _Search:
         return tuple(int(value.item()) for value in values if value is not None and value.size == 1)
 
     def _bias(self, name: str, width: int) -> tuple[str, str] | None:
-        """What a constant is added to, and the constant."""
+        """The tensor to which a constant is added, and the constant."""
         node = self._makers[name]
         if node.op_type == "Add":
             for rest, bias in (node.input, reversed(node.input)):
@@ -172,10 +172,10 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 
 def _remove_unused(graph: Any) -> None:
-    """Remove nodes and constants that nobody needs any more."""
+    """Remove unused nodes and constants."""
     needed = {output.name for output in graph.output}
     kept = []
-    for node in reversed(graph.node):  # they are in the order of computation
+    for node in reversed(graph.node):  # they are in topological order
         if any(output in needed for output in node.output):
             kept.append(node)
             needed.update(node.input)

@@ -1,8 +1,8 @@
-"""Drift: what a bundle of smaller precision answers differently from the one in 32 bits.
+"""Drift: how a bundle of reduced precision differs from the one in 32 bits.
 
-Of each picture and label set, the best `_COMPARED` boxes of the bundle in 32 bits are looked for among those
-of the
-other: the same label, and the box that overlaps most. What has no counterpart, of IoU 0.5 or more, is lost.
+For each image and label set, the best `_COMPARED` boxes of the bundle in 32 bits are matched with the other
+bundle's boxes: the box of the same label that overlaps most. A box without a counterpart of IoU 0.5 or more
+is lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ _LOWEST = 1e-4  # score
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may drift: share of boxes kept, and the mean difference of their scores."""
+    """The allowed drift: share of boxes kept, and the mean difference of their scores."""
 
     kept: float
     score: float
@@ -33,14 +33,13 @@ class Limits:
 LIMITS: Final = {"fp16": Limits(kept=0.99, score=0.002), "int8": Limits(kept=0.9, score=0.02)}
 
 CHOOSING_LIMITS: Final = Limits(kept=0.5, score=0.1)
-"""For families that choose their boxes among places, where a small change lets other places be chosen, and
-points be sampled elsewhere. With random weights, the only ones at hand, this multiplies rounding beyond what
-a trained model's smooth features would do; so the limit catches a broken conversion, and the numbers are
-there to be read."""
+"""For families that select their boxes among positions: a small change selects other positions, and samples
+other points. With random weights, the only ones available here, rounding is amplified more than by a trained
+model's smooth features. So the limit only catches a broken conversion; read the numbers."""
 
 
 WARN_KEPT: Final = 0.95
-"""Below this share of boxes kept, the export says so, even where the family's limits allow it."""
+"""Below this share of boxes kept, the export prints a warning, even if the family's limits allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +59,13 @@ class Drift:
     overlaps: NDArray[np.float32]
 
     def within(self, limits: Limits) -> bool:
-        """Whether the smaller precision may be used."""
+        """Whether the reduced precision is good enough."""
         if not self.kept or self.kept < limits.kept * self.boxes:
             return False
         return bool(np.abs(self.scores).mean() <= limits.score)
 
     def warning(self) -> str | None:
-        """A sentence for people who may use the bundle all the same; None where little was lost."""
+        """A warning for the user; None if little was lost."""
         lost = self.boxes - self.kept
         if self.kept >= WARN_KEPT * self.boxes:
             return None
@@ -113,7 +112,7 @@ def measure(
         exact, other: the bundles, opened.
         label_sets: see `model_export.parity.label_sets_for`.
         pictures: names of `model_export.pictures.SHAPES`.
-        say: told what is being done.
+        say: called with each step.
     """
     images = [np.asarray(draw(name)) for name in pictures]
     boxes, scores, overlaps = 0, [], []

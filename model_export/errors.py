@@ -1,7 +1,7 @@
-"""What can go wrong in an export, in words for the user."""
+"""The errors of an export."""
 
 from boxdrop.domain.errors import BoxdropError
 
 
 class ExportError(BoxdropError):
-    """A model that cannot be exported: missing, of an unknown kind, or different after the export."""
+    """A model that cannot be exported: missing, of an unknown family, or different after the export."""

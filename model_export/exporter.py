@@ -1,4 +1,4 @@
-"""The export: load, trace two graphs, compare, and only then put the bundle in its place."""
+"""The export: load, trace two graphs, compare, and only then move the bundle to its place."""
 
 import errno
 import re
@@ -36,19 +36,19 @@ from model_export.source import resolve
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the user chose; None leaves it to the family or the source.
+    """The user's options; None: the family's or the source's default.
 
     Attributes:
         name: of the bundle.
         revision: on the hub.
-        template: the sentence that prompts are put into.
+        template: the sentence around prompts.
         threshold, floor: default scores.
-        card: a model card to put into the bundle as ``README.md``.
+        card: a model card to add to the bundle as ``README.md``.
         precision: one of `model_export.precision.PRECISIONS`.
         opset: of the graphs.
-        force: replace what is at the destination.
-        threads: of the processor, for tracing and for parity; None takes all cores.
-        portable: leave out the graphs that are for this version of ONNX Runtime on a processor.
+        force: replace an existing bundle.
+        threads: CPU threads for tracing and parity; None: all cores.
+        portable: leave out the graphs that are optimised for this version of ONNX Runtime on a CPU.
     """
 
     name: str | None = None
@@ -67,19 +67,20 @@ class Choices:
 def export(
     source: str, out: Path, choices: Choices | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Bundle:
-    """Export a model into a new bundle.
+    """Export a model to a new bundle.
 
-    The bundle is made in a folder beside `out` and renamed at the end: there is never half a bundle at `out`.
+    The bundle is made in a folder beside `out` and renamed at the end, so `out` never has an incomplete
+    bundle.
 
     Args:
         source: a folder that ``save_pretrained`` wrote, or a hub id.
         out: the bundle's folder.
         choices: see `Choices`.
-        say: told about each stage.
+        say: called with each stage.
 
     Raises:
-        ExportError: the model cannot be exported, or the bundle answers differently; then nothing is left
-        behind.
+        ExportError: the model cannot be exported, or the bundle gives different results; then nothing is left
+            behind.
     """
     choices = choices or Choices()
     _check(out, choices)
@@ -133,7 +134,7 @@ def export(
         say(report.table())
         if not report.passed:
             raise ExportError(
-                f"{origin.id}: the bundle does not answer what transformers answers, so none was made:\n"
+                f"{origin.id}: the bundle's results differ from transformers', so no bundle was made:\n"
                 f"{report.table()}"
             )
         parity = report.to_json()
@@ -147,7 +148,7 @@ def export(
             limits = CHOOSING_LIMITS if chooses else LIMITS[choices.precision]
             if not drift.within(limits):
                 raise ExportError(
-                    f"{origin.id}: in {choices.precision} it answers too differently, so no bundle was made "
+                    f"{origin.id}: in {choices.precision} its results differ too much, so no bundle was made "
                     f"({drift.line()}; at least {limits.kept:.0%} must be kept, Δscore at most "
                     f"{limits.score:g} in the mean); use --precision fp32"
                 )
@@ -180,8 +181,8 @@ def export(
 
 
 def _rewritten(bundle: Bundle, say: Callable[[str], None]) -> Bundle:
-    """The bundle with graphs that start at once on the processor, written into its folder."""
-    say("rewriting the graphs for a quick start")
+    """Add the graphs for a quick start on the CPU to the bundle's folder."""
+    say("optimising the graphs for a quick start")
     graphs = [name for name in (TEXT_GRAPH, IMAGE_GRAPH) if name in bundle.files]
     written = [file for name in graphs for file in optimise(bundle.path / name)]
     files = {**bundle.files, **{file.name: digest_of(file) for file in written}}
@@ -189,8 +190,8 @@ def _rewritten(bundle: Bundle, say: Callable[[str], None]) -> Bundle:
 
 
 def _converted(bundle: Bundle, folder: Path, precision: str, heads: Sequence[torch.Tensor]) -> Bundle:
-    """The bundle in a smaller precision, in another folder. The rewritten graphs are made anew for int8
-    only."""
+    """The bundle in a reduced precision, in another folder. The optimised graphs are made again only for
+    int8."""
     folder.mkdir()
     for name in bundle.files:
         shutil.copyfile(bundle.path / name, folder / name)
@@ -219,12 +220,14 @@ def _converted(bundle: Bundle, folder: Path, precision: str, heads: Sequence[tor
 
 
 def _check(out: Path, choices: Choices) -> None:
-    """Refuse at once what would fail after minutes."""
+    """Check at once what would otherwise fail after minutes."""
     if out.exists():
         if not choices.force:
             raise ExportError(f"{out}: exists; choose another --out, or replace it with --force")
         if not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
-            raise ExportError(f"{out}: exists and is no bundle, so it is not replaced; choose another --out")
+            raise ExportError(
+                f"{out}: exists and is not a bundle, so it is not replaced; choose another --out"
+            )
     if choices.precision not in PRECISIONS:
         raise ExportError(f"--precision {choices.precision}: use one of {', '.join(PRECISIONS)}")
     if choices.card is not None and not choices.card.is_file():
@@ -242,7 +245,7 @@ def _name_from(source: str) -> str:
 
 
 def _put(workshop: Path, out: Path) -> None:
-    """Rename the finished folder to its place; what was there goes only when the new one is in."""
+    """Rename the finished folder; an older one is deleted only once the new one is in place."""
     workshop.chmod(0o755)  # mkdtemp makes it private
     if not out.exists():
         workshop.rename(out)

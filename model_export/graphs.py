@@ -1,4 +1,4 @@
-"""Tracing a module of torch into an ONNX file."""
+"""Traces a torch module to an ONNX file."""
 
 import warnings
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ class Graph:
 
     Attributes:
         module: its forward takes the inputs in order.
-        inputs: example tensors by name; more than one in each axis that may change, so that nothing is
-        frozen at 1.
+        inputs: example tensors by name; with a size above 1 in each dynamic axis, so no axis is frozen at 1.
         outputs: names.
-        dynamic: by input or output, which axes may change and what they count.
-        heads: weights that stay in 32 bits when the others go to 8: those that write scores and boxes.
+        dynamic: the dynamic axes of inputs and outputs, with their names.
+        heads: weights that stay in 32 bits when the others are quantised: those that compute scores and
+            boxes.
     """
 
     module: torch.nn.Module
@@ -41,12 +41,11 @@ class Graph:
 
 @contextmanager
 def plain_attention(model: Any) -> Iterator[None]:
-    """Let a model compute attention by the plain formula for a while.
+    """Make a model compute attention by the plain formula during a block.
 
     Scaled dot-product attention traces into more nodes than the plain formula, which ONNX Runtime fuses.
-    Each part
-    of a model gets back its own choice: a model of several parts has no single one, and Grounding DINO's
-    BERT under the plain formula would add its mask of truth values to the scores.
+    Afterwards each part of a model gets its own setting back: a model of several parts has no common one, and
+    Grounding DINO's BERT under the plain formula would add its boolean mask to the scores.
     """
     configs = {
         id(config): config for module in model.modules() if (config := getattr(module, "config", None))
@@ -62,17 +61,16 @@ def plain_attention(model: Any) -> Iterator[None]:
 
 
 def write_graph(graph: Graph, file: Path, opset: int = OPSET) -> list[Path]:
-    """Trace and write; weights over 64 MiB go to ``<file>.data`` beside it.
+    """Trace and write; weights over 64 MiB are stored in ``<file>.data`` beside it.
 
-    torch's TorchScript exporter is used: its graphs do not depend on where the code lies (the newer
-    exporter writes stack traces into them), a full-size OWLv2 takes it half a minute, and it needs no
-    onnxscript.
+    torch's TorchScript exporter is used: its graphs do not depend on the code's path (the newer exporter
+    writes stack traces into them), it exports a full-size OWLv2 in half a minute, and it needs no onnxscript.
 
     Returns:
         The files written.
     """
     with warnings.catch_warnings(), torch.inference_mode():
-        # It is deprecated, and warns of each shape that it traces; parity checks what comes out.
+        # It is deprecated, and warns about each shape that it traces; parity checks the result.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.module.eval(),
@@ -85,13 +83,13 @@ def write_graph(graph: Graph, file: Path, opset: int = OPSET) -> list[Path]:
             dynamo=False,
         )
     model = onnx.load(str(file))
-    for scattered in _external_names(file):  # torch writes a file a tensor over protobuf's 2 GB
+    for scattered in _external_names(file):  # above protobuf's 2 GB, torch writes one file per tensor
         (file.parent / scattered).unlink()
     return save_graph(model, file)
 
 
 def save_graph(model: Any, file: Path) -> list[Path]:
-    """Write a graph, the same bytes for the same model; weights over 64 MiB to ``<file>.data``.
+    """Write a graph reproducibly; weights over 64 MiB are stored in ``<file>.data``.
 
     Returns:
         The files written.
@@ -115,7 +113,7 @@ def save_graph(model: Any, file: Path) -> list[Path]:
 
 
 def _clean(model: Any) -> int:
-    """Remove what is not computed: the same model gives the same bytes. Returns the bytes of weights."""
+    """Remove metadata, so the same model gives the same bytes. Returns the bytes of weights."""
     model.doc_string = ""
     del model.metadata_props[:]
     for node in model.graph.node:

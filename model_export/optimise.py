@@ -1,9 +1,9 @@
-"""A graph that starts at once: ONNX Runtime's rewriting done on export instead of at every start.
+"""A graph that starts quickly: ONNX Runtime's optimisation is done at export instead of at every start.
 
-Opening OWL-ViT's graph takes ONNX Runtime over a second, most of it for rewriting. The rewritten graph is
-saved beside the portable one, ``image.cpu.onnx`` beside ``image.onnx``, and shares the file of weights with
-it, but for those that the rewriting made. It is for the processor, and for the version of ONNX Runtime that
-wrote it; with another one, and on CUDA, `boxdrop.detect.Detector` opens the portable graph.
+Opening OWL-ViT's graph takes ONNX Runtime over a second, mostly for optimisation. The optimised graph,
+``image.cpu.onnx``, is saved beside the portable ``image.onnx`` and shares its file of weights, except for
+weights that the optimisation created. It is for the CPU, and for the version of ONNX Runtime that wrote it;
+with another version, and on CUDA, `boxdrop.detect.Detector` opens the portable graph.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _SMALL = 1024  # bytes; shapes and axes must stay in the graph
 
 
 def optimise(file: Path) -> list[Path]:
-    """Write the rewritten graph beside `file`. Returns the files written."""
+    """Write the optimised graph beside `file`. Returns the files written."""
     target = file.with_name(cpu_graph(file.name))
     data = target.with_name(target.name + ".data")
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
@@ -61,7 +61,8 @@ def optimise(file: Path) -> list[Path]:
 
 
 def _places(file: Path) -> dict[bytes, tuple[str, int, int]]:
-    """By hash, where the weights of a graph lie in its file of weights: (file, offset, length)."""
+    """Maps the hash of each of a graph's weights to its place in the file of weights: (file, offset,
+    length)."""
     model = onnx.load(str(file), load_external_data=False)
     places = {}
     for tensor in model.graph.initializer:

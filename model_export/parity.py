@@ -1,8 +1,8 @@
-"""Parity: does a bundle answer what the model of transformers answers?
+"""Parity: does a bundle give the same results as the transformers model?
 
-Pictures of several shapes and label sets of several sizes go through transformers' own processor, model and
-post-processing, and through `boxdrop.detect` in batches of 1 and of all pictures. Every detection must have
-its counterpart: the same box of the model, under the same label, within `TOLERANCE`.
+Images of several shapes and label sets of several sizes go through transformers' own processor, model and
+post-processing, and through `boxdrop.detect` in batches of 1 and of all images. Every detection must have a
+counterpart: the same box of the model, under the same label, within `TOLERANCE`.
 
 - transformers' post-processing takes for each box the maximum over the prompts, and does not suppress: so
   suppression is off here (``nms_iou=1, rival_iou=None``).
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Largest differences allowed.
+    """The largest allowed differences.
 
     Attributes:
         score: of a detection.
         box: of a corner's coordinate, in pixels of the image.
         level: of the model's input, in levels of 255.
-        place: of a place's score before the choice, as a logit.
-        swapped: share of the chosen boxes that may have another rank.
+        place: of a position's score before the selection, as a logit.
+        swapped: share of the selected boxes that may have another rank.
     """
 
     score: float
@@ -84,12 +84,12 @@ class Row:
         picture: name; width, height: its size in pixels.
         floor: lowest score compared.
         detections: how many transformers found.
-        unmatched: of either side, those without a counterpart.
+        unmatched: detections of either side without a counterpart.
         score: largest difference of scores.
         box: largest difference of a corner's coordinate in pixels.
-        chosen: boxes that the model chose among places, 0 for families that choose none.
+        chosen: boxes that the model selected among positions; 0 for families that select none.
         swapped: how many of them have another rank.
-        place: largest difference of a place's score before the choice, as a logit.
+        place: largest difference of a position's score before the selection, as a logit.
     """
 
     labels: int
@@ -108,7 +108,7 @@ class Row:
     place: float = 0.0
 
     def passes(self, tolerance: Tolerance) -> bool:
-        """Whether all is within the tolerance; nothing compared is nothing shown."""
+        """Whether all is within the tolerance; False if nothing was compared."""
         return (
             self.detections > 0
             and self.unmatched == 0
@@ -129,7 +129,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether the bundle may be used in the model's place."""
+        """Whether the bundle may replace the model."""
         within = [row.passes(self.tolerance) for row in self.rows]
         return self.level <= self.tolerance.level and bool(within) and all(within)
 
@@ -157,7 +157,7 @@ class Report:
         }
 
     def table(self) -> str:
-        """For people: a line a row, those outside the tolerance marked."""
+        """A readable table: one line per row, with rows outside the tolerance marked."""
         chooses = any(row.chosen for row in self.rows)
         more = "   Δplace   swapped" if chooses else ""
         lines = [
@@ -188,14 +188,14 @@ def compare(
     pictures: Sequence[str] = tuple(SHAPES),
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Compare a bundle with the model that it was made of.
+    """Compare a bundle with its source model.
 
     Args:
         loaded: the model.
         detector: the bundle, opened.
         label_sets: default: of 1, 3 (with 6 prompts) and 80 labels.
         pictures: names of `model_export.pictures.SHAPES`.
-        say: told what is being done.
+        say: called with each step.
     """
     bundle = detector.bundle
     if label_sets is None:
@@ -247,7 +247,7 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What a bundle chose for one image, pass after pass: see `Reference`, where the same names are used."""
+    """A bundle's selection for one image, pass by pass; see `Reference` for the names."""
 
     place_logits: list[NDArray[np.float32]]
     places: list[NDArray[np.int64]]
@@ -261,8 +261,7 @@ def _answers(
     label_set: LabelSet,
     like: Reference,
 ) -> tuple[list[Detections], list[_Choice | None]]:
-    """One batch through the bundle: every candidate, nothing suppressed, and what the model chose on the
-    way."""
+    """One batch through the bundle: all candidates without suppression, and the model's selection."""
     outputs = detector.outputs
     chooses = like.chosen is not None
     asked = (*outputs, "place_logits", "places", "chosen") if chooses else outputs
@@ -290,7 +289,7 @@ def _answers(
 
 
 def _joined(references: Sequence[Reference], passes: Sequence[NDArray[np.int64]]) -> Reference:
-    """What several passes of transformers' model answer for one image, as one answer; see `Detector.read`."""
+    """The results of several passes of transformers' model for one image, combined; see `Detector.read`."""
     prompts = sum(len(part) for part in passes)
     scores = []
     for reference, part in zip(references, passes, strict=True):
@@ -311,7 +310,8 @@ def _joined(references: Sequence[Reference], passes: Sequence[NDArray[np.int64]]
 def _compare_choices(
     references: Sequence[Reference], choice: _Choice | None
 ) -> tuple[NDArray[np.bool_], float]:
-    """For each box whether another was chosen for its rank, and the largest difference of a place's score."""
+    """For each box, whether another was selected for its rank; and the largest difference of a position's
+    score."""
     if choice is None:
         return np.zeros(sum(len(reference.boxes) for reference in references), bool), 0.0
     gaps, chosen = [], []
@@ -319,9 +319,9 @@ def _compare_choices(
         assert reference.places is not None
         assert reference.place_logits is not None
         assert reference.chosen is not None
-        # A batch's canvas has places outside the image, too; their names rise with their numbers.
+        # A batch's canvas also has positions outside the image; their names rise with their numbers.
         at = np.searchsorted(places, reference.places)
-        assert (places[at] == reference.places).all(), "the canvas has not all places of the image"
+        assert (places[at] == reference.places).all(), "the canvas lacks positions of the image"
         gaps.append(float(np.abs(logits[at] - reference.place_logits).max()))
         chosen.append(reference.chosen)
     return np.concatenate(chosen) != choice.chosen, _largest(gaps)
@@ -330,8 +330,7 @@ def _compare_choices(
 def label_sets_for(text: Text, tokenizer: "Tokenizer") -> list[LabelSet]:
     """Label sets of 1 label, of 3 with several prompts, and of 80, in words short enough for a model.
 
-    COCO's names, and made-up words of two letters where a small vocabulary spells those out in too many
-    tokens.
+    COCO's names, or made-up words of two letters if a small vocabulary needs too many tokens for those.
     """
 
     def is_short(prompt: str) -> bool:
@@ -366,13 +365,13 @@ def _row(
     size: tuple[int, int],
     floor: float,
 ) -> Row:
-    """Match one picture's detections but those `swapped`; the caller says which picture and batch."""
+    """Match one image's detections, except those `swapped`; the caller fills in image and batch."""
     width, height = size
     edges = np.array([width, height, width, height], np.float32)
     boxes = np.clip(reference.boxes, 0, edges)
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
     expected = {int(row) for row in np.flatnonzero((reference.best_scores >= floor) & (sides > 0))}
-    # Rows that rounding may put on either side of the floor, or of having an area.
+    # Rows that rounding may move across the floor, or to an empty area.
     doubtful = (np.abs(reference.best_scores - floor) <= TOLERANCE.score) | (sides <= TOLERANCE.box) | swapped
     answered = {int(query): row for row, query in enumerate(answer.queries)}
     unmatched = sum(not doubtful[query] for query in expected.symmetric_difference(answered))
@@ -405,7 +404,7 @@ def _row(
 
 
 def _largest(gaps: Sequence[float]) -> float:
-    """The maximum, NaN if there is one among them: Python's own max would hide it."""
+    """The maximum, or NaN if any value is NaN, which Python's own max would hide."""
     return float(np.max(gaps, initial=0.0))
 
 

@@ -1,4 +1,4 @@
-"""Pictures for comparing models: drawn, the same on every machine, of different sizes and shapes."""
+"""Images for comparing models: drawn, identical on every machine, of different sizes and shapes."""
 
 from typing import Final
 
@@ -10,7 +10,8 @@ SHAPES: Final = {"wide": (1000, 560), "tall": (450, 800), "square": (640, 640), 
 
 
 def draw(name: str) -> Image.Image:
-    """Draw one of `SHAPES`: a dozen figures of different colours and sizes on a shaded ground, with grain."""
+    """Draw one of `SHAPES`: a dozen figures of different colours and sizes on a shaded background, with
+    noise."""
     width, height = SHAPES[name]
     random = np.random.default_rng([ord(letter) for letter in name])
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))

@@ -1,14 +1,14 @@
-"""Smaller numbers: a bundle's graphs in 16 bits for CUDA, or with 8-bit weights for the processor.
+"""Reduced precision: a bundle's graphs in 16 bits for CUDA, or with 8-bit weights for the CPU.
 
 ``fp16``
-    Weights and computation in 16 bits, but for coordinates: where points are sampled and what boxes are made
-    of stays in 32, since 16 bits cannot name every pixel of a picture. Inputs and outputs stay as they are.
+    Weights and computation in 16 bits, except for coordinates: sampling points and boxes stay in 32, since 16
+    bits cannot represent every pixel of an image. Inputs and outputs do not change.
 ``int8``
-    The large matrix products of the image graph: weights in 8 bits, a scale for each output channel; what
-    they are multiplied with is brought to 8 bits as it comes (dynamic quantisation: no calibration pictures,
-    nothing that another kind of picture could invalidate). Left in 32 bits: the heads, which write scores
-    and boxes; small products, which gain nothing; convolutions, a few per cent of the work in most families;
-    the text graph, which runs once for a label set.
+    The large matrix products of the image graph: weights in 8 bits, with one scale per output channel;
+    activations are quantised at run time (dynamic quantisation: no calibration images, which other kinds of
+    images could invalidate). These stay in 32 bits: the heads, which compute scores and boxes; small
+    products, which gain nothing; convolutions, a few per cent of the work in most families; the text graph,
+    which runs once per label set.
 """
 
 import logging
@@ -46,8 +46,8 @@ def to_fp16(file: Path) -> list[Path]:
 
 
 def _coordinate_nodes(model: Any) -> set[str]:
-    """Nodes that compute coordinates: from sampling grids and boxes back to the matrix products they come
-    from."""
+    """Nodes that compute coordinates: from sampling grids and boxes back to the matrix products that produce
+    them."""
     makers = {output: node for node in model.graph.node for output in node.output}
     waiting = [node.input[1] for node in model.graph.node if node.op_type == "GridSample"]
     waiting += [output.name for output in model.graph.output if output.name == "boxes"]
@@ -67,7 +67,7 @@ def to_int8(file: Path, keep: Iterable[Any] = (), least: int = 32) -> list[Path]
     Args:
         file: the graph.
         keep: weights, as arrays, whose products stay in 32 bits.
-        least: rows and columns that a weight must have to be worth it.
+        least: minimum rows and columns of a weight.
 
     Returns:
         The files written.
@@ -77,7 +77,7 @@ def to_int8(file: Path, keep: Iterable[Any] = (), least: int = 32) -> list[Path]
     model = onnx.load(str(file))
     left_out = _left_out(model, [np.asarray(weights) for weights in keep], least)
     staged = file.with_name(file.name + ".int8")
-    logging.disable(logging.WARNING)  # it advises a preparation for calibrated quantisation
+    logging.disable(logging.WARNING)  # it recommends a preparation for calibrated quantisation
     try:
         quantize_dynamic(
             model,
@@ -85,7 +85,7 @@ def to_int8(file: Path, keep: Iterable[Any] = (), least: int = 32) -> list[Path]
             op_types_to_quantize=list(_PRODUCTS),
             per_channel=True,
             weight_type=QuantType.QInt8,
-            # It splits each Gemm before it looks at the names; what comes of one is called so.
+            # It splits each Gemm before it checks the names; this is the name of the resulting product.
             nodes_to_exclude=sorted(left_out | {f"{name}_MatMul" for name in left_out}),
             use_external_data_format=True,
             extra_options={"MatMulConstBOnly": True},
@@ -99,7 +99,7 @@ def to_int8(file: Path, keep: Iterable[Any] = (), least: int = 32) -> list[Path]
 
 
 def _left_out(model: Any, keep: list[Any], least: int) -> set[str]:
-    """Names of the products whose weights are to be kept, small, or not constant."""
+    """Names of the products to exclude: their weights are in `keep`, small, or not constant."""
     by_shape = defaultdict(list)
     for weights in keep:
         by_shape[weights.shape].append(weights)

@@ -1,4 +1,4 @@
-"""What transformers itself answers for one image: the truth that a bundle is compared with."""
+"""transformers' own results for one image, with which a bundle is compared."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOWHERE: Final = -1
-"""Name of the places at the edge, see `Reference`."""
+"""Name of the positions at the edge, see `Reference`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An answer of a processor, model and post-processing of transformers.
+    """The results of transformers' processor, model and post-processing.
 
     Attributes:
         pixels: float32 [3, H, W], the processor's.

@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder on disk or an id on the Hugging Face hub, pinned to one revision."""
+"""The source of a model: a local folder or an id on the Hugging Face hub, pinned to one revision."""
 
 import hashlib
 import os
@@ -20,15 +20,15 @@ _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A model's place, resolved.
+    """A resolved source.
 
     Attributes:
-        location: what ``from_pretrained`` takes.
+        location: for ``from_pretrained``.
         id: for people: the hub id, or the folder's name.
         revision: the hub's commit, or ``sha256:…`` of a folder's weights.
         commit: the hub's commit, None for a folder.
         model_type: of its ``config.json``.
-        licence: of its model card's front matter, None where it has none.
+        licence: from its model card's front matter; None if it has none.
     """
 
     location: str
@@ -44,10 +44,10 @@ def resolve(source: str, revision: str | None = None) -> Origin:
 
     Args:
         source: a folder that ``save_pretrained`` wrote, or an id on the hub.
-        revision: branch, tag or commit on the hub; None takes its main branch.
+        revision: branch, tag or commit on the hub; None: its main branch.
 
     Raises:
-        ExportError: there is no such model, or no way to reach it.
+        ExportError: there is no such model, or it cannot be reached.
     """
     folder = Path(source).expanduser()
     if folder.exists() or _looks_like_a_folder(source, folder):
@@ -74,13 +74,13 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
     weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ExportError(
-            f"{source}: holds no tokenizer ({' or '.join(_TOKENIZERS)}); write it with "
+            f"{source}: has no tokenizer ({' or '.join(_TOKENIZERS)}); write it with "
             "processor.save_pretrained(), or copy it from the model that this one was made from"
         )
     if not (folder / "config.json").is_file() or not weights:
         missing = "config.json" if not (folder / "config.json").is_file() else "weights (model.safetensors)"
         raise ExportError(
-            f"{source}: holds no {missing}; write it with model.save_pretrained() and "
+            f"{source}: has no {missing}; write it with model.save_pretrained() and "
             "processor.save_pretrained()"
         )
     joined = hashlib.sha256("".join(digest_of(file).sha256 for file in weights).encode()).hexdigest()
@@ -100,14 +100,14 @@ def _hub(source: str, revision: str | None) -> Origin:
     config = _config(source, source, revision)
     commit = getattr(config, "_commit_hash", None)
     if not isinstance(commit, str):
-        raise ExportError(f"{source}: the hub did not say which commit it served; give one with --revision")
+        raise ExportError(f"{source}: the hub did not report the commit; give one with --revision")
     return Origin(source, source, commit, commit, config.model_type, _hub_licence(source, commit))
 
 
 def _ask_hub(source: str, revision: str | None) -> None:
-    """Ask the hub once whether it has a model: transformers would try an unreachable one for 45 seconds."""
+    """Ask the hub once whether it has a model: transformers would retry an unreachable hub for 45 seconds."""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return  # only what was downloaded before; transformers answers at once
+        return  # only earlier downloads; transformers responds at once
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -116,12 +116,12 @@ def _ask_hub(source: str, revision: str | None) -> None:
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status not in (401, 403, 404):
-            return  # of no account: loading says more
+            return  # not decisive: loading gives a better error
         raise ExportError(
             f"{source}: there is no such folder, and the hub gave no such model (it answered {status}); "
             "check the spelling and, for a gated model, accept its terms and set HF_TOKEN"
         ) from None
-    except Exception as error:  # of whichever HTTP library huggingface_hub uses
+    except Exception as error:  # from the HTTP library that huggingface_hub uses
         raise ExportError(
             f"{source}: there is no such folder, and the hub gave no such model: it cannot be reached "
             f"({_first_line(error)}); check the network and the proxy, set HF_ENDPOINT to a mirror, or give "
@@ -150,7 +150,7 @@ def _hub_licence(source: str, commit: str) -> str | None:
 
     try:
         return _licence(Path(hf_hub_download(source, "README.md", revision=commit)))
-    except OSError:  # a model without a card is a model all the same
+    except OSError:  # a model may have no card
         return None
 
 

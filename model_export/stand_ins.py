@@ -1,4 +1,4 @@
-"""Models with random weights in the shape of the published ones, for tests and benchmarks that have no hub.
+"""Models with random weights and the published configurations, for tests and benchmarks without the hub.
 
 The weights are seeded and scaled so that activations, scores and boxes have the range of a trained model's:
 with transformers' own initialisation they are hundreds of times larger, and floating point differences with
@@ -130,7 +130,7 @@ FULL_SIZE: Final[dict[str, Settings]] = {
 }
 
 SHORT_EDGES: Final = {"tiny": (224, 373), "full": (800, 1333)}
-"""Of Grounding DINO's processor: short edge and the most for the long one. Tiny models see small pictures."""
+"""For Grounding DINO's processor: short edge and maximum long edge. Tiny models get small images."""
 
 
 def make(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
@@ -223,7 +223,7 @@ def _make_omdet(folder: Path, settings: Settings, seed: int) -> None:
 
 
 def _scale_omdet(model: Any, seed: int) -> None:
-    """As for Grounding DINO; convolutions have batch norms behind them, and the text's start is CLIP's."""
+    """As for Grounding DINO; batch norms follow the convolutions, and the text's begin token is CLIP's."""
     generator = torch.Generator().manual_seed(seed)
 
     def own(_: str, module: Any) -> None:
@@ -246,7 +246,7 @@ def _spread_layers(model: Any, generator: torch.Generator, own: Callable[[str, A
     """Spread the weights that both families have.
 
     Args:
-        own: takes the name and the module of each, for what only one family has.
+        own: called with the name and module of each, for modules of only one family.
     """
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
@@ -269,10 +269,10 @@ def _write_processor(folder: Path, settings: Settings) -> None:
 
 
 def _bert_tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:
-    """Word pieces with BERT's own ids for begin, end, full stop and question mark, which Grounding DINO
-    knows by heart.
+    """Word pieces with BERT's own ids for begin, end, full stop and question mark, which are hard-coded in
+    Grounding DINO.
 
-    COCO's words are whole; all else is spelt.
+    COCO's words are whole tokens; all others are spelt out.
     """
     vocab = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
     words = sorted({word for name in COCO_NAMES for word in name.split()})
@@ -300,10 +300,10 @@ def _bert_tokenizer(vocabulary: int) -> transformers.PreTrainedTokenizerFast:
 
 
 def _scale_grounding(model: Any, seed: int) -> None:
-    """Weights in a trained model's range: transformers' own start gives every box the same place and hardly
-    a word.
+    """Weights in a trained model's range: with transformers' own initialisation, every box has the same
+    position, and words hardly matter.
 
-    Its layers' norms keep activations near 1, so only what starts at zero has to be spread.
+    Its layers' norms keep activations near 1, so only weights that start at zero need random values.
     """
     generator = torch.Generator().manual_seed(seed)
 

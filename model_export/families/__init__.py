@@ -1,4 +1,4 @@
-"""What differs between families of models on export, behind one table keyed by their ``model_type``."""
+"""The differences between families of models at export, in one table by ``model_type``."""
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class LoadedModel(Protocol):
-    """A model of transformers, with its processor, in memory."""
+    """A loaded transformers model with its processor."""
 
     preprocess: Preprocess
     model: Any
 
     def text(self, template: str) -> Text:
-        """How prompts become tokens."""
+        """How prompts are tokenised."""
         ...
 
     def tokenizer(self) -> "Tokenizer":
@@ -41,7 +41,7 @@ class LoadedModel(Protocol):
         ...
 
     def reference(self, image: Image.Image, texts: list[str]) -> Reference:
-        """transformers' own processor, model and post-processing on one image."""
+        """Run transformers' own processor, model and post-processing on one image."""
         ...
 
 
@@ -78,12 +78,11 @@ def family_of(origin: Origin) -> ExportFamily:
     """The family of a model.
 
     Raises:
-        ExportError: it is of another kind.
+        ExportError: it is of an unknown family.
     """
     family = FAMILIES.get(origin.model_type)
     if family is None:
         raise ExportError(
-            f"{origin.id}: its model_type is {origin.model_type!r}; what can be exported is "
-            f"{', '.join(FAMILIES)}"
+            f"{origin.id}: its model_type is {origin.model_type!r}; boxdrop can export {', '.join(FAMILIES)}"
         )
     return family

@@ -1,4 +1,4 @@
-"""Loading the parts of a model, with errors that say what is wrong with the source."""
+"""Loads the parts of a model, with errors that explain what is wrong with the source."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from model_export.source import Origin
 
 
 def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
-    """Load a model in 32 bits, ready to answer, and its tokenizer.
+    """Load a model in 32 bits, in evaluation mode, and its tokenizer.
 
     Raises:
-        ExportError: transformers cannot, or weights are missing.
+        ExportError: transformers cannot load it, or weights are missing.
     """
     revision = origin.commit or "main"
     try:
@@ -25,17 +25,17 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
         raise ExportError(
             f"{origin.id}: {_first_line(error)}; install what it names, then export again"
         ) from None
-    except Exception as error:  # safetensors and pickle have classes of their own for a torn file
+    except Exception as error:  # safetensors and pickle have exception classes of their own for bad files
         raise ExportError(
             f"{origin.id}: transformers {transformers.__version__} cannot load it: {_first_line(error)}; if "
             "a file is incomplete, download or copy it again"
         ) from None
     if info["missing_keys"]:
-        # transformers would go on with random numbers in their place.
+        # transformers would continue with random values in their place.
         some = ", ".join(sorted(info["missing_keys"])[:3])
         raise ExportError(
             f"{origin.id}: {len(info['missing_keys'])} weights are missing ({some}, …); "
-            f"this is no complete {model_class.__name__}"
+            f"this is not a complete {model_class.__name__}"
         )
     return model.eval(), tokenizer
 

@@ -242,7 +242,7 @@ def test_an_export_that_fails_parity_leaves_nothing(
         return written
 
     monkeypatch.setattr(exporter, "write_graph", write_wrong)
-    with pytest.raises(ExportError, match=r"(?s)does not answer what transformers answers.*← outside"):
+    with pytest.raises(ExportError, match=r"(?s)the bundle's results differ from transformers'.*← outside"):
         export(str(sources["owlvit"]), tmp_path / "bundle", choices())
     assert list(tmp_path.iterdir()) == []
 
@@ -311,7 +311,7 @@ def test_choices_reach_the_bundle(sources: dict[str, Path], tmp_path: Path) -> N
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(sources: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(ExportError, match=r"exists and is no bundle, so it is not replaced"):
+    with pytest.raises(ExportError, match=r"exists and is not a bundle, so it is not replaced"):
         export(str(sources["owlvit"]), tmp_path, choices(force=True))
     assert (tmp_path / "holiday.jpg").exists()
 
@@ -337,7 +337,7 @@ def broken(folder: Path, change: dict[str, Any], file: str = "config.json") -> P
 def test_an_unknown_kind_of_model_lists_the_known_ones(sources: dict[str, Path], tmp_path: Path) -> None:
     source = broken(shutil.copytree(sources["owlvit"], tmp_path / "bert"), {"model_type": "bert"})
     with pytest.raises(
-        ExportError, match=r"bert: its model_type is 'bert'; what can be exported is owlvit, owlv2"
+        ExportError, match=r"bert: its model_type is 'bert'; boxdrop can export owlvit, owlv2"
     ):
         export(str(source), tmp_path / "bundle", choices())
 
@@ -370,7 +370,7 @@ def test_a_missing_tokenizer_is_named_before_the_work(sources: dict[str, Path], 
         file.unlink()
     for name in ("vocab.json", "merges.txt"):
         (source / name).unlink(missing_ok=True)
-    with pytest.raises(ExportError, match=r"wordless: holds no tokenizer"):
+    with pytest.raises(ExportError, match=r"wordless: has no tokenizer"):
         export(str(source), tmp_path / "bundle", choices())
 
 

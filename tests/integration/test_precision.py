@@ -96,7 +96,7 @@ def test_a_model_that_drifts_too_far_is_no_bundle(
 ) -> None:
     monkeypatch.setattr(exporter, "compare", partial(compare, pictures=("small",)))
     monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], score=1e-9))
-    with pytest.raises(ExportError, match=r"in int8 it answers too differently.*use --precision fp32"):
+    with pytest.raises(ExportError, match=r"in int8 its results differ too much.*use --precision fp32"):
         export(str(source), tmp_path / "bundle", choices(precision="int8"))
     assert list(tmp_path.iterdir()) == []
 

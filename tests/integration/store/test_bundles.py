@@ -181,4 +181,4 @@ def test_the_commands_push_list_and_use(
     assert f"{demo.name}@{demo.digest[:16]}" in listed
     assert "default" in next(line for line in listed.splitlines() if "other@" in line)
     assert run("use", "nothing").startswith("1: boxdrop: s3://")
-    assert "holds no bundle.json" in run("push", str(tmp_path))
+    assert "has no bundle.json" in run("push", str(tmp_path))
