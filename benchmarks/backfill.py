@@ -2,9 +2,9 @@
 
     python -m benchmarks.backfill [--keys 1000000] [--real 5000]
 
-The listing, DynamoDB and SQS are simulated in this process and take no time: what is measured is boxdrop's
-part. Beside it, a few thousand keys against a real MiniStack, over HTTP, with 16 calls under way: what boto3
-and a network add.
+The listing, DynamoDB and SQS are simulated in this process and take no time, so it measures only boxdrop.
+Beside it, a few thousand keys against a real MiniStack, over HTTP, with 16 concurrent calls: this shows what
+boto3 and a network add.
 """
 
 import os
@@ -30,7 +30,7 @@ from tests.label_studio_server import free_port, quiet
 
 @click.command()
 @click.option("--keys", default=1_000_000, show_default=True)
-@click.option("--real", default=5000, show_default=True, help="Keys against MiniStack; 0 leaves it out.")
+@click.option("--real", default=5000, show_default=True, help="Keys against MiniStack; 0 skips this part.")
 def main(keys: int, real: int) -> None:
     """Print one line for each."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -50,7 +50,7 @@ def main(keys: int, real: int) -> None:
 
 
 def listing(keys: int) -> Iterator[ListedObject]:
-    """As S3 lists: in the order of keys."""
+    """Like an S3 listing: in the order of keys."""
     for number in range(keys):
         yield ListedObject(f"archive/{number // 10_000:04}/photo {number:08}.jpg", f"{number:032x}", 200_000)
 
@@ -73,7 +73,7 @@ def run(keys: int, clients: tuple[Any, ...], bucket: str) -> tuple[BackfillSumma
 
 
 def report(what: str, keys: int, summary: BackfillSummary, seconds: float) -> None:
-    """Print what it took."""
+    """Print time and memory."""
     assert sum(summary.wanted.values()) == summary.listed == keys, summary
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     click.echo(
@@ -83,7 +83,7 @@ def report(what: str, keys: int, summary: BackfillSummary, seconds: float) -> No
 
 
 class _Table:
-    """DynamoDB, empty, taking everything at once."""
+    """An empty DynamoDB that accepts everything at once."""
 
     def put_item(self, **_: Any) -> dict[str, Any]:
         return {}
@@ -96,7 +96,7 @@ class _Table:
 
 
 class _Queue:
-    """SQS, taking everything."""
+    """An SQS that accepts everything."""
 
     def create_queue(self, **_: Any) -> dict[str, Any]:
         return {"QueueUrl": "launches"}

@@ -1,12 +1,11 @@
-"""How well the detector ranks an archive by a caption: average precision beside random order.
+"""How well the detector ranks an archive by a caption: average precision, compared with random order.
 
     python benchmarks/caption_ranking.py [--scenes 300] [--detector BUNDLE] [--icons FOLDER]
 
 Scenes are drawn with known contents, as `model_export.demo` draws them for its own figures (seeds that
 training never saw), stored as JPEG in a folder, and ranked by `boxdrop.retrieve.archive.rank`, as `boxdrop
-retrieve --from FOLDER` does. An image fits a caption if one of the things that the caption stands for is
-drawn on it. Random order is the mean of 200 shuffles. The icons are fetched once with ``python -m
-model_export.demo fetch``.
+retrieve --from FOLDER` does. An image matches a caption if it contains one of the caption's objects. Random
+order is the mean of 200 shuffles. The icons are fetched once with ``python -m model_export.demo fetch``.
 """
 
 import tempfile
@@ -42,7 +41,7 @@ CAPTIONS = {
     "an elephant": ["elephant"],
     "yellow sunflower": ["sunflower"],
     "a wicker basket": ["basket"],
-    # More than one thing, and words that the demo detector was never taught.
+    # Several objects, and words on which the demo detector was not trained.
     "bananas and apples": ["banana", "apple"],
     "fruit": [name.text for name in names() if name.group == "fruit"],
     "animals": [name.text for name in names() if name.group == "animal"],
@@ -50,7 +49,7 @@ CAPTIONS = {
 
 
 def average_precision(relevant: Sequence[bool] | NDArray[np.bool_]) -> float:
-    """Mean of the precision at each relevant place of a ranking; NaN where nothing is relevant."""
+    """Mean of the precision at each relevant position of a ranking; NaN if nothing is relevant."""
     hits = np.asarray(relevant, bool)
     if not hits.any():
         return float("nan")
@@ -58,7 +57,7 @@ def average_precision(relevant: Sequence[bool] | NDArray[np.bool_]) -> float:
 
 
 def random_order(relevant: NDArray[np.bool_], shuffles: int = 200) -> float:
-    """Mean average precision of shuffles."""
+    """Mean average precision of random orders."""
     rng = np.random.default_rng(0)
     return float(np.mean([average_precision(rng.permutation(relevant)) for _ in range(shuffles)]))
 

@@ -1,12 +1,12 @@
-"""From nothing to the first boxes: a bundle on ONNX Runtime beside the same checkpoint on transformers and
-torch.
+"""Cold start to the first boxes: a bundle on ONNX Runtime, compared with the same checkpoint on transformers
+and torch.
 
     python benchmarks/cold_start.py [BUNDLE] [--source CHECKPOINT] [--image FILE] [--rounds 7]
 
-Each round starts one fresh process of each kind, in turn, so that a busy machine is busy for both; medians
-are printed. The files are in the page cache after the first round, which is not counted. Both read the same
-JPEG and look for the same three labels. "Installed size" is what pip unpacks for the detector and its
-dependencies, counted from the files that each distribution records.
+Each round starts one fresh process of each kind, in turn, so other load affects both; it prints medians. The
+files are in the page cache after the first round, which is not counted. Both read the same JPEG and detect
+the same three labels. "Installed size" is the size of the detector's and its dependencies' files, as recorded
+by each distribution.
 """
 
 import importlib.metadata
@@ -75,11 +75,11 @@ COLUMNS = ("import", "open", "first image", "all of it", "next image", "peak MB"
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint that the bundle was made of.")
+@click.option("--source", type=click.Path(path_type=Path), help="The bundle's source checkpoint.")
 @click.option(
     "--image", type=click.Path(path_type=Path, exists=True), help="Default: a drawn picture of 640×640."
 )
-@click.option("--rounds", default=7, show_default=True, help="Processes of each kind that are counted.")
+@click.option("--rounds", default=7, show_default=True, help="Counted processes of each kind.")
 def main(bundle: Path | None, source: Path | None, image: Path | None, rounds: int) -> None:
     """Print one table of medians."""
     if bundle is None:
@@ -137,7 +137,7 @@ def measure(program: str, model: str, image: str) -> list[float]:
 
 
 def installed_megabytes(names: list[str]) -> float:
-    """Size on disk of distributions with all that they need, without extras."""
+    """Size on disk of distributions with their dependencies, without extras."""
     waiting, seen, total = list(names), set[str](), 0
     while waiting:
         name = re.split(r"[\s\[<>=!~;(]", waiting.pop(), maxsplit=1)[0].lower().replace("_", "-")

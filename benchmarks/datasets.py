@@ -1,10 +1,10 @@
-"""Peak memory and speed of an export over few images and over many, and after kill -9 in the middle.
+"""Peak memory and speed of an export of few and of many images, and after kill -9 in the middle.
 
     python -m benchmarks.datasets [--few 1000] [--many 100000] [--format coco]
 
-Items of five boxes come from memory and images from one JPEG, so the export alone is measured, not S3 or the
-ledger. Each export runs in a process of its own, whose peak the kernel reports. The last column compares
-with writing the same bytes to as many files.
+Items with five boxes come from memory and images from one JPEG, so it measures only the export, not S3 or the
+ledger. Each export runs in a process of its own, whose peak memory the kernel reports. The last column
+compares with writing the same bytes to as many files.
 """
 
 import subprocess
@@ -97,7 +97,7 @@ def _run(count: int, format: str, folder: Path) -> list[float]:
 
 
 def _copy(count: int, size: int, folder: Path) -> float:
-    """Seconds that it takes to write as many files of as many bytes."""
+    """Seconds to write the same number of files and bytes."""
     folder.mkdir()
     body = b"x" * size
     began = time.monotonic()

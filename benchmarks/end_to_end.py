@@ -1,12 +1,12 @@
-"""The whole program beside the bare model: files on disk to predictions.jsonl against `session.run`.
+"""The whole program compared with the bare model: files on disk to predictions.jsonl, against `session.run`.
 
     python -m benchmarks.end_to_end [--family owlvit] [--precision fp32] [--images 24] [--rounds 5]
 
 In each round, in turn: `boxdrop annotate`'s own `AnnotateRun` over a folder of JPEGs (reading, decoding,
 resizing, detecting, thumbnails, records, all output files), and ONNX Runtime's session over as many ready
-tensors, in batches of the same size, with all cores and nothing else to do. The ratio says how much of the
-model's own speed is left; 1 would be a program that costs nothing. Processes are started and bundles opened
-beforehand for both.
+tensors, in batches of the same size, with all cores and nothing else to do. The ratio is the share of the
+model's own speed that is left; 1 would mean a program without any cost. Processes are started and bundles
+opened before both.
 """
 
 import os
@@ -30,8 +30,8 @@ from boxdrop.sources import open_source
 @click.option("--family", type=click.Choice(list(TITLES)), default="owlvit", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @click.option("--labels", default=3, show_default=True)
-@click.option("--images", default=24, show_default=True, help="Files of a round.")
-@click.option("--megapixels", default=0.8, show_default=True, help="Of each file; 12 is a camera's.")
+@click.option("--images", default=24, show_default=True, help="Files per round.")
+@click.option("--megapixels", default=0.8, show_default=True, help="Megapixels per file; a camera has 12.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--batch-size", type=int)
 @click.option(
@@ -81,7 +81,7 @@ def main(
                 summary = AnnotateRun(source, label_set, detector, out, batch_size=batch_size).run()
             if summary.failures or summary.computed != images:
                 raise click.ClickException(f"{summary.failures} of {images} images failed")
-            if number:  # the first one warms up
+            if number:  # the first one is for warm-up
                 bare.append(model)
                 whole.append(program)
                 stages = summary.stages

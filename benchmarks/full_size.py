@@ -1,9 +1,10 @@
-"""What the speed benchmarks share: full-size models with random weights, their bundles, and a fair threshold.
+"""Common parts of the speed benchmarks: full-size models with random weights, their bundles, and a fair
+threshold.
 
-There may be no hub where this runs, so the models are made from the published configurations. Time does not
-depend on what weights say, but the number of boxes does: random weights put most boxes over a trained model's
-threshold. So each model gets a threshold over which about 30 boxes an image lie, and a floor over which about
-150 do, as with trained ones on photos; all contestants use the same threshold.
+The hub may not be reachable, so the models are made from the published configurations. Time does not depend
+on the weights' values, but the number of boxes does: with random weights, most boxes exceed a trained model's
+threshold. So each model gets a threshold that about 30 boxes per image exceed, and a floor that about 150
+exceed, as with trained models on photos; all contestants use the same threshold.
 """
 
 import os
@@ -30,16 +31,16 @@ TITLES: Final = {
     "grounding-dino": "Grounding DINO tiny",
 }
 SIZES: Final = {"owlvit": (1024, 768), "owlv2": (1024, 768), "grounding-dino": (1200, 800)}
-"""Width and height of the pictures that are looked at."""
+"""Width and height of the images."""
 
-_SHOWN = 30  # boxes an image
+_SHOWN = 30  # boxes per image
 _KEPT = 150
 
 
 class Stopwatch:
-    """Measures a ``with`` block: `wall`, seconds that passed, and `work`, processor seconds of this process.
+    """Measures a ``with`` block: `wall`, elapsed seconds, and `work`, CPU seconds of this process.
 
-    On a machine with other things to do the second says more; with idle waits, as for a GPU, the first does.
+    On a busy machine, the second is more reliable; with idle waits, as for a GPU, the first is.
     """
 
     wall = 0.0
@@ -55,7 +56,7 @@ class Stopwatch:
 
 
 def source(folder: Path, family: str) -> Path:
-    """The model as transformers saves it, made if it is not there."""
+    """The model as saved by transformers, created if it is missing."""
     from model_export.stand_ins import FULL_SIZE, make
 
     path = folder / f"{family}-source"
@@ -65,7 +66,7 @@ def source(folder: Path, family: str) -> Path:
 
 
 def bundle(folder: Path, family: str, precision: str) -> Bundle:
-    """Its bundle, exported (with the check of parity, which takes minutes) if it is not there."""
+    """Its bundle, exported if it is missing (with the parity check, which takes minutes)."""
     from model_export.exporter import Choices, export
 
     path = folder / f"{family}-{precision}"
@@ -85,14 +86,14 @@ def names(count: int) -> LabelSet:
 
 
 def pictures(family: str, count: int = 4) -> list[NDArray[np.uint8]]:
-    """Decoded pictures: drawn shapes, each in other colours."""
+    """Decoded images: drawn shapes, each in different colours."""
     width, height = SIZES[family]
     drawn = np.asarray(draw("square").resize((width, height)))
     return [np.ascontiguousarray(np.roll(drawn, 37 * number, axis=(0, 1))) for number in range(count)]
 
 
 def as_if_trained(found: Bundle, label_set: LabelSet, images: list[NDArray[np.uint8]]) -> Bundle:
-    """The bundle with a threshold and a floor over which as many boxes lie as with trained weights."""
+    """The bundle with a threshold and a floor that as many boxes exceed as with trained weights."""
     detector = Detector.load(found)
     scores = []
     for image in images[:2]:

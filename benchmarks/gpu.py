@@ -2,14 +2,14 @@
 
     python -m benchmarks.gpu [--family owlvit --family owlv2 --family grounding-dino] [--price 0.21]
 
-For each family: images a second of the bare graph by batch size, with its inputs bound; of the whole stream,
-JPEGs on disk to boxes; of PyTorch in 16 bits, eager and compiled, all labels in one pass; and of
-transformers' pipeline. GPU utilisation is read from nvidia-smi while the stream runs. The price of 1,000
-images follows from docs/performance.md's formula. Needs onnxruntime-gpu, and a PyTorch with CUDA.
+For each family: images per second of the bare graph by batch size, with bound inputs; of the whole stream,
+from JPEGs on disk to boxes; of PyTorch in 16 bits, eager and compiled, with all labels in one pass; and of
+transformers' pipeline. GPU utilisation comes from nvidia-smi during the stream. The price of 1,000 images
+follows the formula in docs/performance.md. Needs onnxruntime-gpu, and a PyTorch with CUDA.
 
     python -m benchmarks.gpu --provider cpu --precision fp32 --images 16 --batch 1 --batch 2
 
-is the same on a processor: it tries the program where there is no GPU, and its figures say nothing about one.
+does the same on a CPU: it tests the program without a GPU, and its figures say nothing about a GPU.
 """
 
 import statistics
@@ -34,7 +34,7 @@ from boxdrop.detect.binding import DeviceInputs
 from boxdrop.detect.stream import Found, Stream
 from boxdrop.domain.labels import LabelSet
 
-COLD_SECONDS = 240.0  # from a submitted job to its first image, with an instance to be started
+COLD_SECONDS = 240.0  # from a submitted job to its first image, including the start of an instance
 RUN_IMAGES = 10_000
 
 
@@ -43,10 +43,10 @@ RUN_IMAGES = 10_000
 @click.option("--provider", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option("--precision", type=click.Choice(["fp16", "fp32", "int8"]), default="fp16", show_default=True)
 @click.option("--labels", default=3, show_default=True)
-@click.option("--images", default=512, show_default=True, help="Of each measurement.")
+@click.option("--images", default=512, show_default=True, help="Images per measurement.")
 @click.option("--batch", "batches", type=int, multiple=True, default=[1, 2, 4, 8, 16, 32])
-@click.option("--price", default=0.21, show_default=True, help="Of an hour of the instance, in dollars.")
-@click.option("--torch/--no-torch", "with_torch", default=True, help="PyTorch and the pipeline beside it.")
+@click.option("--price", default=0.21, show_default=True, help="Price of the instance per hour, in dollars.")
+@click.option("--torch/--no-torch", "with_torch", default=True, help="Also measure PyTorch and the pipeline.")
 @click.option(
     "--bundles", type=click.Path(path_type=Path), default=Path("build/benchmarks"), show_default=True
 )
@@ -63,7 +63,7 @@ def main(
 ) -> None:
     """Print one table for each family."""
     if provider == "cpu":
-        click.echo("On the processor: this tries the program, and its figures say nothing about a GPU.")
+        click.echo("On the CPU: this tests the program, and its figures say nothing about a GPU.")
     else:
         click.echo(_query("name,memory.total,driver_version"))
     label_set = names(labels)
@@ -73,7 +73,7 @@ def main(
         opened = bundle(bundles, family, precision)
         click.echo(
             f"\n{TITLES[family]} {precision}, {labels} labels, ONNX Runtime {onnxruntime.__version__}, "
-            f"{images} images a measurement"
+            f"{images} images per measurement"
         )
         detector = Detector.load(_with_defaults(opened, exact), provider)
         best = 0.0
@@ -106,7 +106,8 @@ def _with_defaults(opened: Bundle, like: Bundle) -> Bundle:
 def bare(
     detector: Detector, label_set: LabelSet, drawn: list[NDArray[np.uint8]], size: int, images: int
 ) -> float:
-    """Images a second of the image graph alone; inputs are copied to the device, as any program must."""
+    """Images per second of the image graph alone; inputs are copied to the device, as every program must
+    do."""
     inputs = DeviceInputs(detector._image_session, detector.provider)
     (words,) = detector.embed(label_set)
     ready = detector._family.images(
@@ -118,7 +119,7 @@ def bare(
 def whole(
     detector: Detector, label_set: LabelSet, drawn: list[NDArray[np.uint8]], size: int, images: int
 ) -> tuple[float, str]:
-    """Images a second from files to boxes, and what the GPU did meanwhile."""
+    """Images per second from files to boxes, and the GPU's utilisation."""
     with tempfile.TemporaryDirectory() as scratch:
         files = []
         for number, image in enumerate(drawn):
@@ -143,7 +144,7 @@ def beside(
     provider: str,
     images: int,
 ) -> Iterator[tuple[str, float]]:
-    """PyTorch with all labels in one pass, eager and compiled, and the pipeline: pictures to boxes."""
+    """PyTorch with all labels in one pass, eager and compiled, and the pipeline: images to boxes."""
     import torch
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, pipeline
 

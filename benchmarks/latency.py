@@ -1,11 +1,11 @@
-"""How long from a copy into the bucket to the task in Label Studio, on this machine.
+"""The time from an upload to the task in Label Studio, in the local system.
 
     python -m benchmarks.latency [--images 50]
 
-Starts a whole system of its own and warms it up, then copies one image after the other into the bucket, each
-as soon as the one before is a task. What is printed is each image's time from the end of its PUT until the
-ledger knows its task, less the detector's own time (decode to post-processing, as the run's summary tells),
-and where the rest was spent.
+Starts a whole system of its own and warms it up, then uploads one image after the other, each as soon as the
+previous one has its task. It prints the time from the end of each PUT until the ledger knows the task,
+without the detector's own time (decode to post-processing, from the run's summary), and how the rest was
+spent.
 """
 
 import os
@@ -36,7 +36,7 @@ _PATIENCE_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One image's way, in seconds.
+    """The timings of one image, in seconds.
 
     Attributes:
         whole: from the end of its PUT to its task.
@@ -54,7 +54,7 @@ class Timing:
 
     @property
     def overhead(self) -> float:
-        """What the system adds to the detector."""
+        """The system's overhead over the detector."""
         return self.whole - self.detector
 
 

@@ -1,10 +1,10 @@
-"""Peak memory of `boxdrop annotate` over few images and over many: it must not grow with their number.
+"""Peak memory of `boxdrop annotate` for few and for many images: it must not grow with their number.
 
     python -m benchmarks.memory [--few 100] [--many 10000] [--bundle FOLDER]
 
-The same JPEGs under many names, each run in a process of its own, whose peak the kernel reports. All output
-files are written, thumbnails among them. The demo detector by default, since the program around it is what
-could grow.
+It uses the same JPEGs under many names. Each run is a process of its own, whose peak memory the kernel
+reports. All output files are written, including thumbnails. The default is the demo detector, since only the
+program around it could grow.
 """
 
 import os
@@ -67,7 +67,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def measure(folder: Path, out: Path, bundle: Path | None) -> tuple[float, float]:
-    """Run one process; returns its peak memory in MB and the seconds that it took."""
+    """Run one process; returns its peak memory in MB and its duration in seconds."""
     started = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), str(out), LABELS, str(bundle or "")],

@@ -1,18 +1,18 @@
-"""Parity of full-size models with transformers, and drift of smaller precisions: run by hand, hours for all
-on 2 cores.
+"""Parity of full-size models with transformers, and drift of reduced precisions. Run by hand: hours for all
+families on 2 cores.
 
     python benchmarks/parity_full_size.py [--family owlv2] [--precision int8] [--keep FOLDER]
 
-There may be no hub where this runs, so the models are made from the published configurations with random
-weights in a trained model's range (`model_export.stand_ins`) and go through the real export, whose parity
-check is the benchmark: batches of 1 and 4, 1, 3 and 80 labels, four picture shapes. One table a family; with
-``--precision``, also what drifted.
+The hub may not be reachable, so the models are made from the published configurations with random weights in
+a trained model's range (`model_export.stand_ins`). They go through the real export, whose parity check is the
+benchmark: batches of 1 and 4; 1, 3 and 80 labels; four image shapes. One table per family; with
+``--precision``, also the drift.
 
     python benchmarks/parity_full_size.py --explain-wild-weights
 
 shows, for the OWL families, where the box difference of 2.8e-3 of an earlier study with transformers' own
-initialisation comes from: it compares torch in 32 bits and ONNX Runtime with torch in 64 bits. Where both are
-equally far from it, neither is wrong.
+initialisation comes from: it compares torch in 32 bits and ONNX Runtime with torch in 64 bits. If both differ
+equally from it, neither is wrong.
 """
 
 import os
@@ -36,16 +36,19 @@ NAMES = {
 
 
 @click.command()
-@click.option("--family", type=click.Choice(list(NAMES)), help="One of them only.")
+@click.option("--family", type=click.Choice(list(NAMES)), help="Only this family.")
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", help="Of the bundle."
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    help="Precision of the bundle.",
 )
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep models and bundles in this folder.")
 @click.option(
     "--explain-wild-weights", is_flag=True, help="Compare 32-bit errors under wild weights instead."
 )
 def main(family: str | None, precision: str, keep: Path | None, explain_wild_weights: bool) -> None:
-    """Print one table a family."""
+    """Print one table per family."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = keep or Path(scratch)
         for name in [family] if family else list(NAMES):

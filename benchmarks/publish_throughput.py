@@ -1,11 +1,11 @@
-"""Publishing into Label Studio beside Label Studio's own bulk import of the same payload.
+"""Publishing to Label Studio, compared with Label Studio's own bulk import of the same payload.
 
     python -m benchmarks.publish_throughput [--tasks 10000] [--ledger-tasks 1000] [--boxes 5] [--rounds 3]
 
 Starts a Label Studio of its own, and moto for the ledger. Each round fills three new projects, in turn, so
-that a busy machine is busy for all: a bare import in chunks of 500; boxdrop without a ledger (the same
-chunks, each checked before and looked for afterwards); boxdrop with the ledger, of fewer tasks: moto answers
-one call at a time, which DynamoDB does not. Medians are printed, and how much memory 10 times the tasks took.
+other load affects all: a bare import in chunks of 500; boxdrop without a ledger (the same chunks, each
+checked before and counted afterwards); boxdrop with the ledger, with fewer tasks: unlike DynamoDB, moto
+handles one call at a time. It prints medians, and the memory for 10 times the tasks.
 """
 
 import logging
@@ -44,8 +44,8 @@ NAME = "fruit"
 
 @click.command()
 @click.option("--tasks", default=10_000, show_default=True)
-@click.option("--ledger-tasks", default=1000, show_default=True, help="Of the job with the ledger.")
-@click.option("--boxes", default=5, show_default=True, help="In each task.")
+@click.option("--ledger-tasks", default=1000, show_default=True, help="Tasks with the ledger.")
+@click.option("--boxes", default=5, show_default=True, help="Boxes per task.")
 @click.option("--rounds", default=3, show_default=True)
 def main(tasks: int, ledger_tasks: int, boxes: int, rounds: int) -> None:
     """Print one table of medians."""
@@ -96,7 +96,7 @@ def main(tasks: int, ledger_tasks: int, boxes: int, rounds: int) -> None:
 
 
 def predictions(tasks: int, boxes: int) -> Iterator[Prediction]:
-    """A stream of predictions, so that their number costs no memory."""
+    """A stream of predictions, whose number costs no memory."""
     names = LABELS.names
     found = tuple(
         Box(names[i % 3], 0.9 - i / 100, (10.0 * i, 10.0 * i, 10.0 * i + 90, 10.0 * i + 60), names[i % 3])
@@ -118,7 +118,7 @@ def addresses(some: Any) -> list[str]:
 
 
 def bare(connection: Connection, turn: int, tasks: int, boxes: int) -> float:
-    """What the SDK's user would write."""
+    """Code that a user of the SDK would write."""
     number = project(connection, "bare", turn).id
     start = time.perf_counter()
     for some in chunked(predictions(tasks, boxes), CHUNK):
@@ -137,7 +137,7 @@ def without_ledger(connection: Connection, turn: int, tasks: int, boxes: int) ->
 
 
 def with_ledger(connection: Connection, turn: int, tasks: int, boxes: int, client: Any) -> float:
-    """Both parts; rows and claims are there before, as dispatch and launch would leave them."""
+    """Both parts; rows and claims exist before, as after dispatch and launch."""
     table = f"ledger-{turn}"
     create_table(client, table)
     ledger = Ledger(table, client=client, workers=8)

@@ -1,12 +1,12 @@
-"""How near the model runs to what the processor can do at all: the roof of every ratio in `benchmarks.speed`.
+"""How close the model runs to the CPU's limit: the upper bound of every ratio in `benchmarks.speed`.
 
     python -m benchmarks.roof [--family owlvit] [--precision fp32] [--labels 3] [--rounds 7]
 
-ONNX Runtime's profile tells each operation's shapes; from those come the multiplications of one image. The
-processor's best speed is that of one product of the model's own size, [places, width] by [width, 4 width],
-with nothing beside it, in 32 and in 8 bits. What the bundle would take if all its products ran at that speed,
-and everything else took no time, is the roof. transformers' pipeline runs the image's part once a label, so
-with L labels nobody is faster than it by more than L times its pass over the roof.
+ONNX Runtime's profile shows each operation's shapes, from which the multiplications per image follow. The
+CPU's best speed is measured with a single product of the model's own size, [positions, width] by [width, 4
+width], in 32 and in 8 bits. The roof is the bundle's time if all its products ran at that speed, and
+everything else took no time. transformers' pipeline runs the image encoder once per label, so with L labels
+the largest possible speed-up is L times its pass divided by the roof.
 """
 
 import json
@@ -89,7 +89,7 @@ def profile(detector: Detector, feed: dict[str, Any], rounds: int) -> tuple[floa
 
 
 def operations(name: str, inputs: list[list[int]], outputs: list[list[int]]) -> float:
-    """Multiplications and additions of one node."""
+    """Multiplications and additions in one node."""
     if name in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", *_EIGHT_BITS):
         return 2.0 * math.prod(outputs[0]) * inputs[0][-1]
     if name in ("Conv", "FusedConv"):

@@ -1,8 +1,8 @@
-"""An image in memory to its final boxes: boxdrop beside what people would write instead.
+"""From an image in memory to its final boxes: boxdrop compared with the alternatives.
 
     python -m benchmarks.speed --family owlvit [--labels 80] [--bundles FOLDER] [--rounds 9] [--peers PYTHON]
 
-Contestants, in turn in each round, so that a busy machine is busy for all:
+Contestants, in turn in each round, so other load affects all:
 
 - ``pipeline``: transformers' zero-shot-object-detection pipeline, one forward pass a label and image.
 - ``joint``: transformers' processor, one forward pass for all labels, post-processing.
@@ -10,9 +10,8 @@ Contestants, in turn in each round, so that a busy machine is busy for all:
   what to install there). Only for 3 labels.
 - ``boxdrop fp32`` and ``int8``: pre-processing, model, suppression, selection; nothing overlaps here.
 
-Text embeddings are cached by boxdrop only; the others have no such thing. Medians, and from the least to the
-largest; the ratio is the median of the rounds' own ratios. Full-size models with random weights
-(`benchmarks.full_size`).
+Only boxdrop caches text embeddings; the others cannot. It prints medians and ranges; the ratio is the median
+of the rounds' ratios. Full-size models with random weights (`benchmarks.full_size`).
 """
 
 import json
@@ -34,7 +33,7 @@ from boxdrop.detect import Detector
 from boxdrop.domain.labels import LabelSet
 
 Contestant = Callable[[int], object]
-"""Takes the number of the picture."""
+"""Called with the number of the image."""
 
 
 @click.command()
@@ -45,10 +44,10 @@ Contestant = Callable[[int], object]
     type=click.Path(path_type=Path),
     default=Path("build/benchmarks"),
     show_default=True,
-    help="Where models and bundles are kept.",
+    help="Folder of models and bundles.",
 )
 @click.option("--rounds", default=7, show_default=True)
-@click.option("--slow-rounds", default=3, show_default=True, help="In which transformers takes part.")
+@click.option("--slow-rounds", default=3, show_default=True, help="Rounds that include transformers.")
 @click.option("--peers", type=click.Path(exists=True), help="Python of an environment with autodistill.")
 def main(family: str, labels: int, bundles: Path, rounds: int, slow_rounds: int, peers: str | None) -> None:
     """Print one table."""
@@ -133,7 +132,7 @@ def pipeline(
 def joint(
     family: str, model: str, label_set: LabelSet, images: list[NDArray[np.uint8]], threshold: float
 ) -> Contestant:
-    """What someone writes who reads transformers' page on the model: one pass for all labels."""
+    """Code as in transformers' documentation of the model: one pass for all labels."""
     import torch
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 

@@ -1,11 +1,11 @@
-"""What tiling brings for small objects, and what it costs.
+"""The gain of tiling for small objects, and its cost.
 
     python -m benchmarks.tiling [--columns 6] [--rows 6] [--width 160]
 
-Sample scenes, made small, side by side in large pictures, with the truth that comes with them. A detector
-sees the whole picture at its own size (224×224 for the demo detector), so that an object 30 pixels wide
-becomes a handful. Recall is the share of objects of the three fruits that a box of their label meets with an
-IoU of 0.5, at the detector's own threshold; precision, the share of boxes that meet one.
+It arranges small copies of the sample scenes side by side in large images, with their ground truth. A
+detector sees the whole image at its own size (224×224 for the demo detector), so an object 30 pixels wide
+shrinks to a few pixels. Recall is the share of objects of the three fruits that a box of their label matches
+with an IoU of 0.5, at the detector's own threshold; precision is the share of boxes that match one.
 """
 
 import json
@@ -41,7 +41,7 @@ class Picture:
 @click.command()
 @click.option("--columns", default=6, show_default=True)
 @click.option("--rows", default=6, show_default=True)
-@click.option("--width", default=160, show_default=True, help="Of each scene in pixels.")
+@click.option("--width", default=160, show_default=True, help="Width of each scene in pixels.")
 @click.option("--pictures", default=6, show_default=True)
 def main(columns: int, rows: int, width: int, pictures: int) -> None:
     """Print one table."""

@@ -1,9 +1,10 @@
-"""What tracking a run costs, and how the lists look with many: a real ZenML server, artifacts on moto's S3.
+"""The cost of tracking a run, and how lists look with many runs: a real ZenML server, with artifacts on
+moto's S3.
 
     python -m benchmarks.tracking --runs 200 [--images docs/images]
 
-One run is done for real, with the demo detector on the sample scenes; it is then registered again and again
-under other ids, most of them of one project. With --images, pictures of the dashboard are taken.
+The demo detector does one real run on the sample scenes; it is then registered many times under other ids,
+mostly in one project. With --images, it takes screenshots of the dashboard.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--images", type=Path, help="folder for pictures of the dashboard")
+    parser.add_argument("--images", type=Path, help="folder for screenshots of the dashboard")
     options = parser.parse_args()
     aws = GatedAws()
     os.environ |= {
@@ -146,7 +147,7 @@ _manifests: dict[str, tuple[ManifestHeader, list[ManifestImage]]] = {}
 
 
 def copy_run(data: Bucket, summary: RunSummary, project: str, later: timedelta) -> str:
-    """The same run once more, under another id, at another time."""
+    """The same run again, under another id, at another time."""
     header, lines = _manifests[summary.run_id]
     began = datetime.now(UTC) - timedelta(days=60) + later
     shift = began + timedelta(seconds=90) - summary.started_at

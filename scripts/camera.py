@@ -1,4 +1,4 @@
-"""A browser that photographs pages: whole elements, once they stand still, in full colour."""
+"""A browser that takes screenshots of elements, once they no longer change, in full colour."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from boxdrop.domain.errors import BoxdropError
 from tests.chromium import FLAGS, find_chromium
 
 MOST_BYTES: Final = 400_000
-"""Of one picture, so that a page of the documentation loads quickly."""
+"""Size limit per screenshot, so documentation pages load quickly."""
 
 _PATIENCE_MS: Final = 120_000
 _STILL_MS: Final = 500
@@ -31,11 +31,11 @@ figcaption {{ padding: 0 0 8px; }}
 
 
 class Camera:
-    """Photographs pages of one browser. Lengths are CSS pixels, one to a pixel of the picture.
+    """Takes screenshots in one browser. Lengths are CSS pixels, each one pixel of the image.
 
     Args:
         page: a page of Chromium.
-        folder: where pictures go.
+        folder: for the images.
     """
 
     def __init__(self, page: Page, folder: Path) -> None:
@@ -47,13 +47,13 @@ class Camera:
         self.page.set_viewport_size({"width": width, "height": height})
 
     def look(self, of: Locator | None = None) -> bytes:
-        """Photograph the window, or one element, once two pictures in a row are the same.
+        """Take a screenshot of the window or one element, once two in a row are identical.
 
         Returns:
             A PNG.
 
         Raises:
-            BoxdropError: the page never stands still.
+            BoxdropError: the page keeps changing.
         """
         shoot: Callable[[], bytes] = of.screenshot if of is not None else self.page.screenshot
         before = shoot()
@@ -63,10 +63,10 @@ class Camera:
             if after == before:
                 return after
             before = after
-        raise BoxdropError(f"{self.page.url} never stands still")
+        raise BoxdropError(f"{self.page.url} keeps changing")
 
     def save(self, name: str, png: bytes) -> None:
-        """Write a picture as small as truecolour allows.
+        """Write an image as small as truecolour allows.
 
         Raises:
             BoxdropError: it is too large for a page of the documentation.
@@ -75,13 +75,11 @@ class Camera:
         Image.open(BytesIO(png)).convert("RGB").save(path, optimize=True)
         size = path.stat().st_size
         if size > MOST_BYTES:
-            raise BoxdropError(
-                f"{path} has {size:,} bytes, more than {MOST_BYTES:,}; photograph a smaller window"
-            )
+            raise BoxdropError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}; use a smaller window")
         print(f"{path}  {size:,} bytes", flush=True)
 
     def arrange(self, figures: list[tuple[str, bytes]], style: str) -> bytes:
-        """Lay images with captions out on one sheet.
+        """Arrange images with captions on one sheet.
 
         Args:
             figures: caption and image of each.
@@ -102,10 +100,10 @@ def _data_url(image: bytes) -> str:
 
 @contextmanager
 def open_camera(folder: Path) -> Iterator[Camera]:
-    """Start Chromium, which reaches nothing but this machine.
+    """Start Chromium, without access to other machines.
 
     Raises:
-        BoxdropError: there is no Chromium; names the script that installs it.
+        BoxdropError: Chromium is missing; names the script that installs it.
     """
     chromium = find_chromium()
     if chromium is None:

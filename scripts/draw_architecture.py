@@ -1,4 +1,4 @@
-"""Draw docs/images/architecture.svg: what runs in AWS, and how an image goes through it.
+"""Draw docs/images/architecture.svg: the parts in AWS, and an image's path through them.
 
 python scripts/draw_architecture.py
 """
@@ -63,7 +63,7 @@ class Box:
 def arrow(
     *points: tuple[int, int], label: str = "", at: tuple[int, int] | None = None, dashed: bool = False
 ) -> str:
-    """A line through points with a head at its end."""
+    """An arrow along points."""
     path = " ".join(f"{x},{y}" for x, y in points)
     dash = ' stroke-dasharray="5 4"' if dashed else ""
     drawn = f'<polyline points="{path}" class="arrow"{dash} marker-end="url(#head)"/>'
@@ -81,8 +81,8 @@ def picture() -> str:
     uploads = Box(370, 70, "uploads", "SQS, with dead letters", "queue", 150)
     dispatch = Box(570, 70, "dispatch", "marks rows wanted", "function")
     launches = Box(770, 70, "launches", "waits for the window", "queue", 150)
-    launch = Box(970, 70, "launch", "one run of what waits", "function", 160)
-    ledger = Box(570, 200, "Ledger", "DynamoDB, a row an image", "store", 170)
+    launch = Box(970, 70, "launch", "a run of wanted images", "function", 160)
+    ledger = Box(570, 200, "Ledger", "DynamoDB: a row per image", "store", 170)
     job = Box(970, 220, "The job", "Batch on Spot, or SageMaker", "compute", 190, 64)
     data = Box(970, 370, "Data bucket", "manifests, parts, summaries", "store", 190)
     parts = Box(770, 370, "parts", "SQS, with dead letters", "queue", 150)
@@ -90,7 +90,7 @@ def picture() -> str:
     studio = Box(330, 370, "Label Studio", "people verify", "outside", 160, 64)
     api = Box(330, 490, "HTTP API, webhook", "secret header, ids only", "function", 160)
     reviews = Box(570, 490, "reviews", "SQS, with dead letters", "queue")
-    collect = Box(770, 490, "collect", "what people verified", "function", 150)
+    collect = Box(770, 490, "collect", "verified work", "function", 150)
     reconcile = Box(180, 230, "reconcile", "every 15 minutes", "function")
     watch = Box(20, 370, "CloudWatch", "dashboard, alarms", "watch", 150)
     track = Box(970, 490, "track", "runs to ZenML, if you have it", "function", 190)

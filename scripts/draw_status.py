@@ -1,4 +1,4 @@
-"""Draw docs/images/status.svg: `boxdrop status` of a system in the middle of its work.
+"""Draw docs/images/status.svg: `boxdrop status` of a busy system.
 
 The ledger is a real one, on moto's server; its rows are written as the pipeline writes them.
 """
@@ -21,7 +21,7 @@ from boxdrop.store.layout import manifest_key
 
 
 class Scene:
-    """A ledger, and the clock by which it is filled."""
+    """A ledger, and the clock for its rows."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -42,7 +42,7 @@ class Scene:
         self.ledger.want([_sighting(name, number) for number in range(first, first + count)], 1)
 
     def run(self, name: str, images: int, state: RunState | None) -> str:
-        """A run claims what is wanted; with a state, it has ended a minute and a half later."""
+        """A run claims the wanted images; with a state, it ends a minute and a half later."""
         run_id = f"{self.now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         later = self.now + timedelta(hours=3)
         self.ledger.start_run(name, run_id, 1, later)
@@ -57,7 +57,7 @@ class Scene:
         return run_id
 
     def publish(self, name: str, run_id: str, first: int, count: int, failing: int = 0) -> None:
-        """Images of a run get their tasks, the first ones a reason."""
+        """Images of a run get their tasks; the first ones fail with a reason."""
         ids = [_sighting(name, number).image_id for number in range(first, first + count)]
         self.ledger.record_failures(
             FailedImage(image_id, "v1", 1, run_id, "truncated", "the file ends in the middle")

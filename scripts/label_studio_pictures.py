@@ -1,4 +1,5 @@
-"""Pictures of Label Studio: the Data Manager, a task before and after, a credit, and the ways of EXIF."""
+"""Screenshots of Label Studio: the Data Manager, a task before and after, a credit, and the EXIF
+orientations."""
 
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -32,10 +33,10 @@ _REGIONS_SHOWN: Final = "window.Htx?.annotationStore?.selected?.regionStore?.reg
 
 
 class LabelStudioPictures:
-    """Takes pictures of one server.
+    """Takes screenshots of one server.
 
     Args:
-        camera: sees them.
+        camera: takes the screenshots.
         server: Label Studio, running.
     """
 
@@ -56,7 +57,7 @@ class LabelStudioPictures:
         self._camera.save("label-studio-list.png", self._camera.look())
 
     def take_before_and_after(self, project: int) -> None:
-        """An image as it was dropped, and as its annotator gets it."""
+        """An image as uploaded, and as shown to its annotator."""
         self._camera.resize(1160, 831)
         self._open(project, self._tasks(project)[HERO.name])
         after = self._camera.look()
@@ -76,7 +77,7 @@ class LabelStudioPictures:
         self._camera.save("label-studio-credit.png", self._camera.look())
 
     def take_orientations(self) -> None:
-        """One scene, stored in the eight ways of EXIF."""
+        """One scene, stored in the eight EXIF orientations."""
         detector, labels = Detector.load(BUNDLE), LabelSet.from_short_form("pineapple, banana, apple")
         project = ensure_project(self._connection, labels, "orientations", key="orientations of a scene")
         uploads = Uploads(self._connection, project, lambda each: _stored(int(each.image[-5])))
@@ -102,7 +103,7 @@ class LabelStudioPictures:
         self._page.wait_for_function(_IMAGES_SHOWN)
 
     def _photograph_image(self, project: int, task: int) -> bytes:
-        """The image with its regions, and nothing around it."""
+        """Only the image with its regions."""
         self._open(project, task)
         canvas = self._page.locator("canvas").last
         canvas.wait_for(state="visible")
@@ -121,7 +122,7 @@ def _name(orientation: int) -> str:
 
 
 def _stored(orientation: int) -> bytes:
-    """The scene, as a camera held that way stores it."""
+    """The scene, as stored by a camera in that orientation."""
     upright = Image.open(TURNED).convert("RGB")
     turn = STORED_AS[orientation]
     exif = Image.Exif()
@@ -132,7 +133,7 @@ def _stored(orientation: int) -> bytes:
 
 
 def _detect(detector: Detector, labels: LabelSet, orientation: int) -> Prediction:
-    """What the detector finds in the file."""
+    """The detector's boxes for the file."""
     image = decode(_stored(orientation))
     size = image.width, image.height
     (found,) = detector.candidates(detector.preprocess(image.pixels)[None], [size], labels)

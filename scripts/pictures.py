@@ -1,8 +1,8 @@
-"""Make all pictures of docs/images: `make pictures`.
+"""Make all images in docs/images: `make pictures`.
 
-Starts a system of its own, in a temporary folder and on free ports, drops the sample images and photographs
-what Chromium shows: Label Studio, ZenML's dashboard, and the page that `boxdrop annotate` writes. Draws the
-two SVGs as well. Other systems on this machine are left alone. It takes a few minutes.
+Starts a system of its own, in a temporary folder and on free ports, uploads the sample images and takes
+screenshots in Chromium: of Label Studio, ZenML's dashboard, and the page that `boxdrop annotate` writes. It
+also draws the two SVGs. Other systems on this machine are left alone. It takes a few minutes.
 """
 
 import argparse
@@ -46,11 +46,11 @@ _PATIENCE_S: Final = 300
 
 @dataclass(frozen=True)
 class Scene:
-    """The system that is photographed.
+    """The system for the screenshots.
 
     Attributes:
-        folder: where its commands run, and where they write.
-        running: what runs.
+        folder: the working directory of its commands.
+        running: the running system.
         variables: of the commands' environment.
         ledger: its ledger.
     """
@@ -68,10 +68,10 @@ class Scene:
             more: further variables of its environment.
 
         Returns:
-            What it printed for programs.
+            Its standard output.
 
         Raises:
-            BoxdropError: it failed, with what it said.
+            BoxdropError: it failed; with its output.
         """
         command = [sys.executable, "-m", "boxdrop", *arguments]
         variables = {**self.variables, **more}
@@ -118,7 +118,7 @@ def open_scene(folder: Path) -> Iterator[Scene]:
 
 
 def fill(scene: Scene) -> dict[str, int]:
-    """Drop and retrieve images.
+    """Upload and retrieve images.
 
     Returns:
         Numbers of the projects in Label Studio.
@@ -170,7 +170,7 @@ def take_zenml(camera: Camera, scene: Scene) -> None:
 
 
 def main() -> None:
-    """Make every picture."""
+    """Make every image."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

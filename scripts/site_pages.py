@@ -1,6 +1,6 @@
-"""Hooks of mkdocs: README and CONTRIBUTING become pages, and links into the repository lead to GitHub.
+"""Hooks of mkdocs: README and CONTRIBUTING become pages, and links into the repository point to GitHub.
 
-A link to a file that does not exist is a warning here, too, which `mkdocs build --strict` makes an error.
+A link to a missing file is a warning here as well, which `mkdocs build --strict` turns into an error.
 """
 
 import logging
@@ -17,7 +17,7 @@ REPOSITORY: Final = Path(__file__).parents[1]
 GITHUB: Final = "https://github.com/boxdrop/boxdrop/blob/main/"
 PAGES: Final = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS: Final = {"decisions/": "decisions/README.md"}
-"""Links to a folder, which GitHub lists, and the page that stands for it."""
+"""Links to folders, and the pages that replace them."""
 
 log = logging.getLogger("mkdocs.hooks.site_pages")
 
@@ -25,7 +25,7 @@ _LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages that stand beside `docs/` in the repository, with their links relative to `docs/`."""
+    """Add the pages outside `docs/`, with their links made relative to `docs/`."""
     for source, page in PAGES.items():
         text = _LINK.sub(_into_docs, (REPOSITORY / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=text))

@@ -1,4 +1,4 @@
-"""Pictures of ZenML's dashboard: a run, its sample images, the list of runs."""
+"""Screenshots of ZenML's dashboard: a run, its sample images, the list of runs."""
 
 import re
 from io import BytesIO
@@ -15,16 +15,16 @@ _PLAIN: Final = '<svg xmlns="http://www.w3.org/2000/svg" style="background:#ece7
 
 
 class ZenMLPictures:
-    """Takes pictures of one dashboard.
+    """Takes screenshots of one dashboard.
 
     Args:
-        camera: sees it.
+        camera: takes the screenshots.
         url: of ZenML's server, which asks for no log-in.
     """
 
     def __init__(self, camera: Camera, url: str) -> None:
         self._camera, self._page, self._url = camera, camera.page, url
-        # The browser reaches this machine only: without this, the project's picture is shown as a broken one.
+        # The browser has no access to other machines: without this, the project's image would be broken.
         self._page.route(re.compile(r"^https://[^/]+/projects/\d+\.jpg$"), _show_plain)
         self._open_runs()
         self._close_banner()
