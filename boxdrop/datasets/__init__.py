@@ -1,1 +1,1 @@
-"""Verified work as a data set: collected, split, frozen, and written in the formats of other tools."""
+"""Data sets from verified work: collect, split, freeze, and export in the formats of other tools."""

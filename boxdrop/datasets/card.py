@@ -1,4 +1,5 @@
-"""The card of a data set: what is in it, what is not, and who or what made it. No time: bytes repeat."""
+"""The card of a data set: its contents, what was left out, and its origin. It has no time, so bytes are
+reproducible."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ _SIZES = ((32.0**2, "small (below 32² px)"), (96.0**2, "medium (below 96² px)"
 
 
 class Tally:
-    """Counts items as they pass. Its memory depends on labels and splits, not on images."""
+    """Counts a stream of items. Memory depends on labels and splits, not on images."""
 
     def __init__(self, splits: Sequence[str], classes: Sequence[ClassName]) -> None:
         self.splits = tuple(splits)
@@ -52,7 +53,7 @@ def card(
 
     Args:
         left_out: images that are not in the data set, by reason.
-        dropped_boxes: boxes that are not in it though their image is, by reason.
+        dropped_boxes: left-out boxes of images in the data set, by reason.
         pictures: paths of some images.
     """
     lines = [
@@ -71,12 +72,12 @@ def card(
         lines.append(_row(str(each.id), each.name, *counts))
     lines.append(_row("", "images", *(f"{tally.images_of[split]:,}" for split in tally.splits)))
     lines += _table("Boxes by size", tally.sizes)
-    lines += _table("What people did with the detector's boxes", tally.origins)
-    lines += _table("Detectors that people started from (images)", tally.detectors)
+    lines += _table("What annotators did with the detector's boxes", tally.origins)
+    lines += _table("Detectors behind the annotations (images)", tally.detectors)
     lines += _table("Images left out (see left-out.tsv)", left_out)
     lines += _table("Boxes left out", dropped_boxes)
     if tally.turned:
-        lines += ["", f"{tally.turned:,} boxes were turned. This format keeps of them: {format.drops}."]
+        lines += ["", f"{tally.turned:,} boxes were rotated. This format drops: {format.drops}."]
     if pictures:
         lines += ["", "## Some of the images", "", *(f"![]({path})" for path in pictures)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Collecting verified work: a stream of items in the order of image ids, in the memory of one page."""
+"""Collects verified work: a stream of items by image id, with one page in memory."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What goes into a data set.
+    """The selection for a data set.
 
     Attributes:
         labels: only boxes of these labels; None for all. Images without any stay, as negatives.
         since: only images that were verified at this time or later.
-        min_size: only boxes whose shorter side has at least so many pixels.
+        min_size: only boxes whose shorter side has at least this many pixels.
     """
 
     labels: frozenset[str] | None = None
@@ -34,7 +34,7 @@ class Selection:
 
 
 def classes_of(services: "Services", project: str, selection: Selection) -> tuple[ClassName, ...]:
-    """The labels of a project with their frozen ids, by id: every label it ever had, or those selected.
+    """The labels of a project with their frozen ids, by id: every label it ever had, or the selected ones.
 
     Raises:
         DatasetError: there is no such project, or it has no such label.
@@ -52,7 +52,7 @@ def classes_of(services: "Services", project: str, selection: Selection) -> tupl
 
 
 class Collection:
-    """The verified images of a project, as they are now.
+    """The current verified images of a project.
 
     Args:
         services: needs `ledger` and `data`.
@@ -75,7 +75,8 @@ class Collection:
         self.dropped_boxes: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Item | LeftOut]:
-        """Stream what somebody worked on, by image_id, each as an item or with the reason why it is none.
+        """Stream the images with annotators' work, by image_id, each as an item or with the reason why it is
+        left out.
 
         Raises:
             BoxdropError: the bucket or the ledger cannot be read.

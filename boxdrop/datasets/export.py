@@ -1,7 +1,7 @@
-"""Writing a data set into a folder: items, images, the format's files, a card and a manifest.
+"""Exports a data set to a folder: items, images, the format's files, a card and a manifest.
 
-Each step may be killed: files appear under their names only when complete, and the next call takes over the
-images that are there. Two exports of the same items are the same, byte for byte.
+Each step may be killed: files appear under their names only when complete, and the next call reuses existing
+images. Two exports of the same items are identical, byte for byte.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from boxdrop.domain.errors import ImageError
 from boxdrop.folders import clear_disk_errors, exclusive
 
 PRIVATE: Final = ".boxdrop"
-"""Below it an export keeps what it knows; readers pass over hidden folders."""
+"""The folder of an export's state; readers ignore hidden folders."""
 MANIFEST: Final = "manifest.tsv"
 LEFT_OUT: Final = "left-out.tsv"
 CARD: Final = "DATASET.md"
@@ -34,7 +34,7 @@ _AHEAD: Final = 4 * _WORKERS
 
 
 class Images(StrEnum):
-    """What becomes of the images."""
+    """How images are exported."""
 
     COPY = "copy"
     LINK = "link"  # the format's files refer to the images in S3
@@ -42,7 +42,7 @@ class Images(StrEnum):
 
 
 class Stored(Protocol):
-    """Where items come from: verified work as it is now, or a frozen data set."""
+    """The source of items: current verified work, or a frozen data set."""
 
     @property
     def classes(self) -> Sequence[ClassName]: ...
@@ -58,7 +58,8 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an export is: `step` is ``collecting``, ``copying`` or ``writing``; `total` 0 where unknown."""
+    """The progress of an export: `step` is ``collecting``, ``copying`` or ``writing``; `total` 0 where
+    unknown."""
 
     step: str
     done: int
@@ -67,14 +68,14 @@ class Progress:
 
 @dataclass(slots=True)
 class Summary:
-    """What an export did.
+    """The result of an export.
 
     Attributes:
         images, boxes: in the data set.
-        left_out: images by the reason why they are not in it.
-        dropped_boxes: boxes of images that are in it, by reason.
-        turned: boxes whose rotation the format may not hold.
-        copied, kept: images that were copied, and that were there already.
+        left_out: images that are not in it, by reason.
+        dropped_boxes: left-out boxes of its images, by reason.
+        turned: rotated boxes; the format may drop the rotation.
+        copied, kept: copied images, and those that already existed.
     """
 
     images: int = 0
@@ -112,21 +113,22 @@ def export(
     pixels: Pixels = Pixels.UPRIGHT,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
-    """Write a data set into a folder, which is made, and may hold an earlier export.
+    """Write a data set to a folder, which is created, or may hold an earlier export.
 
     Args:
         project: the project's name.
         stored: the items.
         format: one of `boxdrop.datasets.formats.FORMATS`.
         folder: must be empty, or hold an earlier export of boxdrop.
-        open_bucket: makes the bucket of a name, to read images from.
+        open_bucket: opens a bucket by name, to read images.
         images: whether images are copied.
         pixels: how they are copied.
         on_progress: called often.
 
     Raises:
         DatasetError: the folder holds something else.
-        BoxdropError: another export writes into the folder; the disk is full; S3 or the ledger do not answer.
+        BoxdropError: another export is writing to the folder, the disk is full, or S3 or the ledger does not
+            respond.
     """
     if folder.is_dir() and not (folder / PRIVATE).is_dir() and any(folder.iterdir()):
         raise DatasetError(f"{folder} holds other files: give an empty or a new folder as --out")
@@ -143,7 +145,7 @@ def export(
 
 
 class _Export:
-    """One export under way."""
+    """An export in progress."""
 
     def __init__(
         self,
@@ -189,7 +191,7 @@ class _Export:
                 yield each
 
     def _copy(self, open_bucket: Callable[[str], Bucket], pixels: Pixels) -> None:
-        """Copy images, several at once; SQLite is used by this thread alone."""
+        """Copy images in parallel; only this thread uses SQLite."""
         total, done = self._spool.count(), 0
         buckets: dict[str, Bucket] = {}
         running: list[tuple[Item, Future[ImageFile]]] = []
@@ -221,12 +223,12 @@ class _Export:
                         settle()
                 while running:
                     settle()
-            except BaseException:  # Ctrl-C, or S3 does not answer: nothing else begins
+            except BaseException:  # Ctrl-C, or S3 does not respond: start no new copies
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
     def _is_there(self, item: Item, before: ImageFile) -> bool:
-        """Whether a file of an earlier export is where this one wants it, and is what it was."""
+        """Whether an earlier export's file is at the right path and unchanged."""
         ending = before.path[before.path.rfind(".") :]
         path = self._folder / before.path
         return (
@@ -239,7 +241,7 @@ class _Export:
         self._spool.keep_file(path, *digest_of(self._folder / path))
 
     def _describe(self, source: _Source) -> None:
-        """Write the card and the list of what was left out, and fill in the summary."""
+        """Write the card and the list of left-out images, and fill in the summary."""
         tally = Tally(self._stored.splits, self._stored.classes)
         for item, _ in self._spool.entries():
             tally.add(item)
@@ -262,7 +264,7 @@ class _Export:
         self._keep(CARD)
 
     def _remove_older(self) -> None:
-        """Remove the files of an earlier export that this one does not have, and nothing else."""
+        """Remove only those files of an earlier export that this one does not have."""
         for path in self._spool.older_files():
             (self._folder / path).unlink(missing_ok=True)
         self._spool.forget_older_files()

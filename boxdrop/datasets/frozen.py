@@ -1,7 +1,7 @@
-"""Frozen data sets: items as they were at one time, kept for ever in the data bucket.
+"""Frozen data sets: permanent snapshots of items in the data bucket.
 
-Items are stored in parts that are named by their content; ``dataset.json`` names the parts and is written
-last, once. Whoever is killed in between leaves parts that nothing names, and no data set.
+Items are stored in parts that are named by their content; ``dataset.json`` lists the parts and is written
+last, once. A process that is killed in between leaves only unused parts, and no data set.
 """
 
 import gzip
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some items: the sha256 of their object, and how many they are."""
+    """A part: the sha256 of its object, and its number of items."""
 
     sha256: str
     items: int
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What ``dataset.json`` says.
+    """The content of ``dataset.json``.
 
     Attributes:
         images, boxes: how many there are.
@@ -53,7 +53,7 @@ class Header:
 
     @property
     def digest(self) -> str:
-        """Names the content: the same items, classes and splits give the same digest."""
+        """Identifies the content: the same items, classes and splits give the same digest."""
         text = repr((self.classes, self.splits, self.parts))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -72,16 +72,16 @@ class FrozenDataset:
         """Stream the items by image_id.
 
         Raises:
-            DatasetError: a part is not there, or is not what it was.
+            DatasetError: a part is missing or altered.
         """
         for part in self.header.parts:
             key = dataset_part_key(self.header.project, self.header.name, part.sha256)
             stored = self._bucket.get(key)
             where = f"s3://{self._bucket.name}/{key}"
             if stored is None:
-                raise DatasetError(f"{where} is missing: restore it, or freeze the data set anew")
+                raise DatasetError(f"{where} is missing: restore it, or freeze the data set again")
             if hashlib.sha256(stored.body).hexdigest() != part.sha256:
-                raise DatasetError(f"{where} is not what was frozen: restore it")
+                raise DatasetError(f"{where} was altered since it was frozen: restore it")
             for number, line in enumerate(gzip.decompress(stored.body).splitlines(), 1):
                 yield from_json(Item, line, where=f"{where}: line {number}", error=DatasetError)
 
@@ -96,18 +96,18 @@ def freeze(
     dropped_boxes: Mapping[str, int],
     now: datetime,
 ) -> Header:
-    """Store a data set for ever.
+    """Store a data set permanently.
 
     Args:
         bucket: the data bucket.
         source: sorted by image_id.
-        dropped_boxes: is read after `source` has been.
+        dropped_boxes: read after `source`.
 
     Raises:
-        DatasetError: there is one of this name, or the name cannot be one.
+        DatasetError: the name is taken or invalid.
     """
     if not _NAME.fullmatch(name):
-        raise DatasetError(f"{name!r} cannot name a data set: use letters, digits, dots, - and _")
+        raise DatasetError(f"{name!r} is not a valid name for a data set: use letters, digits, dots, - and _")
     if bucket.exists(dataset_key(project, name)):
         raise DatasetError(f"{project} has a frozen data set {name} already; give another name")
     left_out: Counter[str] = Counter()
@@ -162,7 +162,7 @@ def open_frozen(bucket: Bucket, project: str, name: str) -> FrozenDataset:
     """A frozen data set.
 
     Raises:
-        DatasetError: there is none of this name; names those that there are.
+        DatasetError: there is no such data set; names the existing ones.
     """
     header = _header(bucket, project, name)
     if header is None:

@@ -1,4 +1,4 @@
-"""The model of a data set: items, each a version of an image with the boxes that a person verified in it."""
+"""The data model: items, each a version of an image with its verified boxes."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class DatasetError(BoxdropError):
-    """A data set that is not there, not valid, or cannot be made."""
+    """A data set that is missing or invalid, or cannot be made."""
 
 
 Origin = Literal["kept", "adjusted", "relabelled", "drawn"]
-"""What the person did: accepted the detector's box, moved it, gave it another label, or drew a new one."""
+"""What the annotator did: accepted the detector's box, moved it, relabelled it, or drew a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Box:
     Attributes:
         number: see `boxdrop.datasets.identifiers.box_number`.
         class_id: frozen id of the label.
-        xyxy: left, top, right, bottom in upright pixels of the image; of a turned rectangle, the upright box
-            around it.
-        rotation: degrees clockwise by which a person turned the rectangle; 0 for nearly all.
+        xyxy: left, top, right, bottom in upright pixels of the image; for a rotated rectangle, the upright
+            box around it.
+        rotation: degrees clockwise, if the annotator rotated the rectangle; usually 0.
         region: Label Studio's id.
     """
 
@@ -52,17 +52,17 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version of an image, and all that a person verified in it. No boxes: verified as empty.
+    """One version of an image with its verified boxes. No boxes: verified as empty.
 
     Attributes:
         number: see `boxdrop.datasets.identifiers.image_number`.
         image_id, version: see `boxdrop.domain.identity`.
-        bucket, key: where the image is.
+        bucket, key: of the image.
         width, height: upright size in pixels.
-        split: which one it belongs to.
-        reviewed_at: when a person saved it last.
-        user: Label Studio's number of that person.
-        model_version: the detector whose boxes the person started from, where that is known.
+        split: its split.
+        reviewed_at: when an annotator saved it last.
+        user: Label Studio's id of that annotator.
+        model_version: the detector whose boxes the annotator started from, if known.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Item:
 
     @property
     def stem(self) -> str:
-        """Name of its files without an ending: no two images share one, and it never changes."""
+        """Name of its files without the extension: unique per image, and permanent."""
         name = self.key.rpartition("/")[2]
         readable = _UNSAFE.sub("_", name.rpartition(".")[0] or name)[:_STEM_LENGTH]
         return f"{readable}-{self.image_id[:16]}"
@@ -92,7 +92,7 @@ class Item:
 
 
 class Why(StrEnum):
-    """Why an image that somebody worked on is not in a data set."""
+    """Why an image with an annotator's work is not in a data set."""
 
     SKIPPED = "skipped"
     DELETED = "annotation deleted"
@@ -115,7 +115,7 @@ class LeftOut:
     """An image that is not in the data set.
 
     Attributes:
-        detail: more about it, a sentence; may be empty.
+        detail: a sentence with details; may be empty.
     """
 
     image_id: str

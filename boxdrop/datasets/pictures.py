@@ -1,4 +1,4 @@
-"""The image files of a data set: exactly the version that a person saw, turned upright where needed."""
+"""The image files of a data set: exactly the verified version, rotated upright if needed."""
 
 import hashlib
 import io
@@ -25,16 +25,16 @@ _READ_ANYWHERE: Final = ("jpeg", "png")
 class Pixels(StrEnum):
     """How images are copied."""
 
-    UPRIGHT = "upright"  # as the boxes are: files that viewers would have to turn are written anew
+    UPRIGHT = "upright"  # like the boxes: files that viewers would have to rotate are encoded again
     ORIGINAL = "original"  # byte for byte
 
 
 def fetch(bucket: Bucket, item: Item, pixels: Pixels, folder: Path, names: ImageNames) -> ImageFile:
-    """Copy the image of an item into the data set's folder. It appears under its name only when complete.
+    """Copy the image of an item to the data set's folder. It appears under its name only when complete.
 
     Raises:
         ImageError: the version is gone, cannot be read, or does not have the size that was verified.
-        UnavailableError: S3 does not answer.
+        UnavailableError: S3 does not respond.
         OSError: the file cannot be written.
     """
     data = bucket.read_version(item.key, item.version, DEFAULT_LIMITS.max_bytes)
@@ -64,7 +64,7 @@ def digest_of(path: Path) -> tuple[str, int]:
 
 
 def _is_upright(data: bytes, format: str) -> bool:
-    """Whether every reader sees the image as it was verified."""
+    """Whether every reader shows the image as it was verified."""
     if format not in _READ_ANYWHERE:
         return False
     with PIL.Image.open(io.BytesIO(data)) as image:
@@ -72,7 +72,7 @@ def _is_upright(data: bytes, format: str) -> bool:
 
 
 def _redraw(data: bytes) -> tuple[bytes, str]:
-    """Write an image anew, upright: PNG where it was lossless, else JPEG."""
+    """Encode an image again, upright: as PNG if it was lossless, else as JPEG."""
     image = decode(data)
     out = io.BytesIO()
     picture = PIL.Image.fromarray(image.pixels)

@@ -1,4 +1,4 @@
-"""Verified images with their boxes as arrays, one after the other, for training in Python."""
+"""A stream of verified images with their boxes as arrays, for training in Python."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sample:
-    """A verified image; `pixels` are read when they are asked for.
+    """A verified image, whose pixels are read on request.
 
     Attributes:
-        item: what is known of the image and its boxes.
+        item: the data of the image and its boxes.
         boxes: float32 [N, 4], left, top, right, bottom in upright pixels.
         classes: int64 [N], frozen class ids.
         labels: their names.
@@ -62,7 +62,7 @@ def verified(
     since: datetime | None = None,
     dataset: str | None = None,
 ) -> Iterator[Sample]:
-    """Stream what people verified in a project, by image_id.
+    """Stream the verified images of a project, by image_id.
 
     >>> from boxdrop import verified
     >>> for sample in verified("fruit-baskets", split="train"):  # doctest: +SKIP
@@ -72,13 +72,13 @@ def verified(
     Args:
         project: its name.
         system: name of the system, as ``--system``.
-        services: instead of `system`; needs `ledger`, `images` and `data`.
+        services: in place of `system`; needs `ledger`, `images` and `data`.
         split: only this split.
         splits: ``"train=80,val=10,test=10"``; by default, all is ``train``.
         group_by: see `boxdrop.datasets.splits.Grouping`.
         labels: only boxes of these labels.
         since: only images verified at this time or later.
-        dataset: a frozen data set instead of what is verified now; it has its own splits and labels.
+        dataset: a frozen data set instead of current work; it has its own splits and labels.
 
     Raises:
         BoxdropError: there is no such system, project, label or data set.

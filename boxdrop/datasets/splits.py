@@ -1,4 +1,4 @@
-"""Splits: which images train, validate and test. A hash decides, so an image never changes sides."""
+"""Splits of images for training, validation and test. A hash decides, so an image never changes its split."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from boxdrop.datasets.identifiers import BITS, stable_number
 from boxdrop.domain.errors import BoxdropError
 
 ALL: Final = "train"
-"""The one split of a data set that is not split; readers expect this name."""
+"""The only split of an unsplit data set; readers expect this name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -53,7 +53,7 @@ class Splits:
         return tuple(name for name, _ in self.shares)
 
     def of(self, group: str) -> str:
-        """The split of a group of images. It depends on the group and the shares, and on nothing else."""
+        """The split of a group of images. It depends only on the group and the shares."""
         total = sum(share for _, share in self.shares)
         place = stable_number("split", group) / 2**BITS
         end = 0.0
@@ -66,11 +66,11 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Which images belong together: those whose keys match a pattern in the same way.
+    """Groups of images: those whose keys match a pattern in the same way.
 
     Attributes:
-        pattern: a regular expression that is searched for in keys; its groups, or all that it matches, name
-            the group. None: each image is a group of its own.
+        pattern: a regular expression that is searched for in keys; its capturing groups, or the whole match,
+            identify the group. None: each image is a group of its own.
     """
 
     pattern: str | None = None
@@ -82,7 +82,7 @@ class Grouping:
             raise BoxdropError(f"--group-by: {self.pattern!r} is not a regular expression: {error}") from None
 
     def of(self, key: str, image_id: str) -> str:
-        """The group of an image; its own where the pattern does not match."""
+        """The group of an image; a group of its own if the pattern does not match."""
         if self.pattern is None:
             return image_id
         found = re.search(self.pattern, key)

@@ -1,4 +1,4 @@
-"""What an export knows, in a database on disk, so that memory stays flat and a kill harms nothing."""
+"""The state of an export, in a database on disk: memory stays constant, and a kill does no harm."""
 
 import json
 import sqlite3
@@ -31,7 +31,7 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image that was copied.
+    """A copied image.
 
     Attributes:
         path: below the data set's folder.
@@ -46,10 +46,10 @@ class ImageFile:
 
 
 class Spool:
-    """A SQLite database beside an export. Images that were copied are remembered across exports.
+    """A SQLite database beside an export. It remembers copied images across exports.
 
     Args:
-        path: of the database; made if it is not there.
+        path: of the database; created if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class Spool:
         self._db.close()
 
     def fill(self, source: Iterator[Item | LeftOut], image_of: "ImageNames") -> Iterator[int]:
-        """Store a data set in place of the one before; yields how many images were looked at so far."""
+        """Replace the stored data set; yields the number of images read so far."""
         self._db.execute("BEGIN")
         self._db.execute("INSERT OR IGNORE INTO older_files SELECT path FROM files")
         for clear in (
@@ -86,7 +86,7 @@ class Spool:
         self._db.execute("COMMIT")
 
     def _with_free_numbers(self, item: Item) -> Item:
-        """The item, with the next hash for each number that an earlier item of the data set has."""
+        """The item, with the next hash for each number that an earlier item has taken."""
         number, attempt = item.number, 0
         while not self._take(_IMAGE, number):
             attempt += 1
@@ -109,7 +109,7 @@ class Spool:
         self._db.execute("INSERT OR REPLACE INTO left_out VALUES (?, ?, ?, ?)", row)
 
     def leave_out(self, each: LeftOut) -> None:
-        """Take an item out again."""
+        """Remove an item."""
         self._db.execute("DELETE FROM items WHERE image_id = ?", (each.image_id,))
         self._leave_out(each)
 
@@ -134,25 +134,25 @@ class Spool:
         return int(count)
 
     def left_out(self) -> Iterator[LeftOut]:
-        """Stream what was left out, by image_id."""
+        """Stream the left-out images, by image_id."""
         with closing(self._db.execute("SELECT * FROM left_out ORDER BY image_id")) as rows:
             for image_id, key, why, detail in rows:
                 yield LeftOut(image_id, key, Why(why), detail)
 
     def image(self, item: Item, pixels: str) -> ImageFile | None:
-        """The file that an earlier export, or this one before a kill, made of the image's version."""
+        """The file that an earlier export, or this one before a kill, made from the image's version."""
         query = "SELECT path, sha256, bytes, original FROM images WHERE image_id=? AND version=? AND pixels=?"
         row = self._db.execute(query, (item.image_id, item.version, pixels)).fetchone()
         return ImageFile(*row) if row else None
 
     def keep_image(self, item: Item, pixels: str, file: ImageFile) -> None:
-        """Remember a file that is complete, and let the item point to it."""
+        """Record a complete file, and link the item to it."""
         row = (item.image_id, item.version, pixels, file.path, file.sha256, file.size, file.original)
         self._db.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self.point(item, file)
 
     def point(self, item: Item, file: ImageFile) -> None:
-        """Let an item point to its file."""
+        """Link an item to its file."""
         self._db.execute("UPDATE items SET image = ? WHERE image_id = ?", (file.path, item.image_id))
         self.keep_file(file.path, file.sha256, file.size)
 
@@ -170,7 +170,7 @@ class Spool:
         return [path for (path,) in self._db.execute(query).fetchall()]
 
     def forget_older_files(self) -> None:
-        """Forget the files of earlier exports, once they are removed."""
+        """Delete the records of earlier exports' files, once these are removed."""
         self._db.execute("DELETE FROM older_files")
 
     def files(self) -> Iterator[tuple[str, str, int]]:
@@ -180,7 +180,7 @@ class Spool:
 
 
 def _read(body: str) -> Item:
-    """An item that this export has written itself: unchecked, which takes a tenth of the time of a check."""
+    """An item that this export has written itself; skipping validation makes reading ten times faster."""
     fields = json.loads(body)
     boxes = tuple(Box(**{**box, "xyxy": tuple(box["xyxy"])}) for box in fields.pop("boxes"))
     return Item(**{**fields, "reviewed_at": read_time(fields["reviewed_at"]), "boxes": boxes})
@@ -200,7 +200,7 @@ class ImageNames:
         """The path below the data set's folder.
 
         Args:
-            ending: that of the file's format, with its dot; by default that of the key.
+            ending: the file's extension, with its dot. Default: that of the key.
         """
         name = item.key.rpartition("/")[2]
         dot = name.rfind(".")

@@ -1,4 +1,4 @@
-"""What a format is: a name, what it keeps, and a function that writes a stream of items."""
+"""The interface of formats: a name, what it keeps, and a function that writes a stream of items."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ class Entry:
     """An item with its image file.
 
     Attributes:
-        image: path of the file below the data set's folder, with ``/``; where images are not copied, the
-            path that it would have.
-        address: of the image in S3, where its content is not copied; else None.
+        image: path of the file below the data set's folder, with ``/``; if images are not copied, the path
+            that it would have.
+        address: of the image in S3, if it is not copied; else None.
     """
 
     item: Item
@@ -25,7 +25,7 @@ class Entry:
 
 
 class Source(Protocol):
-    """A data set to be written. Its entries may be streamed as often as a format likes."""
+    """A data set to write. A format may stream its entries repeatedly."""
 
     @property
     def project(self) -> str:
@@ -53,7 +53,7 @@ class Format(Protocol):
     Attributes:
         name: what ``--format`` takes.
         read_by: tools that read it.
-        keeps, drops: of what a person verified, for the table in docs/datasets.md.
+        keeps, drops: parts of the verified data, for the table in docs/datasets.md.
         min_image_side: images with a shorter side are left out, because readers refuse them; pixels.
     """
 
@@ -64,22 +64,22 @@ class Format(Protocol):
     min_image_side: int
 
     def image_path(self, split: str, name: str) -> str:
-        """Where the image file of this name belongs, below the data set's folder."""
+        """The path of an image file of this name, below the data set's folder."""
         ...
 
     def write(self, folder: Path, source: Source) -> Iterator[str]:
-        """Write everything but the images and yield the path of each file, below `folder`.
+        """Write everything except the images, and yield the path of each file, below `folder`.
 
-        Files appear under their names only when complete, and depend on nothing but `source`.
+        Files appear under their names only when complete, and depend only on `source`.
         """
         ...
 
 
 def to_line(value: Any) -> str:
-    """JSON in one line, in ASCII, so that any tool reads it."""
+    """JSON on one line, in ASCII, so every tool can read it."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def tidy(value: float) -> float:
-    """A coordinate to a thousandth of a pixel: float noise would make files differ by machine."""
+    """A coordinate to a thousandth of a pixel: rounding noise would make files differ between machines."""
     return round(value, 3)

@@ -11,8 +11,7 @@ from boxdrop.datasets.formats.format import Entry, Source, tidy, to_line
 class HuggingFace:
     """``data/SPLIT/metadata.jsonl`` beside the images.
 
-    The loader takes the types of columns from the first rows, so the first row of a split has a box if any
-    row has one.
+    The loader infers column types from the first rows, so a split's first row has a box if any row has one.
     """
 
     name = "huggingface"

@@ -1,4 +1,4 @@
-"""boxdrop's own lines: one item per line, with everything that is known of it."""
+"""boxdrop's own format: one item per line, with all of its data."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -11,8 +11,9 @@ from boxdrop.datasets.formats.format import Entry, Source, to_line
 class Yolo:
     """Readers find labels by replacing the last ``/images/`` of an image's path by ``/labels/``.
 
-    Class numbers have to run from 0 without gaps: they are the places of the labels by class id. Ids are only
-    ever appended, so a number does not change when labels are added. ``classes.json`` maps one to the other.
+    Class numbers must run from 0 without gaps: they are the positions of the labels, sorted by class id. Ids
+    are only appended, so a number does not change when labels are added. ``classes.json`` maps one to the
+    other.
     """
 
     name = "yolo"

@@ -79,7 +79,7 @@ def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_
         (("export", "fruit", "--out", "x", "--group-by", "("), "is not a regular expression"),
         (("export", "fruit", "--out", "x", "--dataset", "v9"), "no frozen data set v9; there are: none yet"),
         (("export", "fruit", "--out", "x", "--dataset", "v9", "--labels", "a"), "has its own labels"),
-        (("dataset", "freeze", "fruit", "../x"), "cannot name a data set"),
+        (("dataset", "freeze", "fruit", "../x"), "is not a valid name for a data set"),
     ],
 )
 def test_mistakes_are_explained(
