@@ -53,7 +53,7 @@ def test_an_incomplete_file_is_refused(toy: Callable[..., Path]) -> None:
     folder = toy()
     graph = folder / "text.onnx"
     graph.write_bytes(graph.read_bytes()[:-10])
-    with pytest.raises(BundleError, match=r"text\.onnx: has \d+ bytes, bundle\.json says \d+"):
+    with pytest.raises(BundleError, match=r"text\.onnx: has \d+ bytes, but bundle\.json says \d+"):
         Bundle.load(folder)
     graph.unlink()
     with pytest.raises(BundleError, match=r"text\.onnx: this file of the bundle is missing"):
