@@ -113,7 +113,7 @@ def project(connection: Connection, what: str, turn: int) -> Any:
 
 
 def addresses(some: Any) -> list[str]:
-    """Where nobody will look."""
+    """Addresses that are never loaded."""
     return [f"s3://photos/{each.image}" for each in some]
 
 

@@ -81,10 +81,10 @@ def profile(detector: Detector, feed: dict[str, Any], rounds: int) -> tuple[floa
     work: dict[str, float] = defaultdict(float)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            told = event["args"]
-            shapes = [next(iter(each.values())) for each in told["input_type_shape"]]
-            results = [next(iter(each.values())) for each in told["output_type_shape"]]
-            work[told["op_name"]] += operations(told["op_name"], shapes, results)
+            details = event["args"]
+            shapes = [next(iter(each.values())) for each in details["input_type_shape"]]
+            results = [next(iter(each.values())) for each in details["output_type_shape"]]
+            work[details["op_name"]] += operations(details["op_name"], shapes, results)
     return statistics.median(bare[1:]), work
 
 

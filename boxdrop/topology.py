@@ -236,7 +236,7 @@ LIMITS: Final[Mapping[str, str]] = {
 """Variables whose values are defaults of this table; an AWS deployment's configuration may override them."""
 
 JOBS: Final = "jobs"
-"""The queue that stands for AWS Batch on one machine: a message per shard, a delivery per attempt."""
+"""The queue that replaces AWS Batch in the local system: one message per shard, one delivery per attempt."""
 
 _JOB_ATTEMPTS: Final = 12
 
@@ -259,7 +259,7 @@ def event_patterns(images: str, data: str) -> dict[str, dict[str, Any]]:
     """Which of S3's events go into which queue.
 
     Args:
-        images, data: the buckets' names, or what stands for them in a template.
+        images, data: the buckets' names, or their tokens in a template.
     """
     summary: dict[str, Any] = {"wildcard": SUMMARY_WILDCARD}
     created = {"source": ["aws.s3"], "detail-type": ["Object Created"]}
@@ -301,7 +301,7 @@ DIFFERENCES: Final = (
     Difference("BOXDROP_LEASE_S", "only one process publishes, so a killed one holds up only itself"),
     Difference("reconcile", "a minute instead of 15: a call costs nothing here"),
     Difference("summaries", "MiniStack knows no wildcard, so the rule asks for the end of the key"),
-    Difference("jobs", "a queue of the pump's stands for AWS Batch, which no emulator runs"),
+    Difference("jobs", "a queue of the pump replaces AWS Batch, which no emulator runs"),
 )
 
 LOCAL_LIMITS: Final[Mapping[str, str]] = dict(LIMITS) | {"BOXDROP_WINDOW_S": "0.2", "BOXDROP_LEASE_S": "20"}

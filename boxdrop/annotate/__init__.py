@@ -1,1 +1,1 @@
-"""`boxdrop annotate`: a folder or an S3 prefix in, predictions and a page to look at out."""
+"""`boxdrop annotate`: a folder or an S3 prefix in, predictions and a report page out."""

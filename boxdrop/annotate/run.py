@@ -1,4 +1,4 @@
-"""Annotate a folder or a bucket on this machine: images in, predictions and a page to look at out.
+"""Annotate a folder or a bucket on this machine: images in, predictions and a report page out.
 
 The output folder is also the run's state. ``predictions.jsonl`` grows image by image; a run that was killed
 resumes after the last whole line, so at most the images in flight are computed twice. When all images are

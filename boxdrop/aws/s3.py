@@ -318,9 +318,9 @@ class Bucket:
         except ClientError as error:
             if _status(error) == 404:
                 return None
-            raise self._error(key, "looked at", error) from None
+            raise self._error(key, "checked", error) from None
         except BotoCoreError as error:
-            raise self._error(key, "looked at", error) from None
+            raise self._error(key, "checked", error) from None
         return answer
 
     def list_folders(self, prefix: str) -> Iterator[str]:

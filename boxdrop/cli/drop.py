@@ -171,7 +171,7 @@ def _list(lines: Iterable[str], number: int, more: str = "") -> None:
 
 
 def _print_json(summary: "DropSummary") -> None:
-    """One object: what became of each file that was not simply uploaded, and the counts."""
+    """One object: the outcome of each file that was not simply uploaded, and the counts."""
     import json
 
     fields = asdict(summary) | {

@@ -132,7 +132,7 @@ class LabelsFile:
         if row is not None and row.label_studio_id is not None:
             if not yes:
                 told = ", ".join(f"{old} to {new}" for old, new in pairs)
-                click.confirm(f"Rename {told}, in what people have verified, too?", abort=True)
+                click.confirm(f"Rename {told}, also in verified work?", abort=True)
             boxes = rename_labels(ledger, log_in(None, self._system.name), self._project, dict(pairs))
             say(f"{boxes:,} box{'' if boxes == 1 else 'es'} of people renamed in Label Studio")
         self.put(text, yes)

@@ -171,10 +171,10 @@ class View:
         if standstill := self.standstill():
             lines.append(Text(standstill, "red"))
         if dead := self.dead_letters():
-            told = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
+            listed = ", ".join(f"{count:,} in {queue}" for queue, count in dead.items())
             lines.append(
                 Text(
-                    f"Messages in dead-letter queues: {told}; `boxdrop retry PROJECT` sends them again.",
+                    f"Messages in dead-letter queues: {listed}; `boxdrop retry PROJECT` sends them again.",
                     "red",
                 )
             )

@@ -23,7 +23,7 @@ class Features:
         shifts, scales: float32 [N].
         boxes: float32 [N, 4], xyxy, upright pixels, not clipped; the box that the detector draws for the
             patch.
-        weights: float32 [N], how many patches of the image this one stands for.
+        weights: float32 [N], how many patches of the image this one represents.
     """
 
     embeddings: NDArray[np.float16]

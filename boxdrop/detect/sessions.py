@@ -48,8 +48,7 @@ def open_session(
         session = onnxruntime.InferenceSession(str(path), options, providers=[runtime_provider])
     except Exception as error:  # its exception classes have no common base but this
         raise BundleError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from None
-    # Where CUDA's libraries fail to load, ONNX Runtime goes on with the processor, 50 times slower, and
-    # says nothing.
+    # If CUDA's libraries fail to load, ONNX Runtime silently uses the CPU, 50 times slower.
     if session.get_providers()[0] != runtime_provider:
         raise BoxdropError(
             f"CUDA was asked for, but ONNX Runtime {onnxruntime.__version__} fell back to the processor; "

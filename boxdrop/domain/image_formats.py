@@ -82,7 +82,7 @@ def reason_of_content(start: bytes, name: str) -> LeftOut | None:
 
 
 SNIFFED: Final = 4096
-"""Bytes from which a format is told."""
+"""Bytes that format detection needs."""
 
 _SUFFIXES: Final = {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2"}
 

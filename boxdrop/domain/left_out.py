@@ -56,7 +56,7 @@ _WORDS: Final = {
 }
 
 OnLeftOut = Callable[[str, LeftOut], None]
-"""Is told the name of each file, folder or object that a listing leaves out, and the reason."""
+"""Called with the name of each file, folder or object that a listing leaves out, and the reason."""
 
 
 def ignore(name: str, reason: LeftOut) -> None:

@@ -84,7 +84,7 @@ def ensure_project(
         _create(connection, label_set, title, identity)
         found = _find(connection, identity)  # of two created concurrently, the older
         if found is None:
-            raise LabelStudioError(f"Label Studio did not keep the project {title!r}; look at its log")
+            raise LabelStudioError(f"Label Studio did not keep the project {title!r}; check its log")
     elif not pipeline and (is_of_pipeline(found.label_config) or own_webhooks(connection, found.id)):
         raise RefusedError(
             f"project {found.title!r} (number {found.id}) in Label Studio belongs to the pipeline of "

@@ -234,7 +234,7 @@ class Publisher:
             if lost is None and waiting:
                 raise LabelStudioError(
                     f"Label Studio reported {len(created) + len(waiting)} new tasks, but has only "
-                    f"{len(created)} of them; look at its log, then run this again"
+                    f"{len(created)} of them; check its log, then run this again"
                 )
         if waiting:
             assert lost is not None

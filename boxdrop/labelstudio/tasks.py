@@ -254,7 +254,7 @@ class ProjectTasks:
         if made != (len(tasks), len(tasks)):
             raise LabelStudioError(
                 f"Label Studio made {made[0]} tasks and {made[1]} predictions of {len(tasks)} that were sent "
-                f"to project {self.project}; look at its log, then run this again"
+                f"to project {self.project}; check its log, then run this again"
             )
 
     def replace(

@@ -100,7 +100,7 @@ class Uploads:
         missing = batch.keys() - listed.keys()
         if missing:
             raise LabelStudioError(
-                f"Label Studio kept {len(batch) - len(missing)} of {len(batch)} uploaded images; look at its "
+                f"Label Studio kept {len(batch) - len(missing)} of {len(batch)} uploaded images; check its "
                 "log, then run this again"
             )
 

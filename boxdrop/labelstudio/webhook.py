@@ -144,7 +144,7 @@ def ensure_webhook(connection: Connection, project: int, url: str, secret: str) 
         found = own_webhooks(connection, project)
         if not found:
             raise LabelStudioError(
-                f"Label Studio did not keep the webhook of project {project}; look at its log"
+                f"Label Studio did not keep the webhook of project {project}; check its log"
             )
     kept, *twins = found
     if any(_differ(getattr(kept, name), value) for name, value in settings.items()):

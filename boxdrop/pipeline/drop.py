@@ -105,13 +105,13 @@ def drop(
     summary: DropSummary,
     on_progress: Callable[[DropSummary], None] = lambda _: None,
 ) -> None:
-    """Upload files, several at once, but those whose content is there already. Run again, it goes on.
+    """Upload files in parallel, except those with the same content in the bucket. A repeated call resumes.
 
     Args:
         bucket: the image bucket.
         files: of `list_files`.
         prefix: of all their keys.
-        summary: is told what becomes of each.
+        summary: records the outcome of each.
         on_progress: called after each file, in this thread.
 
     Raises:

@@ -34,7 +34,7 @@ class Progress:
         failures: why images have failed by a fault of their own, a sentence per reason.
         skipped: tasked images that an annotator skipped: they are not waiting to be verified.
         wait_s: seconds until the last of the images now undone has its boxes; None if nothing is undone,
-            something keeps them, or no run tells how long it takes.
+            something holds them up, or there is no earlier run to estimate from.
     """
 
     project: Project

@@ -173,8 +173,8 @@ def _is_news(collected: object) -> bool:
     """Whether there was something to collect: a restored document has a later time than its task."""
     if not isinstance(collected, Collected):
         return True
-    told = collected.result
-    return collected.written or (told is not None and told.outcome == Outcome.APPLIED)
+    result = collected.result
+    return collected.written or (result is not None and result.outcome == Outcome.APPLIED)
 
 
 def _is_foreign(row: Image, task: Task) -> bool:

@@ -243,7 +243,7 @@ class Web:
         self._client.close()
 
     def download(self, url: str) -> Fetched:
-        """Get an image: follow redirects, look at its first bytes, and read it up to the limit.
+        """Get an image: follow redirects, check its first bytes, and read it up to the limit.
 
         Raises:
             FetchError: it is not to be had: a reason of `forbidden_address`, `robots`, `too_many_bytes`,

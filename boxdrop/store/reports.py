@@ -165,7 +165,7 @@ class RunSummary:
         parts: their keys, in order.
         started_at, finished_at: when the first shard started and the last finished, `seconds` apart.
         gpu_seconds: the time that each shard took on its GPU or processor, added up; attempts that were
-            killed are not in it. `device_kind` tells which of the two.
+            killed are not in it. `device_kind` says which of the two.
         estimated_cost_usd: `gpu_seconds` at the instances' price; None if a price is not known.
     """
 

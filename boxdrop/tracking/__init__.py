@@ -1,4 +1,4 @@
-"""Finished runs in ZenML: which model and labels made which boxes, when, how fast, and what came of it.
+"""Finished runs in ZenML: which model and labels made which boxes, when, how fast, and with which result.
 
 The job writes ``runs/RUN/summary.json`` and knows nothing of ZenML. Afterwards `boxdrop.tracking.track`
 registers the summary as a ZenML pipeline run of the same name. If ZenML is down, summaries wait; registering

@@ -1,4 +1,4 @@
-"""What ZenML records about a run: plain data, made from the summary and what belongs to it."""
+"""ZenML's records about a run as plain data, made from the run's summary and other files."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ _MANIFEST_ROWS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a run in Label Studio.
+    """The state of a run in Label Studio.
 
     Attributes:
         project_id: Label Studio's number of the project; None while it has none.
@@ -86,7 +86,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """All that ZenML records about one run.
+    """Everything that ZenML records about one run.
 
     Attributes:
         run_id: names the run, and the versions of its artifacts.
@@ -114,7 +114,7 @@ class Entry:
 
     @property
     def finished_at(self) -> datetime:
-        """When its last task, or else its last prediction, was there."""
+        """The time of its last task, or else of its last prediction."""
         return max(step.finished_at for step in self.steps)
 
 
@@ -126,14 +126,14 @@ def make_entry(
     thumbnails: Mapping[str, bytes],
     published: Published | None,
 ) -> Entry:
-    """Put together what ZenML is told.
+    """Build the entry for ZenML.
 
     Args:
         summary: what the job wrote at its end.
         manifest: of the run, as it was.
         labels: the label set's snapshot, YAML.
         thumbnails: small JPEGs of the summary's samples, by key; may be empty.
-        published: what came of it in Label Studio; None where nobody published, or nobody knows.
+        published: its state in Label Studio; None if it was not published, or if that is unknown.
     """
     label_set = LabelSet.from_yaml(labels, label_set_key(summary.labels))
     return Entry(
@@ -258,7 +258,7 @@ def _steps(
             provider=summary.provider,
         ),
     )
-    # Publishing begins with the first part; when the last part of it was done is what is known.
+    # Publishing begins with the first part; only the time of its last part is known.
     synced = max(predict.finished_at, (published and published.finished_at) or predict.finished_at)
     sync = Step(
         name="sync",

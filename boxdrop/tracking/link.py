@@ -1,6 +1,6 @@
-"""A run of the ZenML pipeline carries what tracked runs carry: model version, tags and metadata.
+"""Gives a run of the ZenML pipeline what tracked runs have: model version, tags and metadata.
 
-Called inside a step. The names are those of `boxdrop.tracking.entry`, so that one filter finds both kinds.
+Called inside a step. The names are those of `boxdrop.tracking.entry`, so one filter finds both kinds.
 """
 
 from zenml import Model, get_step_context

@@ -1,4 +1,4 @@
-"""How ZenML stores the predictions of a pipeline run, and the picture that its dashboard shows of them."""
+"""How ZenML stores the predictions of a pipeline run, and the image of them in its dashboard."""
 
 from io import BytesIO
 from itertools import islice
@@ -23,7 +23,7 @@ _COLORS: Final = ("#e4572e", "#1f77b4", "#2e9e5b", "#b0388f", "#c48a00", "#5b5bd
 
 
 class PredictionsMaterializer(PathMaterializer):
-    """Stores ``predictions.jsonl`` as the file that it is, beside a picture of images with their boxes.
+    """Stores ``predictions.jsonl`` unchanged, beside an image that shows sample images with their boxes.
 
     Thumbnails are read from the output folder in which `annotate` wrote the file.
     """

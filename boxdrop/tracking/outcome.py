@@ -1,4 +1,4 @@
-"""What came of a run in Label Studio, as the ledger knows it."""
+"""The state of a run in Label Studio, from the ledger."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ _CHUNK = 1000
 def published(ledger: Ledger, project: str, run_id: str, image_ids: Iterable[str]) -> Published:
     """Count the tasks of a run.
 
-    Reads a row an image, and nothing else: half a read unit each, and about a second for 1,000.
+    Reads one row per image, and nothing else: half a read unit each, and about a second per 1,000.
 
     Args:
         ledger: knows the images.
@@ -34,7 +34,7 @@ def published(ledger: Ledger, project: str, run_id: str, image_ids: Iterable[str
                 tasked.append(image)
     return Published(
         project_id=row.label_studio_id if row else None,
-        # What later runs took over is not known any more.
+        # Images that later runs took over are no longer known.
         tasks=None if moved_on else len(tasked),
         waiting=waiting,
         finished_at=_last(tasked),

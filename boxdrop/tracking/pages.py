@@ -1,7 +1,7 @@
-"""Pages that ZenML's dashboard shows of a run: sample images with their boxes, and scores by label.
+"""Pages about a run for ZenML's dashboard: sample images with their boxes, and scores by label.
 
-Each page is one HTML text without scripts and without links to anything, for the dashboard shows it in a
-frame, perhaps years later. Sample images are in it as thumbnails: no presigned URL lives that long.
+Each page is one HTML text without scripts and links, since the dashboard shows it in a frame, perhaps years
+later. It contains sample images as thumbnails: no presigned URL is valid for that long.
 """
 
 import base64
@@ -84,7 +84,7 @@ def counts_line(predicted: int, boxes: int, failed: int, shown: int) -> str:
 
 
 def score_page(summary: RunSummary, label_set: LabelSet) -> str:
-    """Draw how the scores of the boxes are spread, a row a label, in steps of 0.05.
+    """Draw histograms of the boxes' scores, one row per label, in steps of 0.05.
 
     Returns:
         One HTML text.
@@ -113,7 +113,7 @@ def _page(title: str, line: str, body: str) -> str:
 
 
 def _colors(label_set: LabelSet, found: Mapping[str, object] | Sequence[str]) -> dict[str, str]:
-    """Colours in the label set's order; names that have left it come last."""
+    """Colours in the label set's order; removed names come last."""
     known = {label.name: label.color for label in label_set}
     return known | {name: _OTHER_COLOR for name in found if name not in known}
 

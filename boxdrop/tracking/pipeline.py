@@ -55,11 +55,11 @@ Provider = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class ListedSource:
-    """A source of exactly the images that were listed, whatever has come since.
+    """A source of exactly the listed images, regardless of later uploads.
 
     Args:
         of: where they are.
-        listed: what an earlier step saw.
+        listed: from an earlier step.
     """
 
     of: Source
@@ -232,7 +232,7 @@ def boxes_for_images(
 
 
 def _label_studio() -> Any:
-    """A connection, or None where no Label Studio is named."""
+    """A connection, or None if no Label Studio is configured."""
     if not os.environ.get(LABEL_STUDIO_URL) and not os.environ.get("BOXDROP_LABEL_STUDIO_SECRET"):
         return None
     from boxdrop.labelstudio.connection import connect
@@ -278,7 +278,7 @@ def _retrieve(caption: str, into: str, count: int, collection: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PinnedDetector:
-    """A bundle as the first step found it, with all that its answers depend on.
+    """A bundle as pinned by the first step, with everything that determines its output.
 
     Attributes:
         location: a folder, or ``s3://data-bucket/NAME@DIGEST16``.
@@ -331,7 +331,7 @@ class PinnedDetector:
 
 
 def pin_detector(detector: str | None) -> PinnedDetector:
-    """Find out which detector is meant; every file of a folder is checked against its ``bundle.json``.
+    """Resolve the detector; every file of a folder is checked against its ``bundle.json``.
 
     Args:
         detector: a bundle's folder, or ``s3://data-bucket/NAME``; None for the demo detector.
@@ -367,7 +367,7 @@ def _temporary_folder() -> Path:
 
 
 def _sheet(summary: RunSummary, run: "AnnotateRun") -> str:
-    """The page of sample images that tracked runs have, too."""
+    """The page of sample images, as for tracked runs."""
     thumbnails: dict[str, bytes] = {}
     wanted = {sample.key for sample in summary.samples}
     for record in run.records():

@@ -38,7 +38,7 @@ class Registered:
     Attributes:
         id: ZenML's.
         created: whether this call created it.
-        url: of its page in the dashboard; None for the store of this machine.
+        url: of its page in the dashboard; None for the store on this machine.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Tracker:
 
     Args:
         client: ZenML's, connected.
-        bucket: the data bucket: artifacts go below its ``zenml/``. None keeps them on this machine.
+        bucket: the data bucket: artifacts are stored below its ``zenml/``. None: on this machine.
     """
 
     def __init__(self, client: "Client", bucket: str | None = None) -> None:
@@ -152,7 +152,7 @@ class Tracker:
         return self._store.create_snapshot(request).id
 
     def _pipeline(self, entry: Entry) -> UUID:
-        """One pipeline a project: the dashboard's lists show pipelines and filter by them, and no tags."""
+        """One pipeline per project: the dashboard's lists show and filter pipelines, but not tags."""
         from zenml.exceptions import EntityExistsError
         from zenml.models import PipelineRequest
 
@@ -293,7 +293,7 @@ class Tracker:
 
 
 def connect(store: Store, bucket: str | None = None) -> Tracker:
-    """Connect this process to a ZenML, and to no other: what connected before is not connected any more.
+    """Connect this process to a ZenML store; earlier connections end.
 
     Args:
         store: which one.
@@ -317,7 +317,7 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
     ):  # a console: ZenML asks where the program's source is
         set_custom_source_root(str(Path.cwd()))
     with _clear_errors():
-        # They keep what they were told first, and a key may have been changed since.
+        # They cache their first settings, and the key may have changed since.
         GlobalConfiguration._reset_instance()
         Client._reset_instance()
         return Tracker(Client(), bucket if store.is_server else None)
@@ -359,7 +359,7 @@ def _naive(time: datetime) -> datetime:
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Turn what ZenML raises (its own errors, requests' or SQLAlchemy's) into one sentence."""
+    """Turn ZenML's exceptions (its own, or those of requests or SQLAlchemy) into one sentence."""
     try:
         yield
     except TrackingError:

@@ -36,7 +36,7 @@ class ZenMLServer:
     """The ZenML server of one folder.
 
     Args:
-        folder: everything of it; by default that of this machine's store.
+        folder: of all its files. Default: that of the store on this machine.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -59,9 +59,9 @@ class ZenMLServer:
         """Run the server until the block ends.
 
         Args:
-            port: insist on this one; by default 8237, or the next free one.
-            say: told what takes time, in sentences.
-            variables: of the server's environment, over those that it has anyway.
+            port: use exactly this one. Default: 8237, or the next free one.
+            say: called with a sentence before each step that takes time.
+            variables: additional or changed environment variables of the server.
 
         Yields:
             Its URL, once it answers.
@@ -99,13 +99,13 @@ class ZenMLServer:
                 "ZENML_LOCAL_STORES_PATH": str(self.folder / "data"),
                 "ZENML_STORE_URL": f"sqlite:///{self.folder / 'data' / 'zenml.db'}",
                 "ZENML_SERVER_DEPLOYMENT_TYPE": "local",
-                # Nobody but this machine reaches it, and no page of another origin may read what it answers.
+                # Only this machine can reach it, and pages of other origins cannot read its responses.
                 "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
                 "ZENML_SERVER_CORS_ALLOW_ORIGINS": f"http://{HOST}:{port}",
                 "ZENML_SERVER_AUTO_ACTIVATE": "true",
                 # Artifacts of runs that were registered on this machine are files of this machine.
                 "ZENML_SERVER_ALLOW_LOCAL_FILE_ACCESS": "true",
-                # What is on this machine stays on it.
+                # No telemetry.
                 "ZENML_ANALYTICS_OPT_IN": "false",
                 "ZENML_SERVER_DISPLAY_ANNOUNCEMENTS": "false",
                 "ZENML_SERVER_DISPLAY_UPDATES": "false",
@@ -114,7 +114,7 @@ class ZenMLServer:
 
 
 def skip_survey(url: str, token: str | None = None) -> None:
-    """Answer the survey that stands before the dashboard: no, and no mail.
+    """Answer the survey before the dashboard: no, and no mail.
 
     Args:
         url: of the server.

@@ -1,7 +1,7 @@
-"""Which ZenML: a server, or the store of this machine. Checked before zenml itself is imported.
+"""The ZenML store: a server, or the store on this machine. It is checked before zenml itself is imported.
 
 ZenML's client tries a server that is down for half a minute and explains a wrong key by its own commands. So
-the server is asked two questions first, in seconds: which version are you, and do you take this key?
+boxdrop first checks the server's version and the key, which takes seconds.
 """
 
 import importlib.metadata
@@ -26,8 +26,8 @@ class Store:
     """Where runs are registered.
 
     Attributes:
-        url: of a server, or ``sqlite:///…``: the store of this machine.
-        key: API key of a service account; None for the store of this machine, and for servers without log-in.
+        url: of a server, or ``sqlite:///…`` for the store on this machine.
+        key: API key of a service account; None for the store on this machine, and for servers without log-in.
     """
 
     url: str
@@ -40,21 +40,21 @@ class Store:
 
 
 def zenml_home() -> Path:
-    """Everything of ZenML on this machine: its store, its artifacts, the server's venv."""
+    """ZenML's folder on this machine: its store, its artifacts, the server's venv."""
     return home() / "zenml"
 
 
 def local_store() -> Store:
-    """The store of this machine, which `boxdrop track dashboard` shows."""
+    """The store on this machine, which `boxdrop track dashboard` shows."""
     return Store(f"sqlite:///{zenml_home() / 'data' / 'zenml.db'}")
 
 
 def configured_store(secrets: Secrets | None = None) -> Store:
-    """The server that ``ZENML_STORE_URL`` names, with its key; without it, the store of this machine.
+    """The server of ``ZENML_STORE_URL``, with its key; without it, the store on this machine.
 
     Raises:
         SecretError: the key cannot be read.
-        TrackingError: the URL is none.
+        TrackingError: the URL is invalid.
     """
     url = os.environ.get(ZENML_STORE_URL, "").strip().rstrip("/")
     if not url:
@@ -67,10 +67,10 @@ def configured_store(secrets: Secrets | None = None) -> Store:
 
 
 def check_server(store: Store) -> None:
-    """Ask a server whether it is there, speaks our version, and takes our key.
+    """Check that a server is reachable, has a compatible version, and accepts the key.
 
     Raises:
-        TrackingError: it does not; with the way out.
+        TrackingError: one of these fails; with the way out.
     """
     import requests
 
@@ -81,7 +81,7 @@ def check_server(store: Store) -> None:
         version = info.get("version") if isinstance(info, dict) else None
         if not isinstance(version, str):
             raise TrackingError(
-                f"{store.url} is no ZenML server: it answered {answer.status_code}; {WAITING}"
+                f"{store.url} is not a ZenML server: it answered {answer.status_code}; {WAITING}"
             )
         _check_version(name, version)
         if store.key is not None:
@@ -99,14 +99,14 @@ def check_server(store: Store) -> None:
     except requests.ConnectionError as error:
         raise TrackingError(f"{name} cannot be reached: {_cause(error)}; {WAITING}") from None
     except (requests.RequestException, ValueError) as error:
-        raise TrackingError(f"{name} gave no useful answer: {error}; {WAITING}") from None
+        raise TrackingError(f"{name} sent an invalid response: {error}; {WAITING}") from None
 
 
 def installed_version() -> str:
     """Version of the zenml that is installed here.
 
     Raises:
-        TrackingError: there is none.
+        TrackingError: zenml is not installed.
     """
     try:
         return importlib.metadata.version("zenml")
@@ -115,9 +115,9 @@ def installed_version() -> str:
 
 
 def client_variables(store: Store) -> dict[str, str]:
-    """Environment variables by which the program `zenml` and its client reach a store; no API key is in it.
+    """Environment variables with which the program `zenml` and its client reach a store, without the API key.
 
-    ZenML's settings are kept in boxdrop's home, so that the ZenML of a user's own projects stays as it is.
+    ZenML's settings are in boxdrop's home, so a user's own ZenML projects are not affected.
     """
     folder = zenml_home()
     return {
@@ -129,7 +129,7 @@ def client_variables(store: Store) -> dict[str, str]:
 
 
 def prepare_environment(store: Store) -> None:
-    """Configure zenml before it is imported: which store, no output of its own, no calls to other hosts."""
+    """Configure zenml before it is imported: which store, no output, no calls to other hosts."""
     folder = zenml_home()
     settings = client_variables(store) | {
         "ZENML_STORE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
@@ -152,8 +152,8 @@ def _check_version(name: str, version: str) -> None:
     ours = installed_version()
     if _minor(version) != _minor(ours):
         raise TrackingError(
-            f"{name} is version {version}, and the zenml installed here is {ours}; they understand "
-            f"each other only within one minor version. Install zenml {_minor(version)} here, or move the "
+            f"{name} is version {version}, and the zenml installed here is {ours}; they must have the same "
+            f"minor version. Install zenml {_minor(version)} here, or move the "
             f"server to {_minor(ours)}; {WAITING}"
         )
 

@@ -66,7 +66,7 @@ class Tracking:
     Args:
         tracker: see `boxdrop.tracking.register.connect`.
         bucket: the data bucket.
-        ledger: knows what became of a run in Label Studio; None where nothing is published.
+        ledger: knows a run's tasks in Label Studio; None if nothing is published.
         open_images: opens an image bucket by its name, for thumbnails; None for pages without them.
     """
 

@@ -123,8 +123,8 @@ class Monitoring(Stack):
             expression: of metric math, or a Metrics Insights query; over `inputs`, each as `query`.
             period: seconds.
             periods: how many have to be above or below.
-            of: the last periods that are looked at; by default as many as `periods`. Together with `period`
-                at most three hours for a Metrics Insights query.
+            of: the number of last periods to evaluate; by default as many as `periods`. Together with
+                `period` at most three hours for a Metrics Insights query.
         """
         assert (above is None) != (below is None)
         options: dict[str, Any] = {}

@@ -38,7 +38,7 @@ def sample(
     sizes: Sequence[tuple[Any, Any]],
     real: Tensor | None = None,
 ) -> Tensor:
-    """Deformable attention: every query looks at a few points of each level.
+    """Deformable attention: every query attends to a few points of each level.
 
     Args:
         attention: transformers' module.
@@ -46,7 +46,7 @@ def sample(
         features: [B, N, D], all levels one after the other.
         references: [B, Q, levels, 2] or [B, Q, levels, 4], 0 to 1 of the canvas.
         sizes: height and width of each level.
-        real: [B, N, 1], 0 for places that nobody may see.
+        real: [B, N, 1], 0 for masked positions.
     """
     heads, points, count = attention.n_heads, attention.n_points, attention.n_levels
     batch, width = queries.shape[0], attention.d_model // attention.n_heads

@@ -455,7 +455,7 @@ def _merge_patches(merging: Any, features: Tensor, height: Any, width: Any) -> T
 
 
 def _shift_mask(window: int, inside: Tensor, height: Any, width: Any, dtype: torch.dtype) -> Tensor:
-    """Who may look at whom in the windows of shifted blocks: [B · windows, 1, window², window²], 0 or never.
+    """The attention mask in the windows of shifted blocks: [B · windows, 1, window², window²], 0 or never.
 
     A shifted block rolls the picture over its edges; what comes from the other side is another region. The
     edges are those that the image alone would have, padded to whole windows; beyond them is a region, too.

@@ -6,9 +6,9 @@ scored; labels come out in pieces or merged, and one with a full stop in it ("St
 each prompt is tokenised by itself, and where its tokens lie is kept: a prompt's score is that of its best
     token.
 
-A token sees the tokens of its own prompt and the full stop after it, nobody else's, and counts its position
-from the prompt's beginning: so says the mask, which is computed here and not in the graph. Prompts that
-together need more tokens than the model reads go into several passes of even length.
+A token attends only to the tokens of its own prompt and the full stop after it, and counts its position from
+the prompt's beginning. The mask for this is computed here, not in the graph. Prompts that together need more
+tokens than the model reads go into several passes of even length.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BEGIN_STOP_END = 3  # tokens that a text of one prompt needs beside those of the prompt
 _SMALLEST_AREA = 48_000
 """Pixels of the canvas: enough for as many tokens of the image as the decoder has queries, 900, whatever the
-image's shape. What lies outside the image is never seen."""
+image's shape. The area outside the image is masked."""
 
 
 class Grounding:
@@ -67,8 +67,8 @@ class Grounding:
     def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Images of any size on one canvas, each in its top left corner, with where they end.
 
-        The graph masks all that lies beyond, also inside the backbone's windows and normalisations, so an
-        image's answer does not depend on the canvas.
+        The graph masks everything beyond, even inside the backbone's windows and normalisations, so an
+        image's result does not depend on the canvas.
         """
         shapes = np.array([image.shape[1:] for image in pixels], np.int64)
         height, width = (int(side) for side in shapes.max(axis=0))
@@ -127,7 +127,7 @@ def _filled(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def blocks(length: int, spans: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which token sees which, and where each stands in its prompt.
+    """The attention mask between tokens, and each token's position in its prompt.
 
     Args:
         length: of the text in tokens.

@@ -51,8 +51,8 @@ class OmDet:
             for start in range(0, len(texts), _PROMPTS_AT_ONCE)
         ]
         choosing, scoring = (np.concatenate([part[i] for part in parts]) for i in range(2))
-        told = np.ascontiguousarray(parts[0][2][: len(task)])
-        inputs = {"choosing": choosing, "scoring": scoring, "task": told}
+        shortened = np.ascontiguousarray(parts[0][2][: len(task)])
+        inputs = {"choosing": choosing, "scoring": scoring, "task": shortened}
         return (Words(np.arange(len(texts)), inputs),)
 
     def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
