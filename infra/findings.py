@@ -113,7 +113,7 @@ ACKNOWLEDGED: Final = (
     Acknowledged(
         "IAM5", rf"({_FUNCTION}|compute/JobRole/|data/LabelStudioReads/)",
         r"/(annotations|bundles|display|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
-        "Objects are named after images, labels and runs that do not exist yet: each role has its prefixes.",
+        "Objects are named after future images, labels and runs; each role is limited to its prefixes.",
     ),
     Acknowledged(
         "IAM5", r"compute/JobRole/", r"(:repository/\*|log-group:/aws/sagemaker/Endpoints/.*:\*)$",

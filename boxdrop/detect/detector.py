@@ -36,7 +36,7 @@ from boxdrop.domain.lesson import Lesson, check_fits
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_LABEL_SETS_KEPT = 32  # of query embeddings: 80 prompts are 160 KB
+_LABEL_SETS_KEPT = 32  # cached query embeddings: 80 prompts need 160 KB
 _TEXT_SHOWN = 60  # characters
 
 
@@ -265,7 +265,7 @@ class Detector:
 
         Raises:
             LessonError: detectors of this family cannot be taught.
-            BoxdropError: the model's answer for an image is not finite; says which.
+            BoxdropError: the model's output for an image is not finite; names the image.
         """
         if self._probes is None:
             self._probes = Words(np.zeros(0, np.int64), {QUERIES: probes(self.width)})
@@ -354,8 +354,8 @@ class Detector:
         for number in range(images):
             if not all(np.isfinite(output[number]).all() for output in answer):
                 raise BoxdropError(
-                    f"image {number} of the batch: detector {self.bundle.name} answered with numbers that "
-                    "are not finite; its graph or this runtime is broken: export the bundle again, or use "
+                    f"image {number} of the batch: the output of detector {self.bundle.name} is not finite; "
+                    "its graph or this runtime is broken: export the bundle again, or use "
                     "another provider"
                 )
 

@@ -87,7 +87,7 @@ class OpenedImage:
             raise ImageError("corrupt", "header and pixels differ in size: save the image again")
         pixels = upright_rgb(self.image, self.orientation, self.transparent, self.gamma)
         see_through = self.transparent is not None or is_see_through(self.image)
-        if drawn is not None:  # what the first picture of a GIF leaves free is transparent
+        if drawn is not None:  # areas that the first frame of a GIF does not cover are transparent
             left, top, right, bottom = drawn
             pixels[:top], pixels[bottom:], pixels[:, :left], pixels[:, right:] = 255, 255, 255, 255
             see_through = see_through or drawn != (0, 0, *announced)

@@ -69,7 +69,7 @@ class Prediction:
         model_version: ``bundle-name@detection-digest``.
         width, height: upright size in pixels.
         boxes: best score first.
-        candidates: all that was found down to the floor, best first.
+        candidates: all detections above the floor, best first.
         display: the copy that people are shown, if a browser does not show the image as the detector saw it:
             its key in the data bucket, or its path below the output folder of `boxdrop annotate`. None also
             in records of earlier versions, which made no copies.

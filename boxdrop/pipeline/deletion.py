@@ -105,7 +105,7 @@ def delete_project(
         display_prefix(name),
         *([annotations_prefix(name)] if verified_too else []),
     ]
-    for prefix in prefixes:  # what lies in a folder further down is a nested project's
+    for prefix in prefixes:  # a folder further down belongs to a nested project
         keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
         _delete(data.delete_all, keys)
     # with labels.yaml, the next upload would make the project again

@@ -30,7 +30,7 @@ from boxdrop.store.layout import DISPLAY
 _POLL_S: Final = 0.5
 _PAUSES_S: Final = (0.0, 2.0)
 """Before Label Studio is asked to connect the display copies, and asked again."""
-_RENEWED_AFTER: Final = 0.1  # of the lease's time
+_RENEWED_AFTER: Final = 0.1  # of the lease's duration
 
 
 class BusyError(BoxdropError):
@@ -82,7 +82,7 @@ def publish(
         batch: what to publish.
         image_urls: where Label Studio shows images from. Default: ``s3://bucket/key`` of the image, or of its
             display copy.
-        verified_too: replace predictions also where a person's annotation is; the annotation stays.
+        verified_too: also replace predictions of annotated tasks; the annotations stay.
         chunk: images at once.
         wait_s: how long to wait for other publishers.
 

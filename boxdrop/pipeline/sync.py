@@ -189,7 +189,7 @@ def _review_is_missing(row: Image, task: Task) -> bool:
         return True
     if row.state == State.TASKED and task.skipped != row.skipped:
         return True
-    if task.reviewed_at is None:  # a skip that was taken back leaves no time
+    if task.reviewed_at is None:  # a withdrawn skip leaves no time
         return task.state == SKIPPED
     return task.reviewed_at != row.reviewed_at
 

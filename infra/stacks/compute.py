@@ -94,7 +94,7 @@ class Compute(Stack):
                 [objects(f"{each}*") for each in (BUNDLES, DISPLAY, LABEL_SETS, LESSONS, PREDICTIONS, RUNS)],
             ),
             "Write": (["s3:PutObject"], [objects(f"{each}*") for each in (DISPLAY, PREDICTIONS, RUNS)]),
-            # Without it, S3 answers 403 where an object is not there.
+            # Without it, S3 responds with 403 for a missing object.
             "List": (["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn]),
         }
         for sid, (actions, resources) in statements.items():

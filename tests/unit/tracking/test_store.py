@@ -75,7 +75,7 @@ def test_a_refused_key_is_named_but_not_told() -> None:
 def test_what_is_no_zenml_is_told_from_one(status: int, content: object) -> None:
     with (
         answering(lambda _: (status, content)) as url,
-        pytest.raises(TrackingError, match=r"(is no ZenML server|gave no useful answer).*track sync"),
+        pytest.raises(TrackingError, match=r"(is not a ZenML server|sent an invalid response).*track sync"),
     ):
         check_server(Store(url, KEY))
 
