@@ -73,6 +73,34 @@ class LabelsFile:
             )
         return self._stored.body.decode("utf-8-sig", "replace")
 
+    def label_set(self) -> LabelSet:
+        """What it says, read.
+
+        Raises:
+            LabelSetError: it has a mistake.
+            BoxdropError: there is none.
+        """
+        return LabelSet.from_yaml(self.text, self.where)
+
+    def text_with_thresholds(self, wanted: LabelSet) -> str:
+        """The text with other thresholds; its comments and layout stay where they can.
+
+        Args:
+            wanted: what the file says, but for the thresholds.
+        """
+        from boxdrop.cli.new import labels_yaml
+        from boxdrop.domain.label_edit import with_thresholds
+
+        changed = {
+            label.name: label.threshold
+            for label, old in zip(wanted, self.label_set(), strict=True)
+            if label.threshold is not None and label.threshold != old.threshold
+        }
+        if not changed:
+            return self.text
+        edited = with_thresholds(self.text, changed)
+        return labels_yaml(wanted, None) if edited is None else edited
+
     def edit(self, yes: bool) -> None:
         """Open it in an editor until it is valid, then upload it."""
         text = self.text if self._stored is not None else "labels:\n  - banana\n"

@@ -1,0 +1,86 @@
+"""What thresholds learned from verified images gain, and what they risk.
+
+    python -m benchmarks.thresholds [--draws 20]
+
+For each style and number of verified images: F1 on 300 other scenes, the mean over draws and the worst draw,
+against the detector's default threshold. Then the same with a constant of +2 or -2 added to each label's
+logits, as the labels of real detectors differ; there, the gain is also given as a share of what thresholds
+searched on the test scenes themselves would gain. The choices in `boxdrop.review` were made on other seeds.
+"""
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.review_scenes import DEFAULT, FLOOR, LABEL_SETS, STYLES, scenes
+from boxdrop.review.calibration import sigmoid
+from boxdrop.review.evidence import Evidence, count, tally
+from boxdrop.review.thresholds import suggest
+
+TEST_SEED, POOL_SEED = 9_100_001, 9_200_001
+OFFSET_DRAWS = 2
+
+
+@click.command()
+@click.option("--draws", default=20, show_default=True)
+@click.option("--labels", "label_set", default="fruits", show_default=True)
+def main(draws: int, label_set: str) -> None:
+    """Print one table."""
+    size = len(LABEL_SETS[label_set])
+    click.echo(
+        f"{'style':8s}{'offsets':9s}{'verified':>9s}{'default':>9s}{'mean':>9s}{'worst':>9s}{'share':>7s}"
+    )
+    for style in STYLES:
+        test, pool = scenes(style, label_set, TEST_SEED, 300), scenes(style, label_set, POOL_SEED, 600)
+        for number in range(1 + OFFSET_DRAWS):
+            rng = np.random.default_rng(1000 + number)
+            offsets = 2.0 * rng.choice([-1, 1], size) if number else np.zeros(size)
+            others = [each.evidence(offsets) for each in test]
+            verified = [each.evidence(offsets) for each in pool]
+            current = np.full(size, DEFAULT)
+            base = f1(others, current)
+            best = search(others, current) if number else base
+            for images in (10, 25, 50, 100):
+                found = []
+                for _ in range(draws if not number else max(1, draws // 2)):
+                    chosen = [verified[each] for each in rng.choice(len(verified), images, replace=False)]
+                    found.append(f1(others, suggest(chosen, current, floor=FLOOR).thresholds))
+                gain = np.mean(found) - base
+                share = f"{gain / (best - base):7.2f}" if number else ""
+                click.echo(
+                    f"{style:8s}{'±2' if number else 'none':9s}{images:9d}{base:9.4f}{gain:+9.4f}"
+                    f"{min(found) - base:+9.4f}{share}"
+                )
+
+
+def f1(images: list[Evidence], thresholds: NDArray[np.floating]) -> float:
+    """F1 of all boxes together."""
+    return tally(np.stack([count(each, thresholds, len(thresholds)) for each in images])).f_score()
+
+
+def search(images: list[Evidence], current: NDArray[np.floating]) -> float:
+    """F1 with the best thresholds that two rounds of search, label by label, find on them."""
+    labels = len(current)
+    thresholds = current.astype(np.float64)
+    counts = np.stack([count(each, thresholds, labels).sum(axis=0) for each in images])
+    of_label = [
+        [n for n, each in enumerate(images) if (each.candidates.labels == label).any()]
+        for label in range(labels)
+    ]
+    for _ in range(2):
+        for label in range(labels):
+            best = tally(counts).f_score()
+            for value in sigmoid(np.linspace(-3.8, 4, 27)):
+                trial, changed = thresholds.copy(), counts.copy()
+                trial[label] = value
+                for n in of_label[label]:
+                    changed[n] = count(images[n], trial, labels).sum(axis=0)
+                if tally(changed).f_score() > best + 1e-9:
+                    best, kept = tally(changed).f_score(), (trial, changed)
+            if best > tally(counts).f_score() + 1e-9:
+                thresholds, counts = kept
+    return tally(counts).f_score()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""How likely a box is right, given its score and its label.
+
+Scores of different labels mean different things, and most labels have few verified boxes. So the model shares
+what all labels have in common, and lets each label depart from it as far as its own boxes justify:
+
+    P(right) = sigmoid(slope · logit(score) + intercept + offset[label]),   offset[label] ~ N(0, spread²)
+
+The spread is estimated from the data (empirical Bayes: EM with a Laplace step).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_EM_ROUNDS: Final = 12
+_NEWTON_STEPS: Final = 8
+_SLOPE_PRECISION: Final = 0.1  # slope ~ N(1, 10)
+_INTERCEPT_PRECISION: Final = 0.01
+_SPREADS: Final = (0.05, 5.0)
+_LEAST_SLOPE: Final = 0.2
+_SURE: Final = 1e-6
+"""Scores of exactly 0 and 1 have no logit: they are moved by this."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Calibration:
+    """A fitted model of P(right).
+
+    Attributes:
+        slope, intercept: shared by all labels.
+        offsets: float64 [L], how far each label departs from them; 0 for a label without boxes.
+        spread: standard deviation of the offsets among labels.
+        shared_covariance: float64 [2, 2], of slope and intercept.
+        pull: float64 [2, L], how each offset moves with slope and intercept.
+        own_variances: float64 [L], of each offset where slope and intercept are known.
+    """
+
+    slope: float
+    intercept: float
+    offsets: Floats
+    spread: float
+    shared_covariance: Floats
+    pull: Floats
+    own_variances: Floats
+
+    def logits(self, scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Floats:
+        """logit P(right), float64 [N], of boxes with these scores (0 to 1) and labels."""
+        return self.slope * logit(scores) + self.intercept + self.offsets[labels]
+
+    def probabilities(self, scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Floats:
+        """P(right), float64 [N], of boxes with these scores (0 to 1) and labels."""
+        return sigmoid(self.logits(scores, labels))
+
+    def errors(self, scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Floats:
+        """Standard error of `logits`, float64 [N]."""
+        heads = np.stack([logit(scores), np.ones(len(labels))]) - self.pull[:, labels]
+        variances = np.einsum("in,ij,jn->n", heads, self.shared_covariance, heads)
+        return np.asarray(np.sqrt(variances + self.own_variances[labels]))
+
+    def cuts(self, probability: float) -> Floats:
+        """The score of each label at which P(right) is `probability`, as its logit: float64 [L]."""
+        wanted = float(logit(np.array(probability)))
+        return (wanted - self.intercept - self.offsets) / max(self.slope, _LEAST_SLOPE)
+
+    def cut_errors(self, cuts: Floats) -> Floats:
+        """Standard error of `cuts`, in logits: float64 [L]."""
+        labels = np.arange(len(cuts))
+        return self.errors(sigmoid(cuts), labels) / max(self.slope, _LEAST_SLOPE)
+
+
+def sigmoid(values: NDArray[np.floating]) -> Floats:
+    """1 / (1 + e^-x), without overflow."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(np.asarray(values, np.float64), -60, 60))))
+
+
+def logit(scores: NDArray[np.floating]) -> Floats:
+    """The inverse of `sigmoid`; 0 and 1 are moved to 1e-6 and 1 - 1e-6."""
+    inside = np.clip(np.asarray(scores, np.float64), _SURE, 1 - _SURE)
+    return np.asarray(np.log(inside / (1 - inside)))
+
+
+def calibrate(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], right: NDArray[np.bool_], count: int
+) -> Calibration:
+    """Fit P(right).
+
+    Args:
+        scores: float [N], 0 to 1, of candidate boxes in verified images.
+        labels: int64 [N], each box's label.
+        right: bool [N], whether a person confirmed it.
+        count: how many labels there are, L.
+    """
+    z = logit(scores)
+    truth = right.astype(np.float64)
+    has_boxes = np.bincount(labels, minlength=count) > 0
+    prior = np.zeros(count + 2)
+    prior[0] = 1
+    values = prior.copy()
+    precision = np.empty(count + 2)
+    precision[:2] = _SLOPE_PRECISION, _INTERCEPT_PRECISION
+    variance = 0.5
+    for _ in range(_EM_ROUNDS):
+        precision[2:] = 1 / variance
+        for _ in range(_NEWTON_STEPS):
+            p = sigmoid(values[0] * z + values[1] + values[2:][labels])
+            weights = p * (1 - p)
+            gradient = precision * (values - prior)
+            gradient[0] += z @ (p - truth)
+            gradient[1] += (p - truth).sum()
+            gradient[2:] += np.bincount(labels, p - truth, count)
+            # The Hessian is an arrow: 2 dense rows, and a diagonal for the labels. Its Schur complement
+            # solves it.
+            diagonal = np.bincount(labels, weights, count) + precision[2:]
+            border = np.stack([np.bincount(labels, weights * z, count), np.bincount(labels, weights, count)])
+            dense = [[weights @ (z * z), weights @ z], [weights @ z, weights.sum()]]
+            pull = border / diagonal
+            schur = np.array(dense) + np.diag(precision[:2]) - pull @ border.T
+            head = np.linalg.solve(schur, gradient[:2] - pull @ gradient[2:])
+            step = np.concatenate([head, (gradient[2:] - border.T @ head) / diagonal])
+            values = values - np.clip(step, -2, 2)
+            if np.abs(step).max() < 1e-4:
+                break
+        shared = np.asarray(np.linalg.inv(schur), np.float64)
+        spreads = 1 / diagonal + np.einsum("il,ij,jl->l", pull, shared, pull)
+        if has_boxes.any():
+            low, high = _SPREADS
+            moment = (values[2:] ** 2 + spreads)[has_boxes].mean()
+            variance = float(np.clip(moment, low * low, high * high))
+    return Calibration(
+        slope=float(values[0]),
+        intercept=float(values[1]),
+        offsets=values[2:],
+        spread=float(np.sqrt(variance)),
+        shared_covariance=shared,
+        pull=pull,
+        own_variances=1 / diagonal,
+    )
