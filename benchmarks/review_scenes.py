@@ -41,14 +41,12 @@ class Scene:
         found: candidates with scores from `_LOW`.
         boxes, labels: float32 [M, 4], xyxy pixels, and int64 [M].
         size: width and height.
-        sharpness: standard deviation of the Laplacian of the grey picture.
     """
 
     found: Detections
     boxes: Boxes
     labels: NDArray[np.int64]
     size: tuple[int, int]
-    sharpness: float
 
     def evidence(self, offsets: NDArray[np.floating] | None = None) -> Evidence:
         """As a verified image, with one constant per label added to the logits of the scores."""
@@ -89,7 +87,6 @@ def scenes(style: str, label_set: str, seed: int, count: int) -> list[Scene]:
                 truth.boxes.astype(np.float32),
                 truth.labels.astype(np.int64),
                 (width, height),
-                _sharpness(scene.image),
             )
         )
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -99,9 +96,3 @@ def scenes(style: str, label_set: str, seed: int, count: int) -> list[Scene]:
 
 def _training_folder() -> Path:
     return home() / "demo-training"
-
-
-def _sharpness(image: NDArray[np.uint8]) -> float:
-    grey = image.astype(np.float32).mean(axis=2)
-    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    return float(laplacian.std())
