@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+
+from tests.moto_server import empty_moto
 
 WSGI = Callable[..., Iterable[bytes]]
 
@@ -48,7 +49,7 @@ class GatedAws:
     _cuts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._moto: WSGI = DomainDispatcherApplication(create_backend_app)
+        self._moto: WSGI = empty_moto()
         self._one_at_a_time = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         logging.getLogger("werkzeug").setLevel(logging.WARNING)

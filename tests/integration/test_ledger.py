@@ -11,7 +11,6 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from boxdrop.ledger import (
@@ -27,6 +26,7 @@ from boxdrop.ledger import (
     State,
     create_table,
 )
+from tests.moto_server import empty_moto
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -34,8 +34,7 @@ START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """DynamoDB over HTTP. One call at a time: moto's conditional writes are not atomic between threads."""
-    moto = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, moto, threaded=False)
+    server = make_server("127.0.0.1", 0, empty_moto(), threaded=False)
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield boto3.client(
         "dynamodb",

@@ -16,7 +16,6 @@ import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from boxdrop.ledger import (
@@ -30,6 +29,7 @@ from boxdrop.ledger import (
     create_table,
     states,
 )
+from tests.moto_server import empty_moto
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TASK = 7
@@ -282,8 +282,7 @@ def test_events_in_any_order_end_in_the_same_row(history: History) -> None:
 
 @pytest.fixture(scope="module")
 def ledger() -> Iterator[Ledger]:
-    moto = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, moto, threaded=False)
+    server = make_server("127.0.0.1", 0, empty_moto(), threaded=False)
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     client: Any = boto3.client(
         "dynamodb",

@@ -167,8 +167,8 @@ def bundle_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def system(clients: Any, bundle_cache: Path) -> System:
     number = next(_numbers)
-    s3, table = clients("s3"), f"ledger-{number}"
-    images, data = Bucket(f"images-{number}", client=s3), Bucket(f"data-{number}", client=s3)
+    s3, table = clients("s3"), f"tracked-ledger-{number}"
+    images, data = Bucket(f"tracked-images-{number}", client=s3), Bucket(f"tracked-data-{number}", client=s3)
     for bucket in (images, data):
         s3.create_bucket(Bucket=bucket.name)
     ref = bundles.push(data, BUNDLE)
