@@ -1,4 +1,4 @@
-"""How likely a box is right, given its score and its label.
+"""How likely a box is right, given its score and its label, and from which probability on showing it pays.
 
 Scores of different labels mean different things, and most labels have few verified boxes. So the model shares
 what all labels have in common, and lets each label depart from it as far as its own boxes justify:
@@ -22,6 +22,7 @@ _SLOPE_PRECISION: Final = 0.1  # slope ~ N(1, 10)
 _INTERCEPT_PRECISION: Final = 0.01
 _SPREADS: Final = (0.05, 5.0)
 _LEAST_SLOPE: Final = 0.2
+_PAYS: Final = (0.02, 0.95)
 _SURE: Final = 1e-6
 """Scores of exactly 0 and 1 have no logit: they are moved by this."""
 
@@ -139,3 +140,22 @@ def calibrate(
         pull=pull,
         own_variances=1 / diagonal,
     )
+
+
+def best_probability(chances: Floats, right: NDArray[np.bool_], objects: int, beta: float = 1.0) -> float:
+    """The P(right) above which showing a box raises F: F* / (1 + β²), clipped to 0.02 to 0.95.
+
+    F* is the best F that can be reached (Lipton et al. 2014, arXiv 1402.1892). This needs no search over
+    thresholds, and so does not chase noise.
+
+    Args:
+        chances: float64 [N], P(right) of every candidate box.
+        right: bool [N], whether a person confirmed it.
+        objects: how many objects there are to find.
+        beta: how much more recall counts than precision.
+    """
+    order = np.argsort(-chances, kind="stable")
+    shown = np.arange(1, len(order) + 1)
+    scores = (1 + beta * beta) * np.cumsum(right[order]) / (shown + beta * beta * objects)
+    best = float(scores.max()) if len(scores) else 0.0
+    return float(np.clip(best / (1 + beta * beta), *_PAYS))

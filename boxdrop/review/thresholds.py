@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boxdrop.domain.detections import select
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.review.calibration import Calibration, Floats, calibrate, logit, sigmoid
+from boxdrop.review.calibration import Calibration, Floats, best_probability, calibrate, logit, sigmoid
 from boxdrop.review.evidence import Evidence, Tally, count, tally
 
 LEAST_IMAGES: Final = 10
@@ -217,17 +217,12 @@ def _learn(images: Sequence[Evidence], labels: int, goal: Goal, probability: flo
 
 
 def _best_probability(images: Sequence[Evidence], calibration: Calibration, beta: float) -> float:
-    """The P(right) above which showing a box raises F: F* / (1 + β²)."""
+    """The P(right) above which showing a candidate of these images raises F."""
     right = np.concatenate([each.right for each in images])
     chances = np.concatenate(
         [calibration.probabilities(each.candidates.scores, each.candidates.labels) for each in images]
     )
-    objects = sum(len(each.labels) for each in images)
-    order = np.argsort(-chances, kind="stable")
-    shown = np.arange(1, len(order) + 1)
-    scores = (1 + beta * beta) * np.cumsum(right[order]) / (shown + beta * beta * objects)
-    best = float(scores.max()) if len(scores) else 0.0
-    return float(np.clip(best / (1 + beta * beta), 0.02, 0.95))
+    return best_probability(chances, right, sum(len(each.labels) for each in images), beta)
 
 
 def _probability_for(images: Sequence[Evidence], calibration: Calibration, goal: Goal) -> float:

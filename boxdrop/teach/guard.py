@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.teach.calibration import best_cut, calibrate, logit
+from boxdrop.review.calibration import best_probability, calibrate, logit
 from boxdrop.teach.fit import Heads, fit, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
@@ -214,10 +214,9 @@ def _shifts(trial: Trial, thresholds: NDArray[np.float32]) -> NDArray[np.float64
     objects = int(trial.objects.sum())
     if not len(trial.scores) or not objects:
         return np.zeros(len(thresholds))
-    scores = logit(trial.scores)
-    model = calibrate(scores, trial.labels, trial.right, len(thresholds))
-    cut, _ = best_cut(model.probabilities(scores, trial.labels), trial.right, objects)
-    shift: NDArray[np.float64] = logit(thresholds) - logit(model.cuts(cut))
+    model = calibrate(trial.scores, trial.labels, trial.right, len(thresholds))
+    cut = best_probability(model.probabilities(trial.scores, trial.labels), trial.right, objects)
+    shift: NDArray[np.float64] = logit(thresholds) - model.cuts(cut)
     return shift
 
 
@@ -251,7 +250,7 @@ def _ap_gain(before: Trial, after: Trial, weights: NDArray[np.float64], group: N
         if not mine.any():
             areas.append(np.zeros(len(weights)))
             continue
-        scores, labels, right = logit(trial.scores[mine]), trial.labels[mine], trial.right[mine]
+        scores, labels, right = trial.scores[mine], trial.labels[mine], trial.right[mine]
         chance = calibrate(scores, labels, right, len(group)).probabilities(scores, labels)
         areas.append(weighted_ap(chance, right, weights[:, trial.images[mine]], objects))
     return _share(areas[1] - areas[0])
