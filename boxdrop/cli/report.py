@@ -1,6 +1,7 @@
 """``boxdrop report``: what people changed, by label and detector, and which labels to trust."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,12 @@ _PERIODS = 8
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with plots and pictures, one file, instead of printing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option(
     "--trust",
@@ -44,7 +51,9 @@ _PERIODS = 8
     help="Measure sharpness and brightness of so many images; 0: of none.",
 )
 @system_option
-def report(project: str, as_json: bool, trust: float, quality_images: int, system: str | None) -> None:
+def report(
+    project: str, html: Path | None, as_json: bool, trust: float, quality_images: int, system: str | None
+) -> None:
     """Report what annotators changed in the verified images of PROJECT.
 
     By label: boxes kept, adjusted, relabelled, deleted and added; precision and recall with 95 % intervals;
@@ -54,23 +63,42 @@ def report(project: str, as_json: bool, trust: float, quality_images: int, syste
 
     \b
       boxdrop report fruit-baskets
-      boxdrop report fruit-baskets --json
+      boxdrop report fruit-baskets --html report.html
     """
     from boxdrop.cli.console import Console
+    from boxdrop.review.examples import Examples
     from boxdrop.review.figures import to_fields
+    from boxdrop.review.page import render
     from boxdrop.review.report import make_report
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
     _check_project(services, project)
-    with Console(stderr=True).working("Reading what people verified"):
-        made = make_report(services, project, quality_images=quality_images)
+    examples = Examples()
+    with Console(stderr=True).working("Reading what people verified") as working:
+        observe = (lambda _: None) if html is None else examples
+        made = make_report(services, project, quality_images=quality_images, observe=observe)
+        if html is not None:
+            working.update("Cutting out examples")
+            pictures = list(examples.pictures(services.images))
+    if html is not None:
+        page = render(project, made, trusted=trust, at=services.clock(), pictures=pictures)
+        _write(html, page)
+        say(f"{counted(made.images, 'verified image')} in {html}", err=as_json)
     if as_json:
         say(json.dumps({"project": project, "trust": trust, **to_fields(made, trust)}))
-    else:
+    elif html is None:
         console = Console()
         for each in _lines(project, made, trust):
             console.print(each)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise BoxdropError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _check_project(services: "Services", project: str) -> None:

@@ -278,8 +278,11 @@ def report(
     assert made.exit_code == 0, made.output
     said = CliRunner().invoke(boxdrop, ["report", "fruit"])
     assert said.exit_code == 0, said.output
+    page = CliRunner().invoke(boxdrop, ["report", "fruit", "--html", str(tmp_path / "out/report.html")])
+    assert page.exit_code == 0, page.output
     fields: dict[str, Any] = json.loads(made.stdout)
-    return fields | {"said": said.stdout}
+    written = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    return fields | {"said": said.stdout, "page": written}
 
 
 def test_every_figure_is_the_teams_truth(report: dict[str, Any], plans: list[Plan]) -> None:
@@ -327,3 +330,7 @@ def test_every_figure_is_the_teams_truth(report: dict[str, Any], plans: list[Pla
     assert max(map(len, said.splitlines())) <= 80, said
     assert f"{len(counted)} images verified" in said
     assert "pineapple → banana" in said
+
+    page = report["page"]
+    assert page.count("data:image/jpeg;base64,") == page.count("<figure>") > 8
+    assert "can no longer be read" not in page
