@@ -76,7 +76,7 @@ def system(local_system: Running) -> System:
     return System(local_system)
 
 
-def test_the_demo_says_where_to_look_and_a_second_one_is_quick(system: System) -> None:
+def test_the_demo_prints_the_address_and_a_second_one_is_quick(system: System) -> None:
     said = call("local", "demo").output
     assert "20 images of fruit baskets are in Label Studio" in said
     assert re.search(rf"{system.running.label_studio.url}/projects/\d+/data", said)

@@ -97,7 +97,7 @@ def outline(screen: NDArray[Any]) -> NDArray[np.bool_]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("orientation", STORED_AS)
-def test_the_region_lies_on_its_object(
+def test_the_region_covers_its_object(
     page: Page, connection: Connection, tasks: dict[str, int], orientation: int
 ) -> None:
     number = tasks[f"orientation {orientation}.jpg"]

@@ -187,7 +187,7 @@ def test_images_are_sorted(page: Any, folder: Folder) -> None:
         )
 
 
-def test_failures_are_a_table_with_the_mend(page: Any, folder: Folder) -> None:
+def test_failures_are_a_table_with_the_fix(page: Any, folder: Folder) -> None:
     fruit(folder)
     folder.open(page)
     page.locator("#modes button", has_text="Failed").click()

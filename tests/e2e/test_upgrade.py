@@ -85,7 +85,7 @@ def objects(home: Path, folder: str) -> dict[str, bytes]:
     }
 
 
-def test_what_was_there_goes_on_and_nothing_is_repeated(home: Path, running: Running) -> None:
+def test_an_upgraded_system_continues_and_repeats_nothing(home: Path, running: Running) -> None:
     before = {folder: objects(home, folder) for folder in ("runs", "predictions", "annotations", "labelsets")}
     ledger = Ledger(running.system.table, workers=4)
     project = ledger.project("fruit")

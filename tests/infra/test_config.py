@@ -16,7 +16,7 @@ def refusal(**settings: Any) -> str:
     return str(caught.value)
 
 
-def test_label_studios_address_is_all_that_must_be_said() -> None:
+def test_label_studios_address_is_the_only_required_setting() -> None:
     assert load({"dev": {"label_studio_url": URL}}, None).compute == "batch"
 
 
@@ -91,7 +91,7 @@ def test_max_vcpus_is_what_spot_and_on_demand_use_together(
     assert sum(ceilings.values()) == chosen.max_vcpus
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(refusal(batching_window_s=-1, max_vcpus=1, nonsense=1).splitlines()) == 3
 
 

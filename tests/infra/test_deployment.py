@@ -22,11 +22,11 @@ def test_an_uploaded_image_becomes_a_task_with_boxes(happened: Happened) -> None
         assert prediction.result
 
 
-def test_a_file_that_is_no_image_becomes_a_failed_row_with_its_reason(happened: Happened) -> None:
+def test_a_file_that_is_not_an_image_becomes_a_failed_row_with_its_reason(happened: Happened) -> None:
     assert not any(BAD in json.dumps(task.data) for task in happened.tasks)
 
 
-def test_what_somebody_verifies_lies_in_the_data_bucket(happened: Happened) -> None:
+def test_verified_work_is_in_the_data_bucket(happened: Happened) -> None:
     row = happened.verified
     assert row is not None
     assert any(row.image_id in key for key in happened.annotations)
@@ -47,7 +47,7 @@ def test_there_are_no_dead_letters(happened: Happened) -> None:
     assert len(happened.dead_letters) == 5
 
 
-def test_functions_were_told_of_no_secret(happened: Happened) -> None:
+def test_functions_variables_contain_no_secret(happened: Happened) -> None:
     listed: list[Any] = happened.deployment.emulator.client("lambda").list_functions()["Functions"]
     said = json.dumps([each.get("Environment") for each in listed])
     assert happened.connection.sdk._client_wrapper.get_headers().get("Authorization", "x ?")[6:] not in said

@@ -29,7 +29,7 @@ def variables(variant: Synthesized) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_each_function_is_told_what_it_reads_and_no_more(variant: Synthesized) -> None:
+def test_each_function_gets_exactly_the_variables_it_reads(variant: Synthesized) -> None:
     told = variables(variant)
     compute = variant.environment.compute
     others = {name for kind, names in _OF_A_LAUNCHER.items() if kind != compute for name in names}
@@ -85,7 +85,7 @@ OF_A_MACHINE = {
 }
 
 
-def test_the_jobs_container_is_told_what_it_needs(default: Synthesized) -> None:
+def test_the_jobs_container_gets_the_variables_it_needs(default: Synthesized) -> None:
     (definition,) = default.resources("AWS::Batch::JobDefinition").values()
     told = {each["Name"] for each in definition["Properties"]["ContainerProperties"]["Environment"]}
     assert told == {

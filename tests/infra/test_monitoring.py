@@ -79,7 +79,7 @@ def test_every_queue_has_an_alarm_on_its_oldest_message(variant: Synthesized) ->
     assert watched == queues
 
 
-def test_every_alarm_leads_to_a_section_of_the_runbook_and_tells_somebody(variant: Synthesized) -> None:
+def test_every_alarm_links_a_section_of_the_runbook_and_notifies_the_topic(variant: Synthesized) -> None:
     written = (REPOSITORY / "docs" / "operations.md").read_text()
     sections = set(re.findall(r"^## ([\w-]+)$", written, re.MULTILINE))
     for alarm in alarms(variant):
@@ -116,7 +116,7 @@ def test_the_dashboard_shows_every_metric_of_ours(default: Synthesized) -> None:
     assert set(expressions(dashboard(default))) == set(OWN)
 
 
-def test_metrics_are_looked_for_where_they_are_emitted(variant: Synthesized) -> None:
+def test_alarms_and_dashboard_use_the_emitted_metrics(variant: Synthesized) -> None:
     """Namespace and dimensions, of which each combination is a metric of its own."""
     prefix = variant.environment.prefix
     for names, name in re.findall(
@@ -146,7 +146,7 @@ def test_saved_queries_look_into_every_log_of_the_pipeline(default: Synthesized)
         assert set(query["Properties"]["LogGroupNames"]) == groups
 
 
-def test_the_budget_tells_the_same_people(default: Synthesized) -> None:
+def test_the_budget_notifies_the_same_people(default: Synthesized) -> None:
     (budget,) = default.resources("AWS::Budgets::Budget").values()
     notifications = budget["Properties"]["NotificationsWithSubscribers"]
     assert {each["Notification"]["Threshold"] for each in notifications} == {80, 100}

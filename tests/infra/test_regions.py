@@ -132,7 +132,7 @@ def test_a_region_that_lacks_something_synthesizes_clean(region: str, synthesize
     assert bool(found.resources("AWS::Budgets::Budget")) == (region not in WITHOUT_BUDGETS)
 
 
-def test_where_there_is_no_budget_synthesis_says_so(synthesize: Synthesize) -> None:
+def test_without_a_budget_synthesis_reports_it(synthesize: Synthesize) -> None:
     assert "CloudFormation cannot make a budget in eu-north-1" in warnings(synthesize("eu-north-1"))
     assert "cannot make a budget" not in warnings(synthesize("ap-southeast-1"))
 

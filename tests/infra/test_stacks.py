@@ -34,7 +34,7 @@ def queue_of(arn: Any) -> str:
     return str(arn)
 
 
-def test_cdk_nag_finds_nothing_that_was_not_looked_at(variant: Synthesized) -> None:
+def test_cdk_nag_finds_nothing_that_was_not_reviewed(variant: Synthesized) -> None:
     assert [str(each) for each in variant.open_findings] == []
 
 
@@ -155,7 +155,7 @@ def test_the_ledger_is_the_one_that_boxdrop_defines(variant: Synthesized) -> Non
     assert options["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
 
 
-def test_what_must_stay_stays_unless_the_user_says_otherwise(
+def test_persistent_resources_stay_unless_the_user_chooses_otherwise(
     default: Synthesized, synthesize: Synthesize
 ) -> None:
     kinds = ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret")
@@ -328,7 +328,7 @@ def test_the_endpoint_scales_from_nothing_and_back(synthesize: Synthesize) -> No
     assert alarm["MetricName"] == "HasBacklogWithoutCapacity"
 
 
-def test_what_an_endpoint_writes_is_never_taken_for_a_part(synthesize: Synthesize) -> None:
+def test_an_endpoints_output_is_never_mistaken_for_a_part(synthesize: Synthesize) -> None:
     (config,) = synthesize("sagemaker").resources("AWS::SageMaker::EndpointConfig").values()
     output = json.dumps(config["Properties"]["AsyncInferenceConfig"]["OutputConfig"])
     assert "/sagemaker/answers/" in output

@@ -49,7 +49,7 @@ def named(resources: dict[str, dict[str, Any]], reference: dict[str, Any]) -> di
     return properties
 
 
-def test_the_template_delivers_as_the_table_says(synthesize: Synthesize) -> None:
+def test_the_template_delivers_as_in_the_table(synthesize: Synthesize) -> None:
     assert deployed_deliveries(synthesize("sagemaker")) == {name: topology.delivery(name) for name in READERS}
 
 
@@ -65,7 +65,7 @@ def test_functions_have_the_tables_memory_and_time(synthesize: Synthesize) -> No
     assert deployed == {name: (each.timeout_s, each.memory_mb) for name, each in FUNCTIONS.items()}
 
 
-def test_one_machine_differs_from_aws_only_as_the_table_says(aws_server: Server) -> None:
+def test_the_local_system_differs_from_aws_only_as_in_the_table(aws_server: Server) -> None:
     system = create(
         aws_server.url,
         REGION,

@@ -118,7 +118,7 @@ def test_an_output_folder_keeps_the_class_ids_that_an_earlier_version_gave(
     assert ids() == {label.name: label.id for label in from_0} | {"kiwi": 3}
 
 
-def test_a_killed_run_goes_on_and_every_image_is_there_once(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_has_every_image_once(tmp_path: Path) -> None:
     draw_images(tmp_path / "in", 500)
     out = tmp_path / "out"
     log = out / "predictions.jsonl"
@@ -165,7 +165,7 @@ def test_failures_are_tried_again_only_when_asked(tmp_path: Path, demo_detector:
     assert len(records(tmp_path / "out")) == 2
 
 
-def test_a_changed_file_or_prompt_is_looked_at_again_and_a_threshold_is_not(
+def test_a_changed_file_or_prompt_is_detected_again_and_a_changed_threshold_is_not(
     tmp_path: Path, demo_detector: Detector
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -196,7 +196,7 @@ def test_images_that_went_away_leave_the_results(tmp_path: Path, demo_detector: 
     assert run(tmp_path / "in", tmp_path / "out", demo_detector).images == 2
 
 
-def test_a_look_at_the_first_images_forgets_no_others(tmp_path: Path, demo_detector: Detector) -> None:
+def test_a_limit_keeps_earlier_results(tmp_path: Path, demo_detector: Detector) -> None:
     draw_images(tmp_path / "in", 6)
     assert run(tmp_path / "in", tmp_path / "out", demo_detector, limit=2).images == 2
     run(tmp_path / "in", tmp_path / "out", demo_detector)

@@ -68,7 +68,7 @@ def test_a_cdk_that_is_not_there_or_does_not_fit_is_to_be_installed(
     assert said in line.text
 
 
-def test_elsewhere_than_in_a_checkout_it_says_so(tmp_path: Path) -> None:
+def test_outside_a_checkout_doctor_reports_it(tmp_path: Path) -> None:
     assert "not a checkout of boxdrop" in by_name(look_at_machine(tmp_path, needs_docker=False))["CDK"].text
 
 
@@ -85,7 +85,7 @@ def test_docker_is_not_asked_for_where_the_image_is_in_ecr(tmp_path: Path) -> No
     assert "Docker" not in by_name(look_at_machine(tmp_path, needs_docker=False))
 
 
-def test_an_account_that_was_not_bootstrapped_is_told_how(aws: MakeClient) -> None:
+def test_doctor_explains_how_to_bootstrap_an_account(aws: MakeClient) -> None:
     lines = by_name(look_at_account(aws))
     assert lines["Credentials"].ok
     assert "account 123456789012" in lines["Credentials"].text
@@ -181,7 +181,7 @@ def test_an_empty_secret_comes_with_the_command_that_fills_it(
     assert f"put-secret-value --secret-id {system.label_studio_secret}" in line.text
 
 
-def test_a_token_that_is_not_valid_is_told_apart_from_a_secret_that_is_empty(
+def test_an_invalid_token_is_distinguished_from_an_empty_secret(
     look: Look, aws: MakeClient, system: System
 ) -> None:
     aws("secretsmanager").put_secret_value(SecretId=system.label_studio_secret, SecretString="wrong")
@@ -200,9 +200,7 @@ def test_a_bucket_without_a_cors_rule_for_label_studio_is_to_get_one(
     assert f"{getattr(system, of)} does not let {server.url} load images" in line.text
 
 
-def test_a_bucket_that_tells_nobody_of_its_objects_is_named(
-    look: Look, aws: MakeClient, system: System
-) -> None:
+def test_a_bucket_without_events_is_named(look: Look, aws: MakeClient, system: System) -> None:
     aws("s3").put_bucket_notification_configuration(Bucket=system.image_bucket, NotificationConfiguration={})
     assert "does not send its events to EventBridge" in look()["Images' events"].text
 
@@ -227,7 +225,7 @@ def test_a_user_without_a_key_cannot_sign(look: Look, aws: MakeClient, system: S
     assert f"aws iam create-access-key --user-name {user}" in look()["Who signs images"].text
 
 
-def test_a_project_whose_webhook_calls_somebody_else_is_named(
+def test_a_project_whose_webhook_calls_another_address_is_named(
     look: Look, aws: MakeClient, system: System, connection: Connection
 ) -> None:
     from boxdrop.labelstudio.project import ensure_project

@@ -235,7 +235,7 @@ def test_a_key_that_comes_back_is_wanted_and_never_expires(ledger: Ledger) -> No
     assert (back.state, back.expires_at) == (State.WANTED, None)
 
 
-def test_a_deleted_image_with_a_task_is_kept_until_the_task_has_been_told(ledger: Ledger) -> None:
+def test_a_deleted_image_with_a_task_is_kept_until_the_task_is_flagged(ledger: Ledger) -> None:
     want(ledger, "a", "A", "01")
     publish(ledger, shown("a", "A"))
     assert the_row(delete(ledger, "a", "02")).expires_at is None
@@ -244,7 +244,7 @@ def test_a_deleted_image_with_a_task_is_kept_until_the_task_has_been_told(ledger
     assert ledger.images_to_flag("fruit") == []
 
 
-def test_a_task_told_stale_is_told_again_once_it_is_not(ledger: Ledger) -> None:
+def test_a_task_flagged_stale_is_updated_once_it_is_not(ledger: Ledger) -> None:
     want(ledger, "a", "A", "01")
     publish(ledger, shown("a", "A"))
     ledger.record_verified(id_of("a"), "A", START)
@@ -273,7 +273,7 @@ def test_events_without_an_order_are_settled_by_looking_at_the_object(ledger: Le
     assert want(ledger, "a", "D", "617f08299329d18a").outcome == Outcome.APPLIED
 
 
-def test_a_look_at_the_object_that_was_overtaken_is_looked_again(ledger: Ledger) -> None:
+def test_an_outdated_observation_of_the_object_is_repeated(ledger: Ledger) -> None:
     before = the_row(want(ledger, "a", "A", "01"))
     assert ledger.observe(before, "B", 1).outcome == Outcome.APPLIED
     assert ledger.observe(before, "C", 1).outcome == Outcome.SUPERSEDED
@@ -290,7 +290,7 @@ def test_images_before_their_labels_wait_and_are_swept_when_labels_come(ledger: 
     assert len(ledger.claim_wanted("fruit", "run-1", 1, 10)) == 3
 
 
-def test_changed_labels_want_again_what_nobody_has_verified(ledger: Ledger) -> None:
+def test_changed_labels_make_unverified_images_wanted_again(ledger: Ledger) -> None:
     for name in ("tasked", "verified", "failed", "running", "wanted"):
         want(ledger, name, "A", "01")
     ledger.start_run("fruit", "run-1", 1, START)
@@ -332,7 +332,7 @@ def test_a_dead_run_gives_its_images_back(ledger: Ledger) -> None:
     assert ledger.count_images("fruit", [State.WANTED, State.RUNNING]) == {State.WANTED: 2, State.RUNNING: 1}
 
 
-def test_a_result_of_a_run_taken_for_dead_still_counts(ledger: Ledger) -> None:
+def test_a_result_of_a_run_considered_dead_still_counts(ledger: Ledger) -> None:
     want(ledger, "a", "A", "01")
     ledger.claim_wanted("fruit", "run-1", 1, 1)
     ledger.release_run("fruit", "run-1")
@@ -365,13 +365,13 @@ def test_failures_are_listed_with_their_reasons_and_retried(ledger: Ledger) -> N
     assert (replayed.outcome, the_image(ledger, "a").state) == (Outcome.SUPERSEDED, State.WANTED)
 
 
-def test_what_no_row_knows_is_said_so(ledger: Ledger) -> None:
+def test_an_unknown_row_is_reported(ledger: Ledger) -> None:
     assert publish(ledger, shown("a", "A")).outcome == Outcome.UNKNOWN
     assert ledger.record_verified(id_of("a"), "A", START).outcome == Outcome.UNKNOWN
     assert ledger.image(id_of("a")) is None
 
 
-def test_a_task_deleted_by_somebody_makes_its_image_wanted(ledger: Ledger) -> None:
+def test_a_deleted_task_makes_its_image_wanted(ledger: Ledger) -> None:
     want(ledger, "a", "A", "01")
     publish(ledger, shown("a", "A", task_id=7))
     assert ledger.record_lost_task(id_of("a"), 6).outcome == Outcome.SUPERSEDED
@@ -470,7 +470,7 @@ def test_the_newest_labels_count_and_another_detection_raises_the_generation(led
         assert applied.row.generation == generation
 
 
-def test_labels_without_an_order_are_read_anew(ledger: Ledger) -> None:
+def test_labels_without_an_order_are_read_again(ledger: Ledger) -> None:
     ledger.store_labels("fruit", "images", "one")
     unordered = ledger.store_labels("fruit", "images", "two")
     assert unordered.outcome == Outcome.UNORDERED

@@ -309,14 +309,14 @@ def test_choices_reach_the_bundle(sources: dict[str, Path], tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "card.md", "licensed"]
 
 
-def test_a_folder_that_is_no_bundle_is_not_replaced(sources: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_not_replaced(sources: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(ExportError, match=r"exists and is not a bundle, so it is not replaced"):
         export(str(sources["owlvit"]), tmp_path, choices(force=True))
     assert (tmp_path / "holiday.jpg").exists()
 
 
-def test_a_full_disk_is_said_so_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> list[Path]:
@@ -355,7 +355,7 @@ def test_missing_weights_are_an_error_and_not_random_numbers(
         export(str(source), tmp_path / "bundle", choices())
 
 
-def test_torn_weights_are_an_error_that_says_so(sources: dict[str, Path], tmp_path: Path) -> None:
+def test_truncated_weights_are_reported(sources: dict[str, Path], tmp_path: Path) -> None:
     for length in (0, 7, 1_000, -1):
         source = shutil.copytree(sources["owlvit"], tmp_path / f"torn{length}")
         whole = (source / "model.safetensors").read_bytes()
@@ -375,7 +375,7 @@ def test_a_missing_tokenizer_is_named_before_the_work(sources: dict[str, Path], 
 
 
 @pytest.mark.parametrize("name", ["owlvit-tinny", "checkpoints/owlvit-tinny"])
-def test_a_mistyped_folder_is_said_so_at_once(
+def test_a_mistyped_folder_is_reported_at_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -52,7 +52,7 @@ def operations(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["fp16", "int8"])
-def test_a_smaller_precision_says_what_it_changed(bundles: dict[str, Bundle], name: str) -> None:
+def test_a_reduced_precision_reports_its_drift(bundles: dict[str, Bundle], name: str) -> None:
     bundle = Bundle.load(bundles[name].path, verify=True)
     assert bundle.precision == name
     assert bundle.parity["passed"], "the comparison in 32 bits stays in the bundle"
@@ -91,7 +91,7 @@ def test_fp16_keeps_what_goes_in_and_comes_out_in_32_bits(bundles: dict[str, Bun
     assert not [name for name in bundles["fp16"].files if ".cpu." in name]
 
 
-def test_a_model_that_drifts_too_far_is_no_bundle(
+def test_a_model_that_drifts_too_far_makes_no_bundle(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "compare", partial(compare, pictures=("small",)))

@@ -86,7 +86,7 @@ def test_an_error(proxy: FaultProxy, heard: list[bytes], fault: Fault, is_heard:
     assert bool(heard) == is_heard
 
 
-def test_an_answer_that_nobody_waits_for(
+def test_a_response_without_a_waiting_client(
     proxy: FaultProxy, heard: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fault_proxy, "DELAY_S", 0.6)
@@ -110,7 +110,7 @@ def test_a_late_commit_comes_after_the_repetition(proxy: FaultProxy, heard: list
     assert proxy.release() == 0
 
 
-def test_a_late_commit_that_nobody_repeated_is_released(proxy: FaultProxy, heard: list[bytes]) -> None:
+def test_a_late_commit_that_was_not_repeated_is_released(proxy: FaultProxy, heard: list[bytes]) -> None:
     proxy.arm(0, Fault.COMMIT_LATE)
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         post(proxy, b"first")

@@ -72,7 +72,7 @@ def test_another_users_folder_is_passed_over(user: Path, monkeypatch: pytest.Mon
     assert not is_own_folder(user / ".boxdrop")
 
 
-def test_a_deleted_current_folder_is_no_error(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_current_folder_causes_no_error(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = user / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -92,7 +92,7 @@ def test_the_question_which_system_names_one_that_runs_elsewhere(other_system: P
         find_system()
 
 
-def test_systems_are_told_by_their_folders(user: Path, other_system: Path) -> None:
+def test_systems_are_identified_by_their_folders(user: Path, other_system: Path) -> None:
     assert str(other_system) in other_homes(user / ".boxdrop")
     assert str(other_system) not in other_homes(other_system)
 

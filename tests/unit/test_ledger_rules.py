@@ -35,7 +35,7 @@ def test_an_image_that_waits_goes_to_the_project_that_its_folder_became() -> Non
     assert unlabelled.state == State.WAITING
 
 
-def test_another_projects_generation_says_nothing_about_an_image() -> None:
+def test_another_projects_generation_does_not_affect_an_image() -> None:
     sighting = Sighting(WANTED.image_id, "fruit/x", "photos", WANTED.key, "v2", "2")
     row = states.sight(WANTED, sighting, 9, LATER).row
     assert row is not None
@@ -85,7 +85,7 @@ def test_an_older_mistake_is_old_news() -> None:
     assert (result.outcome, result.row) == (Outcome.SUPERSEDED, newest)
 
 
-def test_without_an_order_a_mistake_too_is_looked_at_again() -> None:
+def test_without_an_order_a_mistake_is_read_again() -> None:
     result = projects.store_labels(IN_FORCE, "fruit", "photos", None, "", None, "wrong", NOW)
     assert result.outcome == Outcome.UNORDERED
     again = projects.store_labels(IN_FORCE, "fruit", "photos", None, "", IN_FORCE, "wrong", NOW)
@@ -116,7 +116,7 @@ def test_a_held_change_ends_by_being_applied_or_by_another_file() -> None:
     assert (applied.held, applied.generation, back.held, back.labels_are_due) == (None, 2, None, True)
 
 
-def test_what_cannot_come_into_force_is_told_until_it_can() -> None:
+def test_labels_that_cannot_come_into_force_are_reported_until_they_can() -> None:
     row = store(IN_FORCE, "B", "2")
     refused = projects.refuse_labels(row, "B", "no such detector").row
     assert refused is not None

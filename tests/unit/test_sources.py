@@ -79,7 +79,7 @@ def test_a_pipe_by_itself_is_refused_in_one_sentence(tmp_path: Path) -> None:
         open_source(str(tmp_path / "pipe.jpg"))
 
 
-def test_a_folder_without_images_says_what_is_there_instead() -> None:
+def test_a_folder_without_images_lists_what_it_has_instead() -> None:
     error = no_images("photos", {LeftOut.RAW: 500, LeftOut.VIDEO: 1})
     assert str(error).endswith("(left out 501: 500 camera raw files, 1 video)")
 

@@ -29,7 +29,7 @@ def test_a_newer_description_is_read_and_what_is_not_known_left_out() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "local"}'])
-def test_what_is_no_description_names_the_place(text: str) -> None:
+def test_an_invalid_description_names_the_place(text: str) -> None:
     with pytest.raises(BoxdropError, match=r"system\.json does not describe a boxdrop system"):
         from_json(text, "system.json")
 

@@ -154,7 +154,7 @@ def test_a_local_worker_gets_a_message_a_shard(aws: MakeClient) -> None:
     assert shards == list(range(12))
 
 
-def test_a_launcher_that_lacks_something_says_what(aws: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_names_its_missing_settings(aws: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     bucket = Bucket("requests", client=aws("s3"))
     options: dict[str, Any] = {"job_definition": "", "endpoint": "", "bucket": bucket}
@@ -167,7 +167,7 @@ def test_a_launcher_that_lacks_something_says_what(aws: MakeClient, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["boxdrop-x-1", f"other-{RUN}-1", f"boxdrop-{RUN}", f"boxdrop-{RUN}-1-x"])
-def test_names_of_others_are_not_taken_for_runs(name: str) -> None:
+def test_foreign_job_names_are_not_parsed_as_runs(name: str) -> None:
     assert run_of_job_name(name) is None
 
 

@@ -82,6 +82,6 @@ def test_a_write_at_the_same_moment_is_an_outcome_and_no_access_is_an_error() ->
         Bucket("b", client=Answers(404, "NoSuchBucket")).create("a", b"")
 
 
-def test_a_bucket_that_is_not_there_is_no_missing_object(s3: Any) -> None:
+def test_a_missing_bucket_is_not_reported_as_a_missing_object(s3: Any) -> None:
     with pytest.raises(BoxdropError, match=r"^s3://nowhere/a cannot be read: .* \(NoSuchBucket\)"):
         Bucket("nowhere", client=s3).get("a")

@@ -50,7 +50,7 @@ def secrets(client: Any = None, environ: Mapping[str, str] | None = None, **opti
     return Secrets(client=client, environ=environ or {}, **options)
 
 
-def test_a_token_in_the_environment_wins_and_asks_nobody() -> None:
+def test_a_token_in_the_environment_wins_without_a_call() -> None:
     environ = {"LABEL_STUDIO_API_KEY": f" {HIDDEN}\n", "BOXDROP_LABEL_STUDIO_SECRET": "elsewhere"}
     assert secrets(environ=environ).label_studio() == LabelStudioAccess(HIDDEN)
     environ["LABEL_STUDIO_URL"] = "http://here"
@@ -65,7 +65,7 @@ def test_a_token_is_read_from_secrets_manager_plain_or_with_its_address(manager:
     assert found == LabelStudioAccess(HIDDEN, "https://labels.example.com")
 
 
-def test_a_personal_access_token_is_no_json(manager: Any, store: Any) -> None:
+def test_a_personal_access_token_is_not_parsed_as_json(manager: Any, store: Any) -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
     arn = store(token)
     assert secrets(manager, {"BOXDROP_LABEL_STUDIO_SECRET": arn}).label_studio().token == token

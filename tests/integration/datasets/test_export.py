@@ -181,7 +181,7 @@ def test_a_photo_that_viewers_turn_is_written_upright(fruit: Verified, tmp_path:
     assert original.read_bytes() == body
 
 
-def test_a_box_says_what_the_person_did_to_it(fruit: Verified) -> None:
+def test_a_box_records_what_the_annotator_did(fruit: Verified) -> None:
     offered = [
         OfferedBox("apple", 0.9, (1.0, 2.0, 30.0, 40.0), "kept"),
         OfferedBox("apple", 0.9, (1.0, 2.0, 30.0, 40.0), "moved"),

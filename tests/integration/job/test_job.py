@@ -247,7 +247,7 @@ def test_the_server_works_on_one_shard_at_a_time(system: System) -> None:
     assert max(reads.index(n) for n in range(8)) < min(reads.index(n) for n in range(8, 16))
 
 
-def test_the_server_tells_requests_that_make_no_sense_from_runs_that_do_not_work(system: System) -> None:
+def test_the_server_distinguishes_invalid_requests_from_failing_runs(system: System) -> None:
     _, address = serve(system)
     url = f"{address}/invocations"
     unknown = "20260101T000000Z-00000000"
@@ -264,7 +264,7 @@ def test_the_server_tells_requests_that_make_no_sense_from_runs_that_do_not_work
     assert call(url, {"run_id": run_id, "shard": 0})[0] == 200
 
 
-def test_an_invocation_ends_before_its_caller_gives_up_and_the_next_one_goes_on(system: System) -> None:
+def test_an_invocation_ends_before_its_caller_times_out_and_the_next_one_continues(system: System) -> None:
     run_id = system.plan(system.put_scenes(36), part_images=12, shard_images=36)
     slowly = {"BOXDROP_FETCHERS": "1", "BOXDROP_BATCH_SIZE": "1"}
     server, address = serve(system, BOXDROP_JOB_TIMEOUT_S="5", **slowly)

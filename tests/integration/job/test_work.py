@@ -12,7 +12,7 @@ from boxdrop.store.reports import read_summary
 from tests.integration.job.conftest import SCENE, System, records_of, summary_of
 
 
-def test_the_records_say_what_the_detector_says(system: System) -> None:
+def test_the_records_hold_what_the_detector_found(system: System) -> None:
     image = system.put("fruit/ü 100%25+.jpg", SCENE)
     run_id = system.plan([image])
     system.job().work(run_id)
@@ -126,7 +126,7 @@ def test_what_every_image_would_suffer_from_ends_the_job(
         ("PUT", "/part-", 503, "SlowDown"),
     ],
 )
-def test_what_may_be_over_in_a_minute_is_no_images_fault(
+def test_a_temporary_fault_is_not_blamed_on_an_image(
     system: System, method: str, path: str, status: int, code: str
 ) -> None:
     run_id = system.plan(system.put_scenes(3))

@@ -27,7 +27,7 @@ def test_a_project_is_found_again_though_people_renamed_it(connection: Connectio
     assert (second.id, second.title) == (first.id, "Our baskets")
 
 
-def test_a_project_of_somebody_else_with_the_same_title_is_left_alone(connection: Connection) -> None:
+def test_another_project_with_the_same_title_is_left_alone(connection: Connection) -> None:
     config = '<View><Image name="image" value="$image"/></View>'
     theirs = connection.sdk.projects.create(title="same title", label_config=config)
     ours = ensure_project(connection, FRUIT, "same title")
@@ -117,7 +117,7 @@ def in_tab(connection: Connection, project: Project, title: str) -> list[str]:
     return [task["data"]["file_name"] for task in listed["tasks"]]
 
 
-def test_each_tab_lists_what_it_says_the_least_certain_first(
+def test_each_tab_lists_its_tasks_least_certain_first(
     connection: Connection, make_project: MakeProject
 ) -> None:
     project = make_project()

@@ -135,7 +135,7 @@ def test_what_is_verified_while_publishing_is_left_alone_too(
     assert publish(connection, project, newer, FRUIT, meanwhile) == PublishSummary(verified=1)
 
 
-def test_bad_predictions_are_refused_with_their_reason_while_the_others_go_on(
+def test_bad_predictions_are_refused_with_a_reason_and_others_are_published(
     connection: Connection, make_project: MakeProject
 ) -> None:
     project = make_project()
@@ -208,7 +208,9 @@ def test_a_twin_from_a_late_commit_is_removed_and_the_first_task_stays(
     assert [task.id for task in tasks_of(connection, project)] == [first.id]
 
 
-def test_a_twin_that_somebody_worked_on_is_kept(connection: Connection, make_project: MakeProject) -> None:
+def test_a_duplicate_with_an_annotators_work_is_kept(
+    connection: Connection, make_project: MakeProject
+) -> None:
     project = make_project()
     publish(connection, project, [prediction()], FRUIT, somewhere)
     late = to_task(prediction(), FRUIT, "https://example.com/late.jpg")
@@ -234,7 +236,7 @@ def test_an_import_whose_answer_is_lost_is_found_to_be_done(
     assert len(tasks_of(connection, project)) == 3
 
 
-def test_an_import_that_never_arrived_is_an_error_and_running_again_mends_it(
+def test_an_import_that_never_arrived_is_an_error_and_a_second_run_fixes_it(
     connection: Connection, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project()

@@ -37,7 +37,7 @@ def test_a_webhook_is_made_once_and_kept(connection: Connection, make_project: M
     assert made.headers == {"X-Boxdrop-Secret": "one", "X-Boxdrop-Project": str(project.id)}
 
 
-def test_what_changed_is_brought_up_to_date(connection: Connection, make_project: MakeProject) -> None:
+def test_changed_settings_are_updated(connection: Connection, make_project: MakeProject) -> None:
     project = make_project()
     number = ensure_webhook(connection, project.id, "http://127.0.0.1:9/a", "one")
     connection.sdk.webhooks.update(number, url="http://127.0.0.1:9/a", is_active=False)

@@ -133,9 +133,7 @@ def test_a_second_drop_uploads_only_what_is_new_or_changed(system: System, s3: A
     assert s3.get_object(Bucket="images", Key="again/a.jpg")["Body"].read() == b"another image"
 
 
-def test_a_drop_into_a_bucket_whose_etags_are_no_md5_still_knows_its_files(
-    system: System, s3: Any, folder: Path
-) -> None:
+def test_drop_recognises_its_files_even_if_etags_are_not_md5(system: System, s3: Any, folder: Path) -> None:
     call("drop", "photos", "kms", "--labels", "dog")
     key = "kms/a.jpg"  # as S3 with KMS keys: the etag says nothing
     upload = s3.create_multipart_upload(
@@ -206,7 +204,7 @@ def test_drop_of_a_folder_without_images_says_what_is_in_it(system: System, fold
     assert "left out 1: 1 camera raw file" in said
 
 
-def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
+def test_backfill_imports_existing_images_with_the_labels_of_their_folder(
     system: System, s3: Any, folder: Path
 ) -> None:
     for number in range(30):
@@ -226,7 +224,7 @@ def test_backfill_takes_up_what_was_there_before_with_labels_of_its_folder(
     assert "0 images wanted" in call("backfill", "s3://images/old/").output
 
 
-def test_a_backfill_that_stopped_goes_on_after_its_cursor(system: System, s3: Any, folder: Path) -> None:
+def test_an_interrupted_backfill_continues_after_its_cursor(system: System, s3: Any, folder: Path) -> None:
     for number in range(5):
         s3.put_object(Bucket="images", Key=f"rest/{number}.jpg", Body=b"image")
     said = call("backfill", "s3://images/rest/", "--start-after", "rest/2.jpg").output

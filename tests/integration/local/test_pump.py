@@ -123,7 +123,7 @@ def test_an_object_becomes_an_event_of_eventbridge_in_a_batch(bench: Bench) -> N
     eventually(lambda: bench.left("uploads") == 0)
 
 
-def test_only_parts_and_summaries_are_told_to_publish(bench: Bench) -> None:
+def test_publish_gets_only_parts_and_summaries(bench: Bench) -> None:
     part, summary = "predictions/fruit/r/part-0-1.jsonl", "runs/r/summary.json"
     for key in ("runs/r/shards/00000.json", "annotations/fruit/x.json", part, summary):
         bench.s3.put_object(Bucket=bench.system.data_bucket, Key=key, Body=b"x")
@@ -220,7 +220,7 @@ def test_a_job_is_tried_again_and_reconcile_hears_how_it_ended(bench: Bench) -> 
     assert bench.left("jobs-dlq") == 0
 
 
-def test_a_function_that_cannot_be_imported_says_so() -> None:
+def test_a_function_that_cannot_be_imported_is_reported() -> None:
     function = Function("webhook", "no.such.module", os.environ, 5.0)
     with pytest.raises(FunctionError, match="ended in the middle of it"):
         function.warm()

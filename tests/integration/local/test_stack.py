@@ -79,7 +79,7 @@ def test_a_crash_of_aws_is_noticed_until_it_is_made_good(stack: Stack) -> None:
     assert not stack.up(say=quiet).crashed
 
 
-def test_another_port_is_told(stack: Stack) -> None:
+def test_another_port_is_reported(stack: Stack) -> None:
     first = stack.up(say=quiet)
     stack.down(quiet)
     port = int(first.aws.url.rpartition(":")[2])

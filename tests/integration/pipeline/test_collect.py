@@ -183,7 +183,7 @@ def test_collecting_again_changes_nothing(desk: Desk) -> None:
     assert (desk.bucket.get(annotation_key(NAME, prediction().image_id)), desk.row()) == (before, row)
 
 
-def test_a_task_that_nobody_touched_leaves_no_trace(desk: Desk) -> None:
+def test_an_untouched_task_leaves_no_trace(desk: Desk) -> None:
     (task,) = desk.publish()
     assert desk.collect(task) == Collected(Found.NOTHING)
     assert desk.row().state == State.TASKED
@@ -234,7 +234,7 @@ def test_every_order_of_all_webhooks_of_a_life_ends_the_same(desk: Desk, receive
     assert desk.row().state == State.VERIFIED
 
 
-def test_a_skip_is_told_apart_from_a_verification_and_from_a_deletion(desk: Desk, receiver: Receiver) -> None:
+def test_a_skip_is_distinguished_from_a_verification_and_a_deletion(desk: Desk, receiver: Receiver) -> None:
     ensure_webhook(desk.connection, desk.project.id, receiver.url, SECRET)
     (task,) = desk.publish()
     skip = desk.submit(task, was_cancelled=True)
@@ -320,7 +320,7 @@ def test_bulk_actions_of_the_data_manager_are_collected(desk: Desk, receiver: Re
     )
 
 
-def test_an_annotation_turned_into_a_draft_is_told_by_nobody_and_found_by_a_look(
+def test_an_annotation_turned_into_a_draft_sends_no_webhook_and_is_found_by_a_check(
     desk: Desk, receiver: Receiver
 ) -> None:
     ensure_webhook(desk.connection, desk.project.id, receiver.url, SECRET)
@@ -352,7 +352,7 @@ def test_a_task_that_is_gone_frees_its_image_and_the_next_task_takes_over(desk: 
     assert (desk.labels(), desk.annotation().task_id, desk.row().state) == (["apple"], again, State.VERIFIED)
 
 
-def test_a_number_that_another_task_has_by_now_is_no_task_of_the_image(desk: Desk) -> None:
+def test_a_number_that_another_task_reuses_is_not_the_images_task(desk: Desk) -> None:
     """On SQLite, Label Studio imports from the highest number on, also if that one was deleted."""
     (task,) = desk.publish()
     desk.submit(task)
@@ -400,7 +400,7 @@ def test_a_review_of_an_older_version_is_stale_if_it_is_heard_of_after_the_overw
     assert (desk.row().state, desk.row().verified_version) == (State.STALE, "v1")
 
 
-def test_what_was_verified_stays_so_when_its_task_is_published_anew(desk: Desk) -> None:
+def test_verified_work_stays_when_its_task_is_published_again(desk: Desk) -> None:
     (task,) = desk.publish()
     number = desk.submit(task)
     desk.collect(task)
@@ -477,7 +477,7 @@ def test_a_slow_collector_does_not_revive_a_deleted_annotation(desk: Desk) -> No
     assert (desk.tombstone().reason, desk.row().state) == (Reason.DELETED, State.TASKED)
 
 
-def test_what_a_collector_tells_the_ledger_too_late_is_refused(desk: Desk) -> None:
+def test_a_late_record_of_a_collector_is_refused(desk: Desk) -> None:
     (task,) = desk.publish()
     number = desk.submit(task)
     desk.collect(task)

@@ -71,7 +71,7 @@ def test_a_project_is_deleted_after_a_question_and_verified_work_stays(
 
 
 @pytest.mark.usefixtures("connection")
-def test_verified_work_goes_only_when_it_is_asked_for(worked: World, call: Call) -> None:
+def test_verified_work_is_deleted_only_on_request(worked: World, call: Call) -> None:
     done = call("delete", "fruit", "--verified-too", "--yes")
     assert done.exit_code == 0, done.output
     assert keys(worked, "annotations/") == {annotation_key("fruit/2026", "0" * 32)}

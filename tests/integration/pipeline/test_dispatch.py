@@ -125,7 +125,7 @@ def test_replayed_events_change_nothing_but_ask_again(world: World) -> None:
     assert world.row("fruit/a.jpg") == before
 
 
-def test_a_marked_image_whose_launch_nobody_asked_for_is_asked_for_by_the_replay(
+def test_a_replay_requests_the_launch_that_a_crash_left_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.dispatch(world.labels("fruit"))

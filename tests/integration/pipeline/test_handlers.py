@@ -248,9 +248,7 @@ def test_an_upload_becomes_a_task_and_a_person_verifies_it(
     assert "a.jpg" not in text  # ids, never keys
 
 
-def test_changed_thresholds_choose_the_boxes_anew_without_a_run(
-    live: Functions, connection: Connection
-) -> None:
+def test_changed_thresholds_select_boxes_again_without_a_run(live: Functions, connection: Connection) -> None:
     world = live.world
     live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"))
     (run_id,) = live.launch()
@@ -283,9 +281,7 @@ def test_while_label_studio_is_away_nothing_is_lost(live: Functions, connection:
     assert len(tasks(connection, world)) == 1
 
 
-def test_a_project_that_somebody_deleted_in_label_studio_is_made_again(
-    live: Functions, connection: Connection
-) -> None:
+def test_a_project_deleted_in_label_studio_is_made_again(live: Functions, connection: Connection) -> None:
     world = live.world
     live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"))
     (run_id,) = live.launch()
@@ -321,7 +317,7 @@ def test_a_failed_job_gives_its_images_back(functions: Functions) -> None:
     assert len(functions.launch()) == 1
 
 
-def test_a_launch_of_a_project_that_is_not_there_is_no_dead_letter(functions: Functions) -> None:
+def test_a_launch_of_a_missing_project_makes_no_dead_letter(functions: Functions) -> None:
     assert functions.deliver("launch", {"project": "nowhere"}, {"hello": 1}, "[]") == [1, 2]
 
 
@@ -374,7 +370,7 @@ def test_calls_of_strangers_are_refused_and_unreadable_ones_make_collect_look_ev
     assert all(message["tasks"] == message["annotations"] == [] for message in messages)
 
 
-def test_a_secret_that_was_rotated_is_looked_up_again(
+def test_a_rotated_secret_is_looked_up_again(
     functions: Functions, annotation_created: dict[str, Any], aws: Any
 ) -> None:
     assert functions.call("webhook", call_of_webhook(annotation_created))["statusCode"] == 202

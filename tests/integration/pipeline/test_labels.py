@@ -55,7 +55,7 @@ def test_the_first_labels_come_into_force_at_once_with_their_detector(world: Wor
     assert row.model_version == f"demo@{label_set.digest(row.bundle_digest)[:8]}"
 
 
-def test_a_mistake_is_told_and_the_labels_before_it_stay(world: World) -> None:
+def test_a_mistake_is_reported_and_the_previous_labels_stay(world: World) -> None:
     in_force(world)
     before = project(world)
     summary = world.dispatch(world.labels("fruit", WRONG))
@@ -70,7 +70,7 @@ def test_a_mistake_is_told_and_the_labels_before_it_stay(world: World) -> None:
     assert project(world).labels_error is None
 
 
-def test_a_mistake_in_the_first_labels_is_no_dead_letter(world: World) -> None:
+def test_a_mistake_in_the_first_labels_makes_no_dead_letter(world: World) -> None:
     summary = world.dispatch(world.put("fruit/a.jpg"), world.put("fruit/labels.yaml", b"\xff\xfe no text"))
     assert summary.failed == {}
     assert "not UTF-8" in (project(world).labels_error or "")
@@ -113,7 +113,7 @@ def test_without_an_order_the_file_is_read_again(world: World) -> None:
 
 
 @WITHOUT_DETECTOR
-def test_without_a_detector_the_project_says_so_and_waits_for_one(world: World) -> None:
+def test_without_a_detector_the_project_reports_it_and_waits(world: World) -> None:
     world.dispatch(world.put("fruit/a.jpg"), world.labels("fruit"))
     assert world.launch().labels == Applied.REFUSED
     assert "boxdrop bundle push" in (project(world).labels_error or "")
@@ -191,7 +191,7 @@ def test_predictions_of_older_prompts_are_not_sent_for(world: World) -> None:
     assert world.received(world.parts) == []
 
 
-def test_a_change_of_very_many_images_waits_until_somebody_says_yes(world: World) -> None:
+def test_a_change_of_very_many_images_waits_for_approval(world: World) -> None:
     world.settings = type(world.settings)(window_s=0, apply_limit=2)
     in_force(world)
     keys = [f"fruit/{name}.jpg" for name in "abc"]
@@ -216,7 +216,7 @@ def test_without_its_file_a_project_keeps_its_labels(world: World) -> None:
     assert [run.images for run in world.launch_all()] == [1]
 
 
-def test_a_sweep_that_dies_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_resumes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.dispatch(*(world.put(f"fruit/{number}.jpg") for number in range(6)), world.labels("fruit"))
     want_older = Ledger.want_older
 

@@ -44,7 +44,7 @@ def test_labels_are_printed_as_they_are_stored(tasked: World, call: Call) -> Non
 
 
 @pytest.mark.usefixtures("world")
-def test_a_project_without_labels_says_how_it_gets_some(call: Call) -> None:
+def test_a_project_without_labels_explains_how_to_add_them(call: Call) -> None:
     missing = call("labels", "our fruit")
     assert missing.exit_code == 1
     assert "boxdrop labels 'our fruit' --file 'pineapple, banana'" in missing.output

@@ -74,7 +74,7 @@ def test_an_array_never_has_more_shards_than_batch_takes() -> None:
     assert -(-settings.run_images // settings.shard) <= 10_000
 
 
-def test_where_nothing_is_wanted_there_is_no_run(fruit: World) -> None:
+def test_without_wanted_images_there_is_no_run(fruit: World) -> None:
     assert fruit.launch().note == "nothing is wanted"
     assert fruit.launch("nowhere").note == "there is no such project"
     assert fruit.ledger.list_runs("fruit") == []
@@ -127,7 +127,7 @@ def test_images_of_newer_labels_are_left_to_the_next_launch(
     assert fruit.row("fruit/000.jpg").state == State.WANTED
 
 
-def test_a_run_that_nobody_takes_fails_and_its_images_are_not_to_blame(fruit: World) -> None:
+def test_a_run_that_cannot_be_submitted_fails_without_blaming_its_images(fruit: World) -> None:
     drop(fruit, 2)
     fruit.launcher.refuses = True
     for _ in range(2):

@@ -62,7 +62,7 @@ def test_verified_and_skipped_tasks_say_so_once_they_are_collected(
     assert states(connection, project)[0] == "tasked"
 
 
-def test_skipped_tasks_are_counted_apart_until_somebody_verifies_them(
+def test_skipped_tasks_are_counted_separately_until_they_are_verified(
     ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket, tasks: list[Any]
 ) -> None:
     annotate(connection, tasks[1], cancelled=True)

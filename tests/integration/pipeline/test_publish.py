@@ -95,9 +95,7 @@ def test_a_changed_threshold_is_published_from_the_same_prediction(
     assert len(task.predictions[0].result) == task.data["boxes"] == 1
 
 
-def test_a_task_that_somebody_deleted_is_made_again(
-    ledger: Ledger, connection: Connection, project: Project
-) -> None:
+def test_a_deleted_task_is_made_again(ledger: Ledger, connection: Connection, project: Project) -> None:
     records = [prediction(number) for number in range(2)]
     claim(ledger, records)
     bring(ledger, connection, records)
@@ -108,7 +106,7 @@ def test_a_task_that_somebody_deleted_is_made_again(
     assert row(ledger, records[0]).task_id != gone
 
 
-def test_a_number_that_went_to_another_image_is_not_taken_for_the_first_ones_task(
+def test_a_number_reused_by_another_image_is_not_the_first_images_task(
     ledger: Ledger, connection: Connection, project: Project
 ) -> None:
     """On SQLite, Label Studio gives the number of the newest task, once deleted, to the next one."""

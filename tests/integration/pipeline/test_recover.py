@@ -79,13 +79,13 @@ def test_other_news_of_jobs_ends_no_run(event: dict[str, Any]) -> None:
     assert list(failed_runs(event)) == []
 
 
-def test_a_failed_array_is_told_by_its_parent() -> None:
+def test_a_failed_array_is_reported_by_its_parent() -> None:
     properties = {"size": 2, "statusSummary": {"FAILED": 1, "SUCCEEDED": 1}}
     event = batch_event("boxdrop-20261124T215700Z-0123abcd-1", arrayProperties=properties)
     assert [run for run, _ in failed_runs(event)] == ["20261124T215700Z-0123abcd"]
 
 
-def test_a_failed_invocation_of_sagemaker_is_told_by_sns() -> None:
+def test_a_failed_invocation_of_sagemaker_is_reported_by_sns() -> None:
     notice = {
         "awsRegion": "us-east-1",
         "invocationStatus": "Failed",
@@ -127,7 +127,7 @@ def test_a_late_job_that_is_alive_gets_more_time(fruit: World) -> None:
     assert fruit.recover().failed == (f"fruit/{run_id(fruit)}",)
 
 
-def test_a_summary_that_nobody_heard_of_ends_its_run_and_its_parts_are_sent_for(fruit: World) -> None:
+def test_an_unrecorded_summary_ends_its_run_and_its_parts_are_published(fruit: World) -> None:
     run = run_id(fruit)
     (part,) = fruit.work(run)
     fruit.data.create(summary_key(run), _summary(fruit, run, part.key))
@@ -192,7 +192,7 @@ def _summary(world: World, run: str, part: str) -> bytes:
     return json.dumps(fields).encode()
 
 
-def test_what_a_finished_run_left_behind_is_looked_at(fruit: World) -> None:
+def test_images_that_a_finished_run_left_behind_are_checked(fruit: World) -> None:
     """Three images without a record: overwritten and deleted without an event, and simply forgotten."""
     run = run_id(fruit)
     fruit.put("fruit/a.jpg", b"another")

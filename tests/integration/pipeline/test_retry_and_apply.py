@@ -53,7 +53,7 @@ def call(world: World, aws: MakeClient, endpoint: str, monkeypatch: pytest.Monke
     return invoke
 
 
-def test_apply_says_what_runs_again_and_asks_before_it_does_it(world: World, call: Call) -> None:
+def test_apply_shows_what_runs_again_and_asks_first(world: World, call: Call) -> None:
     world.settings = type(world.settings)(window_s=0, apply_limit=1)
     in_force(world)
     keys = [f"fruit/{name}.jpg" for name in "abc"]
@@ -102,7 +102,7 @@ def test_apply_of_a_changed_threshold_runs_nothing(world: World, call: Call) -> 
     assert world.states() == {"tasked": 1}
 
 
-def test_retry_wants_failed_images_again_and_brings_dead_letters_back(world: World, call: Call) -> None:
+def test_retry_runs_failed_images_and_returns_dead_letters(world: World, call: Call) -> None:
     in_force(world)
     world.dispatch(world.put("fruit/a.jpg"), world.put("fruit/b.jpg"))
     for _ in range(5):
@@ -129,7 +129,7 @@ def queue(world: World, name: str) -> str:
     return str(world.sqs.get_queue_url(QueueName=f"{name}-{world.images.name}")["QueueUrl"])
 
 
-def test_status_tells_the_stage_the_runs_and_what_is_wrong(world: World, call: Call) -> None:
+def test_status_shows_the_stage_the_runs_and_what_is_wrong(world: World, call: Call) -> None:
     world.dispatch(world.put("fruit/a.jpg"))
     assert f"waits for s3://{world.images.name}/fruit/labels.yaml" in call("status").output
     world.dispatch(world.labels("fruit", "labels: [{name: apple, prompts: []}]"))

@@ -235,7 +235,7 @@ def test_status_and_doctor_name_the_cause(
             assert words in said, (command, said)
 
 
-def test_a_stuck_project_goes_on_by_retry_once_its_labels_are_back(
+def test_retry_unblocks_a_project_once_its_labels_are_back(
     live: Functions, connection: Connection, call: Call
 ) -> None:
     a_removed_label_that_verified_work_uses(live, connection)

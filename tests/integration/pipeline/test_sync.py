@@ -42,7 +42,7 @@ def test_where_both_agree_nothing_is_done(
     assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3)
 
 
-def test_a_task_that_nobody_recorded_is_found_and_then_published_into(
+def test_an_unrecorded_task_is_found_and_published_into(
     ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
 ) -> None:
     record = prediction(0)

@@ -33,7 +33,7 @@ def truth() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("caption", ["pineapple", "a ripe banana"])
-def test_images_that_show_what_the_caption_says_come_first(
+def test_images_that_match_the_caption_come_first(
     demo_detector: Detector, truth: dict[str, set[str]], caption: str
 ) -> None:
     thing = caption.split()[-1]

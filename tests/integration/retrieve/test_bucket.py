@@ -92,7 +92,7 @@ def test_sources_is_there_before_the_first_image(
     assert there == [True, True]
 
 
-def test_another_machine_goes_on_where_the_first_one_stopped(
+def test_another_machine_resumes_where_the_first_one_stopped(
     web: Web, openverse: OpenverseServer, bucket: Bucket, tmp_path: Path
 ) -> None:
     _retrieve(web, openverse, bucket, tmp_path / "one", wanted=2)

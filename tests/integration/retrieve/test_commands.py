@@ -119,7 +119,7 @@ def test_loopback_is_refused_without_the_allowance(monkeypatch: pytest.MonkeyPat
         (["credits", "."], "no sources.jsonl here"),
     ],
 )
-def test_mistakes_are_told_with_the_way_out(arguments: list[str], said: str) -> None:
+def test_mistakes_are_reported_with_the_way_out(arguments: list[str], said: str) -> None:
     done = _run(*arguments)
 
     assert done.exit_code == 1

@@ -58,7 +58,7 @@ def test_without_a_contact_nothing_is_asked(web: Web) -> None:
         WikimediaCommons(web, "fruit", contact="")
 
 
-def test_a_candidate_has_what_the_file_s_page_says(web: Web) -> None:
+def test_a_candidate_has_the_data_of_the_files_page(web: Web) -> None:
     server = CommonsServer([file_page("https://upload.example/1.jpg", 1)])
     with served(server):
         (candidate,) = _search(web, server).candidates()
@@ -102,7 +102,7 @@ def test_odd_licences_are_read_or_unknown(web: Web, fields: dict[str, Any], code
     assert candidate.license.code == code
 
 
-def test_missing_fields_and_pages_without_a_file_are_no_error(web: Web) -> None:
+def test_missing_fields_and_pages_without_a_file_cause_no_error(web: Web) -> None:
     bare = file_page("https://upload.example/1.jpg", 1)
     del (
         bare["imageinfo"][0]["extmetadata"],
@@ -142,7 +142,7 @@ def test_a_lagging_database_is_waited_for(web: Web, clock: Clock) -> None:
     assert "seconds lagged" in clock.reasons[0]
 
 
-def test_a_database_that_goes_on_lagging_is_given_up(web: Web) -> None:
+def test_a_database_that_keeps_lagging_is_abandoned(web: Web) -> None:
     server = CommonsServer(_pages(3), lags=[(6, 5)] * 50)
     with served(server), pytest.raises(BoxdropError, match="maxlag"):
         list(_search(web, server).candidates())
@@ -158,7 +158,7 @@ def test_a_rate_limit_is_waited_for_longer_each_time(web: Web, clock: Clock) -> 
     assert clock.waits == [5, 10]
 
 
-def test_an_error_of_the_interface_is_told_in_its_words(web: Web) -> None:
+def test_an_api_error_is_reported_in_its_own_words(web: Web) -> None:
     server = CommonsServer(_pages(3))
     server.errors.append({"code": "cirrussearch-too-busy-error", "info": "Search is currently too busy."})
     with (

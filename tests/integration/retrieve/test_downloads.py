@@ -58,7 +58,7 @@ def test_a_page_in_the_place_of_an_image_is_not_read_to_its_end(web: Web, server
     assert caught.value.reason == "not_an_image"
 
 
-def test_an_empty_answer_is_no_image(web: Web, server: Server) -> None:
+def test_an_empty_response_is_not_an_image(web: Web, server: Server) -> None:
     with pytest.raises(ImageError) as caught:
         web.download(server.serve("/a.jpg", image(b"")))
 
@@ -73,7 +73,7 @@ def test_an_endless_body_ends_at_the_limit(server: Server) -> None:
     web.close()
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(server: Server) -> None:
+def test_a_body_whose_header_is_too_large_is_not_read(server: Server) -> None:
     web = Web(AddressGuard([LOOPBACK]), limits=Limits(max_bytes=1000))
     url = server.serve("/a.jpg", Reply(JPEG[:500], headers={}, stated_length=10**12))
 
@@ -113,7 +113,7 @@ def test_an_answer_that_is_not_200_gives_no_image(web: Web, server: Server, stat
     assert _refused(web, url) == f"http_{status}"
 
 
-def test_a_busy_server_says_when_to_come_back(web: Web, server: Server) -> None:
+def test_a_busy_server_says_when_to_retry(web: Web, server: Server) -> None:
     url = server.serve("/a.jpg", Reply(b"", 429, {"Retry-After": "17"}))
 
     with pytest.raises(Busy) as caught:

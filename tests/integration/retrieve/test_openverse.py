@@ -35,7 +35,7 @@ def test_the_depth_limit_is_respected(web: Web) -> None:
     assert len(server.requests) == 3
 
 
-def test_a_candidate_has_what_the_collection_says_of_it(web: Web) -> None:
+def test_a_candidate_has_the_collections_data(web: Web) -> None:
     server = OpenverseServer([entry("https://images.example/1.jpg", 1)])
     with served(server):
         (candidate,) = Openverse(web, "fruit", url=server.url).candidates()
@@ -50,7 +50,7 @@ def test_a_candidate_has_what_the_collection_says_of_it(web: Web) -> None:
     assert (candidate.width, candidate.height) == (6016, 4016)
 
 
-def test_missing_and_odd_fields_are_no_error(web: Web) -> None:
+def test_missing_and_odd_fields_cause_no_error(web: Web) -> None:
     server = OpenverseServer(
         [
             entry(MISSING),
@@ -128,7 +128,7 @@ def test_the_rate_limit_is_kept_before_the_server_has_to_say_no(web: Web, clock:
     assert clock.reasons[0].startswith("Openverse: its rate limit (anon_burst 2/min): waiting")
 
 
-def test_too_many_requests_are_waited_for_as_long_as_the_server_says(web: Web, clock: Clock) -> None:
+def test_after_too_many_requests_it_waits_as_long_as_the_server_asks(web: Web, clock: Clock) -> None:
     server = OpenverseServer(_results(30), burst=3, clock=clock)
     with served(server):
         for _ in range(3):  # somebody else, from the same address
@@ -185,7 +185,7 @@ def test_a_refused_log_in_names_the_variables(web: Web) -> None:
         list(Openverse(web, "fruit", credentials=Credentials("id", "wrong"), url=server.url).candidates())
 
 
-def test_an_error_of_the_interface_is_told_in_its_words(web: Web) -> None:
+def test_an_api_error_is_reported_in_its_own_words(web: Web) -> None:
     server = OpenverseServer([])
     server.LICENSES = frozenset()
     with served(server), pytest.raises(BoxdropError, match="License 'by' does not exist"):
@@ -206,7 +206,7 @@ def test_a_server_that_fails_is_asked_again(web: Web, clock: Clock) -> None:
     assert clock.waits == [1.0, 7.0]
 
 
-def test_a_server_that_goes_on_failing_is_given_up_with_the_way_out(web: Web) -> None:
+def test_a_server_that_keeps_failing_is_abandoned_with_the_way_out(web: Web) -> None:
     server = OpenverseServer([])
     server.answer = lambda request: Reply(b"", 500)  # type: ignore[method-assign]
     with (

@@ -92,7 +92,7 @@ def test_no_more_is_fetched_than_is_wanted(web: Web, server: Server, tmp_path: P
     assert len(server.requests) == 5
 
 
-def test_a_collection_that_has_too_few_is_told(web: Web, server: Server, tmp_path: Path) -> None:
+def test_a_collection_with_too_few_images_is_reported(web: Web, server: Server, tmp_path: Path) -> None:
     summary = _retrieve(web, _serve_pictures(server, 3), tmp_path, wanted=10)
 
     assert (summary.kept, summary.exhausted) == (3, True)
@@ -128,7 +128,7 @@ def test_small_images_are_left_out_by_their_real_size(web: Web, server: Server, 
     assert (summary.kept, summary.too_small) == (1, 1)
 
 
-def test_images_that_are_said_to_be_small_are_not_fetched(web: Web, tmp_path: Path) -> None:
+def test_images_that_are_listed_as_small_are_not_fetched(web: Web, tmp_path: Path) -> None:
     server = OpenverseServer([])
     server.results = [entry(server.serve("/a.jpg", image(picture(1))), width=100, height=80)]
     with served(server):
@@ -202,7 +202,7 @@ def test_a_second_run_asks_for_nothing_that_is_settled(web: Web, server: Server,
     assert (summary.kept, summary.images, summary.settled_before) == (1, 4, 5)
 
 
-def test_images_that_somebody_deleted_are_not_brought_back(web: Web, server: Server, tmp_path: Path) -> None:
+def test_images_that_the_user_deleted_are_not_fetched_again(web: Web, server: Server, tmp_path: Path) -> None:
     urls = _serve_pictures(server, 3)
     _retrieve(web, urls, tmp_path)
     _images(tmp_path)[0].unlink()
@@ -219,7 +219,7 @@ def test_a_server_that_fails_is_tried_again_by_the_next_run(web: Web, server: Se
     assert _retrieve(web, [url], tmp_path).kept == 1
 
 
-def test_a_busy_server_is_asked_again_when_it_says_while_others_go_on(
+def test_a_busy_server_is_retried_when_it_asks_while_others_continue(
     web: Web, server: Server, tmp_path: Path
 ) -> None:
     with Server("127.0.0.2") as busy:
@@ -258,7 +258,9 @@ def test_no_server_is_asked_more_than_twice_at_once(web: Web, tmp_path: Path) ->
     assert (one.most_at_once, two.most_at_once) == (2, 2)
 
 
-def test_a_server_that_is_down_is_given_up_and_others_go_on(web: Web, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_abandoned_and_others_continue(
+    web: Web, server: Server, tmp_path: Path
+) -> None:
     with Server("127.0.0.3") as gone:
         dead = gone.url
     urls = [f"{dead}/{n}.jpg" for n in range(3)] + _serve_pictures(server, 5)

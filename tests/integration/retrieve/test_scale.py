@@ -82,9 +82,7 @@ def test_killed_and_run_again_no_image_is_fetched_twice_and_none_is_lost(
     assert others == {"sources.jsonl", ".retrieve-rejected.jsonl", ".retrieve-lock"}
 
 
-def test_ctrl_c_ends_downloads_that_would_go_on_for_ever_and_keeps_what_is_there(
-    servers: list[Server], tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_endless_downloads_and_keeps_finished_ones(servers: list[Server], tmp_path: Path) -> None:
     def trickle(_: Request) -> Reply:
         def parts() -> Iterator[bytes]:
             yield picture(99)

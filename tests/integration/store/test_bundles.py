@@ -91,7 +91,7 @@ def test_a_bundle_in_the_place_of_another_is_refused(bucket: Bucket, tmp_path: P
         bundles.describe(bucket, ref.name, ref.digest)
 
 
-def test_a_cached_copy_that_was_damaged_is_fetched_anew(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_damaged_cached_copy_is_fetched_again(bucket: Bucket, tmp_path: Path) -> None:
     ref = bundles.push(bucket, BUNDLE)
     cached = bundles.fetch(bucket, ref, tmp_path).path / "image.onnx"
     with cached.open("r+b") as file:
@@ -119,7 +119,7 @@ def test_a_name_means_what_was_pushed_last_until_use_goes_back(bucket: Bucket, t
     assert bundles.resolve(bucket, f"{first.name}@{second.digest}") == second
 
 
-def test_the_first_bundle_is_the_default_until_use_says_another(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_first_bundle_is_the_default_until_use_changes_it(bucket: Bucket, tmp_path: Path) -> None:
     first = bundles.push(bucket, BUNDLE)
     other = bundles.push(bucket, variant(tmp_path / "other", name="other"))
     assert bundles.resolve(bucket, None) == first

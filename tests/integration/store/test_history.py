@@ -142,7 +142,7 @@ def test_one_run_is_shown_by_its_id_or_by_a_part_of_it(command: CliRunner, bucke
         find_run(bucket, "nothing")
 
 
-def test_a_comparison_tells_what_changed_in_labels_model_speed_and_counts() -> None:
+def test_a_comparison_shows_changes_in_labels_model_speed_and_counts() -> None:
     first = summary(1)
     second = summary(
         2,
@@ -173,7 +173,7 @@ def test_two_runs_are_compared_from_the_command_line(command: CliRunner) -> None
     assert "boxes an image" in text
 
 
-def test_a_list_says_which_runs_zenml_has(command: CliRunner, bucket: Bucket) -> None:
+def test_a_list_shows_which_runs_zenml_has(command: CliRunner, bucket: Bucket) -> None:
     run_id = summary(RUNS - 1).run_id
     write_mark(bucket, "store-1", TrackedRun(run_id, "1", "http://zenml/runs/1"))
     assert any(run_id in line and "✓" in line for line in said(command.invoke(boxdrop, ["runs"])))

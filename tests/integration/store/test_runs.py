@@ -101,7 +101,7 @@ def test_a_manifest_that_is_not_right_names_the_line(bucket: Bucket, spoil: Any,
         read_manifest(bucket, written.run_id)
 
 
-def test_what_is_not_there_is_said_to_be_so(bucket: Bucket) -> None:
+def test_missing_objects_are_reported(bucket: Bucket) -> None:
     run_id = new_run_id()
     with pytest.raises(RunError, match="there is no such manifest"):
         read_manifest(bucket, run_id)
@@ -142,7 +142,7 @@ def test_the_parts_of_a_project_inside_another_are_not_the_outer_ones(bucket: Bu
     assert [part for parts in found.values() for part in parts] == [outer]
 
 
-def test_an_object_is_read_by_what_its_version_says(bucket: Bucket, s3: Any) -> None:
+def test_an_object_is_read_by_its_version(bucket: Bucket, s3: Any) -> None:
     etag = s3.put_object(Bucket=bucket.name, Key="plain", Body=b"12345")["ETag"]
     version = object_version(None, etag, 5)
     assert version is not None

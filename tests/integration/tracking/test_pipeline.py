@@ -30,7 +30,7 @@ def run_pipeline(images: str, **options: Any) -> Any:
     return Client().get_pipeline_run(run.id)
 
 
-def test_the_pipeline_brings_a_buckets_images_into_label_studio(
+def test_the_pipeline_publishes_a_buckets_images_to_label_studio(
     tracker: Tracker,
     system: System,
     server: Server,

@@ -221,7 +221,7 @@ def test_two_trackers_at_once_make_one_run(zenml: RunningZenML, tracker: Tracker
     assert Tracking(tracker, system.data).untracked() == []
 
 
-def test_a_run_that_somebody_deleted_in_zenml_stays_away(tracker: Tracker, system: System) -> None:
+def test_a_run_deleted_in_zenml_stays_deleted(tracker: Tracker, system: System) -> None:
     summary = system.run(images=1)
     tracking = Tracking(tracker, system.data)
     tracking.track(summary.run_id)
@@ -230,9 +230,7 @@ def test_a_run_that_somebody_deleted_in_zenml_stays_away(tracker: Tracker, syste
     assert Client().list_pipeline_runs(name=f"equals:{summary.run_id}").total == 0
 
 
-def test_sync_passes_over_what_is_not_finished_and_goes_on_after_what_is_broken(
-    tracker: Tracker, system: System
-) -> None:
+def test_sync_skips_unfinished_runs_and_continues_after_broken_ones(tracker: Tracker, system: System) -> None:
     good = system.run(images=1)
     broken = system.run(images=1)
     system.s3.put_object(Bucket=system.data.name, Key=f"runs/{broken.run_id}/summary.json", Body=b"{}")

@@ -88,7 +88,7 @@ def bridged(kind: str, key: str, deletion: str | None = None, **content: Any) ->
         ({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}, Happened.OTHER),
     ],
 )
-def test_what_happened_is_told_apart(message: dict[str, Any], happened: Happened) -> None:
+def test_kinds_of_events_are_distinguished(message: dict[str, Any], happened: Happened) -> None:
     (event,) = parse_events(message)
     assert event.happened == happened
     if happened in (Happened.DELETED, Happened.VERSION_DELETED):
@@ -123,7 +123,7 @@ def test_all_records_of_a_message_come() -> None:
         '{"source": "aws.s3", "detail": {"bucket": {"name": 1}, "object": {"key": 2}}}',
     ],
 )  # fmt: skip
-def test_what_is_no_event_is_refused_with_a_reason(message: str) -> None:
+def test_a_message_that_is_not_an_event_is_refused_with_a_reason(message: str) -> None:
     with pytest.raises(EventError, match=r"upload|S3|notification"):
         list(parse_events(message))
 

@@ -41,7 +41,7 @@ def shown(*renderables: object) -> str:
 
 
 @given(anything)
-def test_printable_text_keeps_its_length_and_obeys_nobody(text: str) -> None:
+def test_printable_text_keeps_its_length_and_has_no_control_characters(text: str) -> None:
     safe = printable(text)
     assert len(safe) == len(text)
     safe.encode("utf-8")

@@ -27,7 +27,7 @@ def test_what_is_written_is_read_back(toy: Callable[..., Path]) -> None:
     assert again.parity == {"passed": True}
 
 
-def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_explains_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no such folder"):
         Bundle.load(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"make one with: python -m model_export"):
@@ -117,7 +117,7 @@ def test_a_wrong_preprocessing_is_named(toy: Callable[..., Path], change: Any, m
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
-def test_a_card_that_is_no_object_is_refused(toy: Callable[..., Path], text: str) -> None:
+def test_a_card_that_is_not_an_object_is_refused(toy: Callable[..., Path], text: str) -> None:
     folder = toy()
     (folder / CARD).write_text(text)
     with pytest.raises(BundleError, match=r"bundle\.json"):
@@ -129,7 +129,7 @@ def test_an_unknown_family_is_refused(toy: Callable[..., Path]) -> None:
         Detector.load(edit(toy(), {"family": "yolo"}))
 
 
-def test_a_file_that_is_no_graph_is_refused(toy: Callable[..., Path]) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(toy: Callable[..., Path]) -> None:
     folder = toy()
     (folder / "image.onnx").write_bytes(b"no graph")
     bundle = Bundle.load(toy())

@@ -240,7 +240,7 @@ def test_the_model_version_changes_when_answers_may(toy_detector: Detector) -> N
     )
 
 
-def test_no_images_are_no_detections(toy_detector: Detector) -> None:
+def test_no_images_give_no_detections(toy_detector: Detector) -> None:
     assert toy_detector.detect([], labels("red")) == []
     assert toy_detector.candidates(np.zeros((0, 3, 8, 8), np.float32), [], labels("red")) == []
 

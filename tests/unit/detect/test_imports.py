@@ -65,7 +65,7 @@ def test_importing_the_package_costs_nothing() -> None:
     assert not loaded & {"numpy", "onnxruntime", "tokenizers", "PIL", "yaml"}
 
 
-def test_the_package_says_what_it_has() -> None:
+def test_the_package_lists_its_names() -> None:
     import pytest
 
     import boxdrop.detect

@@ -36,7 +36,7 @@ def test_an_even_image_stays_even(resize: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (30, 7)])
-def test_padding_is_black_and_lies_below_or_right(width: int, height: int) -> None:
+def test_padding_is_black_and_below_or_on_the_right(width: int, height: int) -> None:
     prepared = prepare(np.full((height, width, 3), 255, np.uint8), settings("pad-square"))
     side = max(width, height)
     rows, columns = round(96 * height / side), round(96 * width / side)

@@ -94,7 +94,7 @@ def test_a_reduced_photo_is_upright_and_knows_its_size(orientation: int) -> None
     assert np.abs(small.pixels.astype(int) - whole.pixels[2::4, 2::4]).max() <= 40
 
 
-def test_what_is_no_jpeg_is_decoded_whole() -> None:
+def test_other_formats_than_jpeg_are_decoded_in_full_size() -> None:
     out = BytesIO()
     Pillow.new("RGB", (64, 64)).save(out, "PNG")
     image = decode(out.getvalue(), reduction=lambda *_: 8)

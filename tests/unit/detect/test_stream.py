@@ -136,7 +136,7 @@ def test_a_batch_holds_inputs_of_one_shape_and_no_image_waits_for_ever(
     assert lonely <= 4
 
 
-def test_the_same_items_make_the_same_batches_whoever_is_faster(
+def test_the_same_items_make_the_same_batches_whatever_the_timing(
     toy_detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = toy_detector.infer(np.zeros((1, 3, 8, 8), np.float32), LABELS)

@@ -49,7 +49,7 @@ def test_tiles_cover_the_image_and_overlap_as_asked(width: int, height: int, til
             assert end - start >= round(tiling.overlap * (further - start)) - 2
 
 
-def test_off_and_small_images_are_looked_at_once() -> None:
+def test_small_images_and_off_use_only_the_whole_image() -> None:
     assert len(plan(4000, 3000, Tiling(), MODEL)) == 1
     assert len(plan(1100, 700, AUTO, MODEL)) == 1
     assert len(plan(500, 500, Tiling("fixed", 640, 0.2), MODEL)) == 1
@@ -137,7 +137,7 @@ def merged(*found: Sequence[tuple[Sequence[float], float, int]]) -> list[tuple[l
     ]
 
 
-def test_the_pieces_of_a_box_that_a_border_cuts_are_mended_with_the_best_score() -> None:
+def test_the_pieces_of_a_cut_box_are_joined_with_the_best_score() -> None:
     pieces = merged([], [((300, 100, 600, 200), 0.5, 0)], [((0, 101, 300, 199), 0.8, 0)])
     assert pieces == [([300, 100, 700, 200], 0.8)]
 
@@ -148,7 +148,7 @@ def test_a_piece_gives_way_to_the_whole_object() -> None:
     ]
 
 
-def test_a_mended_object_lends_its_score_to_the_same_object_seen_whole() -> None:
+def test_a_joined_object_gives_its_score_to_the_complete_box() -> None:
     whole, left, right = (
         ((300, 100, 700, 200), 0.2, 0),
         ((300, 100, 600, 200), 0.5, 0),
@@ -157,7 +157,7 @@ def test_a_mended_object_lends_its_score_to_the_same_object_seen_whole() -> None
     assert merged([whole], [left], [right]) == [([300, 100, 700, 200], 0.7)]
 
 
-def test_pieces_of_two_objects_are_not_mended() -> None:
+def test_pieces_of_two_objects_are_not_joined() -> None:
     upper, lower = ((300, 100, 600, 200), 0.5, 0), ((0, 250, 300, 350), 0.8, 0)
     assert len(merged([], [upper], [lower])) == 2
     other_label = ((0, 100, 300, 200), 0.8, 1)

@@ -54,7 +54,9 @@ def test_unknown_labels_are_named_with_the_way_out() -> None:
         (10, 5, "5 of 10 images have no box"),
     ],
 )
-def test_a_run_that_found_nothing_in_most_images_says_so(images: int, without: int, said: str | None) -> None:
+def test_a_run_that_found_nothing_in_most_images_is_reported(
+    images: int, without: int, said: str | None
+) -> None:
     found = few_boxes_said(images, without, "demo")
     assert (found is None) == (said is None)
     assert said is None or (found or "").startswith(said)

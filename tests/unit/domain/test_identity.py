@@ -19,7 +19,7 @@ def test_a_run_id_begins_with_its_time() -> None:
 
 
 @pytest.mark.parametrize("run_id", ["", "../x", RUN.upper(), f"{RUN}\n", f"{RUN}/x"])
-def test_what_is_no_run_id_is_refused(run_id: str) -> None:
+def test_an_invalid_run_id_is_refused(run_id: str) -> None:
     with pytest.raises(RunError, match="is not a run id"):
         check_run_id(run_id)
 

@@ -410,7 +410,7 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: 
     assert caught.value.reason == "too_many_bytes"
 
 
-def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
     for path in (pipe, tmp_path, tmp_path / "missing.jpg", tmp_path / "a\0b"):
@@ -437,7 +437,7 @@ def test_a_file_cut_in_half_is_refused_every_time(kind: str) -> None:
         assert reason_of(half) in ("truncated", "corrupt")
 
 
-def test_a_cut_file_still_tells_its_size() -> None:
+def test_a_truncated_file_still_has_a_size() -> None:
     data = oriented("JPEG", 6, scene(200, 100))
     with pytest.raises(ImageError) as caught:
         decode(data[: len(data) - 300])
@@ -479,7 +479,7 @@ def test_damaged_bytes_give_an_image_or_an_image_error(seed: bytes, data: st.Dat
     st.integers(0, 9),
     st.sampled_from(["RGB", "L", "P", "1", "RGBA"]),
 )
-def test_probe_tells_the_size_that_decode_gives(
+def test_probe_and_decode_agree_on_the_size(
     kind: str, width: int, height: int, orientation: int, mode: str
 ) -> None:
     exif = PIL.Image.Exif()

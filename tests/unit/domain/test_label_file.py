@@ -33,7 +33,7 @@ def refused(text: str) -> str:
 
 
 @pytest.mark.parametrize("null", ["", " ~", " null", " Null", " NULL"])
-def test_an_empty_list_of_labels_is_no_label(null: str) -> None:
+def test_an_empty_list_of_labels_has_no_label(null: str) -> None:
     assert "`labels` is empty" in refused(f"labels:{null}\n")
     assert "is empty" in refused(f"labels:\n  - a\n  -{null}\n")
     assert "`caption` is empty" in refused(f"caption:{null}\nlabels: [a]\n")

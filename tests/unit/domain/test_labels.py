@@ -88,7 +88,7 @@ def test_every_way_to_write_a_list_is_the_same_label_set(text: str) -> None:
         ("labels:\n  - 'tab\\there'\n  - \"bell\\a\"\n", 3, "control character"),
     ],
 )
-def test_a_mistake_names_its_line_and_the_mend(text: str, line: int, words: str) -> None:
+def test_a_mistake_names_its_line_and_the_fix(text: str, line: int, words: str) -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.from_yaml(text, "fruit.yaml")
     assert str(caught.value).startswith(f"fruit.yaml: line {line}: ")
@@ -98,7 +98,7 @@ def test_a_mistake_names_its_line_and_the_mend(text: str, line: int, words: str)
 @pytest.mark.parametrize(
     "text", ["", "  ", "labels: []", "42", "[" * 5000, "a: &a [*a]", "\x00", "!!python/object:os.system x"]
 )
-def test_what_is_no_label_set_at_all_is_refused_in_one_sentence(text: str) -> None:
+def test_text_that_is_not_a_label_set_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(LabelSetError) as caught:
         LabelSet.from_yaml(text)
     assert "\n" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_a_short_form_that_cannot_be_meant_is_refused(text: str) -> None:
         LabelSet.from_short_form(text)
 
 
-def test_a_path_is_told_from_names(tmp_path: Path) -> None:
+def test_a_path_is_distinguished_from_names(tmp_path: Path) -> None:
     file = tmp_path / "labels.yaml"
     file.write_text(FRUIT, encoding="utf-8")
     assert LabelSet.load(str(file)) == LabelSet.from_yaml(FRUIT)
@@ -190,7 +190,7 @@ def test_an_id_in_labels_yaml_counts_in_a_new_project() -> None:
     assert {label.name: label.id for label in shifted} == {"apple": 8, "kiwi": 1}
 
 
-def test_colours_are_stable_and_told_apart() -> None:
+def test_colours_are_stable_and_distinct() -> None:
     assert len({color_of(i) for i in range(80)}) == 80
     assert Label("a", ("a",), id=5).color == color_of(5)
 

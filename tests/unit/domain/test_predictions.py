@@ -173,7 +173,7 @@ def test_a_label_that_left_the_label_set_leaves_the_boxes() -> None:
         (None, "5d41402abc4b2a76b9719d911017c592-38"),  # uploaded in parts
     ],
 )
-def test_a_version_tells_how_to_ask_for_the_content(version_id: str | None, etag: str | None) -> None:
+def test_a_version_identifies_the_content_in_a_request(version_id: str | None, etag: str | None) -> None:
     version = object_version(version_id, etag and f'"{etag}"', 61022)
     assert version is not None
     size = None if version_id else 61022

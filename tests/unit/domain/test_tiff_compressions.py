@@ -226,7 +226,7 @@ def test_the_first_page_is_read() -> None:
     assert is_right(file.getvalue(), SMOOTH)
 
 
-def test_a_preview_is_not_taken_for_the_image() -> None:
+def test_a_preview_is_not_mistaken_for_the_image() -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(SMOOTH[::4, ::4], photometric="rgb", subfiletype=1)

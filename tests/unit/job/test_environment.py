@@ -16,7 +16,7 @@ def test_only_the_bucket_must_be_given() -> None:
     assert environment.bundle_cache.name == "boxdrop-bundles"
 
 
-def test_batch_says_which_job_and_which_shard_it_is() -> None:
+def test_batch_provides_the_job_and_the_shard() -> None:
     environment = Environment.read(
         {
             "BOXDROP_DATA_BUCKET": "data",

@@ -49,7 +49,7 @@ def environment(**changes: str) -> Environment:
     return Environment.read({"BOXDROP_DATA_BUCKET": "data", "AWS_BATCH_JOB_ID": "4f1"} | changes)
 
 
-def test_on_batch_the_instance_says_what_it_is(metadata: str) -> None:
+def test_on_batch_the_instance_reports_its_type(metadata: str) -> None:
     host = describe_host(environment(BOXDROP_USD_PER_HOUR="0.21"), None)
     assert (host.launcher, host.job_id, host.instance_type, host.spot) == (
         "batch",
@@ -60,7 +60,7 @@ def test_on_batch_the_instance_says_what_it_is(metadata: str) -> None:
     assert host.usd_per_hour == 0.21
 
 
-def test_elsewhere_nobody_is_asked(metadata: str) -> None:
+def test_elsewhere_no_metadata_is_requested(metadata: str) -> None:
     for serves, launcher in ((False, "local"), (True, "sagemaker")):
         host = describe_host(Environment("data", Path()), None, serves=serves)
         assert (host.launcher, host.instance_type, host.spot) == (launcher, None, None)

@@ -13,7 +13,7 @@ def test_a_working_job_reports_its_gpu_again_and_again() -> None:
     assert reported == [0.5]
 
 
-def test_a_job_that_hangs_goes_on_reporting() -> None:
+def test_a_hanging_job_keeps_reporting() -> None:
     reported: list[float] = []
     meter = Meter(lambda: 0.0, reported.append, every_s=0)
 

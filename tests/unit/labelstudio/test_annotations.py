@@ -127,7 +127,7 @@ def test_an_image_in_which_a_person_sees_nothing_is_verified() -> None:
     assert (found.boxes, found.width, found.height) == ((), 640, 480)
 
 
-def test_a_skip_is_no_verification_and_does_not_undo_one() -> None:
+def test_a_skip_is_not_a_verification_and_does_not_undo_one() -> None:
     skip = annotation(6, 20, was_cancelled=True, result=[])
     found = document(skip)
     assert isinstance(found, Tombstone)
@@ -143,7 +143,7 @@ def test_a_deletion_leaves_a_tombstone_and_nothing_leaves_nothing() -> None:
     assert document(before=found) is found
 
 
-def test_a_deleted_skip_is_told_apart_from_a_skip() -> None:
+def test_a_deleted_skip_is_distinguished_from_a_skip() -> None:
     skipped = document(annotation(was_cancelled=True))
     found = document(before=skipped)
     assert isinstance(found, Tombstone)
@@ -251,7 +251,7 @@ def test_percent_becomes_pixels_clipped_and_upright(changes: dict[str, Any], xyx
         ({"image_rotation": 90}, "while the image was turned"),
     ],
 )
-def test_a_region_that_is_no_box_is_left_out_and_said_so(broken: dict[str, Any], note: str) -> None:
+def test_a_region_that_is_not_a_box_is_left_out_with_a_note(broken: dict[str, Any], note: str) -> None:
     found = verified(annotation(result=[region(**broken), region("banana", "r2")]))
     assert [box.region for box in found.boxes] == ["r2"]
     (said,) = found.notes
@@ -365,7 +365,7 @@ def test_a_document_that_is_not_valid_is_refused_with_its_field(field: str, valu
         from_json(json.dumps(fields), "here")
 
 
-def test_what_is_no_json_or_no_known_reason_is_refused() -> None:
+def test_invalid_json_and_unknown_reasons_are_refused() -> None:
     for text in ("", "{", "[]", "\x00"):
         with pytest.raises(AnnotationError, match=r"^here: "):
             from_json(text, "here")

@@ -29,7 +29,7 @@ def test_any_name_survives_the_way_into_xml_and_back(name: str) -> None:
     assert frozen_ids(config) == {name: 1}
 
 
-def test_the_credit_of_an_image_stands_below_it() -> None:
+def test_the_credit_of_an_image_is_below_it() -> None:
     view = ET.fromstring(labeling_config(FRUIT, "k"))
     assert [child.tag for child in view] == ["RectangleLabels", "Image", "Style", "View"]
     assert view[3][0].get("value") == "$credit"

@@ -53,7 +53,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 
 
-def test_nobody_answers() -> None:
+def test_no_server_answers() -> None:
     with pytest.raises(
         LabelStudioError, match=r"no server answers at http://127\.0\.0\.1:9: .*boxdrop local up"
     ):
@@ -61,7 +61,7 @@ def test_nobody_answers() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://a:b:c", "C:\\x"])
-def test_what_is_no_address(url: str) -> None:
+def test_an_invalid_address(url: str) -> None:
     with pytest.raises(LabelStudioError, match=r"not the address of a server|no server answers"):
         connect(url, "secret")
 
@@ -121,7 +121,7 @@ def test_a_proxy_that_takes_no_large_uploads_is_named() -> None:
         connect(url, "secret").request("upload", "POST", "/api/import", data=b"x")
 
 
-def test_what_label_studio_says_is_passed_on() -> None:
+def test_label_studios_message_is_passed_on() -> None:
     refusal = {"detail": "Validation error", "validation_errors": {"title": ["too long"]}}
     with (
         answering(lambda path: like_label_studio(path) if "x" not in path else (400, refusal)) as url,

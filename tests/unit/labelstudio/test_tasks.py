@@ -71,7 +71,7 @@ def test_the_same_prediction_gives_the_same_region_ids_and_another_one_gives_oth
     assert len({*ids("demo@1"), *ids("demo@2")}) == 4
 
 
-def test_a_name_that_is_no_utf8_can_be_sent() -> None:
+def test_a_name_that_is_not_utf8_can_be_sent() -> None:
     odd = dataclasses.replace(prediction(BANANA), image="caf\udce9.jpg")
     json.dumps(to_task(odd, FRUIT, "/x.jpg"), ensure_ascii=False).encode("utf-8")
 

@@ -64,7 +64,7 @@ def test_other_formats_are_turned_before_they_are_sent(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_an_animation_stands_still_on_its_first_picture(form: str) -> None:
+def test_an_animation_is_uploaded_as_its_first_frame(form: str) -> None:
     _, data = _showable(encoded(form, frames=3), prediction())
     sent = Image.open(BytesIO(data))
     assert getattr(sent, "n_frames", 1) == 1

@@ -48,6 +48,6 @@ def test_a_missing_folder_is_a_system_that_does_not_run(home: Path, missing: str
     ends_with("nothing was running", "down")
 
 
-def test_a_home_that_is_a_file_is_said(home: Path) -> None:
+def test_a_home_that_is_a_file_is_reported(home: Path) -> None:
     home.write_text("not a folder")
     ends_with("cannot be written", "down", code=1)

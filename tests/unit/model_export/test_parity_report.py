@@ -40,5 +40,5 @@ def test_inputs_that_differ_fail_the_whole() -> None:
     assert not Report((ROW,), level=float("nan")).passed
 
 
-def test_comparing_nothing_is_no_pass() -> None:
+def test_comparing_nothing_does_not_pass() -> None:
     assert not Report((), level=0.0).passed

@@ -74,6 +74,6 @@ def test_an_allowed_network_is_allowed_and_nothing_beside_it() -> None:
     assert not guard.allows("127.0.0.1")
 
 
-def test_what_is_no_network_is_an_error() -> None:
+def test_an_invalid_network_is_an_error() -> None:
     with pytest.raises(BoxdropError, match=r"--allow-network intranet: not a network"):
         AddressGuard(["intranet"])

@@ -41,7 +41,7 @@ def test_the_same_picture_in_another_size_or_quality_is_a_near_duplicate(change:
     assert seen.claim(_fingerprint(copies[change], 2), "copy.jpg") == ("basket.jpg", False)
 
 
-def test_other_scenes_of_the_same_things_are_no_duplicates() -> None:
+def test_other_scenes_of_the_same_objects_are_not_duplicates() -> None:
     seen = Seen()
 
     found = [

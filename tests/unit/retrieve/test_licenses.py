@@ -85,6 +85,6 @@ def test_an_own_archive_needs_no_licence() -> None:
     assert LicenseFilter.read(["cc0"]).takes(License(OWN))
 
 
-def test_a_word_that_is_no_licence_is_refused_with_the_words_that_are() -> None:
+def test_an_unknown_licence_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BoxdropError, match=r"--license commercial: .* give open, non-commercial"):
         LicenseFilter.read(["commercial"])

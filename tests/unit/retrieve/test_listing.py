@@ -40,7 +40,7 @@ def test_a_table_carries_licences_and_credits(tmp_path: Path) -> None:
     assert (second.license.code, second.creator) == ("unknown", "")
 
 
-def test_a_line_that_is_no_address_is_named(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_url_is_named(tmp_path: Path) -> None:
     listing = _listing(
         tmp_path / "urls.tsv", "url\tlicense\nhttps://a.example/1.jpg\tcc0\nphotos/2.jpg\tcc0\n"
     )

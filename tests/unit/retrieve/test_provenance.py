@@ -50,7 +50,7 @@ def test_a_line_that_is_not_ours_names_its_place() -> None:
 
 
 @given(title=TEXT, creator=TEXT, attribution=TEXT)
-def test_metadata_is_what_s3_takes_and_says_the_license_whatever_the_texts_are(
+def test_metadata_fits_s3_and_has_the_license_whatever_the_texts_are(
     title: str, creator: str, attribution: str
 ) -> None:
     metadata = to_metadata(replace(CANDIDATE, title=title, creator=creator, attribution=attribution))
@@ -81,7 +81,7 @@ def test_the_page_credits_title_creator_and_licence_with_links() -> None:
 
 
 @pytest.mark.parametrize(("format", "link"), [("markdown", "[x](javascript:"), ("html", 'href="javascript:')])
-def test_texts_of_strangers_are_no_markup(format: str, link: str) -> None:
+def test_foreign_texts_are_escaped(format: str, link: str) -> None:
     hostile = replace(
         CANDIDATE,
         title="<script>alert(1)</script>",
@@ -99,5 +99,5 @@ def test_texts_of_strangers_are_no_markup(format: str, link: str) -> None:
     assert 'href="https://a.example/"' not in page
 
 
-def test_the_page_of_a_project_without_images_says_so() -> None:
+def test_the_page_of_a_project_without_images_reports_it() -> None:
     assert "No images were retrieved." in credits_page("empty", [])

@@ -49,7 +49,7 @@ def test_a_process_that_only_looks_alike_is_another_one(
     assert processes.find([mark[0], mark[1].removesuffix(" folder"), mark[2]]) == []
 
 
-def test_a_stopped_process_is_gone_though_nobody_waited_for_it(
+def test_a_stopped_process_is_gone_even_without_a_wait(
     child: "subprocess.Popen[bytes]", mark: list[str]
 ) -> None:
     processes.stop(child.pid, 10)
@@ -64,7 +64,7 @@ def test_one_that_ignores_the_polite_signal_is_ended_by_force(mark: list[str]) -
     child.wait()
 
 
-def test_stopping_what_has_ended_already_is_no_error(child: "subprocess.Popen[bytes]") -> None:
+def test_stopping_an_ended_process_is_no_error(child: "subprocess.Popen[bytes]") -> None:
     child.kill()
     child.wait()
     processes.stop(child.pid, 1)

@@ -82,7 +82,7 @@ def test_a_port_that_was_taken_meanwhile_is_the_reason_that_is_given(tmp_path: P
         start_and_wait(tmp_path, "import sys; sys.exit('OSError: [Errno 98] Address already in use')")
 
 
-def test_a_server_without_an_answer_is_given_up_and_stopped(tmp_path: Path) -> None:
+def test_a_server_that_does_not_respond_is_stopped(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     started = time.monotonic()
     with (

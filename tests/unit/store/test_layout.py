@@ -68,7 +68,7 @@ def test_a_parts_key_is_read_back(project: str, first: int, last: int) -> None:
         f"runs/{RUN}/summary.json",
     ],
 )
-def test_other_keys_are_no_parts(key: str) -> None:
+def test_other_keys_are_not_parts(key: str) -> None:
     assert PartName.from_key(key) is None
 
 

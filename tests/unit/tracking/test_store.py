@@ -61,7 +61,7 @@ def test_another_version_is_refused_and_both_are_named() -> None:
         check_server(Store(url, KEY))
 
 
-def test_a_refused_key_is_named_but_not_told() -> None:
+def test_a_refused_key_is_reported_without_its_value() -> None:
     with (
         answering(zenml(installed_version(), login=401)) as url,
         pytest.raises(TrackingError, match="refused the API key") as caught,
@@ -72,7 +72,7 @@ def test_a_refused_key_is_named_but_not_told() -> None:
 
 
 @pytest.mark.parametrize(("status", "content"), [(200, b"<html>"), (200, ["list"]), (404, {}), (500, {})])
-def test_what_is_no_zenml_is_told_from_one(status: int, content: object) -> None:
+def test_another_server_is_not_mistaken_for_zenml(status: int, content: object) -> None:
     with (
         answering(lambda _: (status, content)) as url,
         pytest.raises(TrackingError, match=r"(is not a ZenML server|sent an invalid response).*track sync"),
