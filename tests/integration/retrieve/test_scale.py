@@ -107,7 +107,7 @@ def test_ctrl_c_ends_endless_downloads_and_keeps_finished_ones(servers: list[Ser
     said = process.communicate(timeout=60)[1]
 
     assert process.returncode == 130, said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to resume" in said
     assert len(list((tmp_path / "images").glob("*.jpg"))) == 3
 
 
