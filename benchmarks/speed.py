@@ -78,7 +78,7 @@ def main(family: str, labels: int, bundles: Path, rounds: int, slow_rounds: int,
 
 def show(title: str, timings: dict[str, list[Stopwatch]], base: str) -> None:
     """Print medians, spreads, and ratios to `base`, the spread from each round's own."""
-    click.echo(f"{title}: seconds an image; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    click.echo(f"{title}: seconds per image; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     click.echo(
         f"{'':16s}{'median':>9s}{'least':>9s}{'most':>9s}{'times faster':>16s}{'from':>8s}{'to':>8s}"
         f"{'processor s':>13s}{'times less':>12s}"

@@ -29,7 +29,7 @@ def read_lesson_text(body: bytes, where: str) -> Lesson:
 
 
 def open_lesson(path: Path) -> tuple[str, Lesson]:
-    """Read a lesson's file; returns its id, too.
+    """Read a lesson's file; also returns its id.
 
     >>> from boxdrop.lessons import open_lesson
     >>> from pathlib import Path

@@ -55,7 +55,7 @@ class Source(Protocol):
         """List the images, in the same order every time.
 
         Args:
-            on_left_out: called for what is left out, as far as the listing is read.
+            on_left_out: called for each left-out entry, as the listing is read.
         """
 
     def fetch(self, image: SourceImage, limits: Limits) -> bytes:
@@ -69,9 +69,9 @@ class Source(Protocol):
 class FolderSource:
     """The image files in a folder and the folders below it, or one file by itself.
 
-    A file is an image if its name says so, so that a broken one is reported, or if its first bytes do. Left
-    out are hidden files and folders, and the output of an earlier run (a folder that holds a ``run.json``
-    beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
+    A file is an image if its name or its first bytes say so; by its name, a broken image is reported as well.
+    It leaves out hidden files and folders, and the output of an earlier run (a folder that holds a
+    ``run.json`` beside a ``predictions.jsonl``). Links to files are followed, links to folders are not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -146,7 +146,7 @@ class BucketImages:
         Args:
             key: the object's.
             version: as `boxdrop.domain.identity.object_version` gives it.
-            known_id: its image_id, where a manifest has it.
+            known_id: its image_id, if a manifest has it.
         """
         name = self.bucket.name
         return SourceImage(f"s3://{name}/{key}", known_id or image_id(name, key), version, key)
@@ -212,22 +212,22 @@ def open_source(location: str) -> Source:
     path = Path(location)
     if not path.exists():
         raise BoxdropError(f"{location}: no such file or folder")
-    if not path.is_file() and not path.is_dir():  # a pipe or a device could be read for ever
+    if not path.is_file() and not path.is_dir():  # reading a pipe or a device might never end
         raise BoxdropError(f"{location}: this is neither a file nor a folder")
     return FolderSource(path)
 
 
 def no_images(location: str, left_out: Mapping[LeftOut, int]) -> BoxdropError:
-    """The error of a source without images; it says what was there instead."""
+    """The error of a source without images; it lists what was there instead."""
     there = describe_left_out(left_out)
     message = f"{location}: no images here; boxdrop takes jpg, png, webp, tiff, heic, …"
     return BoxdropError(f"{message} ({there})" if there else message)
 
 
 def _reason_of_file(entry: os.DirEntry[str]) -> LeftOut | None:
-    """Why an entry that is no folder is left out; None for an image, and for files of boxdrop's own.
+    """Why an entry, not a folder, is left out; None for an image, and for boxdrop's own files.
 
-    Nothing but a regular file is ever opened: a pipe would wait for its other end.
+    Only regular files are opened: a pipe would wait for its other end.
     """
     if entry.name.startswith("."):
         return LeftOut.HIDDEN

@@ -12,24 +12,24 @@ from typing import Any, Final, Literal
 from boxdrop.store.layout import PREDICTIONS, SUMMARY_WILDCARD
 
 Package = Literal["small", "label-studio", "tracking"]
-"""Which zip package a function is in, see `infra.bundling`."""
+"""The zip package of a function, see `infra.bundling`."""
 
 # -- limits and defaults ---------------------------------------------------------------------------------
 
 WINDOW_S: Final = 120
-"""How long launch lets uploads gather, seconds: the longer, the fewer cold starts of a GPU are paid for."""
+"""How long launch lets uploads gather, seconds: a longer window means fewer cold starts of a GPU."""
 
 RUN_IMAGES: Final = 20_000
-"""Images in one run at most. Launch claims about 100 a second, so 20,000 take most of its 300 seconds."""
+"""Maximum images per run. Launch claims about 100 per second, so 20,000 take most of its 300 seconds."""
 
 SHARD_IMAGES: Final = 2_560
-"""Images that one instance gets: 20 parts, under two minutes at 25 images a second."""
+"""Images per instance: 20 parts, under two minutes at 25 images per second."""
 
 MAX_SHARDS: Final = 10_000
-"""Jobs of an AWS Batch array at most."""
+"""Maximum jobs of an AWS Batch array."""
 
 APPLY_LIMIT: Final = 5_000
-"""Images that changed labels may run again unasked: a few minutes of one GPU."""
+"""Images that changed labels may run again without approval: a few minutes of one GPU."""
 
 JOB_TIMEOUT_S: Final = 3_600
 """Seconds that a shard's job may take. SageMaker's asynchronous invocations allow no more."""
@@ -46,13 +46,13 @@ VISIBILITY_FACTOR: Final = 6
 throttled batch would otherwise be delivered twice."""
 
 RECONCILE_MINUTES: Final = 15
-"""How often the schedule looks for lost runs and images."""
+"""How often the schedule checks for lost runs and images."""
 
 SYNC_HOURS: Final = 6
 """How often every task is compared with the ledger: the longest wait of a review whose webhook was lost."""
 
 TRACK_HOURS: Final = 1
-"""How often runs are registered that finished while ZenML was down."""
+"""How often runs that finished while ZenML was down are registered."""
 
 # -- functions and queues --------------------------------------------------------------------------------
 
@@ -63,12 +63,12 @@ class Delivery:
 
     Attributes:
         function: folder below `functions/`.
-        batch: messages per call at most.
+        batch: maximum messages per call.
         window_s: how long to wait for a batch to fill, seconds.
         timeout_s: of one call, seconds.
         visibility_s: how long a message stays hidden after a failed call, seconds.
         receives: deliveries before a message moves to the dead-letter queue.
-        concurrency: calls at once; AWS allows no fewer than 2.
+        concurrency: concurrent calls; AWS's minimum is 2.
     """
 
     function: str
@@ -88,8 +88,8 @@ class Function:
         name: folder below `functions/`.
         package: its zip package.
         timeout_s: of one call, seconds.
-        memory_mb: also its share of a processor; 1,769 MB are a whole one.
-        reads: environment variables that it needs, beside those of AWS and Powertools.
+        memory_mb: also determines its share of a vCPU; 1,769 MB give a whole one.
+        reads: the environment variables that it needs, in addition to those of AWS and Powertools.
         queue: that it reads; None if API Gateway or a schedule calls it.
         batch, window_s, concurrency: see `Delivery`.
     """
@@ -256,7 +256,7 @@ def delivery(queue: str) -> Delivery:
 
 
 def event_patterns(images: str, data: str) -> dict[str, dict[str, Any]]:
-    """Which of S3's events go into which queue.
+    """The patterns of S3 events for each queue.
 
     Args:
         images, data: the buckets' names, or their tokens in a template.
@@ -280,7 +280,7 @@ def event_patterns(images: str, data: str) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not the same on one machine.
+    """A difference between the local system and AWS.
 
     Attributes:
         name: a field of `Delivery`, a variable of `LIMITS`, or the name of a setting here.
@@ -300,14 +300,14 @@ DIFFERENCES: Final = (
     Difference("BOXDROP_WINDOW_S", "no GPU has to start, so waiting for more images saves nothing"),
     Difference("BOXDROP_LEASE_S", "only one process publishes, so a killed one holds up only itself"),
     Difference("reconcile", "a minute instead of 15: a call costs nothing here"),
-    Difference("summaries", "MiniStack knows no wildcard, so the rule asks for the end of the key"),
+    Difference("summaries", "MiniStack does not support wildcards, so the rule matches the end of the key"),
     Difference("jobs", "a queue of the pump replaces AWS Batch, which no emulator runs"),
 )
 
 LOCAL_LIMITS: Final[Mapping[str, str]] = dict(LIMITS) | {"BOXDROP_WINDOW_S": "0.2", "BOXDROP_LEASE_S": "20"}
 LOCAL_RECONCILE_S: Final = 60.0
 LOCAL_SYNC_EVERY: Final = 10
-"""Calls of reconcile after which Label Studio is compared, too."""
+"""Every this many calls, reconcile also compares Label Studio."""
 
 _LOCAL_WINDOW_S: Final = 0.1
 _LOCAL_SLOWER: Final = 2
@@ -317,12 +317,12 @@ _LOCAL_RECEIVES: Final = 60
 
 
 def local_timeout_s(function: str) -> float:
-    """Seconds that one call of a function may take on one machine."""
+    """A function's timeout in the local system, in seconds."""
     return min(float(_LOCAL_SLOWER * FUNCTIONS[function].timeout_s), _LOCAL_LONGEST_S)
 
 
 def local_delivery(queue: str) -> Delivery:
-    """How the pump delivers a queue's messages on one machine, see `DIFFERENCES`."""
+    """How the pump delivers a queue's messages in the local system, see `DIFFERENCES`."""
     if queue == JOBS:
         return Delivery("job", 1, 0, JOB_TIMEOUT_S, _LOCAL_VISIBILITY_S, _JOB_ATTEMPTS, 1)
     aws = delivery(queue)
@@ -337,7 +337,7 @@ def local_delivery(queue: str) -> Delivery:
 
 
 def local_event_patterns(images: str, data: str) -> dict[str, dict[str, Any]]:
-    """As `event_patterns`, in the words that MiniStack understands."""
+    """Like `event_patterns`, in MiniStack's syntax."""
     patterns = event_patterns(images, data)
     for pattern in patterns.values():
         keys = pattern["detail"].get("object", {}).get("key", [])

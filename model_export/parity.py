@@ -13,8 +13,8 @@ counterpart: the same box of the model, under the same label, within `TOLERANCE`
 - Some families choose their boxes: the best so many of thousands of places go on, in order, and a box
   depends on its rank. The places' scores are compared before the choice. Where two of them are as good as
   equal, rounding may
-  put either first: a swap of ranks, which PyTorch with other rounding makes, too. Swapped boxes are counted,
-  a few are allowed, and they are not compared.
+  put either first: a swap of ranks, which also happens in PyTorch with other rounding. Swapped boxes are
+  counted, a few are allowed, and they are not compared.
 - A label set that takes several passes of the model is compared pass by pass.
 """
 

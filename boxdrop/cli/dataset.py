@@ -1,4 +1,4 @@
-"""``boxdrop dataset``: freeze a project's verified work, list what is frozen, compare."""
+"""``boxdrop dataset``: freeze a project's verified work, list and compare data sets."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOW = "now"
-"""Instead of the name of a frozen data set: what is verified at present."""
+"""In place of a frozen data set's name: current verified work."""
 
 
 def selection_options(command: F) -> F:
-    """Options that say what goes into a data set."""
+    """Options that select the content of a data set."""
     for option in (
-        click.option("--group-by", metavar="REGEX", help="Keys that it matches alike stay in one split."),
+        click.option(
+            "--group-by",
+            metavar="REGEX",
+            help="A regular expression; keys with the same match stay in one split.",
+        ),
         click.option("--split", metavar="NAME=SHARE,…", help="Such as train=80,val=10,test=10."),
         click.option(
             "--min-size",
@@ -33,7 +37,7 @@ def selection_options(command: F) -> F:
             default=0.0,
             help="Leave out boxes with a shorter side (pixels).",
         ),
-        click.option("--since", type=click.DateTime(), help="Only images verified since then, in UTC."),
+        click.option("--since", type=click.DateTime(), help="Only images verified since this time, in UTC."),
         click.option("--labels", metavar="A,B", help="Only boxes of these labels."),
     ):
         command = option(command)
@@ -49,7 +53,7 @@ def collect(
     split: str | None,
     group_by: str | None,
 ) -> "Collection":
-    """What is verified now, by the options of `selection_options`."""
+    """Current verified work, selected by `selection_options`."""
     from boxdrop.datasets.collection import Collection, Selection
     from boxdrop.datasets.splits import Grouping, Splits
 
@@ -74,7 +78,7 @@ def choose(
     split: str | None,
     group_by: str | None,
 ) -> "Stored":
-    """A frozen data set, or what is verified now.
+    """A frozen data set, or current verified work.
 
     Raises:
         BoxdropError: a selection was given for a frozen data set, which has its own.
@@ -140,7 +144,7 @@ def freeze(
 ) -> None:
     """Freeze verified work as a data set.
 
-    What is verified in PROJECT now becomes the data set NAME, which never changes again.
+    The current verified work of PROJECT becomes the data set NAME, which never changes again.
     """
     from boxdrop.datasets.frozen import freeze
     from boxdrop.services import Services
@@ -174,9 +178,9 @@ def freeze(
 def diff(project: str, first: str, second: str, system: str | None) -> None:
     """Compare two data sets.
 
-    FIRST and SECOND are of PROJECT; 'now' is what is verified at present.
+    FIRST and SECOND are data sets of PROJECT; 'now' is current verified work.
 
-    What is verified now has no splits and all labels, so only frozen data sets show images that moved.
+    Current work has no splits and all labels, so only two frozen data sets show images that moved.
     """
     from boxdrop.datasets.frozen import compare, open_frozen
     from boxdrop.services import Services

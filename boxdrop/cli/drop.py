@@ -1,4 +1,4 @@
-"""``boxdrop drop``: a folder of images into the bucket."""
+"""``boxdrop drop``: upload a folder of images to the bucket."""
 
 import sys
 from collections import Counter
@@ -31,18 +31,17 @@ _LINES_SHOWN = 10
 @click.option(
     "--labels", help="The project's labels, if it has none: 'pineapple, banana, apple', or a labels.yaml."
 )
-@click.option("--without-labels", is_flag=True, help="Upload all the same: images wait for a labels.yaml.")
+@click.option("--without-labels", is_flag=True, help="Upload anyway: images wait for a labels.yaml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every file left out.")
 @system_option
 def drop(
     folder: Path, project: str, labels: str | None, without_labels: bool, as_json: bool, system: str | None
 ) -> None:
-    """Upload the images of DIR into PROJECT, and its labels.yaml first, if the project has none.
+    """Upload the images of DIR to PROJECT, after its labels.yaml if the project has none.
 
-    Images that are there with the same content are skipped, so an interrupted drop continues when it is run
-    again. An image without an image's extension gets that of its content appended: scan becomes scan.png.
-    Files that are no images are counted and listed. Detection starts by itself: `boxdrop status PROJECT
-    --watch`.
+    Images with the same content in the bucket are skipped, so you can repeat an interrupted drop. An image
+    without an image's extension gets that of its content appended: scan becomes scan.png. Files that are not
+    images are counted and listed. Detection starts automatically: `boxdrop status PROJECT --watch`.
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.home import home
@@ -75,10 +74,10 @@ def drop(
 def _prepare_labels(
     bucket: "Bucket", folder: Path, project: str, labels: str | None, without_labels: bool
 ) -> "LabelSet | None":
-    """Check the labels before any image goes up, and put them there if the project has none.
+    """Check the labels before uploading images, and upload them if the project has none.
 
     Returns:
-        Those that the project then has; None if it has none.
+        The project's labels after that; None if it has none.
     """
     from boxdrop.aws.s3 import Put
     from boxdrop.cli.new import labels_yaml
@@ -115,7 +114,7 @@ def _prepare_labels(
 
 
 def _given(own: Path, labels: str | None) -> str:
-    """The file with the labels that were given; where they were typed, a name that explains itself."""
+    """The file of the given labels; a self-explanatory name if they were typed."""
     if labels is None:
         return str(own)
     return labels if Path(labels).suffix in (".yaml", ".yml") else "LABELS.yaml"
@@ -163,7 +162,7 @@ def _report(summary: "DropSummary", project: str) -> None:
 
 
 def _list(lines: Iterable[str], number: int, more: str = "") -> None:
-    """Print the first lines of a list, and how many there are beyond."""
+    """Print the first lines of a list, and the number of remaining ones."""
     for line in islice(lines, _LINES_SHOWN):
         say(f"  {line}", err=True)
     if number > _LINES_SHOWN:

@@ -37,9 +37,9 @@ _FORMATS = ("coco", "yolo", "voc", "ground-truth", "huggingface", "jsonl")
     type=click.Choice(["upright", "original"]),
     default="upright",
     show_default=True,
-    help="Turn images upright, as their boxes are, or copy them byte for byte.",
+    help="Rotate images upright, like their boxes, or copy them byte for byte.",
 )
-@click.option("--dataset", metavar="NAME", help="Export a frozen data set instead of what is verified now.")
+@click.option("--dataset", metavar="NAME", help="Export a frozen data set instead of current verified work.")
 @selection_options
 @system_option
 def export(
@@ -56,11 +56,11 @@ def export(
     group_by: str | None,
     system: str | None,
 ) -> None:
-    """Write the verified images of PROJECT, with their boxes, into a folder.
+    """Write the verified images of PROJECT, with their boxes, to a folder.
 
-    Only what is fresh is written, in the image version that the annotator saw. The rest is counted, and
-    listed in left-out.tsv. DATASET.md describes the data set; manifest.tsv holds the sha256 of each file.
-    Interrupted, the same command continues.
+    It writes only up-to-date work, in the image version that the annotator saw. The rest is counted, and
+    listed in left-out.tsv. DATASET.md describes the data set; manifest.tsv has the sha256 of each file. After
+    an interruption, the same command resumes.
 
     \b
       boxdrop export fruit-baskets --format coco --out fruit/
@@ -87,7 +87,7 @@ def export(
 
 
 class _Progress:
-    """Shows how far the export is, on a terminal."""
+    """Shows the progress of an export on a terminal."""
 
     def __enter__(self) -> "_Progress":
         from rich.progress import Progress

@@ -53,7 +53,7 @@ class ObjectContent:
 
 
 # An MD5 or something that looks like one, the number of parts where it was uploaded in several, and the size.
-# S3's version-ids are no hexadecimal digits; those of emulators are UUIDs, whose first dash comes earlier.
+# S3's version-ids are not hexadecimal; those of emulators are UUIDs, whose first dash comes earlier.
 _ETAG_AND_SIZE = re.compile(r"([0-9a-f]{32}(?:-\d+)?)-(\d+)")
 
 

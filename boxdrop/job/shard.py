@@ -37,7 +37,7 @@ from boxdrop.store.write_once import write_once
 
 FETCHERS: Final = 16
 """Objects that are read at once. Reading a photo from S3 takes 20 to 60 ms, mostly spent waiting: 16 are
-enough for some 300 images a second."""
+enough for about 300 images per second."""
 
 LABELS_REASON: Final = "labels"
 """Why every image of a run fails whose labels the detector cannot take, such as a prompt that is too long."""

@@ -20,7 +20,7 @@ from boxdrop.sources import FolderSource, SourceImage
 _WORKERS: Final = 16
 _AHEAD: Final = 4 * _WORKERS  # files waiting for a worker; only these and the ones in progress are in memory
 _MD5: Final = "boxdrop-md5"
-"""Metadata of each object: its etag is the MD5 only where S3 encrypts with its own keys."""
+"""Metadata of each object, since its etag is the MD5 only if S3 encrypts with its own keys."""
 
 _MAX_KEY: Final = 1024  # bytes of UTF-8, S3's limit
 _NO_KEY: Final = "its name is not UTF-8, or longer than S3's 1,024 bytes"
@@ -34,7 +34,7 @@ class DropSummary:
         uploaded, same: images; the latter were there with the same content.
         renamed: keys, by file names, of images that are not named like one: a bucket is listed by name, so
             the extension of their format is appended.
-        left_out: files and folders that are no images, each with the reason.
+        left_out: files and folders that are not images, each with the reason.
         failed: why a file could not be read or stored, by its name.
     """
 
@@ -59,8 +59,8 @@ def list_files(folder: Path, project: str, summary: DropSummary) -> list[File]:
 
     Args:
         folder: see `boxdrop.sources.FolderSource` for what is left out.
-        project: what their keys begin with.
-        summary: gets what is left out, and files without a key.
+        project: the prefix of their keys.
+        summary: receives left-out files, and files without a key.
     """
     files: list[File] = []
     unnamed: list[SourceImage] = []
@@ -80,7 +80,7 @@ def list_files(folder: Path, project: str, summary: DropSummary) -> list[File]:
 def _name_by_content(
     images: Iterable[SourceImage], project: str, taken: set[str], summary: DropSummary
 ) -> Iterator[File]:
-    """Give images that are not named like one a key that ends in the extension of their format."""
+    """Give images without an image's extension a key with the extension of their format."""
     for image in images:
         path = Path(image.key)
         try:
@@ -115,7 +115,7 @@ def drop(
         on_progress: called after each file, in this thread.
 
     Raises:
-        BoxdropError: the bucket may not be listed.
+        BoxdropError: listing the bucket is not allowed.
     """
     with ThreadPoolExecutor(_WORKERS) as pool:
         running: dict[Future[bool], File] = {}
@@ -138,13 +138,13 @@ def drop(
                 if len(running) >= _AHEAD:
                     take(wait(running, return_when=ONE).done)
             take(wait(running).done)
-        except BaseException:  # Ctrl-C: what is under way ends, nothing else begins
+        except BaseException:  # Ctrl-C: uploads in progress end, and no new ones start
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
-    """Upload one file; whether it had to be."""
+    """Upload one file unless it is unchanged; returns whether it was uploaded."""
     try:
         body = read_file(file.path, DEFAULT_LIMITS)
     except ImageError as error:
@@ -164,7 +164,7 @@ def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
 def _beside(
     files: Iterable[File], listing: Iterator[ListedObject]
 ) -> Iterator[tuple[File, ListedObject | None]]:
-    """Each file with its object, both in the order of keys; so neither listing is held in memory."""
+    """Each file with its object, merged in the order of keys, so neither listing is held in memory."""
     listed = next(listing, None)
     for file in files:
         while listed is not None and listed.key.encode() < file.key.encode():

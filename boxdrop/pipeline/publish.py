@@ -140,7 +140,7 @@ def _with_copies(
         time.sleep(pause)
         try:
             connect_display_copies(services.label_studio, project, bucket, DISPLAY)
-        except (RefusedError, InDoubtError) as error:  # it answers 500, too, where S3 refuses
+        except (RefusedError, InDoubtError) as error:  # it also responds with 500 if S3 refuses
             refusal = ImageError("refused", f"browsers do not show it as the detector saw it, and {error}")
         else:
             refusal = None

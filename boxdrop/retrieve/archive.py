@@ -52,7 +52,7 @@ def rank(
         threshold: the lowest score; an image in which nothing reaches the detector's floor has 0.
         limits: maximum bytes and pixels; larger images are skipped.
         on_progress: called after each image.
-        on_left_out: called for what is no image, see `boxdrop.sources.Source`.
+        on_left_out: called for entries that are not images, see `boxdrop.sources.Source`.
 
     Returns:
         (score, image), best first; ties in the order of the listing.

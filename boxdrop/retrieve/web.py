@@ -248,7 +248,7 @@ class Web:
         Raises:
             FetchError: it is not to be had: a reason of `forbidden_address`, `robots`, `too_many_bytes`,
                 `too_slow`, `redirects`, `bad_address`, or `http_404` and the like.
-            ImageError: its first bytes are no image's.
+            ImageError: its first bytes are not an image's.
             Busy: the server failed or asks to be left alone for a while.
         """
         for _ in range(MAX_REDIRECTS + 1):

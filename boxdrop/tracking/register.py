@@ -1,7 +1,7 @@
 """A finished run becomes a pipeline run in ZenML, with its real times, exactly once.
 
 Nothing is executed: the run, its steps and its artifacts are created through the store's own interface, which
-ZenML's orchestrators use, too. Every part has a unique name, so registering again finds what exists and adds
+ZenML's orchestrators also use. Every part has a unique name, so registering again finds what exists and adds
 what is missing: the run is named by its run_id, which is unique in ZenML's project, and so are artifact
 versions; a completed step cannot be created again. The run is ``running`` until its last step exists.
 docs/decisions/045 has the reasons.

@@ -1,14 +1,14 @@
 """Export of Grounding DINO and MM-Grounding-DINO (LLMDet is one of these).
 
-The weights are those of transformers' modules, the computation between them is written anew, because
+The weights are those of transformers' modules, but the computation between them is reimplemented, because
 transformers' own
 
 - freezes sizes when it is traced (``torch.as_tensor(spatial_shapes)``, paddings inside ``if``): the graph
   then runs at other sizes and is silently wrong;
 - finds labels among the tokens inside the model (``isin``), which a label with a full stop breaks;
-- lets what lies outside an image take part: windows of the backbone and group norms of the projection see the
-  padding of a batch, so an image's boxes depend on its neighbours. Here the graph gets each image's size, and
-  masks: a batch answers what single images answer, and a single image what transformers answers for it.
+- includes the area outside an image: windows of the backbone and group norms of the projection see the
+padding of a batch, so an image's boxes depend on its neighbours. Here the graph gets each image's size, and
+masks the rest: a batch gives the same results as single images, and a single image the same as transformers.
 
 The file is long because it holds a whole family: one model's layers, in the order of its computation.
 """
@@ -43,7 +43,7 @@ _MODELS: Final = {
     "mm-grounding-dino": transformers.MMGroundingDinoForObjectDetection,
 }
 _NEVER: Final = -1e4
-"""Added to what must not be attended to; fits into 16 bits."""
+"""Added to the scores of masked positions; fits into 16 bits."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class GroundingFamily:
         if config.backbone_config.model_type != "swin" or not config.two_stage:
             raise ExportError(
                 f"{origin.id}: its backbone is {config.backbone_config.model_type!r}; only two-stage models "
-                "on Swin are known, which all published ones are"
+                "on Swin are supported, which all published ones are"
             )
         revision = origin.commit or "main"
         try:
@@ -97,8 +97,8 @@ class GroundingDino:
             or abs(settings.rescale_factor - 1 / 255) > 1e-9
         ):
             raise ExportError(
-                f"{self.origin.id}: its preprocessor_config.json asks for steps that a bundle cannot say; "
-                f"known are those of the published {self.family} models"
+                f"{self.origin.id}: its preprocessor_config.json has steps that a bundle cannot represent; "
+                f"supported are those of the published {self.family} models"
             )
         return Preprocess(
             height=short,
@@ -125,7 +125,7 @@ class GroundingDino:
         )
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, without padding or truncation: how long is too long is for the detector to say."""
+        """The tokenizer, without padding or truncation: the detector checks the length."""
         tokenizer = Tokenizer.from_str(self.processor.tokenizer.backend_tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -188,7 +188,7 @@ class GroundingDino:
 
     @torch.inference_mode()
     def reference(self, image: Image.Image, texts: list[str]) -> Reference:
-        """transformers' processor and model on one image; labels are found as its training finds them."""
+        """Run transformers' processor and model on one image; labels are matched as in its training."""
         inputs = self.processor(text=[texts], images=image, return_tensors="pt")
         if inputs["input_ids"].shape[1] > self.model.config.max_text_len:
             raise ValueError(f"{len(texts)} prompts are {inputs['input_ids'].shape[1]} tokens: split them")
@@ -196,7 +196,7 @@ class GroundingDino:
         scores = outputs.logits[0].sigmoid()
         # transformers' own words for its own special tokens; a tokenizer with other ids says so.
         (spans,) = build_label_maps(outputs.logits, inputs["input_ids"])
-        assert len(spans) == len(texts), "a label fell apart: parity takes labels without full stops"
+        assert len(spans) == len(texts), "a label was split: parity needs labels without full stops"
         by_prompt = torch.stack([scores[:, span.bool()].amax(dim=1) for span in spans], dim=1)
         (found,) = self.processor.image_processor.post_process_object_detection(
             outputs, threshold=-1.0, target_sizes=[(image.height, image.width)]
@@ -235,7 +235,8 @@ class GroundingDino:
 
 
 def _heads(model: Any) -> Iterator[Tensor]:
-    """What chooses and writes boxes, where points are sampled, and the words, of which there are few."""
+    """Weights that stay in 32 bits: those that select and compute boxes and sampling points, and the text's,
+    which are few."""
     core = model.model
     modules = [core.enc_output, core.encoder_output_bbox_embed, *model.bbox_embed, core.decoder.bbox_embed]
     modules.append(core.decoder.reference_points_head)
@@ -244,7 +245,7 @@ def _heads(model: Any) -> Iterator[Tensor]:
     modules += [layer.fusion_layer for layer in core.encoder.layers]
     for module in modules:
         yield from module.parameters()
-    for layer in core.decoder.layers:  # but for what it reads of the image
+    for layer in core.decoder.layers:  # except for its projections of the image
         values = {id(weights) for weights in layer.encoder_attn.value_proj.parameters()}
         yield from (weights for weights in layer.parameters() if id(weights) not in values)
 
@@ -314,7 +315,7 @@ class _ImageSide(torch.nn.Module):
         queries = _propose(core, levels, features, real, words, config.num_queries)
         states, boxes = _decode(self.model, queries, features, real, words, levels, ratios)
         logits = _contrast(self.model.class_embed[-1], states, words)
-        # Where there are fewer places than queries, the rest is filled up from outside the image.
+        # If there are fewer positions than queries, positions outside the image fill up the rest.
         logits = logits + (1 - queries.real) * _NEVER
         return logits, boxes, queries.logits, queries.places, queries.chosen
 
@@ -349,7 +350,7 @@ def _sizes(levels: list[_Level]) -> list[tuple[Any, Any]]:
 
 @dataclass(slots=True)
 class _Queries:
-    """The best places, from which the decoder starts.
+    """The best positions, from which the decoder starts.
 
     Attributes:
         logits: [B, N], of all places.
@@ -376,7 +377,8 @@ def _inside(inside: Tensor, height: Any, width: Any, dtype: torch.dtype) -> Tens
 
 
 def _levels(core: Any, pixel_values: Tensor, pixel_sizes: Tensor) -> list[_Level]:
-    """Swin's stages that the model uses, projected to one width, and coarser ones made of the last."""
+    """The Swin stages that the model uses, projected to one width, and coarser ones computed from the
+    last."""
     backbone = core.backbone.conv_encoder.model
     stages = _swin(backbone, pixel_values, pixel_sizes)
     levels: list[_Level] = []
@@ -388,7 +390,7 @@ def _levels(core: Any, pixel_values: Tensor, pixel_sizes: Tensor) -> list[_Level
             below = stages[-1]
         else:
             below = levels[-1]
-        # The stride's 3×3 looks beyond the image, where a single image has zeros.
+        # The strided 3×3 convolution reads beyond the image, where a single image has zeros.
         features = convolution(below.features * below.real[:, None])
         height, width = features.shape[-2:]
         inside = (
@@ -400,7 +402,7 @@ def _levels(core: Any, pixel_values: Tensor, pixel_sizes: Tensor) -> list[_Level
 
 
 def _group_norm(norm: torch.nn.GroupNorm, features: Tensor, real: Tensor) -> Tensor:
-    """Group norm whose mean and variance are those of the places inside the image."""
+    """Group norm with the mean and variance of the positions inside the image."""
     batch, channels, height, width = features.shape
     real = real[:, None, None]
     grouped = features.reshape(batch, norm.num_groups, channels // norm.num_groups, height, width)
@@ -576,12 +578,12 @@ def _additive(attention: Tensor) -> Tensor:
 
 
 def _fuse(layer: Any, features: Tensor, words: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Image attends to words and words to image, from one product; no word is hidden, places outside are.
+    """Attention from image to words and from words to image, with one product; words are not masked,
+    positions outside the image are.
 
-    transformers projects every place of the image to queries and to values, and what it read back again:
-    three quarters of a layer's work, for some ten words. A product with a projection is the same in another
-    order: here the words are taken through the projections instead, (x W) k = x (W k), and what is
-    read is summed first and projected then, p (x W) = (p x) W.
+    transformers projects every position of the image to queries and values, and the result back again: three
+    quarters of a layer's work, for about ten words. Matrix products are associative, so here the words are
+    projected instead, (x W) k = x (W k), and values are summed before the projection, p (x W) = (p x) W.
 
     Args:
         features: [B, N, D].
@@ -689,7 +691,7 @@ def _decode(
     levels: list[_Level],
     ratios: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The last layer's states and boxes: each layer moves the boxes on."""
+    """The last layer's states and boxes; each layer refines the boxes."""
     decoder = model.model.decoder
     states, references = queries.states, queries.references
     dimensions = decoder.config.d_model
@@ -708,6 +710,6 @@ def _decode(
         from_here = torch.log(bounded / (1 - bounded))
         if number + 1 < len(decoder.layers):
             references = (decoder.bbox_embed[number](states) + from_here).sigmoid()
-    # The answer is read from the normed states; what the layers hand on was not.
+    # The outputs use the normalised states; the layers pass on the unnormalised ones.
     states = decoder.layer_norm(states)
     return states, (model.bbox_embed[-1](states) + from_here).sigmoid()

@@ -1,10 +1,9 @@
 """Export of OmDet-Turbo.
 
-Like Grounding DINO it chooses its boxes among places of the image, but its images have one size, and its
-words are
-encoded for good: an embedding for each prompt, and the tokens of a task, "Detect cat, dog.", which accompany
-the queries. The weights and the backbone are transformers' own; its decoder, which freezes the batch when it
-is traced (``len``), is written anew.
+Like Grounding DINO, it selects its boxes among positions of the image. But its images have one size, and its
+words are encoded once: an embedding per prompt, and the tokens of a task, "Detect cat, dog.", which accompany
+the queries. The weights and the backbone are transformers' own; its decoder, which freezes the batch size
+when traced (``len``), is reimplemented.
 """
 
 from collections.abc import Iterator
@@ -51,8 +50,8 @@ class OmDetFamily:
 class OmDet:
     """See `model_export.families.LoadedModel`.
 
-    transformers' own processor is not used: it cannot be made without torchvision, of which it needs the
-    suppression alone. What it does before, image processor and tokenizer, is done here as it does it.
+    transformers' own processor is not used: it requires torchvision, only for its suppression. Its earlier
+    steps, image processor and tokenizer, are done here in the same way.
     """
 
     def __init__(self, origin: Origin, model: Any, images: Any, tokenizer: Any) -> None:
@@ -71,8 +70,8 @@ class OmDet:
             or (settings.do_rescale and abs(settings.rescale_factor - 1 / 255) > 1e-9)
         ):
             raise ExportError(
-                f"{self.origin.id}: its preprocessor_config.json asks for steps that a bundle cannot say; "
-                "known are those of the published omdet-turbo models"
+                f"{self.origin.id}: its preprocessor_config.json has steps that a bundle cannot represent; "
+                "supported are those of the published omdet-turbo models"
             )
         # The published models' mean and deviation are in levels of 255.
         unit = 1.0 if settings.do_rescale else 255.0
@@ -97,7 +96,7 @@ class OmDet:
         return Text(max_length=length, pad_id=int(self.words.pad_token_id), template=template)
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, without padding or truncation: how long is too long is for the detector to say."""
+        """The tokenizer, without padding or truncation: the detector checks the length."""
         tokenizer = Tokenizer.from_str(self.words.backend_tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -110,8 +109,8 @@ class OmDet:
         )
 
     def text_graph(self) -> Graph:
-        """input_ids [P, L] and task_ids [1, L] to what chooses boxes, what scores them, both [P, D], and the
-        task."""
+        """input_ids [P, L] and task_ids [1, L] to the embeddings for selecting and scoring boxes, both [P,
+        D], and the task."""
         return Graph(
             module=_TextSide(self.model),
             inputs={
@@ -188,7 +187,7 @@ class OmDet:
         )
 
     def _choice(self, outputs: Any, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """The score of every place, and the places chosen, which transformers' output does not tell."""
+        """The score of every position, and the selected positions, which transformers' output lacks."""
         decoder = self.model.decoder
         features, _, sizes, _ = decoder._get_encoder_input(outputs.encoder_extracted_states)
         embedded = self.model.language_backbone(classes, encode_type="class")[:, None]
@@ -210,7 +209,7 @@ class OmDet:
 
 
 def _heads(model: Any) -> Iterator[Tensor]:
-    """What chooses and writes boxes: the decoder but for what it reads of the image."""
+    """Weights that stay in 32 bits: those of the decoder, except for its projections of the image."""
     decoder = model.decoder
     for module in (decoder.encoder_vision_features, decoder.encoder_bbox_head, decoder.query_position_head):
         yield from module.parameters()
@@ -255,7 +254,7 @@ class _ImageSide(torch.nn.Module):
         with torch.inference_mode():
             states = model.encoder(model.vision_backbone(torch.zeros(1, 3, *size))).extracted_states
         self.sizes = [(state.shape[2], state.shape[3]) for state in states]
-        # Where no box can start, at the very edge, transformers has infinities; their sigmoid is 1.
+        # At the very edge, where no box can start, transformers has infinities; their sigmoid is 1.
         anchors, self.proper = model.decoder.generate_anchors(tuple(self.sizes))
         self.anchors = torch.where(self.proper, anchors, torch.zeros_like(anchors))
 

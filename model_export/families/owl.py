@@ -72,7 +72,7 @@ class Owl:
         height, width = settings.size["height"], settings.size["width"]
         if (height, width) != (size, size):
             raise ExportError(
-                f"{self.origin.id}: its processor makes {width}×{height} pixels, its model takes "
+                f"{self.origin.id}: its processor makes {width}×{height} pixels, but its model takes "
                 f"{size}×{size}"
             )
         padded = self.family == "owlv2"
@@ -88,8 +88,8 @@ class Owl:
         )
         if odd:
             raise ExportError(
-                f"{self.origin.id}: its preprocessor_config.json asks for steps that a bundle cannot say; "
-                f"known are those of the published {self.family} models"
+                f"{self.origin.id}: its preprocessor_config.json has steps that a bundle cannot represent; "
+                f"supported are those of the published {self.family} models"
             )
         return Preprocess(
             height=height,
@@ -116,7 +116,7 @@ class Owl:
         return Text(max_length=length, pad_id=int(tokenizer.pad_token_id), template=template)
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, without padding or truncation: how long is too long is for the detector to say."""
+        """The tokenizer, without padding or truncation: the detector checks the length."""
         tokenizer = Tokenizer.from_str(self.processor.tokenizer.backend_tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -166,8 +166,7 @@ class Owl:
         length = self.text("{}").max_length
         inputs = self.processor(text=[texts], images=image, max_length=length, return_tensors="pt")
         outputs = self.model(**inputs)
-        # With no threshold the rows stay in the order of the model's boxes, so that each can be matched to
-        # its own.
+        # Without a threshold, rows stay in the order of the model's boxes, so they can be matched.
         (found,) = self.processor.post_process_grounded_object_detection(
             outputs, threshold=-1.0, target_sizes=[(image.height, image.width)]
         )
