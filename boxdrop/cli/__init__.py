@@ -1,4 +1,4 @@
-"""The command line: one module a command group, imported when it is called."""
+"""The command line: one module per command group, imported when it is called."""
 
 import importlib
 import sys
@@ -13,10 +13,10 @@ from boxdrop.domain.errors import BoxdropError
 from boxdrop.extras import explain
 
 _COMMANDS = {
-    "annotate": ("boxdrop.cli.annotate", "Find the boxes in a folder or bucket of images."),
-    "new": ("boxdrop.cli.new", "Make a project: its name and its labels."),
-    "drop": ("boxdrop.cli.drop", "Upload a folder of images into a project."),
-    "backfill": ("boxdrop.cli.backfill", "Import images that are in the bucket already."),
+    "annotate": ("boxdrop.cli.annotate", "Detect objects in a folder or bucket of images."),
+    "new": ("boxdrop.cli.new", "Create a project: its name and its labels."),
+    "drop": ("boxdrop.cli.drop", "Upload a folder of images to a project."),
+    "backfill": ("boxdrop.cli.backfill", "Import images that are already in the bucket."),
     "retrieve": ("boxdrop.cli.retrieve", "Retrieve images by a caption, with their licences and credits."),
     "credits": ("boxdrop.cli.credits", "Make the page that credits the creators of retrieved images."),
     "status": ("boxdrop.cli.status", "Show the progress of your projects."),
@@ -27,20 +27,20 @@ _COMMANDS = {
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and repair what was lost."),
     "report": ("boxdrop.cli.report", "Report what people changed, and which labels to trust."),
     "export": ("boxdrop.cli.export", "Write verified images and boxes in a format that other tools read."),
-    "dataset": ("boxdrop.cli.dataset", "Freeze verified work as a data set, list them, compare two."),
+    "dataset": ("boxdrop.cli.dataset", "Freeze verified work as data sets, list and compare them."),
     "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),
     "runs": ("boxdrop.cli.runs", "List runs, show one, compare two."),
-    "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and open them there."),
+    "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and view them there."),
     "bundle": ("boxdrop.cli.bundle", "List, upload and select detectors in the data bucket."),
     "doctor": ("boxdrop.cli.doctor", "List what a deployment still needs."),
-    "local": ("boxdrop.cli.local", "Run the whole system on this machine, or Label Studio alone."),
+    "local": ("boxdrop.cli.local", "Run the whole system on this machine, or only Label Studio."),
 }
 
 _CALLED = "boxdrop.command"
 
 
 class _Commands(click.Group):
-    """Imports a command's module only when the command is asked for: ``boxdrop --help`` answers at once."""
+    """Imports a command's module only when the command is called, so ``boxdrop --help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -86,7 +86,7 @@ def boxdrop() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the ``boxdrop`` command: exits 0, 1 for an error that it explains, 130 for Ctrl-C."""
+    """Entry point of the ``boxdrop`` command: exit code 0, 1 for an explained error, 130 for Ctrl-C."""
     survive_any_encoding()
     try:
         boxdrop.main(arguments, prog_name="boxdrop", standalone_mode=True)

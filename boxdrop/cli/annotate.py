@@ -112,7 +112,7 @@ def annotate(
     batch_size: int | None,
     workers: int | None,
 ) -> None:
-    """Find the boxes in SOURCE: a folder, one image, or s3://bucket/prefix.
+    """Detect objects in SOURCE: a folder, one image, or s3://bucket/prefix.
 
     \b
       boxdrop annotate photos/ --labels "pineapple, banana, apple"
