@@ -123,10 +123,10 @@ class LabelStudioWriter(_FileWriter):
 
     Args:
         path: the file.
-        to_task: turns a prediction into a task.
+        to_task: turns a prediction into a task; None leaves it out.
     """
 
-    def __init__(self, path: Path, to_task: Callable[[Prediction], dict[str, Any]]) -> None:
+    def __init__(self, path: Path, to_task: Callable[[Prediction], dict[str, Any] | None]) -> None:
         super().__init__(path)
         self._to_task = to_task
         self._separator = "\n"
@@ -135,15 +135,16 @@ class LabelStudioWriter(_FileWriter):
         return "["
 
     def add(self, record: Record) -> None:
-        if isinstance(record, Prediction):
-            self._file.write(self._separator + json.dumps(self._to_task(record)))
+        task = self._to_task(record) if isinstance(record, Prediction) else None
+        if task is not None:
+            self._file.write(self._separator + json.dumps(task))
             self._separator = ",\n"
 
     def _finish(self) -> None:
         self._file.write("\n]\n")
 
 
-def local_files_url(folder: Path, image: str) -> str:
+def local_files_url(folder: Path, image: str, below: Path | None = None) -> str:
     """The address that Label Studio serves an image of a local folder from.
 
     It is relative to the server's document root, which has to be the parent of the folder: Label Studio
@@ -153,8 +154,11 @@ def local_files_url(folder: Path, image: str) -> str:
     Args:
         folder: of the images.
         image: path below the folder, with ``/``; bytes that are no UTF-8 as surrogates.
+        below: another folder that `image` is below, itself below the document root.
     """
-    return f"/data/local-files/?d={quote(f'{folder.resolve().name}/{image}', errors='surrogateescape')}"
+    root = folder.resolve().parent
+    start = (below or folder).resolve().relative_to(root).as_posix()
+    return f"/data/local-files/?d={quote(f'{start}/{image}', errors='surrogateescape')}"
 
 
 class CocoWriter(_FileWriter):

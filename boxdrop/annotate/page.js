@@ -24,7 +24,7 @@
       for (const [name, id, width, height, boxes, extra, more] of rows) {
         const image = { name, id, width, height, boxes, at: images.length, found: 0, low: 2000, lower: null };
         if (boxes === null) Object.assign(image, { boxes: [], reason: extra, message: more });
-        else Object.assign(image, { extra, shownOtherwise: more === 1 });
+        else Object.assign(image, { extra, display: more });
         images.push(image);
       }
     },
@@ -468,22 +468,26 @@
       return;
     }
     pic.append(makeImg(thumbnail(image)));
-    showOriginal(pic, image, link);
+    showFullSize(pic, image);
     draw(pic, image, 200);
     fit();
     for (const near of [view[at + 1], view[at - 1]]) {
-      const source = near && !near.reason && !near.shownOtherwise && original(near);
+      const source = near && !near.reason && fullSize(near);
       if (source) new Image().src = source;
     }
   }
 
-  /* The original takes the thumbnail's place if browsers show the pixels that the detector saw, by the rule of
-     boxdrop/domain/browsers.py. Its size is compared too: the file may have been replaced since. */
-  function showOriginal(pic, image, link) {
-    if (link === null || image.shownOtherwise) return;
+  /* The original, or its upright copy where browsers show other pixels than the detector saw: by the rule of
+     boxdrop/domain/browsers.py, not by what this browser makes of it. */
+  const fullSize = (image) => image.display ?? original(image);
+
+  /* It takes the thumbnail's place, unless it has another size: the file may have been replaced since. */
+  function showFullSize(pic, image) {
+    const source = fullSize(image);
+    if (source === null) return;
     const img = element("img");
     img.alt = "";
-    img.src = link;
+    img.src = source;
     img.decode().then(() => {
       if (view[current] !== image || img.naturalWidth !== image.width || img.naturalHeight !== image.height) return;
       pic.firstChild.replaceWith(img);

@@ -98,7 +98,7 @@ class ReportWriter:
         else:
             row = [record.image, record.image_id, *size, *self._boxes(record)]
             if record.display is not None:  # the original would be another picture under these boxes
-                row += [{}] * (6 - len(row)) + [1]
+                row += [{}] * (6 - len(row)) + [record.display]
         line = json.dumps(row, separators=(",", ":"))
         self._rows.append(line)
         self._bytes += len(line)

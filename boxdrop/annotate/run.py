@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from boxdrop import __version__
@@ -28,8 +28,9 @@ from boxdrop.annotate.exports import (
     local_files_url,
 )
 from boxdrop.annotate.page import ReportWriter
-from boxdrop.annotate.thumbnails import make_thumbnail, thumbnail_path
-from boxdrop.domain.errors import BoxdropError
+from boxdrop.annotate.thumbnails import COPIES, copy_path, make_thumbnail, thumbnail_path
+from boxdrop.domain.browsers import display_copy
+from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import Image, Limits
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.left_out import LeftOut
@@ -96,6 +97,8 @@ class Summary:
 
     Attributes:
         computed, resumed: done by this run, and by an earlier one.
+        not_importable: images that ``label-studio.json`` leaves out: browsers show them otherwise, and Label
+            Studio could not read their copies.
         left_out: what the listing passed over, by reason; under a limit, up to the last image only.
         seconds: from the first listing to the last output file.
         stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`; the largest
@@ -113,6 +116,7 @@ class Summary:
     seconds: float = 0.0
     boxes_by_label: dict[str, int] = field(default_factory=dict)
     failures_by_reason: dict[str, int] = field(default_factory=dict)
+    not_importable: int = 0
     left_out: dict[LeftOut, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -174,7 +178,7 @@ class AnnotateRun:
             batch_size=batch_size,
             workers=workers,
             fetchers=_S3_FETCHERS if source.folder is None else None,
-            on_image=self._write_thumbnail,
+            on_image=self._write_pictures,
         )
         self.notice = notice
         self._renamed: dict[bytes, str] = {}  # the current version, by the earlier prediction_id
@@ -278,14 +282,23 @@ class AnnotateRun:
         )
         return project, published
 
-    def _write_thumbnail(self, image: SourceImage, decoded: Image) -> str | None:
-        """Write a thumbnail; it is what the page shows of an image that a browser would show otherwise."""
+    def _write_pictures(self, image: SourceImage, decoded: Image) -> str | None:
+        """Write a thumbnail, and a copy of an image that a browser would show otherwise."""
         path = thumbnail_path(image.image_id)
         with self.stream.clock("thumbnail"):
-            thumbnail = self.outputs.folder / path
-            thumbnail.parent.mkdir(parents=True, exist_ok=True)
-            thumbnail.write_bytes(make_thumbnail(decoded))
-        return None if decoded.shown_alike else str(path)
+            self._write_picture(path, make_thumbnail(decoded))
+            if decoded.shown_alike:
+                return None
+            with contextlib.suppress(ImageError):  # too long for a copy: the thumbnail has to do
+                copy = display_copy(decoded.pixels)
+                path = copy_path(image.image_id)
+                self._write_picture(path, copy)
+        return str(path)
+
+    def _write_picture(self, path: PurePosixPath, content: bytes) -> None:
+        file = self.outputs.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
 
     def _prediction_id(self, image: SourceImage) -> bytes:
         return bytes.fromhex(self.stream.failure(image, "", "").prediction_id)
@@ -328,9 +341,11 @@ class AnnotateRun:
 
         credits = read_credits(self.source)
 
-        def task(prediction: Prediction) -> dict[str, Any]:
-            folder = self.source.folder
-            url = prediction.image if folder is None else local_files_url(folder, prediction.image)
+        def task(prediction: Prediction) -> dict[str, Any] | None:
+            url = self._import_address(prediction)
+            if url is None:
+                summary.not_importable += 1
+                return None
             return to_task(prediction, self.label_set, url, credits.get(prediction.image))
 
         writers: list[RecordWriter] = [
@@ -360,6 +375,18 @@ class AnnotateRun:
                 summary.count(record)
                 for writer in writers:
                     writer.add(record)
+
+    def _import_address(self, prediction: Prediction) -> str | None:
+        """Where Label Studio finds what people see, after an import by hand; None if it can find nothing."""
+        folder = self.source.folder
+        if prediction.display is None:
+            return prediction.image if folder is None else local_files_url(folder, prediction.image)
+        out = self.outputs.folder.resolve()
+        if folder is None or not prediction.display.startswith(f"{COPIES}/"):
+            return None
+        if not out.is_relative_to(folder.resolve().parent):  # Label Studio's document root
+            return None
+        return local_files_url(folder, prediction.display, below=out)
 
     def _is_current(self, record: Record, current: dict[bytes, bytes], keep_others: bool) -> bool:
         wanted = current.get(bytes.fromhex(record.image_id))

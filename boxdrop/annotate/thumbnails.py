@@ -1,12 +1,15 @@
-"""Thumbnails: small upright JPEGs for the page, one per image."""
+"""Upright JPEGs for the page: a thumbnail of each image, and where copies for browsers are kept."""
 
 from io import BytesIO
 from pathlib import PurePosixPath
+from typing import Final
 
 import numpy as np
 import PIL.Image
 
 from boxdrop.domain.images import Image
+
+COPIES: Final = "display"
 
 
 def thumbnail_path(image_id: str) -> PurePosixPath:
@@ -15,6 +18,11 @@ def thumbnail_path(image_id: str) -> PurePosixPath:
     Spread over 256 folders: file systems and file managers are slow with 100,000 files in one.
     """
     return PurePosixPath("thumbnails", image_id[:2], f"{image_id}.jpg")
+
+
+def copy_path(image_id: str) -> PurePosixPath:
+    """Where the display copy of an image is, below the output folder; see `boxdrop.domain.browsers`."""
+    return PurePosixPath(COPIES, image_id[:2], f"{image_id}.jpg")
 
 
 def make_thumbnail(image: Image, longest_side: int = 480) -> bytes:

@@ -301,6 +301,12 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun", limit: i
             f"{summary.failures:,} could not be used ({reasons}): see {run.outputs.failures}",
             style="yellow",
         )
+    if summary.not_importable:
+        console.print(
+            f"{run.outputs.label_studio.name} leaves out {counted(summary.not_importable, 'image')}: "
+            "browsers would show other pixels than the detector saw; --label-studio uploads copies",
+            style="yellow",
+        )
     if left_out := describe_left_out(summary.left_out):
         so_far = f" (up to the last of {counted(limit, 'image')})" if limit else ""
         console.print(f"{left_out}{so_far}: see {run.outputs.left_out}")

@@ -1,6 +1,7 @@
 """End to end: a browser in front of the real server."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -17,6 +18,13 @@ PATIENCE_MS = 120_000
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[Page]:
     """A browser that is logged in. Not longer than a module: playwright allows one at a time."""
+    with logged_in(server) as page:
+        yield page
+
+
+@contextmanager
+def logged_in(server: Server) -> Iterator[Page]:
+    """Open a browser and log in."""
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("needs Chromium: scripts/install_chromium.sh")

@@ -271,7 +271,7 @@ def test_the_page_shows_what_the_detector_saw(
     found = tab.evaluate(READ_PAGE)
     tab.close()
     shown = {name: pixels(*read) for name, *read, _ in found}
-    assert wrong(seen, shown, most=160, mean=12) == {}  # thumbnails are coarser than copies
+    assert wrong(seen, shown) == {}
     originals = {name for name, *_, is_original in found if is_original}
     assert originals == {name for name, image in seen.items() if image.shown_alike}
     records = [each for each in run.records() if isinstance(each, Prediction)]

@@ -1,5 +1,6 @@
 """What a newcomer does: the samples, one more image with the AWS command line, a verified task; and again."""
 
+import io
 import os
 import re
 import signal
@@ -8,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Locator
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
@@ -23,6 +28,8 @@ from boxdrop.local.samples import PROJECT
 from boxdrop.local.stack import Running, Stack
 from boxdrop.store.layout import annotation_key
 from tests.e2e import aws_cli
+from tests.e2e.conftest import logged_in
+from tests.e2e.test_regions import STORED_AS
 from tests.label_studio_server import quiet
 from tests.local_system import local_system
 
@@ -97,6 +104,53 @@ def test_the_line_that_the_demo_prints_copies_one_more_image_and_its_task_has_bo
 
 def test_the_browser_may_read_the_image(system: System) -> None:
     show_image(system)
+
+
+QUADRANTS = ((220, 30, 30), (30, 160, 60), (40, 60, 220), (230, 200, 40))
+"""Colours of a picture's quarters: left and right above, left and right below."""
+
+
+def quadrants(form: str, orientation: int) -> bytes:
+    """A picture of four colours, which lies in its file as the orientation says."""
+    upright = np.repeat(np.repeat(np.array(QUADRANTS, np.uint8).reshape(2, 2, 3), 240, 0), 320, 1)
+    picture = PIL.Image.fromarray(upright)
+    turn = STORED_AS[orientation]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    (picture if turn is None else picture.transpose(turn)).save(file, form, exif=exif)
+    return file.getvalue()
+
+
+def test_people_see_a_scan_and_a_turned_picture_as_the_detector_did(system: System) -> None:
+    files = {f"{PROJECT}/scan.tif": ("TIFF", 1), f"{PROJECT}/turned.webp": ("WEBP", 6)}
+    images = Bucket(system.running.system.image_bucket)
+    for key, (form, orientation) in files.items():
+        images.put(key, quadrants(form, orientation), "application/octet-stream")
+    numbers = [system.tasked(key).task_id for key in files]
+    project = system.ledger.project(PROJECT)
+    assert project is not None
+    with logged_in(system.running.label_studio) as page:
+        for number in numbers:
+            page.goto(f"{system.label_studio.url}/projects/{project.label_studio_id}/data?task={number}")
+            canvas = page.locator("canvas").last
+            canvas.wait_for(state="visible")
+
+            def shows_all_colours(canvas: Locator = canvas) -> bool:
+                try:
+                    taken = canvas.screenshot()
+                except PlaywrightError:  # the editor makes its canvas anew as the image arrives
+                    return False
+                screen = np.asarray(PIL.Image.open(io.BytesIO(taken)).convert("RGB"))
+                height, width = screen.shape[:2]
+                places = ((y * height // 8, x * width // 8) for y in (2, 6) for x in (2, 6))
+                seen = [screen[place].astype(int) for place in places]
+                upright = abs(width / height - 640 / 480) < 0.02
+                return upright and all(
+                    np.abs(one - other).max() < 50 for one, other in zip(seen, QUADRANTS, strict=True)
+                )
+
+            eventually(shows_all_colours)
 
 
 def show_image(system: System) -> None:

@@ -276,3 +276,24 @@ def test_every_hostile_file_becomes_one_line(
         elif verdict.startswith("REJECT"):
             assert isinstance(record, Failure), record
     assert summary.failures == sum(summary.failures_by_reason.values()) > 0
+
+
+def test_an_import_by_hand_leaves_out_what_it_could_only_show_wrong(
+    demo_detector: Detector, tmp_path: Path
+) -> None:
+    """Label Studio can serve a copy below its document root, the folder's parent, and nowhere else."""
+    draw_images(tmp_path / "root" / "photos", 2)
+    Image.open(tmp_path / "root" / "photos" / "0001.jpg").save(tmp_path / "root" / "photos" / "scan.tif")
+    elsewhere, beside = tmp_path / "out", tmp_path / "root" / "photos-boxes"
+    assert run(tmp_path / "root" / "photos", elsewhere, demo_detector).not_importable == 1
+    assert run(tmp_path / "root" / "photos", beside, demo_detector).not_importable == 0
+    for out, addresses in ((elsewhere, 2), (beside, 3)):
+        tasks = json.loads((out / "label-studio.json").read_text())
+        shown = {task["data"]["file_name"]: task["data"]["image"] for task in tasks}
+        assert len(shown) == addresses
+        assert shown["0000.jpg"] == "/data/local-files/?d=photos/0000.jpg"
+    [record] = [each for each in records(beside) if each.image == "scan.tif"]
+    assert isinstance(record, Prediction)
+    assert record.display is not None
+    assert shown["scan.tif"] == f"/data/local-files/?d=photos-boxes/{record.display}"
+    assert (beside / record.display).is_file()

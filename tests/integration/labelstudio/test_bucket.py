@@ -2,18 +2,25 @@
 
 import re
 from collections.abc import Iterator
+from io import BytesIO
 
 import boto3
+import PIL.Image
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from boxdrop.annotate.publishing import publish_records
+from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import LabelStudioError
+from boxdrop.domain.images import decode
+from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import connect_bucket
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.local.label_studio import Server
+from boxdrop.sources import open_source
 
 from .conftest import FRUIT, MakeProject, next_task, prediction, tasks_of
 
@@ -120,3 +127,35 @@ def test_marking_a_task_keeps_its_address(
     stored = {"project": project.id, "resolve_uri": "false"}
     (marked,) = connection.request("list", "GET", "/api/tasks/", params=stored)["tasks"]
     assert (marked["data"]["state"], marked["data"]["image"]) == ("gone", address)
+
+
+def test_annotate_uploads_a_copy_of_what_browsers_show_otherwise_and_names_the_object(
+    connection: Connection,
+    server: Server,
+    make_project: MakeProject,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "owner")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "owner's secret")
+    scan = BytesIO()
+    PIL.Image.new("RGB", (64, 48), (200, 30, 30)).save(scan, "TIFF")
+    Bucket(bucket).put("scans/1.tif", scan.getvalue(), "image/tiff")
+    source = open_source(f"s3://{bucket}/scans/")
+    (image,) = source.images()
+    shown = f"s3://{bucket}/{KEYS[0]}"
+    records = [
+        Prediction(image.name, image.image_id, image.version, "demo@1", 64, 48, (), display="display/1.jpg"),
+        Prediction(shown, "2" * 32, "v1", "demo@1", 640, 480, ()),
+    ]
+    project = make_project()
+    connect_bucket(connection, project, bucket)
+    assert publish_records(connection, project, source, records).created == 2
+    stored = {"project": project.id, "resolve_uri": "false"}
+    first, second = connection.request("list", "GET", "/api/tasks/", params=stored)["tasks"]
+    assert first["data"]["original"] == f"s3://{bucket}/scans/1.tif"
+    assert first["data"]["image"].startswith("/data/upload/")
+    assert (second["data"]["image"], "original" in second["data"]) == (shown, False)
+    headers = {"Authorization": f"Token {server.token}"}
+    copy = decode(requests.get(server.url + first["data"]["image"], headers=headers, timeout=30).content)
+    assert (copy.format, copy.width, copy.height) == ("jpeg", 64, 48)

@@ -5,12 +5,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import requests
 
 from boxdrop.annotate.run import AnnotateRun
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
+from boxdrop.domain.images import decode
 from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.project import ensure_project
@@ -48,21 +51,29 @@ def serving(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 def test_the_documented_steps_show_every_image(serving: Connection, photos: Path, tmp_path: Path) -> None:
     labels = LabelSet.from_short_form("pineapple, banana, apple")
-    run = AnnotateRun(open_source(str(photos)), labels, Detector.load(BUNDLE), tmp_path / "out")
+    PIL.Image.open(SCENE).save(photos / "scan.tif")
+    out = photos.with_name("my photos-boxes")
+    run = AnnotateRun(open_source(str(photos)), labels, Detector.load(BUNDLE), out)
     run.run()
-    config = (tmp_path / "out" / "label-studio.xml").read_text()
-    tasks = json.loads((tmp_path / "out" / "label-studio.json").read_text())
+    config = (out / "label-studio.xml").read_text()
+    tasks = json.loads((out / "label-studio.json").read_text())
     project = serving.sdk.projects.create(title="by hand", label_config=config)
-    serving.sdk.import_storage.local.create(project=project.id, path=str(photos), use_blob_urls=True)
+    for path in (photos, out / "display"):
+        serving.sdk.import_storage.local.create(project=project.id, path=str(path), use_blob_urls=True)
     serving.sdk.projects.import_tasks(project.id, request=tasks)
 
     listed = list(serving.sdk.tasks.list(project=project.id, fields="all"))
-    assert [len(task.predictions) for task in listed] == [1, 1]
+    assert [len(task.predictions) for task in listed] == [1, 1, 1]
     assert all(task.predictions[0].result for task in listed)
     for task in listed:
         answer = requests.get(serving.url + (task.data or {})["image"], headers=_header(serving), timeout=30)
         assert answer.status_code == 200, (task.data or {})["image"]
-        assert answer.content == SCENE.read_bytes()
+        if (task.data or {})["file_name"] == "scan.tif":  # a browser is shown a copy
+            assert answer.headers["Content-Type"] == "image/jpeg"
+            shown, seen = (decode(data).pixels.astype(int) for data in (answer.content, SCENE.read_bytes()))
+            assert np.abs(shown - seen).mean() < 2
+        else:
+            assert answer.content == SCENE.read_bytes()
     # The configuration carries the project's mark, so that a later --label-studio goes on here.
     assert ensure_project(serving, labels, "by hand", key=run.source.location).id == project.id
 
