@@ -26,6 +26,12 @@ def exclusive(lock: Path, taken: str) -> Iterator[None]:
         yield
 
 
+_UNFIT = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
+
+
 @contextlib.contextmanager
 def clear_disk_errors(folder: Path, elsewhere: str = "") -> Iterator[None]:
     """Say what to do when a folder cannot be written.
@@ -43,7 +49,7 @@ def clear_disk_errors(folder: Path, elsewhere: str = "") -> Iterator[None]:
             raise BoxdropError(
                 f"{folder}: the disk is full; free some space and run again; finished work is kept"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in _UNFIT:
             fix = f"; {elsewhere}" if elsewhere else ""
             raise BoxdropError(
                 f"{error.filename or folder}: cannot be written: {error.strerror}{fix}"

@@ -4,11 +4,12 @@ A source lists its images as a stream, in a fixed order, and fetches the bytes o
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import image_id, object_version
@@ -164,6 +165,10 @@ class BucketImages:
         return self.bucket.read_version(image.key, image.version, limits.max_bytes)
 
 
+_BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:.+")
+"""As boto3 checks it, in more words: old buckets have capitals and underscores."""
+
+
 class S3Source(BucketImages):
     """The objects under a prefix of an S3 bucket, read with the credentials of the environment.
 
@@ -177,6 +182,8 @@ class S3Source(BucketImages):
         bucket, _, self.prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
             raise BoxdropError(f"{url}: no bucket named; write s3://bucket/prefix/")
+        if not _BUCKET_NAME.fullmatch(bucket):
+            raise BoxdropError(f"{url}: {bucket!r} cannot be a bucket's name; write s3://bucket/prefix/")
         super().__init__(Bucket(bucket))
 
     @property
@@ -209,9 +216,17 @@ def open_source(location: str) -> Source:
     """
     if location.startswith("s3://"):
         return S3Source(location)
+    if not location:  # of an empty variable in a script; `Path` takes it for the current folder
+        raise BoxdropError("name a folder, a file or s3://bucket/prefix; '.' is the current folder")
     path = Path(location)
-    if not path.exists():
-        raise BoxdropError(f"{location}: no such file or folder")
+    try:
+        exists = path.exists()
+    except OSError as error:  # its name is too long
+        raise BoxdropError(f"{location[:200]}: {error.strerror}") from None
+    if not exists:
+        wrong = "://" in location or location.lower().startswith("s3:")
+        hint = "; for a bucket, write s3://bucket/prefix" if wrong else ""
+        raise BoxdropError(f"{location}: no such file or folder{hint}")
     if not path.is_file() and not path.is_dir():  # reading a pipe or a device might never end
         raise BoxdropError(f"{location}: this is neither a file nor a folder")
     return FolderSource(path)

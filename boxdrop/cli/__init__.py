@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from boxdrop import __version__
-from boxdrop.cli.terminal import complain, survive_any_encoding
+from boxdrop.cli.terminal import complain, shortened, survive_any_encoding
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.extras import explain
 
@@ -68,6 +68,11 @@ class _Commands(click.Group):
                     raise
                 message = missing or message
             complain(f"boxdrop: {message}")
+            ctx.exit(1)
+        except OSError as error:  # a path of the user's: too long, a link to itself, of a broken disk
+            if error.filename is None or error.strerror is None:
+                raise
+            complain(f"boxdrop: {shortened(str(error.filename))}: {error.strerror}")
             ctx.exit(1)
 
 

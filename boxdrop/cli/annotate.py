@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from boxdrop.cli.numbers import SCORE
+from boxdrop.cli.numbers import SCORE, Whole
 from boxdrop.cli.terminal import counted
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
@@ -79,7 +79,7 @@ _SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no termina
     help="List this run in `boxdrop runs`, and in ZenML with `boxdrop track sync`: its manifest, labels and "
     "summary go to the data bucket of the system that $BOXDROP_SYSTEM names, or of the local one.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@click.option("--limit", type=Whole(), help="Only the first N images.")
 @click.option("--retry-failures", is_flag=True, help="Retry images that failed in an earlier run.")
 @click.option(
     "--system",
@@ -87,12 +87,8 @@ _SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no termina
     help="The system whose credentials read an s3:// SOURCE. Default: the local one, for its own buckets.",
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Images per batch. Default: fits the detector."
-)
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads that decode images. Default: one per core."
-)
+@click.option("--batch-size", type=Whole(), help="Images per batch. Default: fits the detector.")
+@click.option("--workers", type=Whole(), help="Threads that decode images. Default: one per core.")
 def annotate(
     source: str,
     labels: str | None,
@@ -131,6 +127,7 @@ def annotate(
 
     enter_system_of(source, system)
     images = open_source(source)
+    output = _output_folder(out, images)
     if project is not None:
         _console().print("--project is now --labels-file; the old name still works", style="dim")
     if project is not None and labels_file is not None:
@@ -150,7 +147,7 @@ def annotate(
         images,
         label_set,
         model,
-        out or Path(f"{_name(images)}-boxes"),
+        output,
         batch_size=batch_size,
         workers=workers,
         notice=None if chosen else DEMO_NOTICE,
@@ -178,6 +175,18 @@ def annotate(
         keeper.enter()  # after the images were read: they may be in another account
         stored = store_run(Bucket(keeper.data_bucket), run, summary, started, finished)
         console.print(f"Recorded as run {stored.run_id}: `boxdrop runs` lists it")
+
+
+def _output_folder(out: Path | None, images: "Source") -> Path:
+    """Where the results go.
+
+    Raises:
+        BoxdropError: it is the folder of the images, which would count as results from then on.
+    """
+    chosen = out or Path(f"{_name(images)}-boxes")
+    if images.folder is not None and chosen.resolve() == images.folder and Path(images.location).is_dir():
+        raise BoxdropError(f"--out {chosen}: this is the folder of the images; give another")
+    return chosen
 
 
 def _find_system(name: str | None) -> "System":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from boxdrop.cli.numbers import Finite
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
@@ -33,7 +34,7 @@ def selection_options(command: F) -> F:
         click.option("--split", metavar="NAME=SHARE,…", help="Such as train=80,val=10,test=10."),
         click.option(
             "--min-size",
-            type=click.FloatRange(0),
+            type=Finite(0),
             default=0.0,
             help="Leave out boxes with a shorter side (pixels).",
         ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.cli.numbers import Whole
 from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_into, where_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retrieve",
     "wanted",
-    type=click.IntRange(min=1),
+    type=Whole(),
     metavar="N",
     help="Retrieve N images that match the caption straight into the bucket; --from and the options below "
     "select the collection. `boxdrop retrieve --project` has more options.",

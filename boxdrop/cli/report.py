@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.numbers import SCORE
+from boxdrop.cli.numbers import SCORE, Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
@@ -44,7 +44,7 @@ _PERIODS = 8
 @click.option(
     "--quality",
     "quality_images",
-    type=click.IntRange(0),
+    type=Whole(0),
     default=300,
     show_default=True,
     metavar="IMAGES",

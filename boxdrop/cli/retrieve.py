@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from boxdrop.cli.numbers import Finite
+from boxdrop.cli.numbers import Finite, Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.left_out import LeftOut, describe_left_out
@@ -107,7 +107,7 @@ _WHERE = (
 _MORE = (
     click.option(
         "--min-side",
-        type=click.IntRange(min=1),
+        type=Whole(),
         default=256,
         show_default=True,
         help="Least length of the shorter side, in pixels.",
@@ -186,9 +186,7 @@ def _all_options(command: F) -> F:
 @click.option(
     "--project", help="Instead of --into: this project of the system, whose pipeline then detects the boxes."
 )
-@click.option(
-    "-n", "--count", type=click.IntRange(min=1), default=100, show_default=True, help="Images wanted."
-)
+@click.option("-n", "--count", type=Whole(), default=100, show_default=True, help="Images wanted.")
 @system_option
 @_all_options
 def retrieve(

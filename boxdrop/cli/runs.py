@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
 from boxdrop.cli.terminal import say
 
@@ -40,7 +41,7 @@ class _Runs(click.Group):
 @click.option(
     "-n",
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(),
     default=_LIMIT,
     show_default=True,
     help="Runs to list at most.",

@@ -57,6 +57,11 @@ def survive_any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """A text for a message: at most so many characters, with an ellipsis for the rest."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def counted(number: int, one: str, several: str | None = None) -> str:
     """``1 image``, ``2,000 images``."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"

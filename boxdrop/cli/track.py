@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
 from boxdrop.cli.terminal import say
 
@@ -28,7 +29,7 @@ def track() -> None:
 @system_option
 @bucket_option
 @table_option
-@click.option("--days", type=click.IntRange(min=1), help="Skip older runs. Default: none.")
+@click.option("--days", type=Whole(1, 36_500), help="Skip older runs. Default: none.")
 @click.option(
     "--no-thumbnails", is_flag=True, help="Draw sample boxes on empty frames instead of the images."
 )
