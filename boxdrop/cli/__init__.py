@@ -74,6 +74,9 @@ class _Commands(click.Group):
                 raise
             complain(f"boxdrop: {shortened(str(error.filename))}: {error.strerror}")
             ctx.exit(1)
+        except UnicodeEncodeError as error:  # an argument in another encoding, on its way to AWS
+            complain(f"boxdrop: {shortened(ascii(error.object))} is not UTF-8: give it in UTF-8")
+            ctx.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,7 @@
 """``boxdrop new``: create a project's labels.yaml."""
 
 import shlex
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +113,9 @@ def _retrieve(destination: "Destination", caption: str, wanted: int, wishes: Wis
         raise SystemExit(130) from None
 
 
+_LONGEST_NAME = 512
+
+
 def check_project(name: str) -> None:
     """Refuse a name that cannot be a folder of the bucket.
 
@@ -123,6 +127,16 @@ def check_project(name: str) -> None:
         raise BoxdropError(
             f"{name!r} cannot be a project's name: give a folder of the bucket, without slashes around it "
             "and without '#', for example fruit-baskets"
+        )
+    if any(each == "?" or unicodedata.category(each) in ("Cc", "Cs") for each in name):
+        raise BoxdropError(
+            f"{name!r} cannot be a project's name: with a question mark, a control character or half a "
+            "character in it, Label Studio cannot show its images"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise BoxdropError(
+            f"a project's name has at most {_LONGEST_NAME} bytes, not {len(name.encode())}: the names of files "
+            "follow, and S3's keys have 1,024"
         )
     if any(part.startswith(".") for part in parts[1:]):
         raise BoxdropError(

@@ -97,9 +97,28 @@ def test_new_leaves_a_project_alone_that_is_there_with_other_labels(
     assert s3.get_object(Bucket="images", Key="taken/labels.yaml")["Body"].read() == b"labels:\n- dog\n"
 
 
-@pytest.mark.parametrize("name", ["", "/", "a//b", "a/", "../x", "a#b", " a", "a/.b"])
+@pytest.mark.parametrize(
+    "name", ["", "/", "a//b", "a/", "../x", "a#b", " a", "a/.b", "a?b", "a\nb", "\udc80", "a" * 513]
+)
 def test_new_refuses_names_that_cannot_be_folders(system: System, folder: Path, name: str) -> None:
-    assert "cannot be a project's name" in call("new", name, "--labels", "dog", code=1).output
+    said = call("new", name, "--labels", "dog", code=1).output
+    assert "cannot be a project's name" in said or "a project's name has at most 512 bytes" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "\udc80"),
+        ("credits", "\udc80"),
+        ("dataset", "list", "\udc80"),
+        ("backfill", "s3://images/\udc80"),
+        ("backfill", "s3://images/", "--start-after", "\udc80"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_one_sentence(
+    system: System, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    assert "is not UTF-8" in call(*arguments, code=1).output
 
 
 def test_drop_uploads_images_under_their_exact_names_and_nothing_else(
