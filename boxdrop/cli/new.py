@@ -135,7 +135,7 @@ def check_project(name: str) -> None:
         )
     if len(name.encode()) > _LONGEST_NAME:
         raise BoxdropError(
-            f"a project's name has at most {_LONGEST_NAME} bytes, not {len(name.encode())}: the names of files "
+            f"a project's name has at most {_LONGEST_NAME} bytes, not {len(name.encode())}: names of files "
             "follow, and S3's keys have 1,024"
         )
     if any(part.startswith(".") for part in parts[1:]):
