@@ -112,7 +112,7 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "IAM5", rf"({_FUNCTION}|compute/JobRole/|data/LabelStudioReads/)",
-        r"/(annotations|bundles|display|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
+        r"/(annotations|boxes|bundles|display|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
         "Objects are named after future images, labels and runs; each role is limited to its prefixes.",
     ),
     Acknowledged(

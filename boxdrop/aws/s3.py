@@ -349,7 +349,7 @@ class Bucket:
         Raises:
             BoxdropError: it may not be written.
         """
-        return self._put(key, body, content_type, IfNoneMatch="*", Metadata=dict(metadata or {}))
+        return _outcome(self._put(key, body, content_type, IfNoneMatch="*", Metadata=dict(metadata or {})))
 
     def put(
         self,
@@ -357,13 +357,17 @@ class Bucket:
         body: bytes,
         content_type: str = "application/json",
         metadata: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> str | None:
         """Write an object, whatever is there.
+
+        Returns:
+            Its version, see `boxdrop.domain.identity.object_version`; None where S3 does not say it.
 
         Raises:
             BoxdropError: it may not be written.
         """
-        self._put(key, body, content_type, Metadata=dict(metadata or {}))
+        answer = self._put(key, body, content_type, Metadata=dict(metadata or {})) or {}
+        return object_version(answer.get("VersionId"), answer.get("ETag"), len(body))
 
     def upload(self, key: str, path: Path) -> None:
         """Copy a file of any size into an object, whatever is there.
@@ -394,7 +398,7 @@ class Bucket:
         Raises:
             BoxdropError: it may not be written.
         """
-        return self._put(key, body, content_type, IfMatch=etag)
+        return _outcome(self._put(key, body, content_type, IfMatch=etag))
 
     def delete_all(self, keys: Sequence[str]) -> None:
         """Delete objects, at most 1,000; missing ones are no error.
@@ -413,18 +417,21 @@ class Bucket:
         for failed in answer.get("Errors", []):
             raise BoxdropError(f"s3://{self.name}/{failed['Key']} cannot be deleted: {failed.get('Message')}")
 
-    def _put(self, key: str, body: bytes, content_type: str, **condition: Any) -> Put:
+    def _put(self, key: str, body: bytes, content_type: str, **condition: Any) -> Mapping[str, Any] | None:
+        """Write an object; None if the condition fails."""
         try:
-            self._s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition)
+            answer: Mapping[str, Any] = self._s3.put_object(
+                Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
+            )
         except ClientError as error:
             # 412: the condition fails. 409 (ConditionalRequestConflict): another write of the key is in
             # progress. 404 NoSuchKey: If-Match on an object that was deleted.
             if _status(error) in (409, 412) or _code(error) == "NoSuchKey":
-                return Put.REFUSED
+                return None
             raise self._error(key, "written", error) from None
         except BotoCoreError as error:
             raise self._error(key, "written", error) from None
-        return Put.STORED
+        return answer
 
     def _error(self, key: str, done: str, error: Exception) -> BoxdropError:
         """The exception for errors that are not the object's fault."""
@@ -435,6 +442,10 @@ class Bucket:
             if _status(error) < 500 and _code(error) not in _LATER:
                 return BoxdropError(message)
         return UnavailableError(message)
+
+
+def _outcome(answer: Mapping[str, Any] | None) -> Put:
+    return Put.REFUSED if answer is None else Put.STORED
 
 
 def check_shown_key(key: str) -> None:

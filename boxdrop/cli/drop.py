@@ -18,7 +18,11 @@ from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.left_out import describe_left_out, describe_one
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from boxdrop.aws.s3 import Bucket
+    from boxdrop.datasets.dropped import Source
+    from boxdrop.datasets.dropping import BoxesDrop
     from boxdrop.domain.labels import LabelSet
     from boxdrop.pipeline.drop import DropSummary, File
 
@@ -32,16 +36,49 @@ _LINES_SHOWN = 10
     "--labels", help="The project's labels, if it has none: 'pineapple, banana, apple', or a labels.yaml."
 )
 @click.option("--without-labels", is_flag=True, help="Upload anyway: images wait for a labels.yaml.")
+@click.option(
+    "--boxes",
+    type=click.Path(exists=True, path_type=Path),
+    help="Boxes that exist: COCO's or Label Studio's JSON, or a folder of YOLO's or VOC's files. They are "
+    "shown in place of detected ones.",
+)
+@click.option(
+    "--label-map",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML or JSON, 'their name: your label' per line; an empty label leaves the boxes out.",
+)
+@click.option("--verified", is_flag=True, help="The boxes count as verified: nobody has to look at them.")
+@click.option(
+    "--left-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here which boxes and images of --boxes were left out, and why.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every file left out.")
 @system_option
 def drop(
-    folder: Path, project: str, labels: str | None, without_labels: bool, as_json: bool, system: str | None
+    folder: Path,
+    project: str,
+    labels: str | None,
+    without_labels: bool,
+    boxes: Path | None,
+    label_map: Path | None,
+    verified: bool,
+    left_out: Path | None,
+    as_json: bool,
+    system: str | None,
 ) -> None:
     """Upload the images of DIR to PROJECT, after its labels.yaml if the project has none.
 
     Images with the same content in the bucket are skipped, so you can repeat an interrupted drop. An image
     without an image's extension gets that of its content appended: scan becomes scan.png. Files that are not
     images are counted and listed. Detection starts automatically: `boxdrop status PROJECT --watch`.
+
+    With --boxes, images get the boxes of that file or folder, to be verified, and no detector looks at them.
+    Images that it does not name are detected as usual. Work that a person has verified stays.
+
+    \b
+      boxdrop drop photos/ fruit --labels "pineapple, banana"
+      boxdrop drop photos/ fruit --boxes annotations.json --label-map map.yaml
     """
     from boxdrop.aws.s3 import Bucket
     from boxdrop.home import home
@@ -51,28 +88,54 @@ def drop(
     from boxdrop.system import LOCAL
 
     check_project(project)
+    if boxes is None and (label_map or verified or left_out):
+        raise BoxdropError("--label-map, --verified and --left-out go with --boxes")
+    source = None
+    if boxes is not None:
+        from boxdrop.datasets.dropped import load_source
+
+        source = load_source(boxes, label_map, verified)
     chosen = open_system(system)
     if chosen.name == LOCAL:
         check_disk(home())
     bucket = Bucket(chosen.image_bucket)
     summary = DropSummary()
-    label_set = _prepare_labels(bucket, folder, project, labels, without_labels)
+    label_set = _prepare_labels(bucket, folder, project, labels, without_labels, source)
     files = list_files(folder, project, summary)
     if not files and not summary.failed:
         raise no_images(str(folder), Counter(reason for _, reason in summary.left_out))
     if label_set is not None:
         warn_of_labels(chosen.data_bucket, label_set)
-    _upload(bucket, files, f"{project}/", summary)
+    bringing = None
+    if source is not None:
+        if label_set is None:
+            raise BoxdropError("--boxes needs the project's labels: give --labels")
+        from boxdrop.cli.dropped_boxes import begin
+
+        if files:
+            bringing = begin(chosen, project, source, label_set, [file.name for file in files])
+    _upload(bucket, files, f"{project}/", summary, bringing)
+    if bringing is not None:
+        bringing.ask()
     if as_json:
-        _print_json(summary)
+        _print_json(summary, bringing)
     else:
         _report(summary, project)
+    if bringing is not None:
+        from boxdrop.cli.dropped_boxes import report
+
+        report(bringing, len(files), left_out, quiet=as_json)
     if summary.failed:
         sys.exit(1)
 
 
 def _prepare_labels(
-    bucket: "Bucket", folder: Path, project: str, labels: str | None, without_labels: bool
+    bucket: "Bucket",
+    folder: Path,
+    project: str,
+    labels: str | None,
+    without_labels: bool,
+    source: "Source | None",
 ) -> "LabelSet | None":
     """Check the labels before uploading images, and upload them if the project has none.
 
@@ -96,6 +159,11 @@ def _prepare_labels(
         stored = bucket.get(key)
         if stored is not None:
             return LabelSet.from_yaml(stored.body.decode("utf-8", "replace"), where)
+        if source is not None and source.labels:
+            text = labels_yaml(source.label_set(), None)
+            if bucket.create(key, text.encode(), "application/yaml") == Put.STORED:
+                say(f"{where} is new, with the {len(source.labels):,} classes of --boxes", err=True)
+            return LabelSet.from_yaml(text)
         if not without_labels:
             raise BoxdropError(
                 f"the project {project} has no labels.yaml, neither in {folder} nor at {where}: give "
@@ -120,7 +188,13 @@ def _given(own: Path, labels: str | None) -> str:
     return labels if Path(labels).suffix in (".yaml", ".yml") else "LABELS.yaml"
 
 
-def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSummary") -> None:
+def _upload(
+    bucket: "Bucket",
+    files: "list[File]",
+    prefix: str,
+    summary: "DropSummary",
+    on_stored: "Callable[[File, bytes, str], None] | None",
+) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from boxdrop.cli.console import Console
@@ -141,7 +215,7 @@ def _upload(bucket: "Bucket", files: "list[File]", prefix: str, summary: "DropSu
             done = so_far.uploaded + so_far.same + len(so_far.failed) - already
             progress.update(bar, completed=done)
 
-        drop(bucket, files, prefix, summary, advance)
+        drop(bucket, files, prefix, summary, advance, on_stored)
 
 
 def _report(summary: "DropSummary", project: str) -> None:
@@ -169,11 +243,15 @@ def _list(lines: Iterable[str], number: int, more: str = "") -> None:
         say(f"  … and {number - _LINES_SHOWN:,} more{more}", err=True)
 
 
-def _print_json(summary: "DropSummary") -> None:
+def _print_json(summary: "DropSummary", bringing: "BoxesDrop | None") -> None:
     """One object: the outcome of each file that was not simply uploaded, and the counts."""
     import json
+
+    from boxdrop.cli.dropped_boxes import to_fields
 
     fields = asdict(summary) | {
         "left_out": [{"name": name, "reason": reason} for name, reason in summary.left_out]
     }
+    if bringing is not None:
+        fields["boxes"] = to_fields(bringing)
     say(json.dumps(fields, indent=1))

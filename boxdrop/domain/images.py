@@ -42,11 +42,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """The header's data: upright size in pixels, and the detected format."""
+    """The header's data.
+
+    Attributes:
+        width, height: upright size in pixels.
+        format: detected from the content.
+        orientation: EXIF orientation of the stored pixels, 1 to 8.
+    """
 
     width: int
     height: int
     format: str
+    orientation: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -101,8 +108,9 @@ def probe(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
     check_bytes(len(data), limits)
     found = sniff(data)
     with _as_image_errors(found), _quiet():
-        width, height = open_image(found, data, limits).upright_size
-    return ImageHeader(width, height, found)
+        opened = open_image(found, data, limits)
+        width, height = opened.upright_size
+    return ImageHeader(width, height, found, opened.orientation)
 
 
 Reduction = Callable[[int, int], int]

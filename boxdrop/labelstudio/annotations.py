@@ -22,11 +22,13 @@ from boxdrop.domain.annotations import (
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import FROM_NAME
 from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.tasks import stored_version
 
 _PAGE: Final = 100
 _PIXEL_DIGITS: Final = 3  # a thousandth of a pixel, as in predictions
 _MAX_SIZE: Final = 1_000_000
 _TICK: Final = timedelta(microseconds=1)
+_SAVED_ONCE: Final = timedelta(seconds=1)
 # `include` also applies to nested objects. People's names and addresses are left out.
 _FIELDS: Final = (
     "id,data,annotations,predictions,result,was_cancelled,lead_time,created_at,updated_at,"
@@ -186,7 +188,7 @@ def _started_from(task: ReviewedTask, annotation: Mapping[str, Any]) -> Mapping[
         return None
     (prediction,) = candidates
     replaced_at, submitted_at = time_of(prediction.get("updated_at")), time_of(annotation.get("created_at"))
-    if prediction.get("model_version") != task.data.get("model_version"):
+    if prediction.get("model_version") != stored_version(task.data):
         return None  # is being replaced right now
     if replaced_at is not None and submitted_at is not None and replaced_at > submitted_at:
         return None
@@ -294,8 +296,15 @@ def _clipped(value: float, size: int) -> float:
 
 
 def _user(annotation: Mapping[str, Any]) -> int | None:
-    """The id of the user who saved it last, without the name that Label Studio may add."""
-    for key in ("updated_by", "completed_by"):
+    """The id of the user who saved it last, without the name that Label Studio may add.
+
+    Of an annotation that was never saved again, that is its author: for one that boxdrop submits in the name
+    of a source of boxes, Label Studio enters the token's user as the one who updated it.
+    """
+    created, updated = time_of(annotation.get("created_at")), time_of(annotation.get("updated_at"))
+    saved_once = created is not None and updated is not None and abs(updated - created) < _SAVED_ONCE
+    keys = ("completed_by", "updated_by")
+    for key in keys if saved_once else reversed(keys):
         value = annotation.get(key)
         if isinstance(value, dict):
             value = value.get("id")

@@ -17,7 +17,7 @@ from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import DATA_KEY
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.project import Project
-from boxdrop.labelstudio.tasks import ProjectTasks, Task, fingerprint, to_task
+from boxdrop.labelstudio.tasks import SHOWN_AS, ProjectTasks, Task, fingerprint, to_task
 
 CHUNK: Final = 500
 """Tasks per import. 500 take 0.7 s; one by one, they would take a minute."""
@@ -101,6 +101,9 @@ class Publisher:
         register: knows the project's tasks.
         verified_too: also replace predictions of annotated tasks; the annotations stay.
         credits: called with each chunk.
+        one_version: the project has predictions of several model_versions at once. In the label stream,
+            Label Studio shows only those of the project's version; so all are stored as that one, and the
+            task's data names the true one.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Publisher:
         *,
         verified_too: bool = False,
         credits: Credits = no_credits,
+        one_version: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[str, str]] = []
@@ -123,6 +127,7 @@ class Publisher:
         self._register = register
         self._verified_too = verified_too
         self._credits = credits
+        self._one_version = one_version
 
     def summary(self) -> PublishSummary:
         """What it has done so far."""
@@ -165,7 +170,8 @@ class Publisher:
         for prediction in predictions:
             image_id = prediction.image_id
             try:
-                content = drafts[image_id] = to_task(prediction, self._label_set, "", credits.get(image_id))
+                content = to_task(prediction, self._label_set, "", credits.get(image_id))
+                content = drafts[image_id] = self._as_shown(content)
             except PredictionError as error:
                 self.refused.append((prediction.image, str(error)))
                 continue
@@ -187,13 +193,24 @@ class Publisher:
                 newer.append((prediction, task))
         # even if all of it exists: an earlier run may have ended before this line
         if shown := there + created:
-            self._tasks.show(shown[-1][0].model_version)
+            self._tasks.show(_version(drafts[shown[-1][0].image_id]))
             self._register.shown(shown)
         self.counts["unchanged"] += len(there)
         self.counts["created"] += len(created)
         replacing = [(prediction, task) for prediction, task in newer if prediction.image_id in contents]
         for some in chunked(replacing, _REPLACED_AT_ONCE):
             self._replace(some, contents)
+
+    def _as_shown(self, content: dict[str, Any]) -> dict[str, Any]:
+        """A task whose prediction is stored under the version that the project shows; see `one_version`."""
+        version = self._tasks.shown_version if self._one_version else ""
+        if version in ("", _version(content)):
+            return content
+        (prediction,) = content["predictions"]
+        return {
+            "data": {**content["data"], SHOWN_AS: version},
+            "predictions": [{**prediction, "model_version": version}],
+        }
 
     def _with_images(
         self, predictions: list[Prediction], drafts: Mapping[str, dict[str, Any]]
@@ -256,6 +273,10 @@ class Publisher:
         self._register.shown(done)
         self.counts["replaced"] += len(done)
         self.counts["verified"] += len(replacing) - len(done)
+
+
+def _version(content: Mapping[str, Any]) -> str:
+    return str(content["predictions"][0]["model_version"])
 
 
 class MemoryRegister:

@@ -22,6 +22,9 @@ from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection
 
 _PAGE: Final = 1000
 
+SHOWN_AS: Final = "shown_as"
+"""In a task's data: the model_version that Label Studio stores its prediction under, if not the true one."""
+
 
 def to_task(
     prediction: Prediction, label_set: LabelSet, image_url: str, credit: Mapping[str, Any] | None = None
@@ -179,6 +182,11 @@ class Task:
     reviewed_at: datetime | None = None
 
 
+def stored_version(data: Mapping[str, Any]) -> Any:
+    """The model_version that the prediction of a task has in Label Studio, by the task's data."""
+    return data.get(SHOWN_AS, data.get("model_version"))
+
+
 def fingerprint(data: Mapping[str, Any]) -> str:
     """Hash of what a task shows according to its data: the prediction, and its boxes under the thresholds
     then in force.
@@ -314,16 +322,20 @@ class ProjectTasks:
 
     def show(self, model_version: str) -> None:
         """Show this version to annotators: Label Studio shows only predictions of the project's version."""
-        projects = self._connection.sdk.projects
-        if self._shown_version is None:
-            with self._connection.explaining(f"read project {self.project}"):
-                self._shown_version = projects.get(self.project).model_version or ""
-        if model_version == self._shown_version:
+        if model_version == self.shown_version:
             return
         self._before_write()
         with self._connection.explaining(f"show predictions of {model_version} in project {self.project}"):
-            projects.update(self.project, model_version=model_version)
+            self._connection.sdk.projects.update(self.project, model_version=model_version)
         self._shown_version = model_version
+
+    @property
+    def shown_version(self) -> str:
+        """The model_version whose predictions annotators see in the label stream; empty before the first."""
+        if self._shown_version is None:
+            with self._connection.explaining(f"read project {self.project}"):
+                self._shown_version = self._connection.sdk.projects.get(self.project).model_version or ""
+        return self._shown_version
 
     def mark(self, number: int, state: str) -> bool:
         """Write the image's state into the task's data; False if the task does not exist."""
@@ -379,7 +391,7 @@ def _known(listed: Mapping[str, Any]) -> Task | None:
     if not isinstance(identity, str):
         return None
     predictions = (listed["total_predictions"], listed["predictions_model_versions"])
-    whole = predictions == (1, data.get("model_version"))
+    whole = predictions == (1, stored_version(data))
     annotated = bool(listed["total_annotations"])
     work = listed.get("annotations") or []
     counting = [each for each in work if not each.get("was_cancelled")] or work

@@ -133,6 +133,19 @@ class Ledger:
         """Mark images as wanted under newer labels, except those that are verified, stale or gone."""
         return self._move(image_ids, lambda row: states.renew(row, generation, self._now()))
 
+    def record_boxes(self, image_id: str, boxes: str, version: str) -> Result[Image]:
+        """Record that boxes were dropped with an image; store them before (`boxdrop.store.boxes`).
+
+        Args:
+            boxes: their model_version.
+            version: the content that they are about.
+
+        Returns:
+            `SUPERSEDED`: the image has another content by now, or a person verified it.
+        """
+        (result,) = self._move([image_id], lambda row: states.bring_boxes(row, boxes, version, self._now()))
+        return result
+
     def adopt_waiting(self, project: str, heir: str, generation: int) -> int:
         """Move waiting images to the project that has since been made from their folder.
 

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
+from boxdrop.domain.identity import prediction_id
 from boxdrop.domain.times import time_text
 
 R = TypeVar("R")
@@ -140,6 +141,8 @@ class Image:
         task_flag: the flag that the task shows: stale, gone, or none.
         fence: token of the lease under which the task was last published.
         reason, message: why it failed.
+        boxes: model_version of boxes that were dropped with the image, see `boxdrop.store.boxes`.
+        boxes_version: the content that those boxes are about.
         verified_version: the content that an annotator verified.
         reviewed_at: time of the newest review, by Label Studio's clock.
         skipped: the newest review is that an annotator skipped the task. Rows of earlier versions do not say
@@ -167,6 +170,8 @@ class Image:
     fence: int = 0
     reason: str | None = None
     message: str | None = None
+    boxes: str | None = None
+    boxes_version: str | None = None
     verified_version: str | None = None
     reviewed_at: datetime | None = None
     skipped: bool = False
@@ -192,6 +197,11 @@ class Image:
         if self.state in (State.VERIFIED, State.STALE, State.GONE):
             return partition, f"{'due' if self.flag_is_due else 'told'}#{entered}"
         return partition, entered
+
+    @property
+    def own_boxes(self) -> str | None:
+        """The model_version of boxes that were dropped with the present content; no detector looks for it."""
+        return self.boxes if self.boxes_version == self.version else None
 
     @property
     def due_flag(self) -> State | None:
@@ -296,6 +306,17 @@ def renew(row: Image | None, generation: int, now: datetime) -> Result[Image]:
     return _applied(_wanted(replace(row, generation=generation, attempts=0), now))
 
 
+def bring_boxes(row: Image | None, boxes: str, version: str, now: datetime) -> Result[Image]:
+    """Somebody dropped boxes with an image: it is wanted, to be shown with them. Verified work stays."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if row.boxes == boxes and row.boxes_version == version:
+        return Result(Outcome.ALREADY, row)
+    if row.version != version or row.verified_version is not None:
+        return Result(Outcome.SUPERSEDED, row)
+    return _applied(_wanted(replace(row, boxes=boxes, boxes_version=version, attempts=0), now))
+
+
 def retry(row: Image | None, now: datetime) -> Result[Image]:
     """The user retries a failed image."""
     if row is None or row.state != State.FAILED:
@@ -360,7 +381,9 @@ def publish(row: Image | None, publication: Publication, now: datetime) -> Resul
         fence=publication.fence,
         expires_at=None,
     )
-    if publication.version != row.version or publication.generation < row.generation:
+    is_older = publication.version != row.version or publication.generation < row.generation
+    own = row.own_boxes
+    if is_older or (own and publication.prediction_id != prediction_id(row.image_id, row.version or "", own)):
         return Result(Outcome.SUPERSEDED, published if row.task_id is None else row)
     published = replace(published, generation=publication.generation)
     if row.verified_version is None:

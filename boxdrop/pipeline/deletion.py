@@ -16,6 +16,7 @@ from boxdrop.pipeline.sync import sync_project
 from boxdrop.services import Services
 from boxdrop.store.layout import (
     annotations_prefix,
+    boxes_prefix,
     display_prefix,
     parts_prefix,
     predictions_prefix,
@@ -108,6 +109,9 @@ def delete_project(
     for prefix in prefixes:  # a folder further down belongs to a nested project
         keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
         _delete(data.delete_all, keys)
+    dropped = (each.key for each in data.list(boxes_prefix(name)))
+    own = (key for key in dropped if key.removeprefix(boxes_prefix(name)).count("/") == 1)
+    _delete(data.delete_all, own)
     # with labels.yaml, the next upload would make the project again
     if services.images.exists(labels_key(name)):
         services.images.delete_all([labels_key(name)])

@@ -104,6 +104,7 @@ def drop(
     prefix: str,
     summary: DropSummary,
     on_progress: Callable[[DropSummary], None] = lambda _: None,
+    on_stored: Callable[[File, bytes, str], None] | None = None,
 ) -> None:
     """Upload files in parallel, except those with the same content in the bucket. A repeated call resumes.
 
@@ -113,6 +114,8 @@ def drop(
         prefix: of all their keys.
         summary: records the outcome of each.
         on_progress: called after each file, in this thread.
+        on_stored: called with each file, its content and its version once it is in the bucket, in any thread;
+            what it raises is the reason why the file failed.
 
     Raises:
         BoxdropError: listing the bucket is not allowed.
@@ -134,7 +137,7 @@ def drop(
 
         try:
             for file, listed in _beside(files, bucket.list(prefix)):
-                running[pool.submit(_upload, bucket, file, listed)] = file
+                running[pool.submit(_upload, bucket, file, listed, on_stored)] = file
                 if len(running) >= _AHEAD:
                     take(wait(running, return_when=ONE).done)
             take(wait(running).done)
@@ -143,7 +146,12 @@ def drop(
             raise
 
 
-def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
+def _upload(
+    bucket: Bucket,
+    file: File,
+    listed: ListedObject | None,
+    on_stored: Callable[[File, bytes, str], None] | None,
+) -> bool:
     """Upload one file unless it is unchanged; returns whether it was uploaded."""
     try:
         body = read_file(file.path, DEFAULT_LIMITS)
@@ -155,10 +163,15 @@ def _upload(bucket: Bucket, file: File, listed: ListedObject | None) -> bool:
         and listed.size == len(body)
         and (listed.etag == md5 or bucket.metadata(file.key).get(_MD5) == md5)
     ):
-        return False
-    content_type = mimetypes.guess_type(file.key)[0] or "application/octet-stream"
-    bucket.put(file.key, body, content_type, metadata={_MD5: md5})
-    return True
+        is_new, version = False, bucket.version(file.key) if on_stored else None
+    else:
+        content_type = mimetypes.guess_type(file.key)[0] or "application/octet-stream"
+        is_new, version = True, bucket.put(file.key, body, content_type, metadata={_MD5: md5})
+    if on_stored is not None:
+        if version is None:
+            raise BoxdropError("it was deleted from the bucket meanwhile")
+        on_stored(file, body, version)
+    return is_new
 
 
 def _beside(

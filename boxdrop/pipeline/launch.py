@@ -1,5 +1,7 @@
 """launch: make a run from the wanted images of a project: claim them, write a manifest, submit a job.
 
+Images that were dropped with boxes of their own need no job: launch writes their parts itself.
+
 A run's row is written before its claims, its manifest before the submission, and its record after
 it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.recover` returns its images.
 """
@@ -14,6 +16,7 @@ from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import new_run_id
 from boxdrop.domain.times import time_text
 from boxdrop.ledger import Image, Project, RunState, State
+from boxdrop.pipeline.boxes import write_parts
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.services import Services
@@ -149,10 +152,11 @@ class Launching:
         assert name is not None
         assert digest is not None
         assert version is not None  # labels come into force together with their detector
+        own = [image for image in images if image.own_boxes is not None]
         lines = [
             ManifestImage(image.image_id, image.key, image.version)
             for image in images
-            if image.version is not None
+            if image.version is not None and image.own_boxes is None
         ]
         header = ManifestHeader(
             run_id=run_id,
@@ -168,6 +172,11 @@ class Launching:
             shard_images=self._settings.shard,
         )
         write_manifest(self._services.data, header, lines)
+        write_parts(self._services, header, own)
+        if not lines:
+            note = "all of its images came with boxes of their own"
+            self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
+            return 0
         job_ids = self._services.launcher.submit(run_id, header.shards, 1)
         self._ledger.record_submission(
             project.name,

@@ -5,7 +5,7 @@ any run is valid for them if their detector would make the same one. A run's sum
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from boxdrop.domain.errors import LabelStudioError, RunError
@@ -16,7 +16,9 @@ from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import Batch, publish
+from boxdrop.pipeline.submission import submit_verified
 from boxdrop.services import Services
+from boxdrop.store.boxes import has_boxes
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_header
@@ -64,6 +66,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     label_set = read_label_set(services.data, project.labels)
     prepare_if_needed(services, project, label_set)
     began = services.clock()
+    has_dropped = has_boxes(services.data, name.project)
     fits = header.model_version == project.model_version
 
     def bring() -> PublishSummary:
@@ -73,7 +76,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
             project.generation if fits else header.generation,
             name.run_id,
         )
-        return publish(services, name.project, batch, wait_s=wait_s)
+        return publish(services, name.project, batch, one_version=has_dropped, wait_s=wait_s)
 
     try:
         summary = bring()
@@ -84,6 +87,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
         prepare(services, name.project, label_set)  # it was deleted there
         summary = bring()
     _fail_refused(ledger, part, summary, header.generation)
+    submit_verified(services, name.project, part.records, wait_s)
     rows = ledger.images(record.image_id for record in part.records).values()
     waited = tuple(
         (row.since - row.wanted_at).total_seconds()
@@ -113,9 +117,17 @@ def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generatio
 
 
 def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:
-    """The same records, with their boxes selected by the thresholds in force."""
+    """The same records, with their boxes selected by the thresholds in force.
+
+    Boxes that were dropped with an image have no candidates. All are shown, except those whose label is gone.
+    """
     for record in records:
-        yield reselect(record, label_set, threshold) if isinstance(record, Prediction) else record
+        if not isinstance(record, Prediction):
+            yield record
+        elif record.candidates:
+            yield reselect(record, label_set, threshold)
+        else:
+            yield replace(record, boxes=tuple(box for box in record.boxes if box.label in label_set))
 
 
 def prepare_if_needed(services: Services, project: Project, label_set: LabelSet) -> None:

@@ -71,6 +71,7 @@ def publish(
     image_urls: ImageUrls | None = None,
     verified_too: bool = False,
     chunk: int = CHUNK,
+    one_version: bool = False,
     wait_s: float = 0,
     on_progress: Callable[[PublishSummary], None] | None = None,
 ) -> PublishSummary:
@@ -84,6 +85,7 @@ def publish(
             display copy.
         verified_too: also replace predictions of annotated tasks; the annotations stay.
         chunk: images at once.
+        one_version: see `boxdrop.labelstudio.publishing.Publisher`.
         wait_s: how long to wait for other publishers.
 
     Raises:
@@ -109,6 +111,7 @@ def publish(
             register,
             verified_too=verified_too,
             credits=register.credits,
+            one_version=one_version,
         )
         publisher.audit()
         for predictions, failures in chunks_of_images(batch.records, chunk):
@@ -345,7 +348,9 @@ class LedgerRegister:
 
 
 def _is_wanted(row: Image | None, prediction: Prediction, generation: int) -> bool:
-    return row is not None and row.version == prediction.version and row.generation <= generation
+    if row is None or row.version != prediction.version or row.generation > generation:
+        return False
+    return row.own_boxes in (None, prediction.model_version)
 
 
 def _record_failures(

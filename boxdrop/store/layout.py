@@ -8,6 +8,7 @@
     runs/RUN/summary.json                          the whole run; written last
     predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
     display/PROJECT/IMAGE-VERSION16.jpg            what people see of an image that browsers show otherwise
+    boxes/PROJECT/MODEL_VERSION/IMAGE-VERSION16.json  boxes that were dropped with an image
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
     lessons/LESSON.json                            what verified images taught a detector, kept for ever
@@ -32,6 +33,7 @@ LABEL_SETS: Final = "labelsets/"
 RUNS: Final = "runs/"
 PREDICTIONS: Final = "predictions/"
 DISPLAY: Final = "display/"
+BOXES: Final = "boxes/"
 ANNOTATIONS: Final = "annotations/"
 REVIEWS: Final = "reviews/"
 TRACKED: Final = "tracked/"
@@ -158,8 +160,22 @@ def display_prefix(project: str) -> str:
 
 def display_key(project: str, image_id: str, version: str) -> str:
     """Key of the display copy of one version of an image: an older version's stays what it was."""
+    return f"{display_prefix(project)}{image_id}-{_version_digits(version)}.jpg"
+
+
+def _version_digits(version: str) -> str:
     digest = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{display_prefix(project)}{image_id}-{digest[:_VERSION_DIGITS]}.jpg"
+    return digest[:_VERSION_DIGITS]
+
+
+def boxes_prefix(project: str) -> str:
+    """What the keys of all boxes that were dropped into a project begin with."""
+    return f"{BOXES}{project_folder(project)}/"
+
+
+def boxes_key(project: str, model_version: str, image_id: str, version: str) -> str:
+    """Key of the boxes that were dropped with one version of an image; `model_version` names their source."""
+    return f"{boxes_prefix(project)}{model_version}/{image_id}-{_version_digits(version)}.json"
 
 
 def annotations_prefix(project: str) -> str:

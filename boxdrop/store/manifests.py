@@ -38,7 +38,8 @@ class ManifestHeader:
         generation: the generation of the project's labels, see `boxdrop.ledger`.
         labels: digest of the label set, see `boxdrop.store.labelsets`.
         model_version: what the records will carry; the job compares it with its detector's.
-        images: how many lines follow.
+        images: how many lines follow; none where all images of the run came with boxes of their own, whose
+            parts are numbered behind these lines.
         part_images: lines per part; the last part may have fewer.
         shard_images: lines per shard, a multiple of `part_images`.
     """
@@ -58,8 +59,8 @@ class ManifestHeader:
     def __post_init__(self) -> None:
         if not is_run_id(self.run_id):
             raise ValueError(f"run_id is {self.run_id!r}; use new_run_id()")
-        if min(self.images, self.part_images, self.shard_images) < 1:
-            raise ValueError("images, part_images and shard_images must be 1 or more")
+        if self.images < 0 or min(self.part_images, self.shard_images) < 1:
+            raise ValueError("images must be 0 or more, part_images and shard_images 1 or more")
         if self.shard_images % self.part_images:
             raise ValueError(
                 f"shard_images ({self.shard_images}) must be a multiple of part_images ({self.part_images})"

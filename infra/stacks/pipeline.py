@@ -15,6 +15,7 @@ from constructs import Construct
 
 from boxdrop.store.layout import (
     ANNOTATIONS,
+    BOXES,
     BUNDLES,
     LABEL_SETS,
     LESSONS,
@@ -190,8 +191,9 @@ class Pipeline(Stack):
         launch = self.functions["launch"]
         launch.allow("ListRuns", ["dynamodb:Query"], [table])
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects(BUNDLES, LABEL_SETS, LESSONS, RUNS))
-        launch.allow("WriteData", ["s3:PutObject"], objects(RUNS))
+        launch.allow("ReadData", ["s3:GetObject"], objects(BOXES, BUNDLES, LABEL_SETS, LESSONS, RUNS))
+        # Parts of images that were dropped with boxes: launch writes them itself.
+        launch.allow("WriteData", ["s3:PutObject"], objects(PREDICTIONS, RUNS))
         launch.allow(
             "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
         )
@@ -201,7 +203,10 @@ class Pipeline(Stack):
         # Credits: a project's sources.jsonl and, if there is one, the metadata of its images.
         publish.allow("ReadCredits", ["s3:GetObject"], [images])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
-        publish.allow("ReadData", ["s3:GetObject"], objects(PREDICTIONS, LABEL_SETS, RUNS))
+        # Boxes that were dropped as verified are submitted, unless a person has worked on the image before.
+        publish.allow(
+            "ReadData", ["s3:GetObject"], objects(ANNOTATIONS, BOXES, PREDICTIONS, LABEL_SETS, RUNS)
+        )
         publish.allow(
             "Secrets",
             ["secretsmanager:GetSecretValue"],

@@ -27,8 +27,13 @@ PLATFORM: Final = {
 }
 """What a role allows though no code of ours calls it."""
 
+DROPPED: Final = "tests/integration/pipeline/test_dropped_boxes.py"
 RARE: Final = {
     ("launch", "batch:ListJobs"): "after a lost answer of SubmitJob: tests/integration/test_launchers.py",
+    ("launch", "s3:GetObject", "boxes/*"): f"boxes dropped with images: {DROPPED}",
+    ("launch", "s3:PutObject", "predictions/*"): f"boxes dropped with images: {DROPPED}",
+    ("publish", "s3:GetObject", "boxes/*"): f"boxes dropped as verified: {DROPPED}",
+    ("publish", "s3:GetObject", "annotations/*"): f"boxes dropped as verified: {DROPPED}",
     ("reconcile", "sqs:SendMessage", "reconcile-dlq"): "Lambda sends what could not be done",
     ("job", "s3:ListBucket"): "an image that was deleted meanwhile is 404, not 403: tests/integration/job",
     ("job", "s3:GetObjectVersion"): "where the bucket has versions: MiniStack's events name none",

@@ -5,7 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from boxdrop.ledger import Image, Outcome, Project, Run, RunState, Sighting, State, projects, states
+from boxdrop.domain.identity import prediction_id
+from boxdrop.ledger import (
+    Image,
+    Outcome,
+    Project,
+    Publication,
+    Result,
+    Run,
+    RunState,
+    Sighting,
+    State,
+    projects,
+    states,
+)
 from boxdrop.ledger.table import _from_item, _to_item
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -40,6 +53,37 @@ def test_another_projects_generation_does_not_affect_an_image() -> None:
     row = states.sight(WANTED, sighting, 9, LATER).row
     assert row is not None
     assert (row.project, row.generation, row.version) == ("fruit", 1, "v2")
+
+
+def test_boxes_that_were_dropped_with_an_image_want_it_again_and_verified_work_stays() -> None:
+    for row in (WAITING, WANTED, RUNNING, replace(RUNNING, state=State.TASKED)):
+        result = states.bring_boxes(row, "coco.json@1", "v1", LATER)
+        assert result.outcome == Outcome.APPLIED
+        assert result.row is not None
+        assert (result.row.own_boxes, result.row.run_id) == ("coco.json@1", None)
+        assert result.row.state == (State.WAITING if row == WAITING else State.WANTED)
+        assert states.bring_boxes(result.row, "coco.json@1", "v1", LATER).outcome == Outcome.ALREADY
+    verified = replace(WANTED, state=State.VERIFIED, verified_version="v1")
+    assert states.bring_boxes(verified, "coco.json@1", "v1", LATER) == Result(Outcome.SUPERSEDED, verified)
+    assert states.bring_boxes(WANTED, "coco.json@1", "v0", LATER).outcome == Outcome.SUPERSEDED
+
+
+def test_no_other_prediction_is_recorded_of_content_that_has_boxes_of_its_own() -> None:
+    row = replace(RUNNING, boxes="coco.json@1", boxes_version="v1")
+    own = prediction_id(row.image_id, "v1", "coco.json@1")
+    other = prediction_id(row.image_id, "v1", "demo@2")
+
+    def publish(row: Image, prediction: str, version: str = "v1") -> Result[Image]:
+        return states.publish(row, Publication(row.image_id, version, 1, prediction, 9, 1), LATER)
+
+    late = publish(row, other)
+    assert late.outcome == Outcome.SUPERSEDED
+    assert late.row is not None
+    assert (late.row.state, late.row.task_id) == (State.RUNNING, 9)
+    shown = publish(row, own)
+    assert shown.outcome == Outcome.APPLIED
+    overwritten = publish(replace(row, version="v2"), other, "v2")
+    assert overwritten.outcome == Outcome.APPLIED
 
 
 def test_an_attempt_that_no_job_saw_does_not_count() -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.aws.s3 import Bucket, Put
+from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.annotations import Annotation, Document, Reason, Tombstone, from_json
 from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import Connection
@@ -147,7 +147,7 @@ class Interrupted(Bucket):
         super().__init__(bucket.name, client=bucket._s3)
         self.happening: Callable[[], object] | None = happening
 
-    def _put(self, key: str, body: bytes, content_type: str, **condition: str) -> Put:
+    def _put(self, key: str, body: bytes, content_type: str, **condition: str) -> Mapping[str, Any] | None:
         if key.startswith("annotations/") and self.happening is not None:
             happening, self.happening = self.happening, None
             happening()
