@@ -13,7 +13,9 @@ from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_i
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.label import LATEST
 from boxdrop.domain.labels import LabelSet, color_of
+from boxdrop.domain.review_rule import review_fields
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -165,6 +167,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
         document["tiling"] = "auto"
     if label_set.lesson is not None:
         document["lesson"] = label_set.lesson
+    if label_set.review != LATEST:
+        document["review"] = review_fields(label_set.review)
     labels: list[object] = []
     for label in label_set:
         entry: dict[str, object] = {"name": label.name}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONFUSIONS = 8
 _PERIODS = 8
+_DISAGREEMENTS = 8
 
 
 @click.command(no_args_is_help=True)
@@ -145,6 +146,9 @@ def _lines(project: str, report: "Report", trusted: float) -> "Iterable[Renderab
             yield Text(f"  {offered} → {verified}: {boxes:,}")
         if len(pairs) > _CONFUSIONS:
             yield Text(f"  and {len(pairs) - _CONFUSIONS} more pairs; see --json", "dim")
+    if report.shared:
+        yield Text()
+        yield from _agreement(report)
     more = [
         ("detector", report.models),
         ("annotator", report.annotators),
@@ -205,6 +209,23 @@ def _cuts(rows: "Iterable[tuple[str, str, Figures]]") -> "Table":
             title, f"{each.offered:,}", _percent(each.precision), f"{each.verified:,}", _percent(each.recall)
         )
     return table
+
+
+def _agreement(report: "Report") -> "Iterable[RenderableType]":
+    from rich.text import Text
+
+    yield Text(f"{counted(report.shared, 'image')} annotated by several people")
+    table = _table("label", "boxes", "agreement")
+    for name, share in report.agreement.items():
+        table.add_row(name, f"{share.of:,}", _percent(share))
+    yield table
+    for each in report.disagreements[:_DISAGREEMENTS]:
+        first, second = (f"annotator {user or '?'}" for user in each.users)
+        label, other = each.difference.label, each.difference.other
+        said = f"{other} by {second}" if other else f"nothing by {second}"
+        yield Text(f"  task {each.task_id}: {label} by {first}, {said}")
+    if len(report.disagreements) > _DISAGREEMENTS:
+        yield Text(f"  and {len(report.disagreements) - _DISAGREEMENTS:,} more; see --json", "dim")
 
 
 def _work(title: str, parts: "Mapping[str, Figures]") -> "Table":

@@ -7,12 +7,15 @@ that an image that was retracted, deleted or overwritten leaves all of them at o
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.domain.annotations import Annotation, AnnotationError, Document, Reason, Tombstone, from_json
+from boxdrop.domain.label import LATEST, ReviewRule
 from boxdrop.ledger import Image, State
+from boxdrop.review.agreement import choose
+from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import annotation_key, annotations_prefix
 
 if TYPE_CHECKING:
@@ -50,29 +53,53 @@ def read_documents(services: "Services", project: str) -> Iterator[Fresh | LeftO
     keys = (each.key for each in services.data.list(prefix))
     ids = (key.removeprefix(prefix).removesuffix(".json") for key in keys)
     own = (each for each in ids if "/" not in each)  # others belong to a project inside this one
+    rule = review_rule(services, project)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         while page := list(itertools.islice(own, _PAGE)):
-            yield from _read_page(services, project, page, pool)
+            yield from _read_page(services, project, page, pool, rule)
 
 
 def read_documents_of(
     services: "Services", project: str, image_ids: "Sequence[str]"
 ) -> Iterator[Fresh | LeftOut]:
     """As `read_documents`, of these images alone; those without a document are left out silently."""
+    rule = review_rule(services, project)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for start in range(0, len(image_ids), _PAGE):
-            yield from _read_page(services, project, image_ids[start : start + _PAGE], pool)
+            yield from _read_page(services, project, image_ids[start : start + _PAGE], pool, rule)
 
 
 def _read_page(
-    services: "Services", project: str, page: "Sequence[str]", pool: ThreadPoolExecutor
+    services: "Services", project: str, page: "Sequence[str]", pool: ThreadPoolExecutor, rule: ReviewRule
 ) -> Iterator[Fresh | LeftOut]:
     bodies = pool.map(lambda each: services.data.get(annotation_key(project, each)), page)
     rows = services.ledger.images(page)
     for image_id, stored in zip(page, bodies, strict=True):
         if stored is not None:
             where = f"s3://{services.data.name}/{annotation_key(project, image_id)}"
-            yield _judge(project, image_id, stored.body, where, rows)
+            yield _by_rule(_judge(project, image_id, stored.body, where, rows), rule)
+
+
+def review_rule(services: "Services", project: str) -> ReviewRule:
+    """Which annotation counts, by the labels in force.
+
+    Raises:
+        BoxdropError: the bucket or the ledger cannot be read.
+    """
+    row = services.ledger.project(project)
+    if row is None or row.labels is None:
+        return LATEST
+    return read_label_set(services.data, row.labels).review
+
+
+def _by_rule(found: Fresh | LeftOut, rule: ReviewRule) -> Fresh | LeftOut:
+    if isinstance(found, LeftOut):
+        return found
+    chosen = choose(found.annotation, rule)
+    if chosen is not None:
+        return found if chosen is found.annotation else replace(found, annotation=chosen)
+    why = Why.DISPUTED if rule.counts == "agreed" else Why.UNREVIEWED
+    return LeftOut(found.row.image_id, found.row.key, why, annotation=found.annotation)
 
 
 def _judge(

@@ -1,11 +1,12 @@
 """The data model: items, each a version of an image with its verified boxes."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
+from boxdrop.domain.annotations import Annotation
 from boxdrop.domain.errors import BoxdropError
 
 FORMAT: Final = "boxdrop-dataset/1"
@@ -105,6 +106,8 @@ class Why(StrEnum):
     UNKNOWN_LABEL = "label unknown to the project"
     UNREADABLE = "document cannot be read"
     OLDER = "verified before --since"
+    DISPUTED = "annotators disagree"
+    UNREVIEWED = "no reviewer's annotation"
     TOO_SMALL = "image smaller than the format allows"
     NO_IMAGE = "image cannot be read"
     OTHER_SIZE = "image has another size than the one verified"
@@ -116,12 +119,15 @@ class LeftOut:
 
     Attributes:
         detail: a sentence with details; may be empty.
+        annotation: what was said about it, where several people did and no annotation counts by the rule
+            of labels.yaml.
     """
 
     image_id: str
     key: str
     why: Why
     detail: str = ""
+    annotation: Annotation | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,24 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """Another annotation of the task: what somebody else, or the same person earlier, says about the image.
+
+    Attributes:
+        same_offer: whether the person started from the prediction that the document's `offer` is.
+        others: as in `Annotation`.
+    """
+
+    annotation_id: int
+    version: str
+    updated_at: datetime
+    user: int | None
+    lead_time: float | None
+    boxes: tuple[DrawnBox, ...]
+    same_offer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """An annotator's boxes for one version of an image.
 
@@ -87,6 +105,7 @@ class Annotation:
             the prediction was replaced in the meantime.
         notes: sentences about regions that could not be converted exactly. If there are any, boxes may be
             missing.
+        others: the task's other annotations, oldest first, without those that could not be converted exactly.
     """
 
     image: str
@@ -103,6 +122,7 @@ class Annotation:
     boxes: tuple[DrawnBox, ...]
     offer: Offer | None = None
     notes: tuple[str, ...] = ()
+    others: tuple[Opinion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +180,19 @@ def to_json(document: Document) -> str:
         },
         "notes": list(document.notes),
     }
+    if document.others:
+        fields["others"] = [
+            {
+                "annotation_id": each.annotation_id,
+                "version": each.version,
+                "updated_at": time_text(each.updated_at),
+                "user": each.user,
+                "lead_time": each.lead_time,
+                "boxes": [_box_fields(box) for box in each.boxes],
+                "same_offer": each.same_offer,
+            }
+            for each in document.others
+        ]
     return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
@@ -236,7 +269,28 @@ class _Reader:
             boxes=tuple(self.drawn(i, each, size) for i, each in enumerate(self.entries("boxes"))),
             offer=self.offer(size),
             notes=tuple(notes),
+            others=self.opinions(size),
         )
+
+    def opinions(self, size: tuple[int, int] | None) -> tuple[Opinion, ...]:
+        if self.fields.get("others") is None:  # older documents have none
+            return ()
+        found = []
+        for number, value in enumerate(self.entries("others")):
+            if not isinstance(value, dict):
+                raise self.error(f"others[{number}] must be an object")
+            inner = _Reader(value, f"{self.where}: others[{number}]")
+            opinion = Opinion(
+                annotation_id=inner.number("annotation_id"),
+                version=inner.text("version"),
+                updated_at=inner.time("updated_at"),
+                user=inner.optional("user", inner.number),
+                lead_time=inner.optional("lead_time", inner.seconds),
+                boxes=tuple(inner.drawn(i, each, size) for i, each in enumerate(inner.entries("boxes"))),
+                same_offer=value.get("same_offer") is True,
+            )
+            found.append(opinion)
+        return tuple(found)
 
     def text(self, key: str) -> str:
         value = self.fields.get(key)
@@ -339,3 +393,16 @@ _SAME_PX: Final = 0.5
 def was_moved(box: DrawnBox, before: tuple[float, float, float, float]) -> bool:
     """Whether the person moved, resized or rotated a box that was at `before` (xyxy, pixels)."""
     return bool(box.rotation) or any(abs(a - b) > _SAME_PX for a, b in zip(box.xyxy, before, strict=True))
+
+
+def own_opinion(annotation: Annotation) -> Opinion:
+    """The annotation that a document is about, as its `others` are written."""
+    return Opinion(
+        annotation.annotation_id,
+        annotation.version,
+        annotation.updated_at,
+        annotation.user,
+        annotation.lead_time,
+        annotation.boxes,
+        same_offer=True,
+    )

@@ -58,6 +58,24 @@ UNTILED: Final = Tiling()
 """Only the whole image."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewRule:
+    """Which annotation of an image counts, where several people annotated it.
+
+    Attributes:
+        counts: ``latest``, the one saved last; ``agreed``, the one saved last, and only where everybody
+            agrees; ``reviewer``, the one that a reviewer saved last, and no other.
+        reviewers: Label Studio's numbers of the reviewers.
+    """
+
+    counts: Literal["latest", "agreed", "reviewer"] = "latest"
+    reviewers: tuple[int, ...] = ()
+
+
+LATEST: Final = ReviewRule()
+"""What counts unless labels.yaml says otherwise."""
+
+
 def color_of(class_id: int) -> str:
     """Colour of a class id, ``#rrggbb``: hues a golden ratio apart, so that neighbours always differ."""
     hue = (0.02 + class_id * _GOLDEN_RATIO) % 1.0

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.identity import LESSON_DIGITS, is_lesson_id
-from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tiling
+from boxdrop.domain.label import FIRST_ID, LATEST, MAX_NAME_LENGTH, UNTILED, Label, ReviewRule, Tiling
+from boxdrop.domain.review_rule import REVIEW_KEYS, read_review
 from boxdrop.domain.yaml_nodes import Node, YamlError, read_nodes, shown
 
 MAX_TEXT: Final = 200_000
@@ -32,7 +33,7 @@ _LONGEST_NUMBER: Final = 40
 _MAX_MESSAGE: Final = 2_000
 
 _LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "id", "color")
-_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "labels")
+_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "review", "labels")
 _TILING_KEYS: Final = ("size", "overlap")
 
 _NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -55,6 +56,7 @@ class Written(NamedTuple):
     detector: str | None = None
     tiling: Tiling = UNTILED
     lesson: str | None = None
+    review: ReviewRule = LATEST
 
 
 def read_text(text: str, source: str) -> Written:
@@ -171,7 +173,11 @@ class _Reader:
                 raise self.error(node.line, "`detector` must be the name or folder of a detector")
         tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
         lesson = self._lesson(entries["lesson"]) if "lesson" in entries else None
-        return Written(self.finish(drafts), caption, detector, tiling, lesson)
+        review = LATEST
+        if "review" in entries:
+            node = entries["review"]
+            review = read_review(self._mapping(node, REVIEW_KEYS, "`review`"), node.line, self.error)
+        return Written(self.finish(drafts), caption, detector, tiling, lesson, review)
 
     def split(self, text: str, line: int | None, what: str) -> list[str]:
         """Names between commas and line breaks, without quotes, dashes and brackets around them."""

@@ -12,7 +12,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from boxdrop.domain.errors import LabelSetError
-from boxdrop.domain.label import FIRST_ID, MAX_NAME_LENGTH, UNTILED, Label, Tiling, color_of
+from boxdrop.domain.label import (
+    FIRST_ID,
+    LATEST,
+    MAX_NAME_LENGTH,
+    UNTILED,
+    Label,
+    ReviewRule,
+    Tiling,
+    color_of,
+)
+from boxdrop.domain.review_rule import review_fields
 
 __all__ = ["FIRST_ID", "MAX_NAME_LENGTH", "Label", "LabelSet", "Tiling", "color_of"]
 
@@ -26,6 +36,7 @@ class LabelSet:
         caption: what the images show ("fruit baskets"); the project's title.
         detector: name or path of the bundle to use, if the user set it.
         tiling: whether images are also processed in parts.
+        review: which annotation of an image counts; changes neither prompts nor boxes.
         lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.
 
     >>> from boxdrop import LabelSet
@@ -44,6 +55,7 @@ class LabelSet:
     detector: str | None = None
     tiling: Tiling = UNTILED
     lesson: str | None = None
+    review: ReviewRule = LATEST
     _by_name: dict[str, Label] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +150,8 @@ class LabelSet:
             document["tiling"] = "auto"
         if self.lesson is not None:
             document["lesson"] = self.lesson
+        if self.review != LATEST:
+            document["review"] = review_fields(self.review)
         document["labels"] = labels
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

@@ -14,9 +14,11 @@ from boxdrop.domain.annotations import (
     DrawnBox,
     Offer,
     OfferedBox,
+    Opinion,
     Reason,
     Tombstone,
     is_number,
+    own_opinion,
     time_of,
 )
 from boxdrop.iterables import chunked
@@ -127,7 +129,10 @@ def _lost(before: Document | None, fetched_at: datetime) -> Document | None:
 def _present(task: ReviewedTask, before: Document | None, fetched_at: datetime) -> Document | None:
     submitted = [each for each in task.annotations if not each.get("was_cancelled")]
     if submitted:
-        return _annotation(task, max(submitted, key=_saved_last), before)
+        newest = max(submitted, key=_saved_last)
+        annotation = _annotation(task, newest, before)
+        others = sorted((each for each in submitted if each is not newest), key=_saved_last)
+        return replace(annotation, others=_others(task, others, annotation, before)) if others else annotation
     image, image_id = str(task.data.get("file_name") or ""), str(task.image_id)
     if task.annotations:
         skip = max(task.annotations, key=_saved_last)
@@ -157,7 +162,6 @@ def _annotation(task: ReviewedTask, newest: Mapping[str, Any], before: Document 
     before_size = (known.width, known.height) if known and known.version == version else (None, None)
     size = _size(task.data, before_size, [*offered, *result])
     boxes, notes = _boxes(result, size)
-    lead_time = newest.get("lead_time")
     return Annotation(
         image=str(task.data.get("file_name") or ""),
         image_id=str(task.image_id),
@@ -167,13 +171,52 @@ def _annotation(task: ReviewedTask, newest: Mapping[str, Any], before: Document 
         order=updated_at,
         updated_at=updated_at,
         user=_user(newest),
-        lead_time=round(float(lead_time), 3) if is_number(lead_time) and lead_time >= 0 else None,
+        lead_time=_seconds(newest.get("lead_time")),
         width=size[0] if size else None,
         height=size[1] if size else None,
         boxes=tuple(boxes),
         offer=known.offer if known else _offer(task, prediction, size),
         notes=tuple(notes),
     )
+
+
+def _others(
+    task: ReviewedTask, others: Sequence[Mapping[str, Any]], newest: Annotation, before: Document | None
+) -> tuple[Opinion, ...]:
+    """The task's other annotations. What each was about stays as it was first stored, as with the newest."""
+    known: dict[int, Opinion] = {}
+    if isinstance(before, Annotation):
+        known = {each.annotation_id: each for each in (*before.others, own_opinion(before))}
+    size = None if newest.width is None or newest.height is None else (newest.width, newest.height)
+    found = []
+    for each in others:
+        number = int(each["id"])
+        boxes, notes = _boxes(each.get("result") or [], size)
+        updated_at = time_of(each.get("updated_at")) or time_of(each.get("created_at"))
+        if notes or updated_at is None:
+            continue
+        earlier = known.get(number)
+        if earlier is not None and earlier.updated_at == updated_at:
+            version, same_offer = earlier.version, earlier.same_offer and newest.offer is not None
+        else:
+            version = str(task.data["version"])
+            same_offer = newest.offer is not None and _started_from(task, each) is not None
+        found.append(
+            Opinion(
+                annotation_id=number,
+                version=version,
+                updated_at=updated_at,
+                user=_user(each),
+                lead_time=_seconds(each.get("lead_time")),
+                boxes=tuple(boxes),
+                same_offer=same_offer,
+            )
+        )
+    return tuple(found)
+
+
+def _seconds(value: Any) -> float | None:
+    return round(float(value), 3) if is_number(value) and value >= 0 else None
 
 
 def _started_from(task: ReviewedTask, annotation: Mapping[str, Any]) -> Mapping[str, Any] | None:

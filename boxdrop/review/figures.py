@@ -9,7 +9,7 @@ verified, and nowhere else.
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -17,6 +17,13 @@ from typing import Any, Final
 import numpy as np
 
 from boxdrop.domain.annotations import Annotation
+from boxdrop.review.agreement import (
+    Disagreement,
+    agreement_of,
+    disagreement_fields,
+    disagreements,
+    opinions_of,
+)
 from boxdrop.review.intervals import Clusters, Share
 from boxdrop.review.outcomes import Change, Corners, Drawn, Offered, Outcomes, iou_matrix
 from boxdrop.review.quality import WORDS
@@ -139,6 +146,10 @@ class Report:
         models_by_label: for each (label, model_version).
         confusion: for each (offered label, verified label), relabelled boxes.
         quality_images: images whose quality was measured.
+        shared: images that several people annotated, whether they count or not.
+        agreement: for each label, the boxes of two people that have a partner, see
+            `boxdrop.review.agreement`.
+        disagreements: what two people differ about.
     """
 
     images: int
@@ -155,6 +166,9 @@ class Report:
     annotators: Mapping[str, Figures]
     confusion: Mapping[tuple[str, str], int]
     quality_images: int = 0
+    shared: int = 0
+    agreement: Mapping[str, Share] = field(default_factory=dict)
+    disagreements: tuple[Disagreement, ...] = ()
 
 
 SIZES: Final = ("small", "medium", "large")
@@ -231,6 +245,8 @@ def count(
     for each in reviewed:
         if isinstance(each, LeftOut):
             counter.left_out[str(each.why)] += 1
+            if each.annotation is not None:
+                counter.compare_people(each.annotation)
             continue
         observe(each)
         counter.add(each, (qualities or {}).get(each.row.image_id))
@@ -254,10 +270,14 @@ class _Counter:
         self.weeks: dict[date, _Tally] = defaultdict(_Tally)
         self.annotators: dict[int, _Tally] = defaultdict(_Tally)
         self.confusion: Counter[tuple[str, str]] = Counter()
+        self.shared = 0
+        self.agreement: dict[str, Clusters] = defaultdict(Clusters)
+        self.disagreements: list[Disagreement] = []
 
     def add(self, reviewed: Reviewed, quality: tuple[str, ...] | None) -> None:
         self.images += 1
         outcomes, annotation = reviewed.outcomes, reviewed.annotation
+        self.compare_people(annotation)
         if outcomes is None:
             self.unknown_start += 1
             return
@@ -285,6 +305,16 @@ class _Counter:
             if each.change == Change.RELABELLED and each.became is not None
         )
 
+    def compare_people(self, annotation: Annotation) -> None:
+        """Count how far the annotators of an image agree."""
+        opinions = opinions_of(annotation)
+        if len(opinions) < 2:
+            return
+        self.shared += 1
+        for label, (partnered, boxes) in agreement_of(opinions).items():
+            self.agreement[label].add(partnered, boxes)
+        self.disagreements += disagreements(annotation)
+
     def report(self) -> Report:
         is_long = bool(self.days) and max(self.days) - min(self.days) > _WEEKLY_FROM
         periods = self.weeks if is_long else self.days
@@ -305,6 +335,9 @@ class _Counter:
             annotators={str(user): self.annotators[user].figures() for user in sorted(self.annotators)},
             confusion=dict(sorted(self.confusion.items())),
             quality_images=self.quality_images,
+            shared=self.shared,
+            agreement={label: self.agreement[label].share() for label in sorted(self.agreement)},
+            disagreements=tuple(self.disagreements),
         )
 
 
@@ -394,6 +427,11 @@ def to_fields(report: Report, trusted: float = TRUSTED) -> dict[str, Any]:
         "quality_images": report.quality_images,
         "periods": cut(report.periods),
         "annotators": cut(report.annotators),
+        "agreement": {
+            "images": report.shared,
+            "labels": {label: share(each) for label, each in report.agreement.items()},
+            "disagreements": [disagreement_fields(each) for each in report.disagreements],
+        },
         "confusion": [
             {"offered": offered, "verified": verified, "boxes": boxes}
             for (offered, verified), boxes in report.confusion.items()

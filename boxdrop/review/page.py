@@ -16,6 +16,7 @@ from boxdrop.review.plots import fates, over_time, overlaps, share_range
 _MOST_LABELS: Final = 12
 """Labels in the table of confusions; with more, the pairs are listed."""
 _MOST_PAIRS: Final = 30
+_MOST_DISAGREEMENTS: Final = 20
 
 _KINDS: Final = {
     Change.RELABELLED: ("Relabelled", "The annotator gave the box another label."),
@@ -116,6 +117,12 @@ def _sections(
     if report.confusion:
         hint = "Relabelled boxes: rows were offered, columns are what annotators made of them."
         yield _section("Confused labels", hint, _confusion(report.confusion), "half")
+    if report.shared:
+        hint = (
+            f"{report.shared:,} images were annotated by several people. Agreement: the share of their boxes "
+            "that another one drew, too."
+        )
+        yield _section("Agreement of annotators", hint, _agreement(report), "half")
     if len(report.periods) > 1:
         hint = "By day or week of the verification, with 95 % intervals."
         key = _key({"precision": "precision-dot", "recall": "recall-dot"})
@@ -220,6 +227,22 @@ def _confusion(confusion: Mapping[tuple[str, str], int]) -> str:
         for offered in names
     )
     return _table([("", ""), *((name, "number") for name in names)], rows, "matrix")
+
+
+def _agreement(report: Report) -> str:
+    rows = []
+    for name, share in report.agreement.items():
+        value, low, high = (100 * each for each in (share.value or 0.0, share.low, share.high))
+        cells = _number(f"{share.of:,}") + _number(f"{value:.0f} % ({low:.0f}–{high:.0f})")
+        rows.append(f"<td>{html.escape(name)}</td>{cells}")
+    listed = []
+    for each in report.disagreements[:_MOST_DISAGREEMENTS]:
+        label, other = each.difference.label, each.difference.other or "nothing"
+        first, second = (str(user or "?") for user in each.users)
+        said = f"{html.escape(label)} by {first}, {html.escape(other)} by {second}"
+        listed.append(f"<td>task {each.task_id}</td><td>{said}</td>")
+    tables = _table([("label", ""), ("boxes", "number"), ("agreement", "number")], rows)
+    return tables + (_table([("disagreement", ""), ("annotators", "")], listed) if listed else "")
 
 
 def _work(title: str, parts: Mapping[str, Figures]) -> str:

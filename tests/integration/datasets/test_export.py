@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,12 +18,13 @@ from boxdrop.datasets.collection import Collection, Selection
 from boxdrop.datasets.export import Images, Progress, Summary, export
 from boxdrop.datasets.formats import FORMATS
 from boxdrop.datasets.frozen import compare, freeze, open_frozen
-from boxdrop.datasets.items import DatasetError, Item
+from boxdrop.datasets.items import DatasetError, Item, LeftOut, Why
 from boxdrop.datasets.pictures import Pixels
 from boxdrop.datasets.samples import verified
 from boxdrop.datasets.splits import Grouping, Splits
-from boxdrop.domain.annotations import OfferedBox
+from boxdrop.domain.annotations import Annotation, OfferedBox, Opinion, from_json, to_json
 from boxdrop.domain.images import decode
+from boxdrop.store.layout import annotation_key
 
 from .conftest import WHEN, Verified, box, jpeg
 
@@ -340,3 +342,25 @@ def test_python_streams_pixels_and_boxes(fruit: Verified) -> None:
     assert turned.boxes.tolist() == [[0, 0, 48, 10]]
     assert turned.classes.tolist() == [3]
     assert samples["fruit/empty.jpg"].boxes.shape == (0, 4)
+
+
+def test_an_image_that_annotators_disagree_about_is_left_out_where_agreement_counts(fruit: Verified) -> None:
+    fruit.verify("a.jpg", [box("apple", 1, 2, 30, 40)])
+    image_id = fruit.verify("b.jpg", [box("apple", 1, 2, 30, 40)])
+    key = annotation_key("fruit", image_id)
+    stored = fruit.world.data.get(key)
+    assert stored is not None
+    document = from_json(stored.body)
+    assert isinstance(document, Annotation)
+    empty = Opinion(9, document.version, document.updated_at - timedelta(minutes=1), 4, 1.0, ())
+    fruit.world.data.put(key, to_json(replace(document, others=(empty,))).encode())
+
+    before = [each.why for each in Collection(fruit.world.services, "fruit") if isinstance(each, LeftOut)]
+    text = "labels: [pineapple, banana, apple]\nreview: {counts: agreed}"
+    fruit.world.dispatch(fruit.world.labels("fruit", text))
+    project = fruit.world.ledger.project("fruit")
+    assert project is not None
+    fruit.world.ledger.apply_labels("fruit", project.stored_labels or "", project.detection or "d")
+    after = [each.why for each in Collection(fruit.world.services, "fruit") if isinstance(each, LeftOut)]
+
+    assert (before, after) == ([], [Why.DISPUTED])

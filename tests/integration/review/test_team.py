@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 
 from boxdrop.cli import boxdrop
@@ -37,6 +38,8 @@ LABELS = ("pineapple", "banana", "apple")
 RATES = {"keep": 0.62, "move": 0.12, "drag": 0.04, "relabel": 0.08, "miss": 0.14}
 FALSE_BOXES = 0.5  # of an image, to be deleted
 MODEL = "demo@3f9a1c22"
+SHARED = 8
+"""The plan whose image a second person annotates, earlier, and sees nothing in."""
 Corners = tuple[float, float, float, float]
 
 
@@ -182,6 +185,16 @@ class Team:
                 self.collect(task.id)
                 self.collect(task.id)
 
+    def second_opinion(self, plan: Plan, person: requests.Session) -> None:
+        """Somebody else submits an empty image; then the first person saves again, and so counts."""
+        task = self.sdk.tasks.get(self.world.row(self.key(plan)).task_id)
+        url = f"{self.services.label_studio.url}/api/tasks/{task.id}/annotations/"
+        token = {"X-CSRFToken": person.cookies["csrftoken"]}
+        person.post(url, json={"result": [], "lead_time": 1.0}, headers=token).raise_for_status()
+        (first,) = task.annotations
+        self.sdk.annotations.update(first["id"], result=first["result"])
+        self.collect(task.id)
+
     def collect(self, task: int) -> None:
         collect(self.services, "fruit", task)
 
@@ -229,6 +242,17 @@ def expected(plans: list[Plan]) -> Mapping[str, Counter[str]]:
     return found
 
 
+def sign_up(connection: Connection, email: str) -> requests.Session:
+    """A second person, who followed an invitation and is logged in."""
+    invitation = connection.request("invite somebody", "GET", "/api/invite")["token"]
+    address = f"{connection.url}/user/signup/?token={invitation}"
+    person = requests.Session()
+    person.get(address).raise_for_status()
+    form = {"email": email, "password": "a long one 7", "csrfmiddlewaretoken": person.cookies["csrftoken"]}
+    person.post(address, data=form).raise_for_status()
+    return person
+
+
 @pytest.fixture(scope="module")
 def plans() -> list[Plan]:
     return draw_plans(7)
@@ -266,6 +290,7 @@ def report(
     ledger.connect_project("fruit", project.id)
     team.publish(project.label_set)
     team.work()
+    team.second_opinion(plans[SHARED], sign_up(connection, f"{unique(request)}@example.com"))
     described = System(
         "local", "us-east-1", ledger._table.name, world.images.name, world.data.name, endpoint_url=endpoint
     )
@@ -325,6 +350,19 @@ def test_every_figure_is_the_teams_truth(report: dict[str, Any], plans: list[Pla
     sizes = report["sizes"].values()
     assert sum(each["precision"]["of"] for each in sizes) == report["whole"]["offered"]
     assert sum(each["recall"]["of"] for each in sizes) == report["whole"]["verified"]
+
+    shared = plans[SHARED]
+    lost = Counter(label for label, _ in shared.missed)
+    lost += Counter(
+        other(label) if fate == "relabel" else label for label, _, fate in shared.offered if fate != "delete"
+    )
+    assert report["agreement"]["images"] == 1
+    assert {label: each["of"] for label, each in report["agreement"]["labels"].items()} == lost
+    assert {each["right"] for each in report["agreement"]["labels"].values()} == {0}
+    listed = report["agreement"]["disagreements"]
+    assert Counter(each["label"] for each in listed) == lost
+    assert {each["kind"] for each in listed} == {"missing"}
+    assert len({tuple(each["users"]) for each in listed}) == 1
 
     said = report["said"]
     assert max(map(len, said.splitlines())) <= 80, said

@@ -17,6 +17,7 @@ from boxdrop.domain.annotations import (
     DrawnBox,
     Offer,
     OfferedBox,
+    Opinion,
     Reason,
     Tombstone,
     from_json,
@@ -120,6 +121,39 @@ def test_the_annotation_that_was_saved_last_wins() -> None:
     older, newer = annotation(5, 10, updated_at=at(30)), annotation(6, 20)
     assert verified(older, newer).annotation_id == verified(newer, older).annotation_id == 5
     assert verified(annotation(5, 10), annotation(6, 10)).annotation_id == 6
+
+
+def test_the_other_annotations_of_a_task_are_stored_beside_the_newest() -> None:
+    first = annotation(5, 10, result=[region("banana")], completed_by=7)
+    found = verified(first, annotation(6, 20, completed_by=8))
+    (other,) = found.others
+    assert (found.user, other.user, other.annotation_id, other.version) == (8, 7, 5, "v1")
+    assert [box.label for box in other.boxes] == ["banana"]
+    assert (other.lead_time, other.same_offer) == (3.2, True)
+    assert document(first, annotation(6, 20, completed_by=8), before=found) is found
+
+
+def test_what_another_annotation_was_about_stays_until_it_is_saved_again() -> None:
+    pair = annotation(5, 10), annotation(6, 20)
+    newer = replace(PREDICTION, version="v2")
+    kept = verified(*pair, before=verified(*pair), prediction=newer)
+    again = verified(annotation(5, 10, updated_at=at(15)), pair[1], before=kept, prediction=newer)
+    assert [each.version for each in kept.others] == ["v1"]
+    assert [each.version for each in again.others] == ["v2"]
+
+
+def test_an_annotation_becomes_another_one_when_a_newer_one_is_saved() -> None:
+    alone = verified(annotation(5, 10))
+    both = verified(
+        annotation(5, 10), annotation(6, 20), before=alone, prediction=replace(PREDICTION, version="v2")
+    )
+    assert (both.version, [each.version for each in both.others]) == ("v2", ["v1"])
+
+
+def test_a_skip_or_a_region_that_is_no_box_is_no_other_annotation() -> None:
+    skip = annotation(7, 5, was_cancelled=True)
+    polygon = annotation(8, 6, result=[region(type="polygonlabels")])
+    assert verified(skip, polygon, annotation(5, 10)).others == ()
 
 
 def test_an_image_in_which_a_person_sees_nothing_is_verified() -> None:
@@ -314,6 +348,19 @@ documents: st.SearchStrategy[Document] = st.builds(
         st.lists(st.builds(OfferedBox, texts, st.floats(0, 1), corners, texts), max_size=3).map(tuple),
     ),
     notes=st.lists(texts, max_size=2).map(tuple),
+    others=st.lists(
+        st.builds(
+            Opinion,
+            annotation_id=numbers,
+            version=texts,
+            updated_at=times,
+            user=st.none() | numbers,
+            lead_time=st.none() | st.floats(0, 1e6),
+            boxes=st.lists(st.builds(DrawnBox, texts, corners, texts), max_size=2).map(tuple),
+            same_offer=st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
 ) | st.builds(
     Tombstone,
     image=st.text(max_size=12),
