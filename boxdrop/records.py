@@ -110,6 +110,7 @@ class RecordStream(Generic[T]):
             boxes=select_boxes(candidates, self.label_set, self.threshold),
             candidates=candidates,
             display=outcome.display,
+            damaged=outcome.damaged,
         )
 
     def failure(

@@ -99,6 +99,7 @@ class Summary:
         computed, resumed: done by this run, and by an earlier one.
         not_importable: images that ``label-studio.json`` leaves out: browsers show them otherwise, and Label
             Studio could not read their copies.
+        damaged: predicted images with damaged metadata, which was ignored.
         left_out: what the listing passed over, by reason; under a limit, up to the last image only.
         seconds: from the first listing to the last output file.
         stages: seconds of work by stage, see `boxdrop.detect.stream.StageClock`; the largest
@@ -114,6 +115,7 @@ class Summary:
     computed: int = 0
     resumed: int = 0
     seconds: float = 0.0
+    damaged: int = 0
     boxes_by_label: dict[str, int] = field(default_factory=dict)
     failures_by_reason: dict[str, int] = field(default_factory=dict)
     not_importable: int = 0
@@ -128,6 +130,7 @@ class Summary:
             self.failures_by_reason[record.reason] = self.failures_by_reason.get(record.reason, 0) + 1
             return
         self.with_boxes += bool(record.boxes)
+        self.damaged += bool(record.damaged)
         self.boxes += len(record.boxes)
         for box in record.boxes:
             self.boxes_by_label[box.label] = self.boxes_by_label.get(box.label, 0) + 1

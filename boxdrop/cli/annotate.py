@@ -16,6 +16,7 @@ from boxdrop.cli.terminal import counted
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.left_out import describe_left_out
+from boxdrop.domain.predictions import damaged_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -319,6 +320,8 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun", limit: i
     if left_out := describe_left_out(summary.left_out):
         so_far = f" (up to the last of {counted(limit, 'image')})" if limit else ""
         console.print(f"{left_out}{so_far}: see {run.outputs.left_out}")
+    if damaged := damaged_said(summary.damaged):
+        console.print(f"{damaged} (`damaged` in {run.outputs.predictions})")
     seen = summary.images - summary.failures
     if few := few_boxes_said(seen, seen - summary.with_boxes, run.detector.bundle.name):
         console.print(few, style="yellow")

@@ -103,7 +103,7 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
     Part of its id is enough, such as its first or last digits.
     """
     from boxdrop.cli.console import Console
-    from boxdrop.pipeline.findings import few_boxes
+    from boxdrop.pipeline.findings import findings_of
     from boxdrop.store.history import find_run, finished
     from boxdrop.store.tracked import zenml_urls
 
@@ -117,8 +117,8 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
     console = Console()
     console.print(_about(summary, zenml_urls(bucket, summary.run_id)))
     console.print(_by_label(summary))
-    if few := few_boxes(summary):
-        console.print(few, style="yellow")
+    for finding in findings_of(summary):
+        console.print(finding, style="yellow")
 
 
 @runs.command()

@@ -139,17 +139,17 @@ class View:
 
         return {queue: count for queue, count in dead_letters(self._queues).items() if count}
 
-    def few_boxes(self, progress: "Progress") -> str | None:
-        """Whether the newest finished run found nothing in most images."""
+    def findings(self, progress: "Progress") -> tuple[str, ...]:
+        """What is worth knowing about the newest finished run."""
         from boxdrop.ledger import RunState
-        from boxdrop.pipeline.findings import few_boxes
+        from boxdrop.pipeline.findings import findings_of
         from boxdrop.store.reports import read_summary
 
         done = next((run for run in progress.runs if run.state == RunState.SUCCEEDED and run.images), None)
         if done is None or self._data is None:
-            return None
+            return ()
         summary = read_summary(self._data, done.run_id)
-        return None if summary is None else few_boxes(summary)
+        return () if summary is None else findings_of(summary)
 
     def picture(self, width: int) -> "RenderableType":
         """The whole report, for a terminal of this width."""
@@ -163,7 +163,7 @@ class View:
             return Text("No projects yet: the bucket has no images.")
         lines: list[RenderableType] = [_counts(seen, width), Text()]
         for each in seen:
-            lines += _notes(each, self.few_boxes(each))
+            lines += _notes(each, self.findings(each))
         if self.name is not None and seen[0].counts[State.VERIFIED]:
             lines += [Text(f"  Export verified work: boxdrop export {self.name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
@@ -210,12 +210,12 @@ def _oldest(image: "Image | None") -> str:
     return f"{span(waited.total_seconds())} {image.state}"
 
 
-def _notes(progress: "Progress", few_boxes: str | None) -> "list[RenderableType]":
+def _notes(progress: "Progress", findings: tuple[str, ...]) -> "list[RenderableType]":
     from rich.text import Text
 
     lines: list[RenderableType] = [Text(_headline(progress))]
     lines += [Text(f"  {problem}", "red") for problem in progress.problems]
-    lines += [Text(f"  {note}", "yellow") for note in (*progress.failures, few_boxes) if note]
+    lines += [Text(f"  {note}", "yellow") for note in (*progress.failures, *findings)]
     return lines
 
 
@@ -274,7 +274,7 @@ def _print_json(view: View, failures: bool) -> None:
     import json
 
     seen = view.look()
-    projects = [_fields(each, view.few_boxes(each)) for each in seen]
+    projects = [_fields(each, view.findings(each)) for each in seen]
     document: dict[str, Any] = {
         "projects": projects,
         "dead_letters": view.dead_letters(),
@@ -288,7 +288,7 @@ def _print_json(view: View, failures: bool) -> None:
     say(json.dumps(document, indent=1))
 
 
-def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
+def _fields(progress: "Progress", findings: tuple[str, ...]) -> dict[str, Any]:
     project, oldest = progress.project, progress.oldest
     return {
         "project": project.name,
@@ -298,7 +298,7 @@ def _fields(progress: "Progress", few_boxes: str | None) -> dict[str, Any]:
         "skipped": progress.skipped,
         "stage": progress.stage,
         "problems": list(progress.problems),
-        "notes": [*progress.failures, *([few_boxes] if few_boxes else [])],
+        "notes": [*progress.failures, *findings],
         "wait_s": progress.wait_s,
         "oldest_undone": None
         if oldest is None

@@ -56,6 +56,7 @@ class Found(Generic[T]):
         candidates: all boxes down to the detector's floor, after suppression; see
             `boxdrop.domain.detections.select`.
         display: the name of the copy for browsers that `on_image` made; None if it made none.
+        damaged: see `boxdrop.domain.images.Image`.
     """
 
     item: T
@@ -63,6 +64,7 @@ class Found(Generic[T]):
     height: int
     candidates: Detections
     display: str | None = None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class _Work(Generic[T]):
         outcome: set once.
         inputs: its inputs as they are made, then None.
         views: what the model looks at, the whole image first; set before the first input is there.
-        display: what `on_image` returned; set before the first input is there.
+        display: what `on_image` returned; set before the first input is there, as is `damaged`.
         found: what it saw in each, as far as there is an answer.
     """
 
@@ -217,6 +219,7 @@ class _Work(Generic[T]):
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
     views: tuple[tiles.View, ...] = ()
     display: str | None = None
+    damaged: tuple[str, ...] = ()
     found: dict[int, Detections] = field(default_factory=dict)
 
     def finish(self, outcome: Outcome[T]) -> None:
@@ -391,6 +394,7 @@ class _Run(Generic[T]):
                 image = decode(data, self.stream.limits, self._reduction_for)
             del data
             work.views = self._views(image.width, image.height)
+            work.damaged = image.damaged
             if self.stream.on_image is not None:
                 work.display = self.stream.on_image(work.item, image)
             for number, view in enumerate(work.views):
@@ -490,7 +494,7 @@ class _Run(Generic[T]):
             work.found[each.number] = candidates
             if len(work.found) == len(work.views):
                 merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
-                work.finish(Found(work.item, *work.views[0].size, merged, work.display))
+                work.finish(Found(work.item, *work.views[0].size, merged, work.display, work.damaged))
 
     def _fail(self, error: BaseException) -> None:
         """Everything unfinished fails with this error."""

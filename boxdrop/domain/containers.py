@@ -22,16 +22,19 @@ _TRNS_BYTES: Final = {0: 2, 2: 6}  # by colour type; a palette may have fewer en
 
 
 @dataclass(frozen=True, slots=True)
-class CleanPng:
-    """A PNG with only the chunks that Pillow needs, and the values that boxdrop applies itself.
+class CleanFile:
+    """A file with only the parts that its decoder needs, and the values that boxdrop applies itself.
 
     Attributes:
         data: the file.
-        transparent: the two or six bytes of its transparent colour; None if it has none.
-        gamma: from gAMA, unless a chunk that takes precedence (sRGB, iCCP, cICP) is present; None for sRGB's.
+        damaged: names of the damaged parts that were left out, each once.
+        transparent: the two or six bytes of a PNG's transparent colour; None if it has none.
+        gamma: from a PNG's gAMA, unless a chunk that takes precedence (sRGB, iCCP, cICP) is present; None for
+            sRGB's.
     """
 
     data: bytes
+    damaged: tuple[str, ...] = ()
     transparent: bytes | None = None
     gamma: float | None = None
 
@@ -40,7 +43,10 @@ _SRGB_GAMMA: Final = 0.45455
 _COLOUR_SPACES: Final = (b"sRGB", b"iCCP", b"cICP")
 
 
-def clean_png(data: bytes) -> CleanPng:
+_LENGTHS: Final = {b"pHYs": 9, b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"tIME": 7, b"acTL": 8}
+
+
+def clean_png(data: bytes) -> CleanFile:
     """Keep the chunks that affect pixels, and the orientation."""
     kept: list[bytes] = [PNG_SIGNATURE]
     view = memoryview(data)
@@ -48,6 +54,7 @@ def clean_png(data: bytes) -> CleanPng:
     animated, has_colour_space, seen_pixels = False, False, False
     transparent: bytes | None = None
     gamma: float | None = None
+    damaged: dict[str, None] = {}
     while at + 12 <= len(data):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
@@ -63,7 +70,7 @@ def clean_png(data: bytes) -> CleanPng:
             elif name == b"IDAT":
                 seen_pixels = True
         elif zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            pass  # damaged, and not needed
+            damaged[name.decode("latin-1")] = None
         elif name in _COLOUR_SPACES:
             has_colour_space = True
         elif name == b"gAMA" and length == 4 and not seen_pixels:
@@ -72,10 +79,14 @@ def clean_png(data: bytes) -> CleanPng:
             kept.append(data[at:end])
         elif name == b"tRNS" and _TRNS_BYTES.get(colour_type) == length:
             transparent = bytes(body)
+        elif _LENGTHS.get(name, length) != length or name == b"tRNS":
+            damaged[name.decode("latin-1")] = None
         elif name == b"acTL":
-            animated = length == 8 and int.from_bytes(body[:4], "big") > 0
+            animated = int.from_bytes(body[:4], "big") > 0
             if animated:
                 kept.append(data[at:end])
+            else:
+                damaged["acTL"] = None
         elif (name in _ANIMATION and animated) or name == b"eXIf":
             kept.append(data[at:end])
         at = end
@@ -85,18 +96,19 @@ def clean_png(data: bytes) -> CleanPng:
         kept.append(data[at:])  # truncated within a chunk: the decoder reports it
     if has_colour_space or not gamma or abs(gamma - _SRGB_GAMMA) < 0.05 * _SRGB_GAMMA:
         gamma = None
-    return CleanPng(b"".join(kept), transparent, gamma)
+    return CleanFile(b"".join(kept), tuple(damaged), transparent, gamma)
 
 
 _NO_LENGTH: Final = (0x01, *range(0xD0, 0xDA))
 
 
-def clean_jpeg(data: bytes) -> bytes:
+def clean_jpeg(data: bytes) -> CleanFile:
     """Keep the segments that affect pixels, and EXIF; drop JFIF and Adobe segments that are too short.
 
     libjpeg itself ignores a JFIF segment of less than 14 bytes, or an Adobe segment of less than 12.
     """
     kept = [data[:2]]
+    damaged: dict[str, None] = {}
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:  # junk between segments: decoders skip it
@@ -107,20 +119,22 @@ def clean_jpeg(data: bytes) -> bytes:
             at += 1
             continue
         if marker in _NO_LENGTH:
-            return data
+            return CleanFile(data)
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if end > len(data) or end < at + 4:
-            return data
+            return CleanFile(data)
         body = data[at + 4 : end]
         if marker == 0xDA:
             kept.append(data[at:])
-            return b"".join(kept)
+            return CleanFile(b"".join(kept), tuple(damaged))
         if marker == 0xE1 and body.startswith(b"Exif\0") and len(body) > 6:
             kept += data[at : at + 4], b"Exif\0\0", body[6:]  # browsers accept any byte as padding
         elif _is_needed(marker, body):
             kept.append(data[at:end])
+        elif marker in (0xE0, 0xEE) and len(body) < 12:
+            damaged["JFIF" if marker == 0xE0 else "Adobe"] = None
         at = end
-    return data
+    return CleanFile(data)
 
 
 def _is_needed(marker: int, body: bytes) -> bool:
@@ -135,7 +149,7 @@ _METADATA_ITEMS: Final = (b"Exif", b"mime", b"uri ")
 _COLOUR_TYPES: Final = (b"nclx", b"rICC", b"prof")
 
 
-def clean_isobmff(data: bytes) -> bytes:
+def clean_isobmff(data: bytes) -> CleanFile:
     """Hide EXIF and XMP of an AVIF or HEIC from its decoder, and colours of an unknown type.
 
     The container itself says how the picture is turned. Types are replaced in place, so offsets stay right.
@@ -143,6 +157,7 @@ def clean_isobmff(data: bytes) -> bytes:
     Source: ISO/IEC 14496-12 (``meta``, ``iinf``, ``infe``), ISO/IEC 23008-12 (``iprp``, ``ipco``, ``colr``).
     """
     cleaned: bytearray | None = None
+    damaged: tuple[str, ...] = ()
     for at, kind, end in _boxes(data, 0, len(data)):
         if kind != b"meta":
             continue
@@ -163,10 +178,11 @@ def clean_isobmff(data: bytes) -> bytes:
                     for colour, name, _ in _boxes(data, inner, inner_end)
                     if name == b"colr" and data[colour : colour + 4] not in _COLOUR_TYPES
                 ]
+                damaged = ("colr",) if patches else damaged
             for patch in patches:
                 cleaned = cleaned if cleaned is not None else bytearray(data)
                 cleaned[patch : patch + 4] = b"free"
-    return data if cleaned is None else bytes(cleaned)
+    return CleanFile(data if cleaned is None else bytes(cleaned), damaged)
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes, int]]:
@@ -234,18 +250,19 @@ _PIXEL_TAGS: Final = frozenset(
 )
 
 
-def clean_tiff(data: bytes) -> bytes:
+def clean_tiff(data: bytes) -> CleanFile:
     """Empty the tags of the first directory that no pixel depends on and whose values lie outside the file.
 
     Pillow reads no tag behind such a one. Other files are returned as they are.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
-        return data
+        return CleanFile(data)
     big = data[2:4] in (b"+\0", b"\0+")
     first, length = (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
     entry, width, inline = (f"{order}HHQQ", 20, 8) if big else (f"{order}HHII", 12, 4)
     cleaned: bytearray | None = None
+    damaged: dict[str, None] = {}
     try:
         (start,) = struct.unpack_from(first, data, 8 if big else 4)
         (count,) = struct.unpack_from(length, data, start)
@@ -257,9 +274,10 @@ def clean_tiff(data: bytes) -> bytes:
                 continue
             cleaned = cleaned if cleaned is not None else bytearray(data)
             struct.pack_into(entry, cleaned, at, tag, 1, 1, 0)
+            damaged[f"tag {tag}"] = None
     except (struct.error, OverflowError):
-        return data
-    return data if cleaned is None else bytes(cleaned)
+        return CleanFile(data)
+    return CleanFile(data if cleaned is None else bytes(cleaned), tuple(damaged))
 
 
 def skips_pixels(bmp: bytes) -> bool:

@@ -7,7 +7,7 @@ plugin would decode to wrong pixels are refused here as `unsupported`.
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Final, cast
 
@@ -27,7 +27,7 @@ from PIL import (
 from boxdrop.domain.browsers import shows_alike
 from boxdrop.domain.containers import (
     PNG_SIGNATURE,
-    CleanPng,
+    CleanFile,
     classic_tiff,
     clean_isobmff,
     clean_jpeg,
@@ -50,7 +50,7 @@ class OpenedImage:
         image: Pillow's image, not loaded; its size is already upright if `orientation` is 1.
         orientation: EXIF orientation, 1 to 8, still to be applied.
         transparent: the gray value, or the RGB colour, that a PNG declares transparent.
-        gamma: of a PNG whose values are not sRGB's, see `boxdrop.domain.containers.CleanPng`.
+        gamma: of a PNG whose values are not sRGB's, see `boxdrop.domain.containers.CleanFile`.
         shown_alike: see `boxdrop.domain.browsers.shows_alike`.
     """
 
@@ -59,6 +59,7 @@ class OpenedImage:
     transparent: tuple[int, ...] | None = None
     gamma: float | None = None
     shown_alike: bool = False
+    damaged: tuple[str, ...] = ()
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -99,17 +100,17 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
 
     The plugin's class is used instead of `PIL.Image.open`: that compares with a global limit and warns.
     """
-    png = CleanPng(data)
+    clean = CleanFile(data)
     if found == "png":
-        png = clean_png(data)
-        data = png.data
+        clean = clean_png(data)
     elif found == "jpeg":
-        data = clean_jpeg(data)
+        clean = clean_jpeg(data)
     elif found == "tiff":
-        data = clean_tiff(classic_tiff(data))
+        clean = clean_tiff(classic_tiff(data))
     elif found in ("avif", "heic"):
         _check_isobmff(data, limits)
-        data = clean_isobmff(data)
+        clean = clean_isobmff(data)
+    data = clean.data
     file = BytesIO(data)
     if found == "ico":
         return _open_ico(file, limits)
@@ -124,12 +125,12 @@ def open_image(found: str, data: bytes, limits: Limits) -> OpenedImage:
     elif found == "heic":  # rotated by its decoder
         opened = OpenedImage(image)
     else:  # for AVIF, Pillow puts the container's rotation in place of EXIF's
-        key = _transparent_colour(data, png.transparent) if png.transparent else None
+        key = _transparent_colour(data, clean.transparent) if clean.transparent else None
         orientation = _exif_orientation(image.info.get("exif"))
         alike = shows_alike(found, image, orientation, data)
-        opened = OpenedImage(image, orientation, key, png.gamma, alike)
+        opened = OpenedImage(image, orientation, key, clean.gamma, alike)
     check_pixels(*opened.upright_size, limits)
-    return opened
+    return replace(opened, damaged=clean.damaged)
 
 
 def _open_heic(file: BytesIO) -> PIL.Image.Image:

@@ -68,6 +68,7 @@ class Image:
         reduction: 1, 2, 4 or 8: pixels of the image to one of `pixels`, in each direction.
         shown_alike: whether a browser shows the file with these pixels, see `boxdrop.domain.browsers`. If
             not, `reduction` is 1.
+        damaged: names of metadata that is damaged and was ignored: PNG chunks, JPEG segments, TIFF tags.
     """
 
     pixels: Pixels
@@ -76,6 +77,7 @@ class Image:
     height: int
     reduction: int = 1
     shown_alike: bool = True
+    damaged: tuple[str, ...] = ()
 
 
 def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -148,7 +150,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, reduction: Reduction | 
         if reduction is not None and found == "jpeg" and opened.shown_alike:
             scale = opened.reduce(reduction(width, height))
         pixels, see_through = opened.load()
-    return Image(pixels, found, width, height, scale, opened.shown_alike and not see_through)
+    return Image(pixels, found, width, height, scale, opened.shown_alike and not see_through, opened.damaged)
 
 
 _SAYS_TRUNCATED = ("truncated", "end of file", "end of data", "not large enough", "not enough image data")

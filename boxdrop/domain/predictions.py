@@ -73,6 +73,7 @@ class Prediction:
         display: the copy that people are shown, if a browser does not show the image as the detector saw it:
             its key in the data bucket, or its path below the output folder of `boxdrop annotate`. None also
             in records of earlier versions, which made no copies.
+        damaged: names of metadata in the file that is damaged and was ignored, such as ``gAMA`` of a PNG.
 
     >>> from boxdrop.domain.predictions import Box, Prediction, to_json
     >>> box = Box("banana", 0.9, (10.0, 20.0, 110.0, 220.0), "banana")
@@ -89,6 +90,7 @@ class Prediction:
     boxes: tuple[Box, ...]
     candidates: tuple[Candidate, ...] = ()
     display: str | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def prediction_id(self) -> str:
@@ -122,6 +124,14 @@ class Failure:
 
 
 Record = Prediction | Failure
+
+
+def damaged_said(images: int) -> str | None:
+    """A sentence about images whose metadata is damaged; None if there are none."""
+    if not images:
+        return None
+    has = "image has" if images == 1 else "images have"
+    return f"{images:,} {has} damaged metadata, which was ignored: the pixels are whole"
 
 
 def record_key(record: Record) -> str:
@@ -208,6 +218,8 @@ def to_json(record: Record) -> str:
     else:
         if record.display is not None:
             fields["display"] = record.display
+        if record.damaged:
+            fields["damaged"] = list(record.damaged)
         fields["boxes"] = [
             {
                 "label": box.label,
@@ -283,8 +295,11 @@ class _Reader:
         rows = enumerate(self._list("candidates"))
         candidates = tuple(self._candidate(i, row, width, height) for i, row in rows)
         display = None if self.fields.get("display") is None else self._text("display")
+        damaged = tuple(self._list("damaged")) if "damaged" in self.fields else ()
+        if not all(isinstance(each, str) for each in damaged):
+            raise self.error("`damaged` must be a list of texts")
         return Prediction(
-            image, image_identity, version, model_version, width, height, boxes, candidates, display
+            image, image_identity, version, model_version, width, height, boxes, candidates, display, damaged
         )
 
     def _text(self, key: str) -> str:

@@ -12,6 +12,7 @@ from boxdrop.detect.bundle import CARD, TOKENIZER, Bundle
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import damaged_said
 from boxdrop.store.bundles import BundleRef, resolve, vocabulary
 from boxdrop.store.reports import RunSummary
 
@@ -60,6 +61,11 @@ def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
                 f"label {label.name!r}: {texts[number]!r} is {length} tokens long, but detector {ref.name} "
                 f"reads only {bundle.text.max_length}; use fewer words"
             )
+
+
+def findings_of(summary: RunSummary) -> tuple[str, ...]:
+    """What is worth knowing about a finished run, one sentence each; empty if there is nothing."""
+    return tuple(said for said in (few_boxes(summary), damaged_said(summary.damaged)) if said)
 
 
 def few_boxes(summary: RunSummary) -> str | None:

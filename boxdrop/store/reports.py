@@ -99,6 +99,7 @@ class Counts:
             histogram has `SCORE_BINS` counts.
         samples: at most `SAMPLES`, see `boxdrop.store.tally.Tally`.
         without_boxes: predicted images in which no score reached a threshold; 0 in older reports.
+        damaged: predicted images with damaged metadata, which was ignored; 0 in older reports.
     """
 
     predicted: int = 0
@@ -110,6 +111,7 @@ class Counts:
     failures_by_reason: Mapping[str, int] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     without_boxes: int = 0
+    damaged: int = 0
 
     @property
     def images(self) -> int:
@@ -202,6 +204,7 @@ class RunSummary:
     gpu_seconds: float
     estimated_cost_usd: float | None
     without_boxes: int = 0
+    damaged: int = 0
 
     @property
     def device_kind(self) -> Literal["GPU", "processor"]:

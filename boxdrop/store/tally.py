@@ -48,6 +48,7 @@ class Tally:
             else:
                 predictions.append(record)
                 self._images["without_boxes"] += not record.boxes
+                self._images["damaged"] += bool(record.damaged)
                 self._add_boxes(record)
         self._images["predicted"] += len(predictions)
         best = heapq.nsmallest(
@@ -63,6 +64,7 @@ class Tally:
             superseded=counts.superseded,
             gone=counts.gone,
             without_boxes=counts.without_boxes,
+            damaged=counts.damaged,
         )
         self._boxes.update(counts.boxes_by_label)
         self._failures.update(counts.failures_by_reason)
@@ -84,6 +86,7 @@ class Tally:
             failures_by_reason=dict(sorted(self._failures.items())),
             samples=tuple(self._samples),
             without_boxes=self._images["without_boxes"],
+            damaged=self._images["damaged"],
         )
 
     def _add_boxes(self, prediction: Prediction) -> None:
@@ -154,6 +157,7 @@ def summarise(
         gpu_seconds=round(sum(report.work.seconds for report in every), 3),
         estimated_cost_usd=_cost(every),
         without_boxes=counts.without_boxes,
+        damaged=counts.damaged,
     )
 
 

@@ -155,6 +155,18 @@ def test_one_bad_file_stops_nothing(tmp_path: Path, demo_detector: Detector) -> 
     assert len((tmp_path / "out" / "failures.tsv").read_text().splitlines()) == 3
 
 
+def test_an_image_with_damaged_metadata_is_noted(tmp_path: Path, demo_detector: Detector) -> None:
+    draw_images(tmp_path / "in", 1)
+    reports = Path(__file__).parents[1] / "data" / "reports"
+    shutil.copy(reports / "png_gama_bad.png", tmp_path / "in")
+    summary = run(tmp_path / "in", tmp_path / "out", demo_detector)
+    assert (summary.images, summary.damaged, summary.failures) == (2, 1, 0)
+    noted = {
+        record.image: record.damaged for record in records(tmp_path / "out") if isinstance(record, Prediction)
+    }
+    assert noted == {"0000.jpg": (), "png_gama_bad.png": ("gAMA",)}
+
+
 def test_failures_are_tried_again_only_when_asked(tmp_path: Path, demo_detector: Detector) -> None:
     draw_images(tmp_path / "in", 1)
     (tmp_path / "in" / "bad.jpg").write_bytes(b"not an image")

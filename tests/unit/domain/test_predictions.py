@@ -70,7 +70,8 @@ def predictions(draw: st.DrawFn) -> Prediction:
     )
     display = draw(st.none() | texts)
     identity = draw(texts), draw(texts), draw(texts), draw(texts)
-    return Prediction(*identity, width, height, boxes, candidates, display)
+    damaged = tuple(draw(st.lists(texts, max_size=2)))
+    return Prediction(*identity, width, height, boxes, candidates, display, damaged)
 
 
 failures = st.builds(Failure, texts, texts, texts, texts, texts, texts, st.none() | sizes, st.none() | sizes)
@@ -116,6 +117,7 @@ def box(**fields: Any) -> str:
         (box(xyxy=[20, 0, 10, 10]), "is not inside the image"),
         (box(xyxy=[0, 0, float("inf"), 10]), "xyxy must be four numbers"),
         (box(also=[{"score": 0.3}]), "`also` must be a list of labels"),
+        (changed(damaged=[1]), "`damaged` must be a list of texts"),
         (changed(candidates=[[1, 2, 3]]), "candidates[0] must be [label, prompt"),
     ],
 )

@@ -1,5 +1,6 @@
 """Counts of parts, of shards and of a whole run."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,20 @@ from hypothesis import strategies as st
 from boxdrop.domain.errors import RunError
 from boxdrop.domain.identity import image_id
 from boxdrop.domain.predictions import Box, Failure, Prediction, Record
+from boxdrop.pipeline.findings import findings_of
 from boxdrop.store.layout import PartName
 from boxdrop.store.parts import Part
-from boxdrop.store.reports import SAMPLES, SCORE_BINS, Counts, ShardReport, ShardWork, Stages, SummaryBundle
+from boxdrop.store.reports import (
+    SAMPLES,
+    SCORE_BINS,
+    Counts,
+    ShardReport,
+    ShardWork,
+    Stages,
+    SummaryBundle,
+    summary_from_json,
+    summary_to_json,
+)
 from boxdrop.store.tally import Tally, summarise
 from tests.unit.store.test_manifests import BEGIN, RUN, header
 
@@ -46,6 +58,18 @@ def test_parts_are_counted() -> None:
     assert counts.boxes_by_label == {"apple": 2}
     assert counts.failures_by_reason == {"truncated": 1}
     assert [(bin, n) for bin, n in enumerate(counts.score_histograms["apple"]) if n] == [(10, 1), (19, 1)]
+
+
+def test_images_with_damaged_metadata_are_counted_and_said() -> None:
+    shards = []
+    for shard in range(2):
+        records = [record(8 * shard + number, 0.9) for number in range(8)]
+        shards.append(report(shard, count(part(replace(records[0], damaged=("gAMA",)), *records[1:]))))
+    summary = summarise(header(16), BUNDLE, None, shards)
+    assert summary.damaged == 2
+    said = "2 images have damaged metadata, which was ignored: the pixels are whole"
+    assert findings_of(summary) == (said,)
+    assert summary_from_json(summary_to_json(summary), "summary") == summary
 
 
 @pytest.mark.parametrize(("score", "bin"), [(0.0, 0), (0.049, 0), (0.05, 1), (0.95, 19), (1.0, 19)])
