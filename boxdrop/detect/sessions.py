@@ -25,13 +25,13 @@ def open_session(
 
     Raises:
         BundleError: ONNX Runtime cannot load it.
-        BoxdropError: CUDA was asked for and is not available.
+        BoxdropError: CUDA was requested and is not available.
     """
     runtime_provider = PROVIDERS[provider]
     if runtime_provider not in onnxruntime.get_available_providers():
         raise BoxdropError(
-            "CUDA was asked for, but the ONNX Runtime installed here has no CUDA; "
-            "install onnxruntime-gpu instead of onnxruntime, or ask for the provider cpu"
+            "CUDA was requested, but the ONNX Runtime installed here has no CUDA; "
+            "install onnxruntime-gpu instead of onnxruntime, or use the provider cpu"
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph clean-up are of no use to anyone
@@ -51,8 +51,8 @@ def open_session(
     # If CUDA's libraries fail to load, ONNX Runtime silently uses the CPU, 50 times slower.
     if session.get_providers()[0] != runtime_provider:
         raise BoxdropError(
-            f"CUDA was asked for, but ONNX Runtime {onnxruntime.__version__} fell back to the processor; "
-            "check that the driver, CUDA and cuDNN fit it (nvidia-smi), or ask for the provider cpu"
+            f"CUDA was requested, but ONNX Runtime {onnxruntime.__version__} fell back to the CPU; check "
+            "that the driver, CUDA and cuDNN match it (nvidia-smi), or use the provider cpu"
         )
     session.disable_fallback()
     return session
