@@ -192,7 +192,7 @@ def _local() -> System:
         system = read_description(path)
     except FileNotFoundError:
         raise BoxdropError(
-            f"the system on this machine is not running; start it with: boxdrop local up{_elsewhere()}"
+            f"the local system is not running; start it with: boxdrop local up{_elsewhere()}"
         ) from None
     address = urlsplit(system.endpoint_url or "")
     try:

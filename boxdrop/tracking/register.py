@@ -297,7 +297,7 @@ def connect(store: Store, bucket: str | None = None) -> Tracker:
 
     Args:
         store: which one.
-        bucket: the data bucket, for artifacts of runs that a server has; the store of this machine has a
+        bucket: the data bucket, for artifacts of runs that a server has; the store on this machine has a
             folder for them.
 
     Raises:

@@ -1,6 +1,6 @@
 """ZenML's own server on this machine, with its dashboard: in a venv of its own, on 127.0.0.1 alone.
 
-`boxdrop track dashboard` runs it over the store of this machine until Ctrl-C or SIGTERM. It shares the
+`boxdrop track dashboard` runs it over the store on this machine until Ctrl-C or SIGTERM. It shares the
 store's SQLite file with `boxdrop track sync`, which may run at the same time.
 """
 
