@@ -1,9 +1,11 @@
 """``boxdrop dataset``: freeze a project's verified work, list and compare data sets."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,18 +15,28 @@ from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
-    from boxdrop.datasets.collection import Collection
+    from boxdrop.datasets.collection import Selection
     from boxdrop.datasets.export import Stored
     from boxdrop.services import Services
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 NOW = "now"
 """In place of a frozen data set's name: current verified work."""
 
 
-def selection_options(command: F) -> F:
-    """Options that select the content of a data set."""
+def selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say what goes into a data set; the command gets them as `choice`."""
+
+    @functools.wraps(command)
+    def call(
+        labels: str | None,
+        since: datetime | None,
+        min_size: float,
+        split: str | None,
+        group_by: str | None,
+        **others: Any,
+    ) -> None:
+        command(choice=Choice(labels, since, min_size, split, group_by), **others)
+
     for option in (
         click.option(
             "--group-by",
@@ -41,59 +53,57 @@ def selection_options(command: F) -> F:
         click.option("--since", type=click.DateTime(), help="Only images verified since this time, in UTC."),
         click.option("--labels", metavar="A,B", help="Only boxes of these labels."),
     ):
-        command = option(command)
-    return command
+        call = option(call)
+    return call
 
 
-def collect(
-    services: "Services",
-    project: str,
-    labels: str | None,
-    since: datetime | None,
-    min_size: float,
-    split: str | None,
-    group_by: str | None,
-) -> "Collection":
-    """Current verified work, selected by `selection_options`."""
-    from boxdrop.datasets.collection import Collection, Selection
-    from boxdrop.datasets.splits import Grouping, Splits
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user wants in a data set, as typed: the options of `selection_options`."""
 
-    names = None if labels is None else frozenset(filter(None, map(str.strip, labels.split(","))))
-    selection = Selection(
-        labels=names,
-        since=None if since is None else since.replace(tzinfo=UTC),
-        min_size=min_size,
-        splits=Splits() if split is None else Splits.parse(split),
-        grouping=Grouping(group_by),
-    )
-    return Collection(services, project, selection)
+    labels: str | None = None
+    since: datetime | None = None
+    min_size: float = 0.0
+    split: str | None = None
+    group_by: str | None = None
 
+    def selection(self) -> "Selection":
+        """The same, read.
 
-def choose(
-    services: "Services",
-    project: str,
-    dataset: str | None,
-    labels: str | None,
-    since: datetime | None,
-    min_size: float,
-    split: str | None,
-    group_by: str | None,
-) -> "Stored":
-    """A frozen data set, or current verified work.
+        Raises:
+            BoxdropError: the shares or the pattern cannot be read.
+        """
+        from boxdrop.datasets.collection import Selection
+        from boxdrop.datasets.splits import Grouping, Splits
 
-    Raises:
-        BoxdropError: a selection was given for a frozen data set, which has its own.
-    """
-    from boxdrop.datasets.frozen import open_frozen
-
-    if dataset is None:
-        return collect(services, project, labels, since, min_size, split, group_by)
-    if labels or since or min_size or split or group_by:
-        raise BoxdropError(
-            "a frozen data set has its own labels and splits: leave out --labels, --since, --min-size, "
-            "--split and --group-by, or leave out --dataset"
+        names = None
+        if self.labels is not None:
+            names = frozenset(filter(None, map(str.strip, self.labels.split(","))))
+        return Selection(
+            labels=names,
+            since=None if self.since is None else self.since.replace(tzinfo=UTC),
+            min_size=self.min_size,
+            splits=Splits() if self.split is None else Splits.parse(self.split),
+            grouping=Grouping(self.group_by),
         )
-    return open_frozen(services.data, project, dataset)
+
+    def open(self, services: "Services", project: str, dataset: str | None) -> "Stored":
+        """A frozen data set, or what is verified now.
+
+        Raises:
+            BoxdropError: options were given for a frozen data set, which has its own.
+        """
+        from boxdrop.datasets.collection import Collection
+        from boxdrop.datasets.frozen import open_frozen
+
+        if dataset is None:
+            return Collection(services, project, self.selection())
+        if self != Choice():
+            raise BoxdropError(
+                "a frozen data set has its own labels and splits: leave out --labels, --since, --min-size, "
+                "--split and --group-by, or leave out --dataset"
+            )
+        return open_frozen(services.data, project, dataset)
 
 
 @click.group(no_args_is_help=True)
@@ -136,22 +146,19 @@ def list_(project: str, system: str | None) -> None:
 def freeze(
     project: str,
     name: str,
-    labels: str | None,
-    since: datetime | None,
-    min_size: float,
-    split: str | None,
-    group_by: str | None,
+    choice: Choice,
     system: str | None,
 ) -> None:
     """Freeze verified work as a data set.
 
     The current verified work of PROJECT becomes the data set NAME, which never changes again.
     """
+    from boxdrop.datasets.collection import Collection
     from boxdrop.datasets.frozen import freeze
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
-    found = collect(services, project, labels, since, min_size, split, group_by)
+    found = Collection(services, project, choice.selection())
     header = freeze(
         services.data,
         project,
@@ -183,15 +190,13 @@ def diff(project: str, first: str, second: str, system: str | None) -> None:
 
     Current work has no splits and all labels, so only two frozen data sets show images that moved.
     """
-    from boxdrop.datasets.frozen import compare, open_frozen
+    from boxdrop.datasets.frozen import compare
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
 
     def find(name: str) -> "Stored":
-        if name == NOW:
-            return collect(services, project, None, None, 0.0, None, None)
-        return open_frozen(services.data, project, name)
+        return Choice().open(services, project, None if name == NOW else name)
 
     counts: Counter[str] = Counter()
     ignored = {"moved"} if NOW in (first, second) else set()

@@ -1,12 +1,11 @@
 """``boxdrop export``: verified work in a format that other tools read."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.dataset import choose, selection_options
+from boxdrop.cli.dataset import Choice, selection_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 
@@ -49,11 +48,7 @@ def export(
     images: str,
     pixels: str,
     dataset: str | None,
-    labels: str | None,
-    since: datetime | None,
-    min_size: float,
-    split: str | None,
-    group_by: str | None,
+    choice: Choice,
     system: str | None,
 ) -> None:
     """Write the verified images of PROJECT, with their boxes, to a folder.
@@ -72,7 +67,7 @@ def export(
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
-    stored = choose(services, project, dataset, labels, since, min_size, split, group_by)
+    stored = choice.open(services, project, dataset)
     with _Progress() as show:
         summary = export(
             project,

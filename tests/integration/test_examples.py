@@ -11,6 +11,21 @@ import pytest
 
 from boxdrop.demo import SCENES
 from boxdrop.domain.predictions import Prediction, read_jsonl
+from tests.integration.datasets.conftest import (
+    Verified,
+    aws,
+    box,
+    client,
+    endpoint,
+    fruit,
+    jpeg,
+    ledger,
+    system,
+)
+from tests.integration.datasets.test_export import write
+from tests.integration.datasets.test_judges import python, run_judge
+
+__all__ = ["aws", "client", "endpoint", "fruit", "ledger", "python", "system"]
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -57,6 +72,38 @@ def test_a_higher_threshold_keeps_fewer_boxes(predictions: Path) -> None:
     assert len(counts) == 9
     assert counts[0] > counts[-1]
     assert list(counts) == sorted(counts, reverse=True)
+
+
+@pytest.mark.usefixtures("system")
+def test_the_torch_data_set_has_the_verified_images_and_boxes(fruit: Verified) -> None:
+    verify_three(fruit)
+    shown = run(EXAMPLES / "torch_dataset.py", "fruit")
+    assert sorted(re.findall(r"  (.*)", shown)) == [
+        "(3, 48, 64): 0 boxes",
+        "(3, 48, 64): 2 boxes",
+        "(3, 64, 48): 1 boxes",
+    ]
+    assert sum(map(int, re.findall(r"^\w+: (\d+) images$", shown, re.MULTILINE))) == 3
+
+
+@pytest.mark.slow
+def test_the_hugging_face_data_set_has_the_verified_images_and_boxes(
+    fruit: Verified, python: Path, tmp_path: Path
+) -> None:
+    verify_three(fruit)
+    write(fruit, tmp_path / "out", "huggingface")
+    shown = run_judge(python, EXAMPLES / "huggingface_dataset.py", tmp_path / "out")
+    assert sorted(re.findall(r"  (.*)", shown)) == [
+        "(48, 64): 1 boxes of ['banana']",
+        "(64, 48): 0 boxes of []",
+        "(64, 48): 2 boxes of ['apple']",
+    ]
+
+
+def verify_three(fruit: Verified) -> None:
+    fruit.verify("a.jpg", [box("apple", 1, 2, 30, 40), box("apple", 5, 2, 30, 40, region="r2")])
+    fruit.verify("turned.jpg", [box("banana", 1, 2, 30, 40)], size=(48, 64), body=jpeg(64, 48, orientation=6))
+    fruit.verify("empty.jpg")
 
 
 @pytest.mark.slow

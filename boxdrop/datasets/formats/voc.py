@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from xml.etree import ElementTree
 
 from boxdrop.annotate.exports import AtomicFile
 from boxdrop.datasets.formats.format import Entry, Source
+
+_LABEL_MAP: Final = "labelmap.txt"
 
 
 class Voc:
@@ -37,6 +40,10 @@ class Voc:
                 for entry in source.entries(split):
                     file.write(f"{entry.item.stem}\n")
             yield path
+        with AtomicFile(folder / _LABEL_MAP) as file:  # datumaro and CVAT take no other labels without it
+            file.write("# label:color_rgb:parts:actions\n")
+            file.write("".join(f"{each.name.replace(':', ' ')}:::\n" for each in source.classes))
+        yield _LABEL_MAP
 
 
 def _document(entry: Entry, project: str) -> str:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import pytest
 
 from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, Reason, Tombstone, to_json
 from boxdrop.store.layout import annotation_key
+from boxdrop.system import System
 from tests.integration.pipeline.conftest import client, ledger, unique
 from tests.integration.pipeline.world import World
 from tests.moto_server import MakeClient, aws, endpoint
@@ -101,3 +103,22 @@ def box(label: str, *xyxy: float, region: str = "r1", rotation: float = 0.0) -> 
 def fruit(aws: MakeClient, ledger: object, request: pytest.FixtureRequest) -> Verified:
     """A project without verified images so far; its bucket keeps versions."""
     return Verified(World(unique(request), aws, ledger, versioned=True, detector=False))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def system(fruit: Verified, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local system that is up: moto."""
+    described = System(
+        "local",
+        "us-east-1",
+        fruit.world.ledger._table.name,
+        fruit.world.images.name,
+        fruit.world.data.name,
+        endpoint_url=endpoint,
+    )
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/system.json").write_text(described.to_json())
+    monkeypatch.setenv("BOXDROP_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("BOXDROP_SYSTEM", raising=False)
+    for name, value in described.environment().items():
+        monkeypatch.setenv(name, value)  # so that what the command sets is taken back

@@ -6,28 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from boxdrop.cli import boxdrop
-from boxdrop.system import System
 
 from .conftest import Verified, box
 
-
-@pytest.fixture(autouse=True)
-def system(fruit: Verified, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local system that is up: moto."""
-    described = System(
-        "local",
-        "us-east-1",
-        fruit.world.ledger._table.name,
-        fruit.world.images.name,
-        fruit.world.data.name,
-        endpoint_url=endpoint,
-    )
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/system.json").write_text(described.to_json())
-    monkeypatch.setenv("BOXDROP_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("BOXDROP_SYSTEM", raising=False)
-    for name, value in described.environment().items():
-        monkeypatch.setenv(name, value)  # so that what the command sets is taken back
+pytestmark = pytest.mark.usefixtures("system")
 
 
 def call(*arguments: str | Path) -> Result:
