@@ -44,7 +44,7 @@ class RecordStream(Generic[T]):
         identify: the image that an item is about.
         limits: bytes and pixels that an image may have.
         batch_size, workers, fetchers, on_image: see `Stream`. `on_image` is where the copies of images are
-            made that browsers show otherwise (`Image.shown_alike`).
+            made that browsers show differently (`Image.shown_alike`).
 
     Attributes:
         model_version: of the records.

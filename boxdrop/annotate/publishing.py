@@ -1,7 +1,7 @@
 """Publishes a source's records to Label Studio, for `annotate` and the ZenML pipeline.
 
 Local images are uploaded; those in S3 stay there, and Label Studio is connected to their bucket. Where
-browsers show an image otherwise than the detector saw it, an upright copy is uploaded.
+browsers show an image differently than the detector saw it, an upright copy is uploaded.
 """
 
 from collections.abc import Callable, Iterable, Sequence

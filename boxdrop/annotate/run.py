@@ -97,8 +97,8 @@ class Summary:
 
     Attributes:
         computed, resumed: done by this run, and by an earlier one.
-        not_importable: images that ``label-studio.json`` leaves out: browsers show them otherwise, and Label
-            Studio could not read their copies.
+        not_importable: images that ``label-studio.json`` leaves out, since Label Studio would show other
+            pixels and could not read their copies.
         damaged: predicted images with damaged metadata, which was ignored.
         left_out: what the listing passed over, by reason; under a limit, up to the last image only.
         seconds: from the first listing to the last output file.
@@ -286,7 +286,7 @@ class AnnotateRun:
         return project, published
 
     def _write_pictures(self, image: SourceImage, decoded: Image) -> str | None:
-        """Write a thumbnail, and a copy of an image that a browser would show otherwise."""
+        """Write a thumbnail, and a copy of an image that a browser would show differently."""
         path = thumbnail_path(image.image_id)
         with self.stream.clock("thumbnail"):
             self._write_picture(path, make_thumbnail(decoded))

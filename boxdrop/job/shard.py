@@ -189,7 +189,7 @@ class Shard:
         )
 
     def _write_display_copy(self, item: _Item, image: Image) -> str | None:
-        """In a thread: write what people see of an image that a browser would show otherwise, once."""
+        """In a thread: write what people see of an image that a browser would show differently, once."""
         if image.shown_alike:
             return None
         key = display_key(self._header.project, item.image.image_id, item.image.version)

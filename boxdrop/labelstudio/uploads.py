@@ -19,7 +19,7 @@ from boxdrop.labelstudio.project import Project
 
 _AS_THEY_ARE: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp"}
 """Formats that both Label Studio (``SUPPORTED_EXTENSIONS``) and every browser accept, with their file
-extension. A file of another format, or one that a browser would show otherwise, is converted."""
+extension. A file of another format, or one that a browser would show differently, is converted."""
 
 _FILES_AT_ONCE = 50  # Django refuses more than 100 files per request
 _BYTES_AT_ONCE = 32 * 2**20  # Label Studio itself accepts 250 MB; proxies in front of it accept less

@@ -132,7 +132,7 @@ def publish(
 def _with_copies(
     services: Services, project: int, predictions: Sequence[Prediction], addresses: Sequence[str]
 ) -> list[str | ImageError]:
-    """Put the addresses of display copies in the places of images that a browser shows otherwise.
+    """Put the addresses of display copies in the places of images that a browser shows differently.
 
     An image whose copy Label Studio may not read is refused alone: its original would show other pixels.
     """

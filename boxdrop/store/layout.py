@@ -7,7 +7,7 @@
     runs/RUN/problem.txt                           why a job of the run ended early, for people
     runs/RUN/summary.json                          the whole run; written last
     predictions/PROJECT/RUN/part-FIRST-LAST.jsonl  what was found in lines FIRST to LAST of the manifest
-    display/PROJECT/IMAGE-VERSION16.jpg            what people see of an image that browsers show otherwise
+    display/PROJECT/IMAGE-VERSION16.jpg            what people see of an image that browsers show differently
     boxes/PROJECT/MODEL_VERSION/IMAGE-VERSION16.json  boxes that were dropped with an image
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about

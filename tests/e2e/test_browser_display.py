@@ -106,7 +106,7 @@ def encoded(form: str, orientation: int = 1, pixels: NDArray[Any] = PICTURE, **o
 
 
 def every_file() -> dict[str, bytes]:
-    """Every accepted format in its orientations, and what else a browser may show otherwise, by name."""
+    """Every accepted format in its orientations, and what else a browser may show differently, by name."""
     pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
     imagecodecs = pytest.importorskip("imagecodecs", reason="imagecodecs is not installed")
     pillow_heif.register_heif_opener()
@@ -160,7 +160,7 @@ def pixels(width: int, height: int, flat: str) -> NDArray[np.int64]:
 def wrong(
     seen: dict[str, Image], shown: dict[str, NDArray[np.int64]], most: int = 48, mean: float = 6
 ) -> dict[str, str]:
-    """Files that are shown otherwise than the detector saw them, and how much: at most and on average."""
+    """Files that are shown differently than the detector saw them, and how much: at most and on average."""
     found = {}
     assert shown.keys() == seen.keys()
     for name, image in seen.items():

@@ -1,4 +1,4 @@
-"""Images that a browser would show otherwise: the job writes an upright copy, once, and records its name."""
+"""Images that a browser would show differently: the job writes an upright copy once, and records its name."""
 
 from io import BytesIO
 from typing import Any
@@ -25,7 +25,7 @@ def records(system: System, files: dict[str, bytes]) -> dict[str, Prediction | F
     return {record.image.rpartition("/")[2]: record for record in records_of(system, run_id)}
 
 
-def test_only_what_a_browser_shows_otherwise_gets_a_copy(system: System) -> None:
+def test_only_what_a_browser_shows_differently_gets_a_copy(system: System) -> None:
     files = {
         "turned.jpg": encoded("JPEG", 6),
         "turned.webp": encoded("WEBP", 2, lossless=True),

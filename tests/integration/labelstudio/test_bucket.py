@@ -129,7 +129,7 @@ def test_marking_a_task_keeps_its_address(
     assert (marked["data"]["state"], marked["data"]["image"]) == ("gone", address)
 
 
-def test_annotate_uploads_a_copy_of_what_browsers_show_otherwise_and_names_the_object(
+def test_annotate_uploads_a_copy_of_what_browsers_show_differently_and_names_the_object(
     connection: Connection,
     server: Server,
     make_project: MakeProject,
