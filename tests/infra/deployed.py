@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import requests
 
@@ -159,11 +161,13 @@ def _use(deployment: Deployment, connection: Connection, token: str) -> Happened
 
     happened.first, happened.second = first, happened.row(SECOND)
     _review(happened, first)
-    # An image waits in a project without labels, of which a folder becomes one.
-    upload("attic/box/old.jpg", scenes[0].read_bytes())
-    happened.wait_for_state("attic/box/old.jpg", State.WAITING)
+    # An image waits in a project without labels, of which a folder becomes one. People see a copy of it.
+    scan = BytesIO()
+    PIL.Image.open(scenes[0]).save(scan, "TIFF")
+    upload("attic/box/old.tif", scan.getvalue())
+    happened.wait_for_state("attic/box/old.tif", State.WAITING)
     upload("attic/box/labels.yaml", LABELS.encode())
-    happened.wait_for_state("attic/box/old.jpg", State.TASKED)
+    happened.wait_for_state("attic/box/old.tif", State.TASKED)
     _tell_strangers(happened)
     _change_threshold(happened, upload)
     s3.delete_object(Bucket=system.image_bucket, Key=SECOND)
