@@ -30,6 +30,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "credits": "s3",
     "export": "s3",
     "report": "s3",
+    "compare": "s3",
     "dataset": "s3",
     **dict.fromkeys(
         ("new", "drop", "backfill", "status", "apply", "retry", "sync", "doctor", "local"), "functions"

@@ -26,6 +26,7 @@ _COMMANDS = {
     "retry": ("boxdrop.cli.retry", "Try failed images and messages again."),
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and repair what was lost."),
     "report": ("boxdrop.cli.report", "Report what people changed, and which labels to trust."),
+    "compare": ("boxdrop.cli.compare", "Compare two detectors or label sets on verified images."),
     "export": ("boxdrop.cli.export", "Write verified images and boxes in a format that other tools read."),
     "dataset": ("boxdrop.cli.dataset", "Freeze verified work as data sets, list and compare them."),
     "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),

@@ -84,7 +84,7 @@ def report(
             pictures = list(examples.pictures(services.images))
     if html is not None:
         page = render(project, made, trusted=trust, at=services.clock(), pictures=pictures)
-        _write(html, page)
+        write_page(html, page)
         say(f"{counted(made.images, 'verified image')} in {html}", err=as_json)
     if as_json:
         say(json.dumps({"project": project, "trust": trust, **to_fields(made, trust)}))
@@ -94,7 +94,12 @@ def report(
             console.print(each)
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Write a page, and its folder where there is none.
+
+    Raises:
+        BoxdropError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", errors="replace")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.numbers import Finite
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from boxdrop.review.thresholds import Goal, Suggestion
     from boxdrop.services import Services
 
-_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+_SHARE = Finite(0, 1, min_open=True, max_open=True)
 
 
 @click.command(no_args_is_help=True)

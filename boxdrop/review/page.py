@@ -48,6 +48,7 @@ def render(
     )
     values = {
         "title": html.escape(project),
+        "heading": f"{html.escape(project)}: what people changed",
         "origin": html.escape(" · ".join([*report.models, f"{at:%Y-%m-%d %H:%M} UTC"])),
         "style": style,
         "counts": _counts(report),

@@ -1,0 +1,338 @@
+"""Two detectors, prompts or label sets on the same verified images, before any annotator sees a box."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxdrop.domain.detections import Detections, select
+from boxdrop.domain.errors import BoxdropError, ImageError
+from boxdrop.domain.images import DEFAULT_LIMITS, decode
+from boxdrop.domain.labels import LabelSet
+from boxdrop.review.evidence import Evidence, count, right_ones, tally, truth_of
+from boxdrop.review.outcomes import RIGHT_IOU, iou_matrix
+from boxdrop.review.reviewed import Reviewed, read_reviewed
+from boxdrop.review.thresholds import LEAST_IMAGES, TuningError, suggest
+
+if TYPE_CHECKING:
+    from boxdrop.detect.detector import Detector
+    from boxdrop.services import Services
+
+IOUS: Final = tuple(0.5 + 0.05 * step for step in range(10))
+"""COCO's: AP is the mean over them."""
+
+_FOLDS: Final = 3
+_DRAWS: Final = 2_000
+_RECALLS: Final = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Side:
+    """One of the two, loaded.
+
+    Attributes:
+        name: as the user wrote it.
+        label_set: only labels that both sides have.
+    """
+
+    name: str
+    detector: "Detector"
+    label_set: LabelSet
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good one side is.
+
+    Attributes:
+        ap50, ap: COCO's, as means over labels that have a verified box.
+        labels: AP50 of each.
+        f1, precision, recall: at thresholds learned from other images (cross-validation), or at those in
+            force where there are too few images to learn from.
+        seconds: of an image on this machine, without reading and decoding it: median.
+    """
+
+    name: str
+    model_version: str
+    ap50: float
+    ap: float
+    labels: Mapping[str, float]
+    f1: float
+    precision: float
+    recall: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pair:
+    """What both found in an image, at the thresholds of `Score`.
+
+    Attributes:
+        truth: the verified boxes, float32 [M, 4].
+        shown: boxes of each side, with `right` for each: bool [N].
+        difference: right boxes minus wrong and missed ones, B's minus A's.
+    """
+
+    key: str
+    version: str
+    truth: NDArray[np.float32]
+    shown: tuple[Detections, Detections]
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    difference: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Comparison:
+    """The result.
+
+    Attributes:
+        images: verified images that were compared.
+        unread: those that could not be read.
+        labels: compared ones.
+        tuned: whether thresholds were learned.
+        low, high: 95 % interval of B's F1 minus A's, by a bootstrap over images.
+        pairs: all images, those with the largest difference first.
+    """
+
+    images: int
+    unread: int
+    labels: tuple[str, ...]
+    tuned: bool
+    first: Score
+    second: Score
+    low: float
+    high: float
+    pairs: tuple[Pair, ...]
+
+
+def compare_sides(
+    services: "Services",
+    project: str,
+    first: Side,
+    second: Side,
+    *,
+    images: int,
+    on_image: Callable[[int], object] = lambda _: None,
+) -> Comparison:
+    """Run both on verified images of a project, a random sample that is the same each time.
+
+    Whole images are looked at, also where a label set asks for tiles.
+
+    Args:
+        services: needs `ledger`, `data` and `images`.
+        images: how many at most.
+        on_image: called with the number of images done.
+
+    Raises:
+        BoxdropError: nothing is verified, the two share no label, or something cannot be read.
+    """
+    names = first.label_set.names
+    if names != second.label_set.names:
+        raise ValueError("both sides must have the same labels, in the same order")
+    found = (each for each in read_reviewed(services, project) if isinstance(each, Reviewed))
+    evidence: tuple[list[Evidence], list[Evidence]] = ([], [])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    sources = []
+    unread = 0
+    for number, each in enumerate(itertools.islice(found, images)):
+        version = each.annotation.version
+        try:
+            data = services.images.read_version(each.row.key, version, DEFAULT_LIMITS.max_bytes)
+            pixels = decode(data).pixels
+        except ImageError:
+            unread += 1
+            continue
+        boxes, labels = truth_of(each.annotation.boxes, names)
+        for place, side in enumerate((first, second)):
+            began = time.perf_counter()
+            prepared = side.detector.preprocess(pixels)
+            size = (pixels.shape[1], pixels.shape[0])
+            (candidates,) = side.detector.candidates([prepared], [size], side.label_set)
+            seconds[place].append(time.perf_counter() - began)
+            evidence[place].append(Evidence.of(each.row.key, candidates, boxes, labels))
+        sources.append((each.row.key, version))
+        on_image(number + 1)
+    if not sources:
+        raise BoxdropError(f"{project} has no verified image that can be read; verify some first")
+    return _compare(first, second, evidence, seconds, sources, unread)
+
+
+def _compare(
+    first: Side,
+    second: Side,
+    evidence: tuple[list[Evidence], list[Evidence]],
+    seconds: tuple[list[float], list[float]],
+    sources: Sequence[tuple[str, str]],
+    unread: int,
+) -> Comparison:
+    names = first.label_set.names
+    tuned = len(sources) - -(-len(sources) // _FOLDS) >= LEAST_IMAGES and any(
+        len(each.labels) for each in evidence[0]
+    )
+    scores, counts, cuts = [], [], []
+    for side, images, times in zip((first, second), evidence, seconds, strict=True):
+        thresholds = _thresholds(side, images, tuned)
+        counted = np.stack(
+            [count(image, cut, len(names)) for image, cut in zip(images, thresholds, strict=True)]
+        )
+        whole = tally(counted)
+        precisions = np.array([average_precisions(images, len(names), iou) for iou in IOUS])
+        known = ~np.isnan(precisions[0])
+        scores.append(
+            Score(
+                side.name,
+                side.detector.model_version(side.label_set),
+                ap50=float(precisions[0, known].mean()) if known.any() else 0.0,
+                ap=float(precisions[:, known].mean()) if known.any() else 0.0,
+                labels={names[label]: float(precisions[0, label]) for label in np.flatnonzero(known)},
+                f1=whole.f_score(),
+                precision=whole.precision,
+                recall=whole.recall,
+                seconds=float(np.median(times)),
+            )
+        )
+        counts.append(counted.sum(axis=1))
+        cuts.append(thresholds)
+    low, high = bootstrap(counts[0], counts[1])
+    pairs = [
+        _pair(source, (evidence[0][number], evidence[1][number]), (cuts[0][number], cuts[1][number]))
+        for number, source in enumerate(sources)
+    ]
+    pairs.sort(key=lambda pair: -abs(pair.difference))
+    return Comparison(len(sources), unread, names, tuned, scores[0], scores[1], low, high, tuple(pairs))
+
+
+def _thresholds(side: Side, images: Sequence[Evidence], tuned: bool) -> list[NDArray[np.float32]]:
+    """For each image, thresholds that were learned from the others' folds; or those in force."""
+    current = np.array(side.detector.thresholds(side.label_set), np.float32)
+    if not tuned:
+        return [current] * len(images)
+    floor = side.detector.bundle.defaults.floor
+    learned = []
+    for fold in range(_FOLDS):
+        others = [each for number, each in enumerate(images) if number % _FOLDS != fold]
+        try:
+            learned.append(suggest(others, current, floor=floor).thresholds)
+        except TuningError:  # none of them holds a box
+            learned.append(current)
+    return [learned[number % _FOLDS] for number in range(len(images))]
+
+
+def _pair(
+    source: tuple[str, str],
+    evidence: tuple[Evidence, Evidence],
+    thresholds: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> Pair:
+    shown, right, worth = [], [], []
+    for each, cut in zip(evidence, thresholds, strict=True):
+        chosen = select(each.candidates, cut)
+        good = right_ones(chosen, each.boxes, each.labels)
+        shown.append(chosen)
+        right.append(good)
+        worth.append(2 * int(good.sum()) - len(chosen) + int(good.sum()) - len(each.labels))
+    return Pair(*source, evidence[0].boxes, (shown[0], shown[1]), (right[0], right[1]), worth[1] - worth[0])
+
+
+def average_precisions(
+    images: Sequence[Evidence], labels: int, iou: float = RIGHT_IOU
+) -> NDArray[np.float64]:
+    """COCO's average precision of each label, float64 [labels]; NaN where no box was verified.
+
+    Precision is made to fall with recall and is averaged at 101 recalls, as pycocotools does.
+    """
+    found = np.full(labels, np.nan)
+    scores = np.concatenate([each.candidates.scores for each in images])
+    owners = np.concatenate([each.candidates.labels for each in images])
+    right = np.concatenate([_right_at(each, iou) for each in images])
+    objects = np.bincount(np.concatenate([each.labels for each in images]), minlength=labels)
+    for label in np.flatnonzero(objects):
+        own = owners == label
+        order = np.argsort(-scores[own], kind="stable")
+        hits = np.cumsum(right[own][order])
+        recall = hits / objects[label]
+        precision = hits / np.arange(1, len(hits) + 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        places = np.searchsorted(recall, _RECALLS, side="left")
+        found[label] = np.append(precision, 0.0)[places].mean()
+    return found
+
+
+def _right_at(evidence: Evidence, iou: float) -> NDArray[np.bool_]:
+    """As `Evidence.right`, at another IoU."""
+    if iou == RIGHT_IOU:
+        return evidence.right
+    candidates = evidence.candidates
+    right = np.zeros(len(candidates), np.bool_)
+    if not len(candidates) or not len(evidence.labels):
+        return right
+    overlaps = iou_matrix(candidates.boxes, evidence.boxes)  # type: ignore[arg-type]
+    overlaps[candidates.labels[:, None] != evidence.labels[None]] = 0
+    for row in np.argsort(-candidates.scores, kind="stable"):
+        best = int(overlaps[row].argmax())
+        if overlaps[row, best] >= iou:
+            right[row] = True
+            overlaps[:, best] = 0
+    return right
+
+
+def bootstrap(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
+    """The 95 % interval of the second's F1 minus the first's; images are drawn, both sides together.
+
+    Args:
+        first, second: int64 [images, 3]: right, shown and verified boxes.
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(first), np.full(len(first), 1 / len(first)), size=_DRAWS)
+
+    def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        right, shown, objects = (drawn @ counts).T
+        whole = shown + objects
+        scores: NDArray[np.float64] = np.where(whole > 0, 2 * right / np.maximum(whole, 1), 1.0)
+        return scores
+
+    low, high = np.quantile(f1(second) - f1(first), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def comparison_fields(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON fields."""
+
+    def score(each: Score) -> dict[str, Any]:
+        return {
+            "name": each.name,
+            "model_version": each.model_version,
+            "ap50": round(each.ap50, 4),
+            "ap": round(each.ap, 4),
+            "labels": {label: round(value, 4) for label, value in each.labels.items()},
+            "f1": round(each.f1, 4),
+            "precision": round(each.precision, 4),
+            "recall": round(each.recall, 4),
+            "seconds_per_image": round(each.seconds, 5),
+        }
+
+    return {
+        "images": comparison.images,
+        "unread": comparison.unread,
+        "tuned": comparison.tuned,
+        "a": score(comparison.first),
+        "b": score(comparison.second),
+        "f1_difference": {
+            "value": round(comparison.second.f1 - comparison.first.f1, 4),
+            "low": round(comparison.low, 4),
+            "high": round(comparison.high, 4),
+        },
+        "differing": [
+            {
+                "image": each.key,
+                "difference": each.difference,
+                "a": {"shown": len(each.shown[0]), "right": int(each.right[0].sum())},
+                "b": {"shown": len(each.shown[1]), "right": int(each.right[1].sum())},
+            }
+            for each in comparison.pairs
+            if each.difference
+        ],
+    }
