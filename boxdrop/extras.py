@@ -33,7 +33,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "compare": "s3",
     "dataset": "s3",
     **dict.fromkeys(
-        ("new", "drop", "backfill", "status", "apply", "retry", "sync", "doctor", "local"), "functions"
+        ("new", "drop", "backfill", "status", "apply", "retry", "sync", "teach", "doctor", "local"),
+        "functions",
     ),
 }
 """The extra with everything that a command needs, so that one installation is enough."""

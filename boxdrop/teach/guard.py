@@ -33,7 +33,7 @@ FEWEST_BOXES: Final = 2
 
 _FOLDS: Final = 5
 _FOLDS_OF_FEW: Final = 10
-_FEW: Final = 100
+_FEW: Final = 50
 """Up to so many images, ten folds: with five, each fit lacks a fifth of what is little already."""
 
 _WORDS_COUNT: Final = 6.0

@@ -42,19 +42,19 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Seen:
+class Examined:
     """An example as the fit keeps it: its informative patches instead of its pixels."""
 
     image: TaughtImage
     verified: VerifiedImage
 
 
-def look(
+def examine(
     detector: Detector,
     label_set: LabelSet,
     examples: Iterable[Example],
     on_image: Callable[[int], None] | None = None,
-) -> Iterator[Seen]:
+) -> Iterator[Examined]:
     """Run the detector over examples, one after the other, and keep what can teach something.
 
     Args:
@@ -72,7 +72,7 @@ def look(
         [whole] = detector.features([detector.preprocess(example.pixels)], [size])
         near = np.concatenate([example.boxes, example.deleted])
         features: Features = keep_informative(whole, near, queries)
-        yield Seen(
+        yield Examined(
             TaughtImage(example.image_id, example.version),
             VerifiedImage(features, example.boxes, example.labels, size),
         )
@@ -83,7 +83,7 @@ def look(
 def teach(
     detector: Detector,
     label_set: LabelSet,
-    seen: Iterable[Seen],
+    seen: Iterable[Examined],
     *,
     project: str,
     made_at: datetime,
@@ -95,7 +95,7 @@ def teach(
 
     Args:
         detector, label_set: what is taught, and for which labels.
-        seen: what `look` made of verified images.
+        seen: what `examine` made of verified images.
         project, made_at, previous: see `Lesson`.
 
     Raises:

@@ -20,6 +20,7 @@ from playwright.sync_api import Locator
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import SCENES
+from boxdrop.domain.detections import iou
 from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Image, Ledger, State
@@ -32,6 +33,7 @@ from tests.e2e.conftest import logged_in
 from tests.e2e.test_regions import STORED_AS
 from tests.label_studio_server import quiet
 from tests.local_system import local_system
+from tests.shape_scenes import draw_shapes
 
 __all__ = ["local_system"]
 
@@ -183,6 +185,94 @@ def verify(system: System, key: str) -> None:
     region = {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value, "id": "r"}
     system.label_studio.sdk.annotations.create(row.task_id, result=[region])
     eventually(lambda: (found := system.row(key)) is not None and found.state == State.VERIFIED)
+
+
+BADGES = "caption: badges\nlabels:\n  - {name: badge, examples: only}\n  - banana\n"
+STARS = [seed for seed in range(130) if len(draw_shapes(seed).stars)][:60]
+
+
+def test_twenty_verified_images_of_a_thing_without_a_name_find_it_on_the_other_forty(system: System) -> None:
+    """Sixty scenes with stars, which the detector has no word for; people draw the boxes on twenty."""
+    images = Bucket(system.running.system.image_bucket)
+    images.put("badges/labels.yaml", BADGES.encode())
+    for seed in STARS:
+        images.put(f"badges/{seed}.jpg", draw_shapes(seed).jpeg(), "image/jpeg")
+    counts = system.ledger.count_images
+    eventually(lambda: counts("badges")[State.TASKED] == len(STARS))
+    tasks = {seed: system.tasked(f"badges/{seed}.jpg") for seed in STARS}
+    drawn, others = STARS[:20], STARS[20:]
+    assert found_stars(system, others) == 0
+    for seed in drawn:
+        system.label_studio.sdk.annotations.create(tasks[seed].task_id, result=regions_of(seed))
+    eventually(lambda: counts("badges")[State.VERIFIED] == len(drawn))
+    verified = {seed: answers_of(system, tasks[seed].task_id) for seed in drawn}
+
+    said = call("teach", "badges", "--yes").output
+    assert re.search(r"badge: recall 0.00 → (0\.[789]|1\.0)", said), said
+    project = system.ledger.project("badges")
+    assert project is not None
+    assert project.generation == 2
+
+    def published() -> bool:
+        rows = system.ledger.list_images("badges", State.TASKED).rows
+        return len(rows) == len(others) and {row.generation for row in rows} == {project.generation}
+
+    eventually(published)
+    stars = sum(len(draw_shapes(seed).stars) for seed in others)
+    assert found_stars(system, others) >= 0.8 * stars
+    assert {seed: answers_of(system, tasks[seed].task_id) for seed in drawn} == verified
+    assert counts("badges")[State.VERIFIED] == len(drawn)
+
+    assert "Back from lesson" in call("teach", "badges", "--back", "--yes").output
+    assert "lesson" not in call("labels", "badges").output
+
+
+def regions_of(seed: int) -> list[dict[str, Any]]:
+    """What a person draws: a box around every star."""
+    scene = draw_shapes(seed)
+    height, width = scene.pixels.shape[:2]
+    found = []
+    for number, (left, top, right, bottom) in enumerate(scene.stars.tolist()):
+        value = {
+            "x": 100 * left / width,
+            "y": 100 * top / height,
+            "width": 100 * (right - left) / width,
+            "height": 100 * (bottom - top) / height,
+            "rotation": 0,
+            "rectanglelabels": ["badge"],
+        }
+        place = {"original_width": width, "original_height": height, "image_rotation": 0}
+        kind = {"type": "rectanglelabels", "from_name": "label", "to_name": "image"}
+        found.append({**kind, **place, "value": value, "id": f"r{number}"})
+    return found
+
+
+def answers_of(system: System, task_id: int | None) -> tuple[Any, Any]:
+    """Everything that people and detectors said about a task."""
+    task = system.label_studio.request("read", "GET", f"/api/tasks/{task_id}/")
+    return task["annotations"], task["predictions"]
+
+
+def found_stars(system: System, seeds: list[int]) -> int:
+    """Stars that the predictions in Label Studio show, at an IoU of 0.5."""
+    project = system.ledger.project("badges")
+    assert project is not None
+    tasks = system.label_studio.sdk.tasks.list(project=project.label_studio_id, fields="all")
+    shown = {task.id: task.predictions for task in tasks}
+    found = 0
+    for seed in seeds:
+        row = system.row(f"badges/{seed}.jpg")
+        assert row is not None
+        scene = draw_shapes(seed)
+        height, width = scene.pixels.shape[:2]
+        for prediction in shown[row.task_id]:
+            for region in prediction.result or []:
+                value = region["value"]
+                left, top = value["x"] * width / 100, value["y"] * height / 100
+                right, bottom = left + value["width"] * width / 100, top + value["height"] * height / 100
+                box = np.array([left, top, right, bottom], np.float32)
+                found += value["rectanglelabels"] == ["badge"] and bool((iou(box, scene.stars) >= 0.5).any())
+    return found
 
 
 def test_the_status_names_every_part(system: System) -> None:

@@ -16,7 +16,7 @@ from boxdrop.domain.identity import lesson_id
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson
 from boxdrop.lessons import read_lesson_text, write_lesson_text
-from boxdrop.teach.teaching import Example, Seen, look, teach
+from boxdrop.teach.teaching import Examined, Example, examine, teach
 from tests.shape_scenes import draw_shapes
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -46,12 +46,12 @@ def examples(seeds: range) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def seen(detector: Detector) -> list[Seen]:
-    return list(look(detector, LABELS, examples(range(16))))
+def seen(detector: Detector) -> list[Examined]:
+    return list(examine(detector, LABELS, examples(range(16))))
 
 
 @pytest.fixture(scope="module")
-def taught(detector: Detector, seen: list[Seen]) -> Taught:
+def taught(detector: Detector, seen: list[Examined]) -> Taught:
     lesson = teach(detector, LABELS, seen, project="badges", made_at=NOW)
     number = lesson_id(write_lesson_text(lesson))
     detector.learn(number, lesson)
@@ -72,7 +72,9 @@ def test_sixteen_images_teach_what_no_word_describes(detector: Detector, taught:
     assert not any((each.labels == 0).any() for each in before)  # it is not asked for without a lesson
 
 
-def test_a_lesson_says_what_it_was_taught_on_and_what_it_is_worth(taught: Taught, seen: list[Seen]) -> None:
+def test_a_lesson_says_what_it_was_taught_on_and_what_it_is_worth(
+    taught: Taught, seen: list[Examined]
+) -> None:
     lesson = taught.lesson
     assert [(each.name, each.kind) for each in lesson.labels] == [("badge", "lesson")]
     assert [each.image_id for each in lesson.images] == [each.image.image_id for each in seen]
@@ -83,7 +85,7 @@ def test_a_lesson_says_what_it_was_taught_on_and_what_it_is_worth(taught: Taught
 
 
 def test_the_same_images_in_any_order_give_the_same_lesson(
-    detector: Detector, taught: Taught, seen: list[Seen]
+    detector: Detector, taught: Taught, seen: list[Examined]
 ) -> None:
     again = teach(detector, LABELS, seen[::-1], project="badges", made_at=NOW)
     assert write_lesson_text(again) == write_lesson_text(taught.lesson)
@@ -101,7 +103,7 @@ def test_a_label_that_the_words_find_well_keeps_its_words(detector: Detector, ta
     np.testing.assert_array_equal(banana.boxes, one.boxes)
 
 
-def test_too_few_images_are_an_error(detector: Detector, seen: list[Seen]) -> None:
+def test_too_few_images_are_an_error(detector: Detector, seen: list[Examined]) -> None:
     with pytest.raises(LessonError, match="4 verified images are too few to teach; verify 5 or more"):
         teach(detector, LABELS, seen[:4], project="badges", made_at=NOW)
 

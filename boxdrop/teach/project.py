@@ -1,0 +1,110 @@
+"""Teaching from a project: its detector, and its verified images as examples."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from boxdrop.aws.s3 import Bucket
+from boxdrop.datasets.items import LeftOut, Why
+from boxdrop.detect.detector import Detector
+from boxdrop.detect.sessions import Provider
+from boxdrop.domain.errors import ImageError, LessonError
+from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
+from boxdrop.domain.labels import LabelSet
+from boxdrop.review.outcomes import Change
+from boxdrop.review.reviewed import Reviewed, read_reviewed
+from boxdrop.sources import BucketImages
+from boxdrop.store.bundles import describe, fetch
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.teach.teaching import Example
+
+if TYPE_CHECKING:
+    from boxdrop.ledger import Project
+    from boxdrop.services import Services
+
+_AT_ONCE: Final = 8  # images that are fetched and decoded ahead of the detector
+
+
+def labels_in_force(services: "Services", project: str) -> "tuple[Project, LabelSet]":
+    """A project and the labels that its images are detected with now.
+
+    Raises:
+        LessonError: there is no such project, or it has no labels yet.
+    """
+    row = services.ledger.project(project)
+    if row is None:
+        raise LessonError(f"there is no project {project}; `boxdrop status` lists them")
+    if row.labels is None or row.bundle_name is None or row.bundle_digest is None:
+        raise LessonError(f"the labels of {project} are not in force yet; see: boxdrop status {project}")
+    return row, read_label_set(services.data, row.labels)
+
+
+def load_detector(services: "Services", row: "Project", provider: Provider = "cpu") -> Detector:
+    """The detector of a project, from the data bucket or this machine's copy.
+
+    Raises:
+        BundleError: it is not in the bucket, or damaged.
+    """
+    assert row.bundle_name is not None
+    assert row.bundle_digest is not None
+    cache = os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles"
+    ref = describe(services.data, row.bundle_name, row.bundle_digest)
+    return Detector.load(fetch(services.data, ref, Path(cache)), provider)
+
+
+def read_examples(
+    services: "Services", project: str, label_set: LabelSet, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[Example | LeftOut]:
+    """Stream a project's verified images as examples, or with the reason why they teach nothing.
+
+    Only work on the version that the bucket holds now counts. Some images are read ahead, no more.
+
+    Args:
+        services: needs `ledger`, `images` and `data`.
+        label_set: what `Example.labels` counts in; boxes of labels that it no longer has are left out.
+
+    Raises:
+        BoxdropError: a bucket or the ledger cannot be read.
+    """
+    numbers = {name: number for number, name in enumerate(label_set.names)}
+    buckets = {services.images.name: BucketImages(services.images)}
+
+    def example(each: Reviewed | LeftOut) -> Example | LeftOut:
+        if isinstance(each, LeftOut):
+            return each
+        row = each.row
+        images = buckets.setdefault(row.bucket, BucketImages(Bucket(row.bucket)))
+        try:
+            source = images.image(row.key, each.annotation.version, row.image_id)
+            image = decode(images.fetch(source, limits), limits)
+        except ImageError as error:
+            return LeftOut(row.image_id, row.key, Why.NO_IMAGE, str(error))
+        if (image.width, image.height) != (each.annotation.width, each.annotation.height):
+            return LeftOut(row.image_id, row.key, Why.OTHER_SIZE)
+        drawn = [box for box in each.annotation.boxes if box.label in numbers and _has_area(box.xyxy)]
+        offered = () if each.outcomes is None else each.outcomes.offered
+        deleted = [box.xyxy for box in offered if box.change == Change.DELETED]
+        return Example(
+            row.image_id,
+            each.annotation.version,
+            image.pixels,
+            np.array([box.xyxy for box in drawn], np.float32).reshape(-1, 4),
+            np.array([numbers[box.label] for box in drawn], np.int64),
+            np.array(deleted, np.float32).reshape(-1, 4),
+        )
+
+    reviewed = read_reviewed(services, project)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while page := list(islice(reviewed, _AT_ONCE)):
+            yield from pool.map(example, page)
+
+
+def _has_area(xyxy: tuple[float, float, float, float]) -> bool:
+    left, top, right, bottom = xyxy
+    return right > left and bottom > top
