@@ -247,10 +247,11 @@ def regions_of(seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def answers_of(system: System, task_id: int | None) -> tuple[Any, Any]:
+def answers_of(system: System, task_id: int | None) -> list[dict[str, Any]]:
     """Everything that people and detectors said about a task."""
     task = system.label_studio.request("read", "GET", f"/api/tasks/{task_id}/")
-    return task["annotations"], task["predictions"]
+    answers = [*task["annotations"], *task["predictions"]]
+    return [{key: value for key, value in each.items() if key != "created_ago"} for each in answers]
 
 
 def found_stars(system: System, seeds: list[int]) -> int:
