@@ -27,7 +27,7 @@ from boxdrop.detect.lessons import decode_heads
 from boxdrop.domain.detections import RIVAL_IOU, select, suppress
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson, TaughtImage
-from boxdrop.teach.calibration import best_cut, calibrate, logit
+from boxdrop.review.calibration import best_probability, calibrate
 from boxdrop.teach.guard import Words, judge
 from boxdrop.teach.patches import VerifiedImage, stack
 from boxdrop.teach.teaching import Examined, teach, words_of
@@ -202,10 +202,10 @@ def tuned(images: Sequence[VerifiedImage], words: Words) -> NDArray[np.float32]:
     trial = try_out(images, np.split(words.logits(patches), ends), words.labels, words.floor)
     if not len(trial.scores) or not trial.objects.sum():
         return words.thresholds
-    scores = logit(trial.scores)
-    model = calibrate(scores, trial.labels, trial.right, words.labels)
-    cut, _ = best_cut(model.probabilities(scores, trial.labels), trial.right, int(trial.objects.sum()))
-    return np.clip(model.cuts(cut), _FLOOR, 1).astype(np.float32)
+    model = calibrate(trial.scores, trial.labels, trial.right, words.labels)
+    objects = int(trial.objects.sum())
+    cut = best_probability(model.probabilities(trial.scores, trial.labels), trial.right, objects)
+    return np.asarray(np.clip(sigmoid(model.cuts(cut)), _FLOOR, 1), np.float32)
 
 
 def spoil(images: Sequence[VerifiedImage], labels: int, share: float, seed: int) -> list[VerifiedImage]:

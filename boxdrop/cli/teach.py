@@ -48,8 +48,8 @@ def teach(
     """Teach PROJECT's detector from its verified images.
 
     \b
-      boxdrop teach fruit             fit a lesson, show what it is worth, bring it into force
-      boxdrop teach fruit --dry-run   fit a lesson and show what it is worth
+      boxdrop teach fruit             fit a lesson, and bring it into force
+      boxdrop teach fruit --dry-run   show what a lesson would be worth
       boxdrop teach fruit --back      return to the lesson before
 
     Cross-validation decides for each label whether the lesson replaces its words. Images that nobody has
