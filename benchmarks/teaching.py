@@ -205,7 +205,7 @@ def tuned(images: Sequence[VerifiedImage], words: Words) -> NDArray[np.float32]:
     model = calibrate(trial.scores, trial.labels, trial.right, words.labels)
     objects = int(trial.objects.sum())
     cut = best_probability(model.probabilities(trial.scores, trial.labels), trial.right, objects)
-    return np.asarray(np.clip(sigmoid(model.cuts(cut)), _FLOOR, 1), np.float32)
+    return np.asarray(np.clip(sigmoid(model.cuts(cut).astype(np.float32)), _FLOOR, 1), np.float32)
 
 
 def spoil(images: Sequence[VerifiedImage], labels: int, share: float, seed: int) -> list[VerifiedImage]:
