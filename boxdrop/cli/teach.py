@@ -156,7 +156,7 @@ def figures_of(lesson: "Lesson") -> Iterator[str]:
         f"{counted(len(lesson.images), 'verified image')} with {counted(lesson.boxes, 'box', 'boxes')}. "
         "Figures of images that the fit had not seen:"
     )
-    taught = {"words": "keeps its words", "mean": "words and lesson", "lesson": "lesson"}
+    taught = {"words": "keeps its words", "mixed": "words and lesson", "lesson": "lesson"}
     for each in lesson.figures:
         if each.boxes:
             yield f"  {each.name}: {_change(each.before, each.after)} ({taught[each.taught]})"

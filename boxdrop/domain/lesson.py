@@ -14,8 +14,8 @@ from typing import Literal
 
 from boxdrop.domain.errors import LessonError
 
-Kind = Literal["lesson", "mean"]
-"""``lesson``: fitted weights alone. ``mean``: the mean of the words' scores and the fitted ones."""
+Kind = Literal["lesson", "mixed"]
+"""``lesson``: fitted weights alone. ``mixed``: the words' logits and the fitted ones, mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class LabelFigures:
     """
 
     name: str
-    taught: Literal["words", "lesson", "mean"]
+    taught: Literal["words", "lesson", "mixed"]
     boxes: int
     before: Figures
     after: Figures

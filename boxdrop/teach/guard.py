@@ -5,8 +5,7 @@ decides two questions, each by a paired bootstrap over images, and each for a gr
 a label alone seldom has enough boxes to prove anything:
 
 - labels that the words do not find (*new* ones): are fitted weights alone better than the words?
-- labels that the words find (*known* ones): is the mean of the words' and the fitted scores better, and are
-  the fitted scores alone better still?
+- labels that the words find (*known* ones): are the words' logits better when fitted ones are mixed in?
 
 A known label that is clearly worse off than with its words keeps them, whatever its group says.
 """
@@ -23,7 +22,10 @@ from boxdrop.teach.fit import Heads, fit, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
 
-Choice = Literal["words", "mean", "lesson"]
+Choice = Literal["words", "mixed", "lesson"]
+
+SHARES: Final = (1 / 3, 1 / 2, 2 / 3, 1.0)
+"""Of the fitted logits, in what may replace the words' of known labels."""
 
 PROOF: Final = 0.9
 """Share of bootstrap samples in which a lesson must be better."""
@@ -93,19 +95,24 @@ class Verdict:
     """What the guard decided.
 
     Attributes:
-        choices: for each label, what to use.
+        shares: float32 [L], how much of each label's logits is fitted: 0 for the words, 1 for the lesson.
         heads: fitted to all images; rows of labels that keep their words are of no use.
         biases: float32 [L], what to add to a label's logits so that its best cut is its threshold in force.
         before, after: cross-fitted trials, with the words and with the choices.
         new: bool [L], labels that the words do not find.
     """
 
-    choices: tuple[Choice, ...]
+    shares: NDArray[np.float32]
     heads: Heads
     biases: NDArray[np.float32]
     before: Trial
     after: Trial
     new: NDArray[np.bool_]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """For each label, what to use."""
+        return tuple("words" if share == 0 else "lesson" if share == 1 else "mixed" for share in self.shares)
 
 
 def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> Verdict:
@@ -141,36 +148,71 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
         held = (fold_of == fold)[patches.images]
         learned[held] = fitted(~held).logits(patches, held)
     learned[:, ~able] = asked[:, ~able]
-    mean = ((asked + learned) / 2).astype(np.float32)
     rng = np.random.default_rng(_SEED)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=_SAMPLES).astype(np.float64)
-
-    alone, both = _try(verified, patches, learned, words), _try(verified, patches, mean, words)
-    shifts = _shifts(alone, words.thresholds)
-    choices: list[Choice] = ["words" for _ in range(labels)]
-    if (group := able & new).any() and _f1_gain(before, alone, shifts, words, weights, group) > PROOF:
-        for label in np.flatnonzero(group).tolist():
-            choices[label] = "lesson"
+    shares, biases = np.zeros(labels, np.float32), np.zeros(labels, np.float32)
+    if (group := able & new).any():
+        alone = _candidate(1.0, asked, learned, before, verified, patches, words, weights, group)
+        if alone.better_f1 > PROOF:
+            shares[group], biases[group] = 1, alone.biases[group]
     if (group := able & ~new).any():
-        best: Choice = "words"
-        trial = before
-        candidates: tuple[tuple[Choice, Trial], ...] = (("mean", both), ("lesson", alone))
-        for name, candidate in candidates:
-            moved = shifts if name == "lesson" else np.zeros(labels)
-            if (
-                _ap_gain(trial, candidate, weights, group) > PROOF
-                and _f1_gain(before, candidate, moved, words, weights, group) > 0.5
-            ):
-                best, trial = name, candidate
-        for label in np.flatnonzero(group).tolist() if best != "words" else ():
-            only = np.arange(labels) == label
-            if _ap_gain(before, trial, weights, only) >= 1 - PROOF:
-                choices[label] = best
-    biases = np.where([choice == "lesson" for choice in choices], shifts, 0).astype(np.float32)
-    used = np.where([choice == "words" for choice in choices], asked, mean)
-    used = np.where([choice == "lesson" for choice in choices], learned + biases, used)
+        tried = [
+            _candidate(share, asked, learned, before, verified, patches, words, weights, group)
+            for share in SHARES
+        ]
+        proven = [each for each in tried if each.better_ap > PROOF and each.better_f1 > 0.5]
+        if proven:
+            best = max(proven, key=lambda each: each.ap)
+            for label in np.flatnonzero(group).tolist():
+                only = np.arange(labels) == label
+                if _share(_ap(best.trial, weights, only) - _ap(before, weights, only)) >= 1 - PROOF:
+                    shares[label], biases[label] = best.share, best.biases[label]
+    used = asked + shares * (learned - asked) + biases
     after = _try(verified, patches, used.astype(np.float32), words)
-    return Verdict(tuple(choices), heads, biases, before, after, new)
+    return Verdict(shares, heads, biases, before, after, new)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Candidate:
+    """The words' logits and the fitted ones, mixed.
+
+    Attributes:
+        share: of the fitted ones.
+        biases: float32 [L], what moves each label's best cut to its threshold in force, if that pays.
+        trial: cross-fitted.
+        ap: mean of the bootstrap samples.
+        better_ap, better_f1: share of bootstrap samples in which it beats the words.
+    """
+
+    share: float
+    biases: NDArray[np.float32]
+    trial: Trial
+    ap: float
+    better_ap: float
+    better_f1: float
+
+
+def _candidate(
+    share: float,
+    asked: NDArray[np.float32],
+    learned: NDArray[np.float32],
+    before: Trial,
+    verified: Sequence[VerifiedImage],
+    patches: Patches,
+    words: Words,
+    weights: NDArray[np.float64],
+    group: NDArray[np.bool_],
+) -> _Candidate:
+    trial = _try(verified, patches, (asked + share * (learned - asked)).astype(np.float32), words)
+    none = np.zeros(words.labels)
+    moved = none if share <= 0.5 else _shifts(trial, words.thresholds)
+    f1 = _f1(before, none, words, weights, group)
+    gains = [(_f1(trial, shift, words, weights, group) - f1, shift) for shift in (none, moved)]
+    gain, shift = max(gains, key=lambda each: float(each[0].mean()))
+    area, former = _ap(trial, weights, group), _ap(before, weights, group)
+    return _Candidate(
+        share, shift.astype(np.float32), trial, float(area.mean()), _share(area - former), _share(gain)
+    )
 
 
 def _folds(images: int) -> NDArray[np.int64]:
@@ -220,40 +262,33 @@ def _shifts(trial: Trial, thresholds: NDArray[np.float32]) -> NDArray[np.float64
     return shift
 
 
-def _f1_gain(
-    before: Trial,
-    after: Trial,
+def _f1(
+    trial: Trial,
     shifts: NDArray[np.float64],
     words: Words,
     weights: NDArray[np.float64],
     group: NDArray[np.bool_],
-) -> float:
-    """Share of bootstrap samples in which F1 over a group of labels is higher; ties count half."""
+) -> NDArray[np.float64]:
+    """F1 over a group of labels in each bootstrap sample, with logits moved by `shifts`."""
     moved = 1 / (1 + np.exp(shifts - logit(words.thresholds)))
-    objects = weights @ before.objects[:, group].sum(axis=1)
-    scores = []
-    for trial, cut in ((before, words.thresholds), (after, moved.astype(np.float32))):
-        right, boxes = (weights @ count[:, group].sum(axis=1) for count in trial.counts(cut))
-        scores.append(2 * right / np.maximum(boxes + objects, 1))
-    return _share(scores[1] - scores[0])
+    right, boxes = (weights @ count[:, group].sum(axis=1) for count in trial.counts(moved.astype(np.float32)))
+    objects = weights @ trial.objects[:, group].sum(axis=1)
+    f1: NDArray[np.float64] = 2 * right / np.maximum(boxes + objects, 1)
+    return f1
 
 
-def _ap_gain(before: Trial, after: Trial, weights: NDArray[np.float64], group: NDArray[np.bool_]) -> float:
-    """Share of bootstrap samples in which AP over a group of labels is higher; ties count half.
+def _ap(trial: Trial, weights: NDArray[np.float64], group: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """AP over a group of labels in each bootstrap sample.
 
     The boxes of all labels are ranked together, by how likely each is right given its score and label.
     """
-    objects = weights @ before.objects[:, group].sum(axis=1)
-    areas: list[NDArray[np.float64]] = []
-    for trial in (before, after):
-        mine = group[trial.labels]
-        if not mine.any():
-            areas.append(np.zeros(len(weights)))
-            continue
-        scores, labels, right = trial.scores[mine], trial.labels[mine], trial.right[mine]
-        chance = calibrate(scores, labels, right, len(group)).probabilities(scores, labels)
-        areas.append(weighted_ap(chance, right, weights[:, trial.images[mine]], objects))
-    return _share(areas[1] - areas[0])
+    mine = group[trial.labels]
+    if not mine.any():
+        return np.zeros(len(weights))
+    scores, labels, right = trial.scores[mine], trial.labels[mine], trial.right[mine]
+    chance = calibrate(scores, labels, right, len(group)).probabilities(scores, labels)
+    objects = weights @ trial.objects[:, group].sum(axis=1)
+    return weighted_ap(chance, right, weights[:, trial.images[mine]], objects)
 
 
 def _share(gains: NDArray[np.float64]) -> float:

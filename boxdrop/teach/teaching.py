@@ -147,13 +147,13 @@ def _taught(label_set: LabelSet, words: Words, verdict: Verdict) -> Iterator[Tau
         fitted = np.r_[
             verdict.heads.queries[number], verdict.heads.shifts[number], verdict.heads.biases[number]
         ]
-        if choice == "mean":
+        if choice == "mixed":
             prompts = words.queries[words.owners == number]
             asked = np.hstack([prompts, np.ones((len(prompts), 1)), np.zeros((len(prompts), 1))])
-            heads = (asked + fitted) / 2
+            heads = asked + verdict.shares[number] * (fitted - asked)
         else:
             heads = fitted[None].copy()
-            heads[:, -1] += verdict.biases[number]
+        heads[:, -1] += verdict.biases[number]
         yield TaughtLabel(
             label.name,
             label.id,
