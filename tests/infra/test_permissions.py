@@ -28,10 +28,14 @@ PLATFORM: Final = {
 """What a role allows though no code of ours calls it."""
 
 DROPPED: Final = "tests/integration/pipeline/test_dropped_boxes.py"
+TAUGHT: Final = "tests/integration/pipeline/test_lessons.py"
 RARE: Final = {
     ("launch", "batch:ListJobs"): "after a lost answer of SubmitJob: tests/integration/test_launchers.py",
     ("launch", "s3:GetObject", "boxes/*"): f"boxes dropped with images: {DROPPED}",
     ("launch", "s3:PutObject", "predictions/*"): f"boxes dropped with images: {DROPPED}",
+    ("launch", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
+    ("reconcile", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
+    ("job", "s3:GetObject", "lessons/*"): "labels that name a lesson: tests/e2e/test_local.py",
     ("publish", "s3:GetObject", "boxes/*"): f"boxes dropped as verified: {DROPPED}",
     ("publish", "s3:GetObject", "annotations/*"): f"boxes dropped as verified: {DROPPED}",
     ("reconcile", "sqs:SendMessage", "reconcile-dlq"): "Lambda sends what could not be done",
