@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
+    from boxdrop.store.outlooks import StoredOutlook
 
 _WATCH_S = 2.0
 _RUNS_SHOWN = 5
@@ -151,6 +153,15 @@ class View:
         summary = read_summary(self._data, done.run_id)
         return () if summary is None else findings_of(summary)
 
+    def outlook(self, progress: "Progress") -> "StoredOutlook | None":
+        """How many of the images left need a change, as `boxdrop rank` found last."""
+        from boxdrop.ledger import State
+        from boxdrop.store.outlooks import read_outlook
+
+        if self._data is None or not progress.counts[State.TASKED]:
+            return None
+        return read_outlook(self._data, progress.project.name)
+
     def picture(self, width: int) -> "RenderableType":
         """The whole report, for a terminal of this width."""
         from rich.console import Group
@@ -164,6 +175,8 @@ class View:
         lines: list[RenderableType] = [_counts(seen, width), Text()]
         for each in seen:
             lines += _notes(each, self.findings(each))
+            if (seen_last := self.outlook(each)) is not None:
+                lines.append(Text(f"  {_outlook(each.project.name, seen_last)}"))
         if self.name is not None and seen[0].counts[State.VERIFIED]:
             lines += [Text(f"  Export verified work: boxdrop export {self.name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
@@ -217,6 +230,14 @@ def _notes(progress: "Progress", findings: tuple[str, ...]) -> "list[RenderableT
     lines += [Text(f"  {problem}", "red") for problem in progress.problems]
     lines += [Text(f"  {note}", "yellow") for note in (*progress.failures, *findings)]
     return lines
+
+
+def _outlook(project: str, seen: "StoredOutlook") -> str:
+    ago = span((datetime.now(UTC) - seen.at).total_seconds())
+    return (
+        f"{ago} ago, about {round(seen.expected):,} of {seen.images:,} images to verify needed a change "
+        f"({seen.low:,} to {seen.high:,}); again: boxdrop rank {quote(project)}"
+    )
 
 
 def _headline(progress: "Progress") -> str:
@@ -274,7 +295,7 @@ def _print_json(view: View, failures: bool) -> None:
     import json
 
     seen = view.look()
-    projects = [_fields(each, view.findings(each)) for each in seen]
+    projects = [_fields(each, view.findings(each), view.outlook(each)) for each in seen]
     document: dict[str, Any] = {
         "projects": projects,
         "dead_letters": view.dead_letters(),
@@ -288,7 +309,9 @@ def _print_json(view: View, failures: bool) -> None:
     say(json.dumps(document, indent=1))
 
 
-def _fields(progress: "Progress", findings: tuple[str, ...]) -> dict[str, Any]:
+def _fields(
+    progress: "Progress", findings: tuple[str, ...], outlook: "StoredOutlook | None"
+) -> dict[str, Any]:
     project, oldest = progress.project, progress.oldest
     return {
         "project": project.name,
@@ -300,6 +323,15 @@ def _fields(progress: "Progress", findings: tuple[str, ...]) -> dict[str, Any]:
         "problems": list(progress.problems),
         "notes": [*progress.failures, *findings],
         "wait_s": progress.wait_s,
+        "need_a_change": None
+        if outlook is None
+        else {
+            "at": outlook.at.isoformat(),
+            "images": outlook.images,
+            "expected": round(outlook.expected, 1),
+            "low": outlook.low,
+            "high": outlook.high,
+        },
         "oldest_undone": None
         if oldest is None
         else {

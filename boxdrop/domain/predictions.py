@@ -91,6 +91,7 @@ class Prediction:
     candidates: tuple[Candidate, ...] = ()
     display: str | None = None
     damaged: tuple[str, ...] = ()
+    doubt: float | None = None
 
     @property
     def prediction_id(self) -> str:

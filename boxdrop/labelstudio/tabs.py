@@ -37,6 +37,7 @@ _WIDTHS: Final = {
     "tasks:data.labels_found": 230,
     "tasks:data.boxes": 90,
     "tasks:data.lowest_score": 145,
+    "tasks:data.priority": 100,
     "tasks:data.model_version": 145,
     "tasks:data.state": 90,
 }
@@ -70,8 +71,8 @@ TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
     "Stale": ((_state("equal", "stale"),), ()),
     "Done": ((_number("total_annotations", "greater"), *_SHOWN), ("-tasks:updated_at",)),
 }
-"""Maps titles to filters, all of which a task must pass, and an order. A prediction has the score of its
-least certain box, so the least certain images come first."""
+"""Maps titles to filters, all of which a task must pass, and an order. A prediction's score falls with what
+there is to check (`boxdrop.labelstudio.tasks.certainty`), so the images with the most to check come first."""
 
 
 def ensure_tabs(connection: Connection, project: int) -> None:

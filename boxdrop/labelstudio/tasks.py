@@ -25,14 +25,21 @@ _PAGE: Final = 1000
 SHOWN_AS: Final = "shown_as"
 """In a task's data: the model_version that Label Studio stores its prediction under, if not the true one."""
 
+PRIORITY_KEY: Final = "priority"
+"""In a task's data, and the column of that name: how much there is to check in the image."""
+
+_MOVING: Final = (DATA_KEY, "state", PRIORITY_KEY)
+"""What of a task's data may change, or read back differently, while it shows the same prediction."""
+
 
 def to_task(
     prediction: Prediction, label_set: LabelSet, image_url: str, credit: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Build one task with its prediction, in Label Studio's import format.
 
-    The prediction gets the score of its least certain box, so sorting by it in the Data Manager shows first
-    what needs checking most. An image without boxes gets 0: nothing confirms that it is empty.
+    The prediction gets the score exp(-doubt), so sorting by it in the Data Manager shows first what needs
+    checking most. Where nobody asked for the doubt, it is the score of the least certain box; an image
+    without boxes gets 0: nothing confirms that it is empty.
 
     Args:
         prediction: its boxes become regions.
@@ -51,6 +58,7 @@ def to_task(
         "labels_found": _labels_found(prediction.boxes, label_set),
         "boxes": len(prediction.boxes),
         "lowest_score": round(min(scores), 3) if scores else None,
+        **({} if prediction.doubt is None else {PRIORITY_KEY: round(prediction.doubt, 2)}),
         "width": prediction.width,
         "height": prediction.height,
         "caption": label_set.caption or "",
@@ -68,11 +76,18 @@ def to_task(
         "predictions": [
             {
                 "model_version": prediction.model_version,
-                "score": min(scores, default=0.0),
+                "score": min(scores, default=0.0)
+                if prediction.doubt is None
+                else certainty(prediction.doubt),
                 "result": [_region(prediction, i, box) for i, box in enumerate(prediction.boxes)],
             }
         ],
     }
+
+
+def certainty(doubt: float) -> float:
+    """The score of a prediction with so much to check: 1 where there is nothing."""
+    return math.exp(-doubt)
 
 
 def _file_name(image: str) -> str:
@@ -194,7 +209,7 @@ def fingerprint(data: Mapping[str, Any]) -> str:
     The image's address and the state are not part of it: Label Studio may return the address in another form,
     and the state changes by itself.
     """
-    content = {name: value for name, value in data.items() if name not in (DATA_KEY, "state")}
+    content = {name: value for name, value in data.items() if name not in _MOVING}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -336,6 +351,37 @@ class ProjectTasks:
             with self._connection.explaining(f"read project {self.project}"):
                 self._shown_version = self._connection.sdk.projects.get(self.project).model_version or ""
         return self._shown_version
+
+    def rank(self, doubts: Mapping[int, float]) -> int:
+        """Set the priority of tasks that nobody has verified: the column, and the score that orders them.
+
+        Call it under the project's lease: others that write a task's data then wait.
+
+        Args:
+            doubts: by task number; those that are gone are left out.
+
+        Returns:
+            How many tasks were changed.
+        """
+        changed = 0
+        query = {"selectedItems": {"all": False, "included": list(doubts)}}
+        for listed in self._list(query, fields="all", include=f"{_KNOWN},predictions"):
+            task, data = _known(listed), listed["data"] or {}
+            doubt = doubts.get(listed["id"])
+            if task is None or doubt is None or task.verified or data.get(PRIORITY_KEY) == round(doubt, 2):
+                continue
+            self._before_write()
+            with self._connection.explaining(f"set the priority of task {task.number}"):
+                for prediction in listed["predictions"]:
+                    self._connection.sdk.predictions.update(
+                        prediction["id"], task=task.number, score=certainty(doubt)
+                    )
+                # The data comes last: it says that everything before it was done.
+                self._connection.sdk.tasks.update(
+                    str(task.number), data={**data, PRIORITY_KEY: round(doubt, 2)}
+                )
+            changed += 1
+        return changed
 
     def mark(self, number: int, state: str) -> bool:
         """Write the image's state into the task's data; False if the task does not exist."""

@@ -17,6 +17,8 @@ from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, Stat
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.pipeline.submission import submit_verified
+from boxdrop.review.evidence import detections_of
+from boxdrop.review.priority import ranking_without_learning
 from boxdrop.services import Services
 from boxdrop.store.boxes import has_boxes
 from boxdrop.store.labelsets import read_label_set
@@ -117,15 +119,17 @@ def _fail_refused(ledger: Ledger, part: Part, summary: PublishSummary, generatio
 
 
 def _selected(records: tuple[Record, ...], label_set: LabelSet, threshold: float) -> Iterator[Record]:
-    """The same records, with their boxes selected by the thresholds in force.
+    """The same records, with boxes selected by the thresholds in force, and how much there is to check.
 
     Boxes that were dropped with an image have no candidates. All are shown, except those whose label is gone.
     """
+    ranking = ranking_without_learning(label_set, threshold)
     for record in records:
         if not isinstance(record, Prediction):
             yield record
         elif record.candidates:
-            yield reselect(record, label_set, threshold)
+            doubt = ranking.doubt(detections_of(record.candidates, label_set.names))
+            yield replace(reselect(record, label_set, threshold), doubt=doubt)
         else:
             yield replace(record, boxes=tuple(box for box in record.boxes if box.label in label_set))
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _EM_ROUNDS: Final = 12
-_NEWTON_STEPS: Final = 8
+_NEWTON_STEPS: Final = 30
+_CLOSE: Final = 1e-4
 _SLOPE_PRECISION: Final = 0.1  # slope ~ N(1, 10)
 _INTERCEPT_PRECISION: Final = 0.01
 _SPREADS: Final = (0.05, 5.0)
@@ -104,6 +105,13 @@ def calibrate(
     precision = np.empty(count + 2)
     precision[:2] = _SLOPE_PRECISION, _INTERCEPT_PRECISION
     variance = 0.5
+
+    def loss(point: Floats) -> float:
+        """Negative log posterior."""
+        scored = point[0] * z + point[1] + point[2:][labels]
+        penalty = 0.5 * float(precision @ (point - prior) ** 2)
+        return float(np.logaddexp(0, scored).sum() - truth @ scored) + penalty
+
     for _ in range(_EM_ROUNDS):
         precision[2:] = 1 / variance
         for _ in range(_NEWTON_STEPS):
@@ -122,9 +130,12 @@ def calibrate(
             schur = np.array(dense) + np.diag(precision[:2]) - pull @ border.T
             head = np.linalg.solve(schur, gradient[:2] - pull @ gradient[2:])
             step = np.concatenate([head, (gradient[2:] - border.T @ head) / diagonal])
-            values = values - np.clip(step, -2, 2)
-            if np.abs(step).max() < 1e-4:
+            if np.abs(step).max() < _CLOSE:
                 break
+            before = loss(values)
+            while np.abs(step).max() >= _CLOSE and loss(values - step) > before:  # far off, Newton overshoots
+                step = step / 2
+            values = values - step
         shared = np.asarray(np.linalg.inv(schur), np.float64)
         spreads = 1 / diagonal + np.einsum("il,ij,jl->l", pull, shared, pull)
         if has_boxes.any():

@@ -3,9 +3,9 @@
 `suggest` calibrates each label's precision with shrinkage to all labels' (`boxdrop.review.calibration`) and
 shows a box if P(right) exceeds half of the best F1 that can be reached, which is where F1 is highest (Lipton
 et al. 2014, arXiv 1402.1892). No search over thresholds takes place, so noise is not chased: a label with
-three boxes hardly moves. The thresholds in force count as evidence, too: each label moves away from them as
-far as its evidence is worth, all the way where cross-validation clearly says so, and not at all where it does
-not say that the result is better.
+three boxes hardly moves. The thresholds in force count as evidence, too: the learned ones replace them as far
+as there are boxes, all the way where cross-validation clearly says so, and not at all where it does not say
+that the result is better.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,19 @@ LEAST_IMAGES: Final = 10
 """Verified images below which nothing is suggested: cross-validation would have two images a fold."""
 
 _FOLDS: Final = 5
-_HALF_TRUST: Final = 60
-"""Verified images at which the thresholds in force and the learned ones count the same, where labels do not
-visibly differ. Where the default is nearly right, this half-way point beat the learned thresholds at every
-number of images (record 094)."""
+_HALF_TRUST: Final = 100
+"""Verified boxes at which the thresholds in force and the learned ones count the same, unless
+cross-validation clearly says that they differ. Where the default is nearly right, half-way beat all the way
+(record 094)."""
 
-_DEPARTURES: Final = (0.1, 5.0)
-_ROUNDS: Final = 50
+_CLEAR: Final = 20
+"""Verified boxes below which cross-validation is never clear: ten images with five boxes once seemed to say
+so, and F1 fell by 0.09."""
+
+LEAST_BOXES: Final = 10
+
+_LEAST_GAIN: Final = 2.0
+"""Boxes that cross-validation must win, in terms of F: less is chance, and once lost 0.006 of F1."""
 
 _LOWEST: Final = 0.01
 _HIGHEST: Final = 0.98
@@ -90,7 +96,8 @@ class Suggestion:
         images: verified images.
         before, after: with the thresholds in force, and with suggested ones in images that they were not
             learned from (cross-validation).
-        is_better: whether `after` beats `before`; if not, all thresholds stay as they are.
+        is_better: whether `after` beats `before` by two boxes or more; if not, all thresholds stay as they
+            are.
     """
 
     labels: tuple[LabelThreshold, ...]
@@ -122,15 +129,19 @@ def suggest(
         floor: the detector's, below which it keeps nothing.
 
     Raises:
-        TuningError: too few images, none with a box, or no threshold reaches the goal.
+        TuningError: too few images or boxes, or no threshold reaches the goal.
     """
     if len(images) < LEAST_IMAGES:
         raise TuningError(
             f"{len(images)} verified images are too few to learn thresholds from; "
             f"verify at least {LEAST_IMAGES}"
         )
-    if not any(len(each.labels) for each in images):
-        raise TuningError("the verified images hold no box of these labels; verify some that do")
+    boxes = _boxes(images)
+    if boxes < LEAST_BOXES:
+        raise TuningError(
+            f"the verified images hold {boxes} boxes of these labels, too few to learn from; "
+            f"verify at least {LEAST_BOXES}"
+        )
     least = max(floor, _LOWEST)
     learned = _learn(images, len(current), goal)
     is_fixed = goal.precision is not None or goal.recall is not None
@@ -138,19 +149,21 @@ def suggest(
     for fold in range(_FOLDS):
         others = [each for number, each in enumerate(images) if number % _FOLDS != fold]
         theirs = _learn(others, len(current), goal, learned.probability if is_fixed else None)
-        mixed, pure = (_move(theirs, current, len(others), each, least) for each in (False, True))
+        mixed, pure = (_move(theirs, current, _boxes(others), each, least) for each in (False, True))
         for number in range(fold, len(images), _FOLDS):
             image = images[number]
             before[number] = count(image, current, len(current))
             blended[number] = count(image, mixed, len(current))
             alone[number] = count(image, pure, len(current))
     beta = goal.beta
-    is_clear = is_fixed or (_beats(alone, blended, beta, 1) and _beats(alone, before, beta, 2))
+    is_clear = is_fixed or (
+        boxes >= _CLEAR and _beats(alone, blended, beta, 1) and _beats(alone, before, beta, 2)
+    )
     after = alone if is_clear else blended
-    is_better = is_fixed or tally(after).f_score(beta) > tally(before).f_score(beta)
+    is_better = is_fixed or _gain(tally(after), tally(before), beta) >= _LEAST_GAIN
     thresholds = current.astype(np.float64)
     if is_better:
-        moved = _move(learned, current, len(images), is_clear, least)
+        moved = _move(learned, current, boxes, is_clear, least)
         thresholds = np.array([rounded(each, least) for each in moved])
     else:
         after = before
@@ -184,13 +197,11 @@ class _Learned:
     Attributes:
         probability: the P(right) above which boxes are shown.
         cuts, errors: the best cuts and their standard errors, in logits of the score: float64 [L] each.
-        has_boxes: bool [L], whether there was any candidate or verified box of the label.
     """
 
     probability: float
     cuts: Floats
     errors: Floats
-    has_boxes: NDArray[np.bool_]
 
 
 def fit(images: Sequence[Evidence], labels: int) -> Calibration:
@@ -211,9 +222,7 @@ def _learn(images: Sequence[Evidence], labels: int, goal: Goal, probability: flo
     elif probability is None:
         probability = _best_probability(images, calibration, goal.beta)
     cuts = calibration.cuts(probability)
-    seen = np.concatenate([found for each in images for found in (each.candidates.labels, each.labels)])
-    has_boxes = np.bincount(seen, minlength=labels) > 0
-    return _Learned(probability, cuts, calibration.cut_errors(cuts), has_boxes)
+    return _Learned(probability, cuts, calibration.cut_errors(cuts))
 
 
 def _best_probability(images: Sequence[Evidence], calibration: Calibration, beta: float) -> float:
@@ -260,28 +269,26 @@ def _probability_for(images: Sequence[Evidence], calibration: Calibration, goal:
     return float(chances[reached[0]])
 
 
-def _move(learned: _Learned, current: NDArray[np.floating], images: int, alone: bool, least: float) -> Floats:
+def _move(learned: _Learned, current: NDArray[np.floating], boxes: int, alone: bool, least: float) -> Floats:
     """Move the thresholds in force towards the learned ones, in logits: float64 [L].
 
-    A label moves by what its evidence is worth: departure² / (departure² + error²), where the departure is
-    how far the best cuts of labels lie from the thresholds in force, estimated from all of them (empirical
-    Bayes, by EM). With many images, half-way and more is safe even where labels do not differ.
-
     Args:
-        images: that they were learned from.
+        boxes: verified ones that they were learned from; they say how far.
         alone: go all the way.
     """
-    moved = learned.cuts - logit(current)
-    weights: Floats = np.ones(len(moved))
-    if not alone:
-        low, high = _DEPARTURES
-        squared = 0.1
-        for _ in range(_ROUNDS):
-            weights = squared / (squared + learned.errors**2)
-            moments = (weights * moved) ** 2 + weights * learned.errors**2
-            squared = float(np.clip(moments[learned.has_boxes].mean(), low * low, high * high))
-        weights = np.maximum(weights, images / (images + _HALF_TRUST))
-    return np.asarray(np.clip(sigmoid(logit(current) + weights * moved), least, _HIGHEST))
+    weight = 1.0 if alone else boxes / (boxes + _HALF_TRUST)
+    moved = logit(current) + weight * (learned.cuts - logit(current))
+    return np.asarray(np.clip(sigmoid(moved), least, _HIGHEST))
+
+
+def _gain(after: Tally, before: Tally, beta: float) -> float:
+    """How many right boxes more would raise F as much."""
+    whole = (before.shown + beta * beta * before.objects) / (1 + beta * beta)
+    return (after.f_score(beta) - before.f_score(beta)) * whole
+
+
+def _boxes(images: Sequence[Evidence]) -> int:
+    return sum(len(each.labels) for each in images)
 
 
 def _beats(new: NDArray[np.int64], old: NDArray[np.int64], beta: float, errors: float) -> bool:

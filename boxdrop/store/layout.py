@@ -12,6 +12,7 @@
     annotations/PROJECT/IMAGE.json                 what people say about an image now
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
     lessons/LESSON.json                            what verified images taught a detector, kept for ever
+    reviews/PROJECT/outlook.json                   how many images probably need a change
     tracked/STORE/RUN.json                         that a ZenML store has a run
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
@@ -204,6 +205,11 @@ def annotation_pointer_key(project: str, annotation_id: int) -> str:
 def task_pointer_key(project: str, task_id: int) -> str:
     """Key of the note which image a task showed: after the task's deletion nothing else records it."""
     return f"{reviews_prefix(project)}task-{task_id}.json"
+
+
+def outlook_key(project: str) -> str:
+    """Key of how many images of a project probably need a change."""
+    return f"{reviews_prefix(project)}outlook.json"
 
 
 def marks_prefix(store_id: str) -> str:

@@ -1,6 +1,7 @@
 """Publishing to a real server: one task an image, one prediction a task, people's work untouched."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -320,3 +321,30 @@ def test_a_label_set_of_its_own_is_checked_against(connection: Connection, make_
     summary = publish(connection, make_project(grapes), [prediction()], grapes, somewhere)
     assert summary.created == 0
     assert summary.refused[0][0] == "basket 0.jpg"
+
+
+def test_the_priority_orders_the_tab_to_verify_and_moves_by_itself(
+    connection: Connection, make_project: MakeProject
+) -> None:
+    project = make_project()
+    records = [replace(prediction(number), doubt=doubt) for number, doubt in enumerate((0.5, 2.0, 0.1, 1.0))]
+    publish(connection, project, records, FRUIT, somewhere)
+    assert to_verify(connection, project) == ["basket 1.jpg", "basket 3.jpg", "basket 0.jpg", "basket 2.jpg"]
+    numbers = [task.id for task in tasks_of(connection, project)]
+    annotate(connection, tasks_of(connection, project)[1])
+    ranked = ProjectTasks(connection, project.id).rank(
+        dict(zip(numbers, (0.5, 7.0, 3.0, 1.5), strict=True)) | {10**6: 1.0}
+    )
+    assert ranked == 2  # one is verified, one keeps its priority
+    assert to_verify(connection, project) == ["basket 2.jpg", "basket 3.jpg", "basket 0.jpg"]
+    priorities = [task.data["priority"] for task in tasks_of(connection, project)]
+    assert priorities == [0.5, 2.0, 3.0, 1.5]
+    assert publish(connection, project, records, FRUIT, somewhere) == PublishSummary(unchanged=4)
+
+
+def to_verify(connection: Connection, project: Any) -> list[str]:
+    """Names of the images, as the tab *To verify* lists them."""
+    views = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+    (view,) = [each for each in views if each["data"]["title"] == "To verify"]
+    listed = connection.request("look", "GET", f"/api/tasks?view={view['id']}&project={project.id}")
+    return [task["data"]["file_name"] for task in listed["tasks"]]

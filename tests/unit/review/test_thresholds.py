@@ -72,8 +72,8 @@ def test_the_intervals_hold_the_true_cut_in_nine_of_ten_projects() -> None:
 
 def test_labels_that_differ_get_thresholds_that_gain_most_of_what_can_be_gained() -> None:
     rng = np.random.default_rng(1)
-    offsets = [-2.0, 2.0, -2.0, 2.0]
-    verified, others = draw(rng, 50, offsets), draw(rng, 300, offsets)
+    offsets = [-3.0, 3.0, -3.0, 3.0]
+    verified, others = draw(rng, 60, offsets), draw(rng, 300, offsets)
     current = np.full(4, DEFAULT)
     suggestion = suggest(verified, current)
     ideal = sigmoid(logit(np.full(4, 0.45)) + np.array(offsets))
@@ -134,7 +134,7 @@ def test_too_little_verified_work_is_named_with_the_way_out() -> None:
     with pytest.raises(TuningError, match=r"no thresholds reach a recall of 0\.999"):
         suggest(draw(rng, 50, [-3.0]), np.full(1, DEFAULT), Goal(recall=0.999))
     empty = Evidence.of("x", Detections.empty(), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    with pytest.raises(TuningError, match="no box of these labels"):
+    with pytest.raises(TuningError, match="0 boxes of these labels, too few"):
         suggest([empty] * 12, np.full(1, DEFAULT))
 
 

@@ -1,0 +1,91 @@
+"""`boxdrop rank`: what people see first, against a system on moto and a real Label Studio."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from boxdrop.domain.predictions import Prediction
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.local.label_studio import Server
+from boxdrop.pipeline.labels import part_event
+from boxdrop.store.manifests import read_manifest
+from boxdrop.store.parts import Part, write_part
+
+from .test_handlers import Functions, functions, live, tasks
+from .test_retry_and_apply import Call, call
+from .test_tune import candidate, verify
+
+__all__ = ["call", "functions", "live"]
+
+AS_STORED = {"resolve_uri": "false", "page_size": "100"}
+IMAGES = 18
+VERIFIED = 14
+
+
+def test_the_images_with_most_to_correct_come_first_and_status_says_how_many_need_a_change(
+    live: Functions, connection: Connection, call: Call, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.token)
+    world = live.world
+    names = [f"fruit/{number:02}.jpg" for number in range(IMAGES)]
+    labels = world.labels("fruit", "labels: [banana, apple]")
+    live.deliver("dispatch", labels, *(world.put(name) for name in names))
+    (run_id,) = live.launch()
+    records, events = detected(live, run_id)
+    assert live.deliver("publish", *events) == []
+    published = priorities(connection, live)
+    assert all(each >= 0 for each in published.values())
+
+    early = call("rank", "fruit")
+    assert early.exit_code == 0, early.output
+    assert "too little is verified to learn from" in early.output
+    assert "0 tasks have a new priority" in early.output  # they have it since they were published
+
+    for record in records[:VERIFIED]:
+        verify(world, record)
+    told = json.loads(call("rank", "fruit", "--json").output)
+    assert (told["images"], told["learned_from"]) == (IMAGES - VERIFIED, VERIFIED)
+    need = told["need_a_change"]
+    assert 0 <= need["low"] <= need["expected"] <= need["high"] <= IMAGES - VERIFIED
+    ranked = {each["key"].rpartition("/")[2]: each["priority"] for each in told["first"]}
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+    now = priorities(connection, live)
+    shown = connection.request("look", "GET", "/api/tasks/", params={"project": number(live), **AS_STORED})
+    assert {task["data"]["image"] for task in shown["tasks"]} == {
+        f"s3://{world.images.name}/{name}" for name in names
+    }
+    assert {name: now[name] for name in ranked} == ranked != {name: published[name] for name in ranked}
+    assert f"of {IMAGES - VERIFIED} images to verify needed a change" in call("status", "fruit").output
+
+
+def number(live: Functions) -> int | None:
+    """Label Studio's number of the project."""
+    row = live.world.ledger.project("fruit")
+    assert row is not None
+    return row.label_studio_id
+
+
+def priorities(connection: Connection, live: Functions) -> dict[str, Any]:
+    """The column priority by the images' names."""
+    return {name: task.data["priority"] for name, task in tasks(connection, live.world).items()}
+
+
+def detected(live: Functions, run_id: str) -> tuple[list[Prediction], list[dict[str, Any]]]:
+    """Do what the job does, with random scores; returns the predictions, and S3's events about the parts."""
+    rng = np.random.default_rng(0)
+    world, manifest = live.world, read_manifest(live.world.data, run_id)
+    records, events = [], []
+    for name in manifest.header.parts():
+        some = []
+        for image in manifest.images_of(name):
+            labels = ["banana"] * 3 + ["apple"] * 3
+            found = [candidate(label, n, float(rng.uniform(0.03, 0.97))) for n, label in enumerate(labels)]
+            who = f"s3://{world.images.name}/{image.key}", image.image_id, image.version
+            some.append(Prediction(*who, manifest.header.model_version, 640, 100, (), tuple(found)))
+        write_part(world.data, Part(name, tuple(some)))
+        records += some
+        events.append(part_event(world.data.name, name.key))
+    return records, events
