@@ -76,7 +76,8 @@ def wrong(image: Evidence, thresholds: NDArray[np.floating]) -> int:
 
 def lowest(image: Evidence, thresholds: NDArray[np.floating]) -> float:
     """The score of the least certain box; 0 without any."""
-    return float(select(image.candidates, thresholds).scores.min(initial=1)) if len(image.candidates) else 0
+    shown = select(image.candidates, thresholds).scores
+    return float(shown.min()) if len(shown) else 0.0
 
 
 def shares(doubt: NDArray[np.float64], mistakes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ They are made once. Afterwards they belong to the annotators: a changed, renamed
 from typing import Any, Final
 
 from boxdrop.labelstudio.connection import ONCE, Connection
+from boxdrop.labelstudio.tasks import LOOK_AGAIN_KEY
 
 _HIDDEN: Final = (
     "tasks:data.image_id",
@@ -100,6 +101,24 @@ def ensure_tabs(connection: Connection, project: int) -> None:
                 views.create(project=project, data=_data(title) | what, request_options=ONCE)
             elif title == "To verify" and _is_plain(view["data"]):
                 views.update(str(view["id"]), project=project, data={**view["data"], **what})
+
+
+def ensure_look_again(connection: Connection, project: int) -> None:
+    """Make the tab *Look again*, if the project has none; it is made when there is something to list.
+
+    Raises:
+        LabelStudioError: Label Studio refused.
+    """
+    title, column = "Look again", f"tasks:data.{LOOK_AGAIN_KEY}"
+    path = f"/api/dm/views?project={project}"
+    listed = connection.request(f"list the tabs of project {project}", "GET", path)
+    if any((view.get("data") or {}).get("title") == title for view in listed):
+        return
+    noted = {"filter": f"filter:{column}", "operator": "empty", "type": "String", "value": False}
+    what = {"filters": {"conjunction": "and", "items": [noted]}, "ordering": []}
+    widths = {"columnsWidth": {**_data(title)["columnsWidth"], column: 300}}
+    with connection.explaining(f"make the tab {title} of project {project}"):
+        connection.sdk.views.create(project=project, data=_data(title) | widths | what, request_options=ONCE)
 
 
 def _is_plain(data: dict[str, Any]) -> bool:

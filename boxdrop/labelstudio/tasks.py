@@ -28,7 +28,10 @@ SHOWN_AS: Final = "shown_as"
 PRIORITY_KEY: Final = "priority"
 """In a task's data, and the column of that name: how much there is to check in the image."""
 
-_MOVING: Final = (DATA_KEY, "state", PRIORITY_KEY)
+LOOK_AGAIN_KEY: Final = "look_again"
+"""In a task's data, and the column of that name: what may be wrong with what was verified."""
+
+_MOVING: Final = (DATA_KEY, "state", PRIORITY_KEY, LOOK_AGAIN_KEY)
 """What of a task's data may change, or read back differently, while it shows the same prediction."""
 
 
@@ -382,6 +385,32 @@ class ProjectTasks:
                 )
             changed += 1
         return changed
+
+    def note(self, texts: Mapping[int, str]) -> None:
+        """Write what to look at again into tasks, and empty it in all others.
+
+        Call it under the project's lease: others that write a task's data then wait.
+
+        Args:
+            texts: by task number; those that are gone are left out.
+        """
+        noted = {"filter": f"filter:tasks:data.{LOOK_AGAIN_KEY}", "operator": "empty", "type": "String"}
+        query: dict[str, Any] = {
+            "filters": {"conjunction": "and", "items": [{**noted, "value": False}]},
+            "ordering": ["tasks:id"],
+        }
+        before = self._list(query, fields="task_only", include="id,data")
+        listed = {each["id"]: each for each in before}
+        missing = [number for number in texts if number not in listed]
+        for start in range(0, len(missing), _PAGE):
+            chosen = {"selectedItems": {"all": False, "included": missing[start : start + _PAGE]}}
+            listed |= {each["id"]: each for each in self._list(chosen, fields="task_only", include="id,data")}
+        for number, each in listed.items():
+            text, data = texts.get(number, ""), each["data"] or {}
+            if data.get(LOOK_AGAIN_KEY, "") != text:
+                self._before_write()
+                with self._connection.explaining(f"note what to look at in task {number}"):
+                    self._connection.sdk.tasks.update(str(number), data={**data, LOOK_AGAIN_KEY: text})
 
     def mark(self, number: int, state: str) -> bool:
         """Write the image's state into the task's data; False if the task does not exist."""

@@ -131,12 +131,14 @@ class Gathered:
     """The verified images of a project.
 
     Attributes:
+        ids: their image ids.
         images: those that the detector in force saw, by image_id, which is a hash: in no order that means
             anything.
         others: fresh verified images whose stored prediction is of another detector or other prompts, is
             lost, or was never offered.
     """
 
+    ids: tuple[str, ...]
     images: tuple[Evidence, ...]
     others: int
 
@@ -165,4 +167,5 @@ def gather(services: "Services", project: "Project", label_set: "LabelSet") -> G
         candidates = detections_of(each.prediction.candidates, label_set.names)
         boxes, labels = truth_of(each.annotation.boxes, label_set.names)
         found[each.row.image_id] = Evidence.of(each.row.key, candidates, boxes, labels)
-    return Gathered(tuple(found[image_id] for image_id in sorted(found)), others)
+    ids = tuple(sorted(found))
+    return Gathered(ids, tuple(found[image_id] for image_id in ids), others)

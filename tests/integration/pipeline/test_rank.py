@@ -1,6 +1,7 @@
 """`boxdrop rank`: what people see first, against a system on moto and a real Label Studio."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,3 +90,42 @@ def detected(live: Functions, run_id: str) -> tuple[list[Prediction], list[dict[
         records += some
         events.append(part_event(world.data.name, name.key))
     return records, events
+
+
+def test_verified_images_with_a_probable_mistake_are_listed_in_a_tab_of_their_own(
+    live: Functions, connection: Connection, call: Call, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.token)
+    world = live.world
+    names = [f"fruit/{number:02}.jpg" for number in range(VERIFIED)]
+    labels = world.labels("fruit", "labels: [banana, apple]")
+    live.deliver("dispatch", labels, *(world.put(name) for name in names))
+    (run_id,) = live.launch()
+    records, events = detected(live, run_id)
+    assert live.deliver("publish", *events) == []
+    for record in records:
+        verify(world, record)
+    best = max((c.score, record.image) for record in records for c in record.candidates if c.label == "apple")
+    spoiled = next(record for record in records if record.image == best[1])
+    kept = [c for c in spoiled.candidates if c.score != best[0]]
+    verify(world, replace(spoiled, candidates=tuple(kept)))  # the surest apple has no box
+
+    def tab() -> dict[str, str]:
+        views = connection.request("look", "GET", f"/api/dm/views?project={number(live)}")
+        (view,) = [each for each in views if each["data"]["title"] == "Look again"]
+        listed = connection.request("look", "GET", f"/api/tasks?view={view['id']}&project={number(live)}")
+        return {task["data"]["file_name"]: task["data"]["look_again"] for task in listed["tasks"]}
+
+    told = json.loads(call("recheck", "fruit", "--limit", "1", "--mark", "--json").output)
+    key = spoiled.image.removeprefix(f"s3://{world.images.name}/")
+    assert [(each["key"], each["doubts"][0]["reason"]) for each in told] == [(key, "apple missed?")]
+    assert list(tab()) == [key]
+    assert tab()[key].startswith("apple missed?")
+    verify(world, spoiled)  # the person looked again, and drew it
+    assert key not in [
+        each["key"] for each in json.loads(call("recheck", "fruit", "--mark", "--json").output)
+    ]
+    assert key not in tab()
+    states = {task.data["state"] for task in tasks(connection, world).values()}
+    assert states == {"tasked"}  # nothing else of the tasks was touched
