@@ -369,14 +369,14 @@ class Bucket:
         answer = self._put(key, body, content_type, Metadata=dict(metadata or {})) or {}
         return object_version(answer.get("VersionId"), answer.get("ETag"), len(body))
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Copy a file of any size into an object, whatever is there.
 
         Raises:
             BoxdropError: it may not be written.
         """
         try:
-            self._s3.upload_file(str(path), self.name, key)
+            self._s3.upload_file(str(path), self.name, key, ExtraArgs={"Metadata": dict(metadata or {})})
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._error(key, "written", error) from None
 

@@ -8,6 +8,7 @@ import click
 from boxdrop.cli.dataset import Choice, selection_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -18,11 +19,14 @@ _FORMATS = ("coco", "yolo", "voc", "ground-truth", "huggingface", "jsonl")
 """As in `boxdrop.datasets.formats.FORMATS`, which is imported only when an export runs."""
 
 
+_S3 = "s3://"
+
+
 @click.command(no_args_is_help=True)
 @click.argument("project")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="coco", show_default=True)
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new or empty folder."
+    "--out", required=True, metavar="DIR|s3://…", help="A new or empty folder, or a prefix of a bucket."
 )
 @click.option(
     "--images",
@@ -44,7 +48,7 @@ _FORMATS = ("coco", "yolo", "voc", "ground-truth", "huggingface", "jsonl")
 def export(
     project: str,
     format_: str,
-    out: Path,
+    out: str,
     images: str,
     pixels: str,
     dataset: str | None,
@@ -60,6 +64,7 @@ def export(
     \b
       boxdrop export fruit-baskets --format coco --out fruit/
       boxdrop export fruit --format yolo --out fruit/ --split train=80,val=20
+      boxdrop export fruit --format yolo --out s3://training/fruit/
     """
     from boxdrop.datasets.export import Images, export
     from boxdrop.datasets.formats import FORMATS
@@ -68,17 +73,39 @@ def export(
 
     services = Services.of_system(open_system(system))
     stored = choice.open(services, project, dataset)
+    folder = _staging(out) if out.startswith(_S3) else Path(out)
     with _Progress() as show:
         summary = export(
             project,
             stored,
             FORMATS[format_],
-            out,
+            folder,
             images=Images(images),
             pixels=Pixels(pixels),
             on_progress=show,
         )
+        if out.startswith(_S3):
+            from boxdrop.aws.s3 import Bucket
+            from boxdrop.datasets.bucket_copy import copy_to_bucket
+
+            bucket, _, prefix = out.removeprefix(_S3).partition("/")
+            copy_to_bucket(folder, Bucket(bucket), f"{prefix.strip('/')}/".lstrip("/"), show)
     _report(summary, out)
+
+
+def _staging(out: str) -> Path:
+    """Where an export is written before it is copied to S3; kept, so that the next one copies only changes.
+
+    Raises:
+        BoxdropError: no bucket is named.
+    """
+    import hashlib
+
+    from boxdrop.home import home
+
+    if not out.removeprefix(_S3).partition("/")[0]:
+        raise BoxdropError(f"--out {out}: no bucket named; write s3://bucket/prefix/")
+    return home() / "exports" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16]
 
 
 class _Progress:
@@ -107,7 +134,7 @@ class _Progress:
         self._bar.stop()
 
 
-def _report(summary: "Summary", out: Path) -> None:
+def _report(summary: "Summary", out: str) -> None:
     say(f"{counted(summary.images, 'image')} with {counted(summary.boxes, 'box', 'boxes')} in {out}")
     for why, count in sorted(summary.left_out.items()):
         say(f"  {counted(count, 'image')} left out: {why}", err=True)

@@ -12,6 +12,7 @@ import pytest
 from boxdrop.datasets.dropped import Source, load_source
 from boxdrop.datasets.dropping import BoxesDrop
 from boxdrop.domain.annotations import Annotation, from_json
+from boxdrop.domain.images import ImageHeader
 from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import RunState
@@ -257,6 +258,19 @@ def test_verified_boxes_are_submitted_once_in_the_name_of_their_source(
         assert document.user == annotation["completed_by"]
         assert document.offer is not None
         assert document.offer.model_version == bringing.model_version
+    project = desk.world.ledger.project("fruit")
+    assert project is not None
+    leaving = connection.request(
+        "export", "GET", f"/api/projects/{project.label_studio_id}/export?exportType=JSON"
+    )
+    (desk.folder / "export.json").write_text(json.dumps(leaving))
+    again = load_source(desk.folder / "export.json")
+    for name, image in again.match(list(BOXES))[0].items():
+        header = ImageHeader(640, 480, "jpeg")
+        found, faults = again.convert(name, image, header, ("id", "v1"), ["apple", "banana"])
+        assert found is not None
+        assert [(each.label, each.xyxy) for each in found.boxes] == BOXES[name]
+        assert faults == []
 
 
 def test_a_person_who_takes_verified_boxes_back_is_not_overruled(desk: Desk, connection: Connection) -> None:
