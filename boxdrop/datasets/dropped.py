@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -169,6 +170,7 @@ class Source:
         header: ImageHeader,
         identity: tuple[str, str],
         labels: Sequence[str],
+        now: datetime,
     ) -> tuple[DroppedBoxes | None, list[Fault]]:
         """The boxes of an image as they are stored: in upright pixels, inside the image, of known labels.
 
@@ -177,6 +179,7 @@ class Source:
             header: of the image file.
             identity: image_id and version.
             labels: of the project.
+            now: the present.
 
         Returns:
             None where the source has another image in mind; and what was left out.
@@ -213,7 +216,7 @@ class Source:
                 faults.append(Fault("box given twice", where))
             boxes[stored_box] = None
         found = DroppedBoxes(
-            *identity, self.model_version, width, height, tuple(boxes), verified=self.verified
+            *identity, self.model_version, width, height, tuple(boxes), now, verified=self.verified
         )
         return found, faults
 

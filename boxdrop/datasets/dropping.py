@@ -71,7 +71,9 @@ class BoxesDrop:
             header, decoded = probe(body), decode(body)
         except ImageError as error:
             raise BoxdropError(str(error)) from None
-        boxes, faults = self._source.convert(file.name, image, header, identity, self._labels)
+        boxes, faults = self._source.convert(
+            file.name, image, header, identity, self._labels, self._services.clock()
+        )
         with self._lock:
             self.faults.add(faults)
         if boxes is None:

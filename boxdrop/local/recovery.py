@@ -17,6 +17,7 @@ from boxdrop.ledger import Ledger, Project, State
 from boxdrop.local.resources import PRESIGN, client
 from boxdrop.local.stack import Running, Stack
 from boxdrop.pipeline.backfill import backfill, list_objects
+from boxdrop.pipeline.boxes import restore_boxes
 from boxdrop.pipeline.dispatch import Dispatcher
 from boxdrop.pipeline.labels import apply_labels
 from boxdrop.pipeline.prepare import prepare
@@ -95,6 +96,7 @@ class Repair:
 
         done = backfill(dispatcher, self._images.name, listing())
         for project in self._ledger.projects():
+            restore_boxes(self._services, project.name)
             for state in _WITH_OBJECTS:
                 self._find_gone(project.name, state, seen)
         return done.listed

@@ -8,6 +8,7 @@ any other prediction of that content, whichever comes first.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from boxdrop.domain.errors import RunError
@@ -15,7 +16,7 @@ from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Ledger, Outcome, Sighting
 from boxdrop.services import Services
-from boxdrop.store.boxes import DroppedBoxes, read_boxes, write_boxes
+from boxdrop.store.boxes import DroppedBoxes, list_boxes, read_boxes, write_boxes
 from boxdrop.store.layout import PartName, display_key
 from boxdrop.store.manifests import ManifestHeader
 from boxdrop.store.parts import Part, write_part
@@ -77,6 +78,24 @@ def _row(ledger: Ledger, project: str, bucket: str, key: str, image_id: str, ver
             result = ledger.observe(row, version, generation)
         row = result.row
     raise RunError(f"s3://{bucket}/{key} changes faster than it can be looked at; try again")
+
+
+def restore_boxes(services: Services, project: str) -> int:
+    """Record again which boxes were dropped with the images of a project, after the ledger was lost.
+
+    Returns:
+        How many images have boxes of their own.
+
+    Raises:
+        BoxdropError: repeat it, which is safe.
+    """
+    newest: dict[tuple[str, str], tuple[datetime, str]] = {}
+    for each in list_boxes(services.data, project):
+        about, found = (each.image_id, each.version), (each.dropped_at, each.model_version)
+        newest[about] = max(found, newest.get(about, found))
+    for (image_id, version), (_, model_version) in newest.items():
+        services.ledger.record_boxes(image_id, model_version, version)
+    return len(newest)
 
 
 def write_parts(services: Services, header: ManifestHeader, images: Sequence[Image]) -> int:

@@ -1,6 +1,8 @@
 """Boxes that were dropped with an image, as objects: one immutable document per image and source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
@@ -29,6 +31,7 @@ class DroppedBoxes:
         model_version: names their source and its digest, ``coco.json@0123abcd``.
         width, height: upright size in pixels.
         boxes: none: the source says that there is nothing in the image.
+        dropped_at: when; of several sources, the newest counts where the ledger was lost.
         display: whether there is a display copy, since browsers show other pixels than the image's.
         verified: whether they count as verified; then their source is the author of the annotation.
     """
@@ -39,6 +42,7 @@ class DroppedBoxes:
     width: int
     height: int
     boxes: tuple[DroppedBox, ...]
+    dropped_at: datetime
     display: bool = False
     verified: bool = False
 
@@ -87,3 +91,17 @@ def read_boxes(
             key = boxes_key(project, model_version, image_id, version)
             raise RunError(f"s3://{bucket.name}/{key} is missing: drop the images with their boxes again")
         name = name.rpartition("/")[0]
+
+
+def list_boxes(bucket: Bucket, project: str) -> Iterator[DroppedBoxes]:
+    """Stream the documents of a project, but not those of projects in folders of it.
+
+    Raises:
+        RunError: one is not valid.
+    """
+    prefix = boxes_prefix(project)
+    for listed in bucket.list(prefix):
+        stored = bucket.get(listed.key) if listed.key.removeprefix(prefix).count("/") == 1 else None
+        if stored is not None:
+            where = f"s3://{bucket.name}/{listed.key}"
+            yield from_json(DroppedBoxes, stored.body, format=FORMAT, where=where, error=RunError)

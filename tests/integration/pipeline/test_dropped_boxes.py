@@ -16,6 +16,7 @@ from boxdrop.domain.images import ImageHeader
 from boxdrop.domain.labels import LabelSet
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import RunState
+from boxdrop.pipeline.boxes import restore_boxes
 from boxdrop.pipeline.collect import collect
 from boxdrop.pipeline.drop import DropSummary, drop, list_files
 from boxdrop.pipeline.labels import part_event
@@ -267,7 +268,9 @@ def test_verified_boxes_are_submitted_once_in_the_name_of_their_source(
     again = load_source(desk.folder / "export.json")
     for name, image in again.match(list(BOXES))[0].items():
         header = ImageHeader(640, 480, "jpeg")
-        found, faults = again.convert(name, image, header, ("id", "v1"), ["apple", "banana"])
+        found, faults = again.convert(
+            name, image, header, ("id", "v1"), ["apple", "banana"], desk.world.clock()
+        )
         assert found is not None
         assert [(each.label, each.xyxy) for each in found.boxes] == BOXES[name]
         assert faults == []
@@ -307,3 +310,16 @@ def test_a_document_that_is_missing_is_a_failure_that_says_what_to_do(desk: Desk
     row = desk.world.row("fruit/a.jpg")
     assert (str(row.state), row.reason) == ("failed", "boxes")
     assert "drop the images with their boxes again" in str(row.message)
+
+
+def test_a_lost_ledger_learns_again_which_images_have_boxes_of_their_own(desk: Desk) -> None:
+    desk.drop()
+    newer = desk.drop(desk.source({"a.jpg": []}))
+    desk.world.ledger.delete_project("fruit")
+    in_force(desk.world)
+    for name in BOXES:
+        desk.world.dispatch(desk.world.put(f"fruit/{name}", (desk.folder / name).read_bytes()))
+    assert desk.world.row("fruit/a.jpg").own_boxes is None
+    assert restore_boxes(desk.world.services, "fruit") == 2
+    assert desk.world.row("fruit/a.jpg").own_boxes == newer.model_version
+    assert desk.launch() == []

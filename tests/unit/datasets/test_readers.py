@@ -1,6 +1,7 @@
 """Boxes of other tools: read, matched with files, mapped to labels, turned upright and checked."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from boxdrop.datasets.readers import ReadBox, ReadImage, Reading, read_boxes
 from boxdrop.domain.images import ImageHeader
 from boxdrop.store.boxes import DroppedBox
 
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
 UPRIGHT = ImageHeader(640, 480, "jpeg")
 
 
@@ -212,7 +214,7 @@ def test_labels_are_mapped_and_unknown_classes_are_listed() -> None:
     boxes = (ReadBox("Apfel", (0, 0, 9, 9)), ReadBox("weg", (0, 0, 9, 9)), ReadBox("kiwi", (0, 0, 9, 9)))
     image = ReadImage("a.jpg", boxes, (640, 480))
     mapped = source(image, label_map={"Apfel": "apple", "weg": None, "nie": "banana"})
-    found, faults = mapped.convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"])
+    found, faults = mapped.convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"], NOW)
     assert found is not None
     assert found.boxes == (DroppedBox("apple", (0, 0, 9, 9)),)
     assert [fault.what for fault in faults] == [
@@ -226,7 +228,7 @@ def test_labels_are_mapped_and_unknown_classes_are_listed() -> None:
 def test_boxes_are_cut_off_at_the_image_and_those_outside_are_left_out() -> None:
     boxes = (apple(-0.4, 0, 10, 480.3), apple(-50, 0, 10, 10), apple(700, 0, 710, 10), apple(5, 5, 5, 9))
     found, faults = source(image := ReadImage("a.jpg", boxes)).convert(
-        "a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"]
+        "a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"], NOW
     )
     assert found is not None
     assert [box.xyxy for box in found.boxes] == [(0, 0, 10, 480), (0, 0, 10, 10)]
@@ -240,7 +242,7 @@ def test_boxes_are_cut_off_at_the_image_and_those_outside_are_left_out() -> None
 @pytest.mark.parametrize("size", [(320, 240), (480, 640)])
 def test_boxes_of_an_image_of_another_size_are_not_taken(size: tuple[int, int]) -> None:
     image = ReadImage("a.jpg", (apple(0, 0, 9, 9),), size)
-    found, faults = source(image).convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"])
+    found, faults = source(image).convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"], NOW)
     assert found is None
     assert [fault.what for fault in faults] == ["image of another size"]
 
@@ -255,11 +257,11 @@ def test_boxes_in_stored_pixels_are_turned_upright_with_the_image(
     """The stored pixels are 640 × 480; the source gives that size, so it did not turn them."""
     header = ImageHeader(480, 640, "jpeg", orientation)
     raw = ReadImage("a.jpg", (apple(10, 20, 40, 60),), (640, 480))
-    found, _ = source(raw).convert("a.jpg", raw, header, ("id", "v1"), ["apple"])
+    found, _ = source(raw).convert("a.jpg", raw, header, ("id", "v1"), ["apple"], NOW)
     assert found is not None
     assert found.boxes[0].xyxy == upright
     turned = ReadImage("a.jpg", (apple(10, 20, 40, 60),), (480, 640))
-    found, _ = source(turned).convert("a.jpg", turned, header, ("id", "v1"), ["apple"])
+    found, _ = source(turned).convert("a.jpg", turned, header, ("id", "v1"), ["apple"], NOW)
     assert found is not None
     assert found.boxes[0].xyxy == (10, 20, 40, 60)
 
@@ -267,7 +269,7 @@ def test_boxes_in_stored_pixels_are_turned_upright_with_the_image(
 @given(st.lists(st.tuples(*[st.floats(-2000, 2000)] * 4), max_size=8))
 def test_whatever_a_source_says_what_is_stored_lies_inside_the_image(corners: list[Any]) -> None:
     image = ReadImage("a.jpg", tuple(apple(*each) for each in corners))
-    found, faults = source(image).convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"])
+    found, faults = source(image).convert("a.jpg", image, UPRIGHT, ("id", "v1"), ["apple"], NOW)
     assert found is not None
     for box in found.boxes:
         left, top, right, bottom = box.xyxy
