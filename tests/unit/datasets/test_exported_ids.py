@@ -106,13 +106,13 @@ def test_pycocotools_finds_the_same_average_precision_in_an_export_as_our_own_co
     corners = random.uniform(0, 200, (60, 4))
     corners[:, 2:] += corners[:, :2] + 30
     kinds = random.integers(0, 3, 60)
-    verified = {
-        f"{image}.jpg": [
-            (f"r{box}", labels[kinds[box]], tuple(map(float, corners[box].round(3))))
-            for box in range(image * 5, image * 5 + 5)
-        ]
-        for image in range(12)
-    }
+    verified: dict[str, Drawn] = {}
+    for image in range(12):
+        drawn = []
+        for box in range(image * 5, image * 5 + 5):
+            one = tuple(map(float, corners[box].round(3)))
+            drawn.append((f"r{box}", labels[kinds[box]], (one[0], one[1], one[2], one[3])))
+        verified[f"{image}.jpg"] = drawn
     shifted = np.concatenate([corners + random.normal(0, 12, corners.shape), random.uniform(0, 400, (20, 4))])
     shifted[60:, 2:] += shifted[60:, :2]
     scores = random.uniform(0.05, 1, 80).astype(np.float32)
