@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from boxdrop.store.layout import PART_IMAGES
 from boxdrop.topology import (
     APPLY_LIMIT,
+    CLAIM_S,
     JOB_TIMEOUT_S,
     LEASE_S,
     MAX_SHARDS,
@@ -62,6 +63,7 @@ class Settings:
         job_timeout_s: seconds after which reconcile checks an unfinished run.
         lease_s: how long others wait for a publisher that died, seconds.
         part_images: images of a part.
+        claim_s: how long a launch claims images, seconds; the next launch claims the rest.
     """
 
     window_s: float = WINDOW_S
@@ -71,6 +73,7 @@ class Settings:
     job_timeout_s: int = JOB_TIMEOUT_S
     lease_s: float = LEASE_S
     part_images: int = PART_IMAGES
+    claim_s: float = CLAIM_S
 
     @property
     def shard(self) -> int:

@@ -5,7 +5,7 @@ differ on purpose, `DIFFERENCES` names the field and the reason. A test walks bo
 difference (tests/infra/test_topology.py). Imports nothing heavy, because every function loads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -20,7 +20,11 @@ WINDOW_S: Final = 120
 """How long launch lets uploads gather, seconds: a longer window means fewer cold starts of a GPU."""
 
 RUN_IMAGES: Final = 20_000
-"""Maximum images per run. Launch claims about 100 per second, so 20,000 take most of its 300 seconds."""
+"""Maximum images per run."""
+
+CLAIM_S: Final = 180.0
+"""How long launch claims images, of its 300 seconds: it claims 100 to 685 a second, and has to write the
+manifest and submit the job afterwards. The next launch claims the rest."""
 
 SHARD_IMAGES: Final = 2_560
 """Images per instance: 20 parts, under two minutes at 25 images per second."""
@@ -167,6 +171,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             reads=(
                 "BOXDROP_TABLE",
                 "BOXDROP_DATA_BUCKET",
+                "BOXDROP_PARTS_QUEUE",
                 *_LABEL_STUDIO,
                 "BOXDROP_WEBHOOK_SECRET_ID",
                 "BOXDROP_WEBHOOK_URL",
@@ -188,7 +193,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             batch=20,
             window_s=1,
             concurrency=5,
-            reads=("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", *_LABEL_STUDIO),
+            reads=("BOXDROP_TABLE", "BOXDROP_DATA_BUCKET", "BOXDROP_REVIEWS_QUEUE", *_LABEL_STUDIO),
         ),
         Function(
             "reconcile",
@@ -255,19 +260,45 @@ def delivery(queue: str) -> Delivery:
     )
 
 
-def event_patterns(images: str, data: str) -> dict[str, dict[str, Any]]:
-    """The patterns of S3 events for each queue.
+WEBHOOK_RESERVE: Final = 2
+"""Calls at once that event sources leave to the webhook and to the schedule."""
+
+FEWEST_CALLS: Final = 2
+"""Least calls at once of an event source, by AWS's rule."""
+
+
+def concurrencies(queues: Sequence[str], limit: int) -> dict[str, int]:
+    """Calls at once for each queue, in an account whose functions may run `limit` calls at once altogether.
+
+    Raises:
+        ValueError: not even the fewest fit; says how many are needed.
+    """
+    calls = dict.fromkeys(queues, FEWEST_CALLS)
+    left = limit - WEBHOOK_RESERVE - sum(calls.values())
+    if left < 0:
+        raise ValueError(f"{limit} calls at once are too few: {limit - left} are needed")
+    while left and (short := [name for name in queues if calls[name] < READERS[name].concurrency]):
+        calls[max(short, key=lambda name: READERS[name].concurrency / calls[name])] += 1
+        left -= 1
+    return calls
+
+
+def event_patterns(images: str, data: str, uploads: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Which of S3's events go into which queue.
 
     Args:
-        images, data: the buckets' names, or their tokens in a template.
+        images, data: the buckets' names, or what stands for them in a template.
+        uploads: keys of the image bucket that count, with ``*`` for any characters; by default all.
+            ``labels.yaml`` always counts.
     """
+    wanted = [{"wildcard": each} for each in (*uploads, "*/labels.yaml")] if uploads else []
     summary: dict[str, Any] = {"wildcard": SUMMARY_WILDCARD}
     created = {"source": ["aws.s3"], "detail-type": ["Object Created"]}
     return {
         "uploads": {
             "source": ["aws.s3"],
             "detail-type": ["Object Created", "Object Deleted"],
-            "detail": {"bucket": {"name": [images]}},
+            "detail": {"bucket": {"name": [images]}} | ({"object": {"key": wanted}} if wanted else {}),
         },
         "parts": created
         | {"detail": {"bucket": {"name": [data]}, "object": {"key": [{"prefix": PREDICTIONS}, summary]}}},

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any, Final
 
-from aws_cdk import App, PermissionsBoundary, Stack, Tags
+from aws_cdk import App, CrossStackReferences, PermissionsBoundary, ReferenceStrength, Stack, Tags
 from aws_cdk import Environment as Target
 from aws_cdk import aws_lambda as lambda_
 
@@ -35,6 +35,9 @@ def make_app(app: App, environment: Environment, make_code: MakeCode | None = No
     Raises:
         ConfigError: the region is unknown, or has no default instance type.
     """
+    # An export in use can be neither changed nor removed. Consumers read plain outputs instead; exports of
+    # earlier versions stay, until no deployed stack imports them any more.
+    CrossStackReferences.of(app).consume(ReferenceStrength.BOTH)
     prefix = environment.prefix
     target = Target(account=environment.account, region=environment.region)
     options: dict[str, Any] = {"env": target}

@@ -103,11 +103,11 @@ ACKNOWLEDGED: Final = (
         "A job is tagged with its run when it is submitted, before it has an id.",
     ),
     Acknowledged(
-        "IAM5", _FUNCTION, r"(Ledger\w*Arn\w*|<Ledger\w+\.Arn>)/index/\*$", "The ledger's one index."
+        "IAM5", _FUNCTION, r"""(Ledger\w*Arn\w*["}]*|<Ledger\w+\.Arn>)/index/\*$""", "The ledger's one index."
     ),
     Acknowledged(
         "IAM5", r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
-        r"(Image\w*Arn\w*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$",
+        r"""(Image\w*Arn\w*["}]*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$""",
         "Read access to every image in the image bucket.",
     ),
     Acknowledged(

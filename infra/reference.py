@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infra.config import Environment
-from infra.settings import Alarms, Network
+from infra.settings import Adopt, Alarms, Network
 
 TARGET: Final = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 _HEAD: Final = """# Configuration
 
-Generated from `infra/config.py` by `python -m infra.reference`.
+Generated from `infra/environment.py` by `python -m infra.reference`.
 
 The settings of a deployment are in `cdk.json`, below `context.environments.NAME`; `-c env=NAME` selects one.
 They are checked before anything is synthesized. For an unknown key or an invalid value, the error names the
@@ -32,6 +32,7 @@ def reference() -> str:
     parts = [_HEAD, _table("An environment", Environment, without=("name",))]
     parts.append(_table("`alarms`", Alarms))
     parts.append(_table("`network`", Network))
+    parts.append(_table("`adopt`", Adopt))
     return "\n".join(parts)
 
 

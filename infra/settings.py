@@ -38,6 +38,24 @@ class Network(Settings):
         return self
 
 
+_BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_TABLE_NAME = r"^[A-Za-z0-9_.-]{3,255}$"
+
+
+class Adopt(Settings):
+    """What `cdk destroy` left behind, to be used again; see docs/deploy.md#deploy-again."""
+
+    data_bucket: Annotated[str, Field(pattern=_BUCKET_NAME, description="Name of the retained data bucket.")]
+    table: Annotated[str, Field(pattern=_TABLE_NAME, description="Name of the retained ledger.")]
+    image_bucket: Annotated[
+        str | None,
+        Field(
+            pattern=_BUCKET_NAME,
+            description="Name of the retained image bucket, if the deployment had made it.",
+        ),
+    ] = None
+
+
 class Alarms(Settings):
     """When the operator is notified."""
 

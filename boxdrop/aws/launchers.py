@@ -40,7 +40,13 @@ class LaunchError(BoxdropError):
 
 
 class Launcher(Protocol):
-    """Starts jobs."""
+    """Starts jobs.
+
+    Attributes:
+        queue_s: how long work may wait in a queue that nobody can ask about, seconds; part of the deadline.
+    """
+
+    queue_s: float
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
         """Submit a run's shards, 0 to `shards` - 1.
@@ -84,6 +90,8 @@ class BatchLauncher:
         timeout_s: Batch's limit for each attempt of a job; at least 60.
         client: boto3's Batch client.
     """
+
+    queue_s = 0.0  # Batch is asked whether the job is alive
 
     def __init__(self, job_queue: str, job_definition: str, timeout_s: int, *, client: Any = None) -> None:
         self._queue, self._definition, self._timeout = job_queue, job_definition, max(60, timeout_s)
@@ -152,6 +160,7 @@ class SageMakerLauncher:
     MAX_INVOCATION_S: Final = 3600
     REQUEST_TTL_S: Final = 6 * 3600
     """How long a request may wait for an instance; SageMaker's maximum."""
+    queue_s = float(REQUEST_TTL_S)
 
     def __init__(
         self, endpoint: str, bucket: Bucket, timeout_s: int, request_key: RequestKey, *, client: Any = None
@@ -202,6 +211,8 @@ class LocalLauncher:
     Args:
         queue: of messages ``{"run_id": …, "shard": …, "attempt": …}``.
     """
+
+    queue_s = 0.0
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue

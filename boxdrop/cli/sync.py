@@ -1,11 +1,13 @@
 """``boxdrop sync``: reconcile a project with Label Studio."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from boxdrop.cli.system import (
     bucket_option,
+    describe,
     log_in,
     open_data_bucket,
     open_ledger,
@@ -16,6 +18,7 @@ from boxdrop.cli.terminal import counted
 
 if TYPE_CHECKING:
     from boxdrop.pipeline.sync import SyncSummary
+    from boxdrop.services import Services
 
 _WAIT_S = 300
 
@@ -63,12 +66,30 @@ def sync(
         )
     for fault in summary.faults:
         console.print(f"{project}: {fault}", style="yellow")
+    _set_up_webhook(services, project, describe(system) if system or os.environ.get("BOXDROP_SYSTEM") else {})
     services.ledger.record_problem(project, Stage.COLLECT, None)  # verified work could be read
     console.print(f"{counted(summary.tasks, 'task')}: {_said(summary)}")
     row = services.ledger.project(project)
     if row is not None:
         for problem in look(services.ledger, row).problems:
             console.print(problem, style="red")
+
+
+def _set_up_webhook(services: "Services", project: str, described: dict[str, Any]) -> None:
+    """Let the project's webhook call the deployment's address, with the secret that is current."""
+    from boxdrop.aws.secrets import WEBHOOK_SECRET_ID, Secrets
+    from boxdrop.cli.aws import client
+    from boxdrop.labelstudio.webhook import ensure_webhook
+
+    row = services.ledger.project(project)
+    if row is None or row.label_studio_id is None or not described.get("webhook_url"):
+        return
+    secrets = Secrets(
+        client=client("secretsmanager"), environ={WEBHOOK_SECRET_ID: described["webhook_secret"]}
+    )
+    ensure_webhook(
+        services.label_studio, row.label_studio_id, described["webhook_url"], secrets.webhook().current
+    )
 
 
 def _said(summary: "SyncSummary") -> str:

@@ -59,6 +59,22 @@ def enter_system_of(source: str, name: str | None) -> None:
             local.enter()
 
 
+def describe(name: str | None) -> dict[str, Any]:
+    """All that a deployment says of itself, beside what `System` knows; nothing for the local system."""
+    import json
+
+    from boxdrop.cli.aws import client
+    from boxdrop.system import LOCAL as ON_THIS_MACHINE
+    from boxdrop.system import parameter_name
+
+    system = open_system(name)
+    if system.name == ON_THIS_MACHINE:
+        return {}
+    answer = client("ssm").get_parameter(Name=parameter_name(system.name))
+    described: dict[str, Any] = json.loads(answer["Parameter"]["Value"])
+    return described
+
+
 def table_option(command: F) -> F:
     """``--table``: the ledger's."""
     return click.option(

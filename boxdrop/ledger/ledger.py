@@ -4,6 +4,8 @@ This file is long because all access to the table goes through it: one method pe
 """
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -203,17 +205,23 @@ class Ledger:
                 wanted += len(_rows(results, Outcome.APPLIED))
         return wanted
 
-    def claim_wanted(self, project: str, run_id: str, generation: int, limit: int) -> list[Image]:
+    def claim_wanted(
+        self, project: str, run_id: str, generation: int, limit: int, seconds: float = math.inf
+    ) -> list[Image]:
         """Claim wanted images for a run, oldest first.
 
         Create the run first (`start_run`): after a crash in between, reconcile ends that run.
 
+        Args:
+            seconds: after which no more are claimed; the first chunk always is.
+
         Returns:
-            The claimed rows; fewer than `limit` if no more images are wanted.
+            The claimed rows; fewer than `limit` if no more images are wanted, or the time is over.
         """
         entries = self._table.entries(image_partitions(project, State.WANTED))
         claimed: list[Image] = []
-        while len(claimed) < limit:
+        until = time.monotonic() + seconds
+        while len(claimed) < limit and (not claimed or time.monotonic() < until):
             some = list(itertools.islice(entries, min(limit - len(claimed), _CHUNK)))
             if not some:
                 break

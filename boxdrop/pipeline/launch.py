@@ -7,6 +7,7 @@ it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.
 """
 
 import socket
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -105,13 +106,17 @@ class Launching:
         if run_id is None:
             return None, 0, 0, note
         settings = self._settings
-        images = self._ledger.claim_wanted(project.name, run_id, project.generation, settings.run_images)
+        begun = time.monotonic()
+        images = self._ledger.claim_wanted(
+            project.name, run_id, project.generation, settings.run_images, settings.claim_s
+        )
         if not images:
             note = "another launch was first"
             self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
             return None, 0, 0, note
-        # before the submission: if that fails, other images still get their launch
-        if len(images) == settings.run_images:
+        out_of_time = time.monotonic() - begun >= settings.claim_s
+        if len(images) == settings.run_images or out_of_time:
+            # Before the submission: should that fail, the others are not lost.
             ask_for_launch(self._services.launches, [project.name])
         try:
             shards = self._submit(project, run_id, images)
@@ -177,7 +182,8 @@ class Launching:
             note = "all of its images came with boxes of their own"
             self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
             return 0
-        job_ids = self._services.launcher.submit(run_id, header.shards, 1)
+        launcher = self._services.launcher
+        job_ids = launcher.submit(run_id, header.shards, 1)
         self._ledger.record_submission(
             project.name,
             run_id,
@@ -185,6 +191,7 @@ class Launching:
             manifest=manifest_key(run_id),
             images=len(lines),
             job_ids=job_ids,
-            deadline=self._now() + timedelta(seconds=self._settings.job_timeout_s),
+            # In the queue, then at work: a run that still waits must not be computed a second time.
+            deadline=self._now() + timedelta(seconds=launcher.queue_s + self._settings.job_timeout_s),
         )
         return header.shards

@@ -2,8 +2,13 @@
 
 It relies on no watermark: it lists every task, and looks up every row with a task. Run it now and then, and
 whenever something looks wrong; it changes nothing if both agree.
+
+Where time is limited, as in a Lambda function, it works in slices: each returns a cursor, from which the next
+goes on. Between two slices, publishers get the project's lease.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +33,9 @@ _WITH_TASKS: Final = (
     State.RUNNING,
     State.GONE,
 )
+_TASKS: Final = "tasks"
+"""The first stage, in a cursor: ``tasks:NUMBER``; then ``STATE:CURSOR`` of the ledger's pages."""
+
 _AGAIN: Final = "again"
 """In place of a label set's digest: labels and boxes must be published to Label Studio again."""
 
@@ -49,6 +57,7 @@ class SyncSummary:
             recorded ones are published again.
         faults: manual changes to the project itself, and what to do.
         marked: tasks whose column *state* differed from the ledger.
+        cursor: where the next slice begins; None if everything was compared.
     """
 
     tasks: int = 0
@@ -60,6 +69,7 @@ class SyncSummary:
     marked: int = 0
     foreign: int = 0
     faults: tuple[str, ...] = ()
+    cursor: str | None = None
 
 
 def sync_project(
@@ -67,6 +77,8 @@ def sync_project(
     name: str,
     *,
     wait_s: float = 0,
+    seconds: float = math.inf,
+    cursor: str | None = None,
     on_progress: Callable[[SyncSummary], None] | None = None,
 ) -> SyncSummary:
     """Compare the tasks of a project with its rows, and repair the differences.
@@ -74,6 +86,8 @@ def sync_project(
     Args:
         name: the project's in the ledger.
         wait_s: how long to wait for publishers.
+        seconds: after which the slice ends, with the chunk of tasks or rows in hand.
+        cursor: of the slice before.
         on_progress: called after about every thousand tasks.
 
     Raises:
@@ -84,12 +98,14 @@ def sync_project(
     def collect_task(number: int, image_id: str) -> object:
         return collect(services, name, number, image_id=image_id)
 
-    counts = dict.fromkeys(SyncSummary.__slots__[:-1], 0)
+    counts = dict.fromkeys((each for each in SyncSummary.__slots__ if each not in ("faults", "cursor")), 0)
     faults: tuple[str, ...] = ()
+    until = time.monotonic() + seconds
+    stage, _, position = (cursor or f"{_TASKS}:0").partition(":")
 
     def progress() -> None:
         if on_progress:
-            on_progress(SyncSummary(**counts, faults=faults))
+            on_progress(SyncSummary(**counts, faults=faults, cursor=None))
 
     label_studio_id = number_of(ledger, name)
     with hold_lease(ledger, name, services.settings.lease_s, wait_s) as keep:
@@ -99,32 +115,53 @@ def sync_project(
                 return SyncSummary(faults=faults)
         tasks = ProjectTasks(connection, label_studio_id, keep)
         register = LedgerRegister(ledger, tasks, name, keep.token, generation=-1)
-        # hashes of number and image, since a number may be reused for another image's task
-        listed: set[int] = set()
-        newest = 0
-        for found in chunked(tasks.after(0), CHUNK):
-            keep()
-            listed.update(hash((task.number, task.image_id)) for task in found)
-            newest = found[-1].number
-            _compare(ledger, tasks, register, found, collect_task, counts)
-            progress()
-        for state in _WITH_TASKS:
-            cursor: str | None = None
-            while True:
-                page = ledger.list_images(name, state, cursor=cursor)
+        # Hashes of number and image: a number may go to another image's task. None if an earlier slice listed
+        # some of them; then every row is looked up.
+        listed: set[int] | None = set() if cursor is None else None
+        newest = int(position) if stage == _TASKS else 0
+        following = None
+        if stage == _TASKS:
+            for found in chunked(tasks.after(int(position)), CHUNK):
                 keep()
-                unlisted = [row for row in page.rows if hash((row.task_id, row.image_id)) not in listed]
+                if listed is not None:
+                    listed.update(hash((task.number, task.image_id)) for task in found)
+                newest = found[-1].number
+                _compare(ledger, tasks, register, found, collect_task, counts)
+                progress()
+                if time.monotonic() >= until:
+                    following = f"{_TASKS}:{newest}"
+                    break
+            else:
+                ledger.record_audit(name, label_studio_id, newest)
+                stage, position = _WITH_TASKS[0], ""
+        for state in _WITH_TASKS if following is None else ():
+            if _WITH_TASKS.index(state) < _WITH_TASKS.index(State(stage)):
+                continue
+            page_cursor: str | None = position if state == stage and position else None
+            while True:
+                page = ledger.list_images(name, state, cursor=page_cursor)
+                keep()
+                unlisted = [
+                    row
+                    for row in page.rows
+                    if listed is None or hash((row.task_id, row.image_id)) not in listed
+                ]
                 _find_lost(ledger, tasks, unlisted, collect_task, counts)
-                cursor = page.cursor
-                if cursor is None:
+                page_cursor = page.cursor
+                if page_cursor is None:
+                    break
+                if time.monotonic() >= until:
+                    following = f"{state}:{page_cursor}"
                     break
             progress()
-        ledger.record_audit(name, label_studio_id, newest)
-        counts["marked"] += mark_tasks(ledger, tasks, name)
+            if following is not None:
+                break
+        if following is None:
+            counts["marked"] += mark_tasks(ledger, tasks, name)
         if counts["foreign"]:
             ledger.record_republished(name, _AGAIN)
     progress()
-    return SyncSummary(**counts, faults=faults)
+    return SyncSummary(**counts, faults=faults, cursor=following)
 
 
 def _find_fault(

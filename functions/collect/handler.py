@@ -11,14 +11,19 @@ from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.webhook import SYNC, ReviewEvent
 from boxdrop.ledger import Stage
 from boxdrop.pipeline.collect import Found, collect_event, project_of
+from boxdrop.pipeline.contention import put_off
 from boxdrop.pipeline.problems import recording
+from boxdrop.pipeline.publish import BusyError, LeaseLostError
 from boxdrop.pipeline.sync import sync_project
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
 from functions.resources import reconnect, services
 
 NAME = "collect"
-_WAIT_S = 60
+_WAIT_S = 20
+SLICE_S = 45.0
+"""Of the function's 120 seconds: the chunk in hand and what people changed in it come on top."""
+
 logger = logger_of(NAME)
 
 
@@ -29,7 +34,8 @@ def handler(event: dict[str, Any], context: Any) -> Response:
 
 def _collect(body: str) -> None:
     of = services(NAME)
-    event = ReviewEvent.from_fields(fields_of(body, "action", "project"))
+    fields = fields_of(body, "action", "project")
+    event = ReviewEvent.from_fields(fields)
     name = project_of(of.ledger, event.project)
     if name is None:
         logger.info("not a boxdrop project", label_studio_project=event.project)
@@ -38,10 +44,16 @@ def _collect(body: str) -> None:
         with recording(of.ledger, name, Stage.COLLECT):
             summary = collect_event(of, name, event)
             if summary.look_everywhere:
-                found = sync_project(of, name, wait_s=_WAIT_S)
+                found = sync_project(of, name, wait_s=_WAIT_S, seconds=SLICE_S, cursor=fields.get("cursor"))
                 logger.info("compared", project=name, found=found)
+                if found.cursor is not None:
+                    of.reviews.send(ReviewEvent(SYNC, event.project).to_fields() | {"cursor": found.cursor})
                 if event.action == SYNC:
                     emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
+    except (BusyError, LeaseLostError) as busy:
+        delay = put_off(of.reviews, body)
+        logger.info("put off", reason=str(busy), seconds=round(delay))
+        return
     except LabelStudioError:
         reconnect(of)
         emit(NAME, {metrics.LABEL_STUDIO_ERRORS: 1})

@@ -11,8 +11,10 @@ from boxdrop import metrics
 from boxdrop.aws.s3_events import Happened, parse_events
 from boxdrop.domain.errors import LabelStudioError, RefusedError
 from boxdrop.ledger import Stage
+from boxdrop.pipeline.contention import put_off
 from boxdrop.pipeline.parts import finish_run, publish_part
 from boxdrop.pipeline.problems import recording
+from boxdrop.pipeline.publish import BusyError, LeaseLostError
 from boxdrop.store.layout import PartName, run_of_summary_key
 from functions.messages import Response, each_message
 from functions.observability import emit, logger_of
@@ -28,6 +30,14 @@ def handler(event: dict[str, Any], context: Any) -> Response:
 
 
 def _publish(body: str) -> None:
+    try:
+        _publish_all(body)
+    except (BusyError, LeaseLostError) as busy:
+        delay = put_off(services(NAME).parts, body)
+        logger.info("put off", reason=str(busy), seconds=round(delay))
+
+
+def _publish_all(body: str) -> None:
     for about in parse_events(body):
         part, ended = PartName.from_key(about.key), run_of_summary_key(about.key)
         if about.happened != Happened.CREATED:

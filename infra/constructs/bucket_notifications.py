@@ -6,14 +6,28 @@ nothing.
 """
 
 import json
+import os
 import urllib.request
 from typing import Any
 
 import boto3
 
 
-def turn_on(s3: Any, bucket: str) -> bool:
-    """Add EventBridge to a bucket's notifications; True if it was missing."""
+def region_of(s3: Any, bucket: str) -> str:
+    """The region of a bucket; S3 says nothing for the oldest one, and EU for the second."""
+    said = s3.get_bucket_location(Bucket=bucket).get("LocationConstraint") or "us-east-1"
+    return "eu-west-1" if said == "EU" else str(said)
+
+
+def turn_on(s3: Any, bucket: str, region: str) -> bool:
+    """Add EventBridge to a bucket's notifications; True if it was not there.
+
+    Raises:
+        ValueError: the bucket is in another region, whose events do not reach this one.
+    """
+    there = region_of(s3, bucket)
+    if there != region:
+        raise ValueError(f"it is in {there}, and its events reach no other region; deploy boxdrop in {there}")
     present = s3.get_bucket_notification_configuration(Bucket=bucket)
     present.pop("ResponseMetadata", None)
     if "EventBridgeConfiguration" in present:
@@ -33,7 +47,8 @@ def handler(event: Any, context: Any) -> None:  # noqa: ARG001
     status, reason = "SUCCESS", ""
     try:
         if event["RequestType"] != "Delete":
-            print(json.dumps({"bucket": bucket, "changed": turn_on(boto3.client("s3"), bucket)}))
+            changed = turn_on(boto3.client("s3"), bucket, os.environ["AWS_REGION"])
+            print(json.dumps({"bucket": bucket, "changed": changed}))
     except Exception as error:
         status, reason = "FAILED", f"the notifications of {bucket} cannot be changed: {error}"
         print(json.dumps({"bucket": bucket, "error": str(error)}))

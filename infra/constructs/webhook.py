@@ -1,4 +1,8 @@
-"""The receiver of Label Studio's webhook: an HTTP API with one route to one function.
+"""The address at which Label Studio reports that people worked: an HTTP API, to one function.
+
+Two routes lead to it. The one that Label Studio is given ends with the stack's own UUID, which strangers do
+not know; calls of it are never starved by a flood of the other one. ``POST /webhook`` is the address that
+earlier versions gave to Label Studio; it goes on working, for a few calls a second.
 
 These are functions, not a construct: a scope between the stack and its resources would change their logical
 ids, and CloudFormation would replace the address that Label Studio calls.
@@ -6,7 +10,7 @@ ids, and CloudFormation would replace the address that Label Studio calls.
 
 import json
 
-from aws_cdk import Stack
+from aws_cdk import Fn, Stack
 from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
@@ -26,10 +30,20 @@ def make_api(stack: Stack, environment: Environment) -> gateway.CfnApi:
     )
 
 
+def webhook_url(stack: Stack, api: gateway.CfnApi) -> str:
+    """The address that Label Studio calls."""
+    return f"{api.attr_api_endpoint}{_path(stack)}"
+
+
+def _path(stack: Stack) -> str:
+    uuid = Fn.select(2, Fn.split("/", stack.stack_id))
+    return f"/webhook/{uuid}"
+
+
 def connect(
     stack: Stack, api: gateway.CfnApi, function_arn: str, environment: Environment, key: kms.IKey | None
 ) -> None:
-    """Let the API call a function for ``POST /webhook``, and log the calls without their content."""
+    """Let the API call a function, and log the calls without their content."""
     logs = log_group(stack, "ApiLog", environment, "api", key)
     integration = gateway.CfnIntegration(
         stack,
@@ -39,26 +53,31 @@ def connect(
         integration_uri=function_arn,
         payload_format_version="2.0",
     )
-    gateway.CfnRoute(
-        stack,
-        "ApiRoute",
-        api_id=api.ref,
-        route_key="POST /webhook",
-        authorization_type="NONE",
-        target=f"integrations/{integration.ref}",
-    )
-    gateway.CfnStage(
+    routes = [
+        gateway.CfnRoute(
+            stack,
+            id,
+            api_id=api.ref,
+            route_key=f"POST {path}",
+            authorization_type="NONE",
+            target=f"integrations/{integration.ref}",
+        )
+        for id, path in (("ApiRoute", "/webhook"), ("ApiRouteOwn", _path(stack)))
+    ]
+    stage = gateway.CfnStage(
         stack,
         "ApiStage",
         api_id=api.ref,
         stage_name="$default",
         auto_deploy=True,
         default_route_settings=gateway.CfnStage.RouteSettingsProperty(
-            # The address is public. A refused call costs us a few millionths of a dollar.
             throttling_rate_limit=50,
             throttling_burst_limit=100,
             detailed_metrics_enabled=False,
         ),
+        # What strangers can find. A flood of refused calls costs nothing, and these two a second $8 a month
+        # (docs/costs.md).
+        route_settings={"POST /webhook": {"ThrottlingRateLimit": 2, "ThrottlingBurstLimit": 10}},
         access_log_settings=gateway.CfnStage.AccessLogSettingsProperty(
             destination_arn=logs.log_group_arn,
             # Neither headers, which contain the secret, nor the body, which contains annotations.
@@ -74,11 +93,13 @@ def connect(
             ),
         ),
     )
+    for route in routes:
+        stage.node.add_dependency(route)
     lambda_.CfnPermission(
         stack,
         "ApiMayCall",
         action="lambda:InvokeFunction",
         function_name=function_arn,
         principal="apigateway.amazonaws.com",
-        source_arn=stack.format_arn(service="execute-api", resource=api.ref, resource_name="*/POST/webhook"),
+        source_arn=stack.format_arn(service="execute-api", resource=api.ref, resource_name="*/POST/webhook*"),
     )

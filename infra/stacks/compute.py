@@ -33,6 +33,8 @@ class Compute(Stack):
         logs = log_group(self, "Log", environment, "job", data.key)
         variables = {
             "BOXDROP_DATA_BUCKET": data.data.bucket_name,
+            "BOXDROP_LAUNCHER": environment.compute,
+            "BOXDROP_JOB_TIMEOUT_S": str(environment.job_timeout_s),
             "BOXDROP_PROVIDER": "cuda",
             "BOXDROP_USD_PER_HOUR": f"{environment.usd_per_hour:g}",
             "POWERTOOLS_METRICS_NAMESPACE": environment.prefix,

@@ -2,10 +2,11 @@
 browsers."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aws_cdk import CfnDeletionPolicy, CfnOutput, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, CfnDeletionPolicy, CfnOutput, CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -15,11 +16,54 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from boxdrop.ledger import TABLE
-from boxdrop.store.layout import DISPLAY, SAGEMAKER
+from boxdrop.store.layout import (
+    ANNOTATIONS,
+    BOXES,
+    BUNDLES,
+    DATASETS,
+    DISPLAY,
+    LABEL_SETS,
+    LESSONS,
+    PREDICTIONS,
+    REVIEWS,
+    RUNS,
+    SAGEMAKER,
+    TRACKED,
+    ZENML,
+)
 from infra.config import Environment
 from infra.constructs.function import RUNTIME, log_group
 
+OLD_VERSIONS: Final = {
+    ANNOTATIONS: 365,
+    REVIEWS: 365,
+    DATASETS: 365,
+    LESSONS: 365,
+    BOXES: 90,
+    BUNDLES: 90,
+    LABEL_SETS: 90,
+    DISPLAY: 7,
+    PREDICTIONS: 7,
+    RUNS: 7,
+    TRACKED: 7,
+    ZENML: 7,
+}
+"""Days that a replaced or deleted object of the data bucket can be brought back."""
+
 _NOTIFICATIONS: Final = Path(__file__).parents[1] / "constructs" / "bucket_notifications.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret of this deployment, or one that an earlier deployment left.
+
+    Attributes:
+        id: what `GetSecretValue` takes: ARN or name.
+        arn: for policies, maybe with ``?`` for the characters that Secrets Manager adds to a name.
+    """
+
+    id: str
+    arn: str
 
 
 class Data(Stack):
@@ -40,22 +84,26 @@ class Data(Stack):
         self.key: kms.IKey | None = None
         if environment.kms_key_arn:
             self.key = kms.Key.from_key_arn(self, "Key", environment.kms_key_arn)
-        self._removal = (
-            RemovalPolicy.RETAIN if environment.removal_policy == "retain" else RemovalPolicy.DESTROY
-        )
+        self._retain = environment.removal_policy == "retain"
+        self._adopt = environment.adopt
         self._access_logs: s3.IBucket | None = None
         if environment.access_log_bucket:
             self._access_logs = s3.Bucket.from_bucket_name(self, "AccessLogs", environment.access_log_bucket)
         self.images = self._image_bucket()
         self.data = self._bucket(
-            "DataBucket", versioned=False, lifecycle=_data_lifecycle(), cors=[self._annotators()]
+            "DataBucket",
+            name=self._adopt.data_bucket if self._adopt else None,
+            lifecycle=_data_lifecycle(),
+            cors=[self._annotators()],
         )
         _send_events(self.data)
         self.table = self._table()
         self.label_studio_secret = self._secret(
             "LabelStudioSecret", "label-studio", "Label Studio's access token"
         )
-        self.webhook_secret = self._webhook_secret()
+        self.webhook_secret = self._secret(
+            "WebhookSecret", "webhook", "header that Label Studio's webhook sends", random=True
+        )
         self.zenml_secret = (
             self._secret("ZenmlSecret", "zenml", "API key of ZenML's service account")
             if environment.zenml_url
@@ -69,13 +117,14 @@ class Data(Stack):
         self,
         id: str,
         *,
-        versioned: bool,
+        name: str | None,
         lifecycle: list[s3.LifecycleRule],
         cors: list[s3.CorsRule] | None = None,
     ) -> s3.Bucket:
         return s3.Bucket(
             self,
             id,
+            bucket_name=name,
             encryption=s3.BucketEncryption.KMS if self.key else s3.BucketEncryption.S3_MANAGED,
             encryption_key=self.key,
             bucket_key_enabled=True if self.key else None,
@@ -83,10 +132,13 @@ class Data(Stack):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
             minimum_tls_version=1.2,
-            versioned=versioned,
+            versioned=True,
             lifecycle_rules=lifecycle,
             cors=cors,
-            removal_policy=self._removal,
+            # A bucket of a first deployment that fails goes with it: it is empty.
+            removal_policy=(
+                RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if self._retain else RemovalPolicy.DESTROY
+            ),
             server_access_logs_bucket=self._access_logs,
             server_access_logs_prefix=f"{id}/" if self._access_logs else None,
         )
@@ -99,8 +151,7 @@ class Data(Stack):
             return bucket
         made = self._bucket(
             "ImageBucket",
-            # A job reads the version that its manifest names, even if the image has been overwritten since.
-            versioned=True,
+            name=self._adopt.image_bucket if self._adopt else None,
             lifecycle=[
                 s3.LifecycleRule(
                     id="old-versions",
@@ -138,7 +189,7 @@ class Data(Stack):
         statements = {
             "Logs": (["logs:CreateLogStream", "logs:PutLogEvents"], f"{logs.log_group_arn}:*"),
             "Notifications": (
-                ["s3:GetBucketNotification", "s3:PutBucketNotification"],
+                ["s3:GetBucketLocation", "s3:GetBucketNotification", "s3:PutBucketNotification"],
                 self.format_arn(service="s3", region="", account="", resource=name),
             ),
         }
@@ -169,6 +220,7 @@ class Data(Stack):
         table = dynamodb.Table(
             self,
             "Ledger",
+            table_name=self._adopt.table if self._adopt else None,
             partition_key=dynamodb.Attribute(name=TABLE.partition_key, type=text),
             sort_key=dynamodb.Attribute(name=TABLE.sort_key, type=text),
             billing_mode=dynamodb.BillingMode(TABLE.billing_mode),
@@ -180,8 +232,10 @@ class Data(Stack):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            deletion_protection=self._removal == RemovalPolicy.RETAIN,
-            removal_policy=self._removal,
+            # Protected from deletion, it cannot go with a first deployment that fails: the empty table stays,
+            # costs nothing, and its generated name is in nobody's way.
+            deletion_protection=self._retain,
+            removal_policy=RemovalPolicy.RETAIN if self._retain else RemovalPolicy.DESTROY,
         )
         table.add_global_secondary_index(
             index_name=TABLE.index,
@@ -191,32 +245,39 @@ class Data(Stack):
         )
         return table
 
-    def _secret(self, id: str, name: str, what: str) -> secretsmanager.CfnSecret:
-        """A secret without a value: CDK's own construct would generate a random one."""
+    def _secret(self, id: str, name: str, what: str, *, random: bool = False) -> Secret:
+        """A secret without a value, which CDK's own construct would fill, or with a random one."""
+        full_name = f"{self._environment.prefix}/{name}"
+        if self._adopt:  # CloudFormation cannot import a secret by its name
+            arn = self.format_arn(
+                service="secretsmanager",
+                resource="secret",
+                resource_name=f"{full_name}-??????",
+                arn_format=ArnFormat.COLON_RESOURCE_NAME,
+            )
+            return Secret(full_name, arn)
         secret = secretsmanager.CfnSecret(
             self,
             id,
-            name=f"{self._environment.prefix}/{name}",
+            name=full_name,
             description=f"boxdrop {self._environment.name}: {what}",
             kms_key_id=self.key.key_arn if self.key else None,
         )
-        self._keep(secret)
-        return secret
-
-    def _webhook_secret(self) -> secretsmanager.CfnSecret:
-        secret = self._secret("WebhookSecret", "webhook", "header that Label Studio's webhook sends")
-        secret.generate_secret_string = secretsmanager.CfnSecret.GenerateSecretStringProperty(
-            secret_string_template=json.dumps({}),
-            generate_string_key="current",
-            exclude_punctuation=True,
-            password_length=48,
+        if random:
+            secret.generate_secret_string = secretsmanager.CfnSecret.GenerateSecretStringProperty(
+                secret_string_template=json.dumps({}),
+                generate_string_key="current",
+                exclude_punctuation=True,
+                password_length=48,
+            )
+        options = secret.cfn_options
+        # The secrets of a first deployment that fails go with it: their names would be in the way of the
+        # next.
+        options.deletion_policy = (
+            CfnDeletionPolicy.RETAIN_EXCEPT_ON_CREATE if self._retain else CfnDeletionPolicy.DELETE
         )
-        return secret
-
-    def _keep(self, secret: secretsmanager.CfnSecret) -> None:
-        secret.cfn_options.deletion_policy = secret.cfn_options.update_replace_policy = (
-            CfnDeletionPolicy.RETAIN if self._removal == RemovalPolicy.RETAIN else CfnDeletionPolicy.DELETE
-        )
+        options.update_replace_policy = CfnDeletionPolicy.RETAIN if self._retain else CfnDeletionPolicy.DELETE
+        return Secret(secret.ref, secret.ref)
 
     def _let_label_studio_read(self) -> None:
         """Label Studio signs a URL for each image that a browser loads, with credentials that may only read
@@ -291,10 +352,27 @@ def _send_events(bucket: s3.Bucket) -> None:
 
 
 def _data_lifecycle() -> list[s3.LifecycleRule]:
-    """Expiry for files that only a run needed; predictions, annotations and summaries stay."""
+    """What expires: SageMaker's answers, and what was replaced or deleted. Predictions and summaries stay.
+
+    A person's work that was replaced or deleted can be brought back for a year. Rules must not overlap,
+    because the shortest one would apply to all.
+    """
     return [
         s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(7)),
-        s3.LifecycleRule(id="sagemaker", prefix=SAGEMAKER, expiration=Duration.days(30)),
+        s3.LifecycleRule(
+            id="sagemaker",
+            prefix=SAGEMAKER,
+            expiration=Duration.days(30),
+            noncurrent_version_expiration=Duration.days(7),
+        ),
+        *(
+            s3.LifecycleRule(
+                id=f"old-{prefix.rstrip('/')}",
+                prefix=prefix,
+                noncurrent_version_expiration=Duration.days(days),
+            )
+            for prefix, days in OLD_VERSIONS.items()
+        ),
     ]
 
 

@@ -36,6 +36,7 @@ from boxdrop.topology import (
     TRACK_HOURS,
     Function,
     Package,
+    concurrencies,
     event_patterns,
 )
 from infra.config import Environment
@@ -43,7 +44,7 @@ from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
-from infra.constructs.webhook import connect, make_api
+from infra.constructs.webhook import connect, make_api, webhook_url
 from infra.stacks.data import Data, use_keys
 
 CALLED_DIRECTLY: Final = ("reconcile", "track")
@@ -92,13 +93,14 @@ class Pipeline(Stack):
             name: self._function(each) for name, each in FUNCTIONS.items() if tracked or name not in OPTIONAL
         }
         connect(self, self.api, self.functions["webhook"].function.function_arn, environment, data.key)
+        calls = concurrencies([*self.mailboxes], environment.lambda_concurrency)
         for name, mailbox in self.mailboxes.items():
             reader = READERS[name]
             self.functions[reader.name].read_from(
                 mailbox.queue.queue_arn,
                 batch=reader.batch,
                 window_s=int(reader.window_s),
-                concurrency=reader.concurrency,
+                concurrency=calls[name],
             )
         self._permissions()
         self._object_rules()
@@ -145,9 +147,9 @@ class Pipeline(Stack):
             "BOXDROP_LEASE_S": f"{LEASE_S:g}",
             "BOXDROP_JOB_TIMEOUT_S": str(environment.job_timeout_s),
             "LABEL_STUDIO_URL": environment.label_studio_url,
-            "BOXDROP_LABEL_STUDIO_SECRET": data.label_studio_secret.ref,
-            "BOXDROP_WEBHOOK_SECRET_ID": data.webhook_secret.ref,
-            "BOXDROP_WEBHOOK_URL": f"{self.api.attr_api_endpoint}/webhook",
+            "BOXDROP_LABEL_STUDIO_SECRET": data.label_studio_secret.id,
+            "BOXDROP_WEBHOOK_SECRET_ID": data.webhook_secret.id,
+            "BOXDROP_WEBHOOK_URL": webhook_url(self, self.api),
         }
         for name, mailbox in self.mailboxes.items():
             known[f"BOXDROP_{name.upper()}_QUEUE"] = mailbox.queue.queue_url
@@ -157,7 +159,7 @@ class Pipeline(Stack):
             known["BOXDROP_ENDPOINT"] = environment.prefix
         if data.zenml_secret is not None and environment.zenml_url:
             known["ZENML_STORE_URL"] = environment.zenml_url
-            known["BOXDROP_ZENML_SECRET"] = data.zenml_secret.ref
+            known["BOXDROP_ZENML_SECRET"] = data.zenml_secret.id
         return known
 
     def _permissions(self) -> None:
@@ -210,18 +212,21 @@ class Pipeline(Stack):
         publish.allow(
             "Secrets",
             ["secretsmanager:GetSecretValue"],
-            [data.label_studio_secret.ref, data.webhook_secret.ref],
+            [data.label_studio_secret.arn, data.webhook_secret.arn],
         )
 
+        publish.allow("PutOff", ["sqs:SendMessage"], [queues["parts"].queue.queue_arn])
+
         webhook = self.functions["webhook"]
-        webhook.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.webhook_secret.ref])
+        webhook.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.webhook_secret.arn])
         webhook.allow("Send", ["sqs:SendMessage"], [queues["reviews"].queue.queue_arn])
 
         collect = self.functions["collect"]
         collect.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
         collect.allow("ReadData", ["s3:GetObject"], objects(ANNOTATIONS, REVIEWS))
         collect.allow("WriteData", ["s3:PutObject"], objects(ANNOTATIONS, REVIEWS))
-        collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.ref])
+        collect.allow("GoOn", ["sqs:SendMessage"], [queues["reviews"].queue.queue_arn])
+        collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.arn])
 
         reconcile = self.functions["reconcile"]
         reconcile.allow("LookAtImages", ["s3:GetObject"], [images])
@@ -245,7 +250,7 @@ class Pipeline(Stack):
             track.allow("WriteData", ["s3:PutObject"], objects(TRACKED, ZENML))
             # Thumbnails of samples, from the exact version that the boxes belong to.
             track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])
-            track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.ref])
+            track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.arn])
 
     def _let_submit(self, launch: PipelineFunction) -> None:
         environment = self._environment
@@ -267,7 +272,9 @@ class Pipeline(Stack):
 
     def _object_rules(self) -> None:
         """Rules that send the buckets' object events to queues."""
-        patterns = event_patterns(self._data.images.bucket_name, self._data.data.bucket_name)
+        patterns = event_patterns(
+            self._data.images.bucket_name, self._data.data.bucket_name, self._environment.upload_patterns
+        )
         for id, queue, what in (
             ("Uploads", "uploads", "images that were created, overwritten or deleted"),
             ("Parts", "parts", "parts of predictions, and the ends of their runs"),
@@ -417,11 +424,11 @@ class Pipeline(Stack):
             launcher=environment.compute,
             window_s=environment.batching_window_s,
             label_studio_url=environment.label_studio_url,
-            label_studio_secret=data.label_studio_secret.ref,
+            label_studio_secret=data.label_studio_secret.id,
         )
         description = json.loads(system.to_json()) | {
-            "webhook_url": f"{self.api.attr_api_endpoint}/webhook",
-            "webhook_secret": data.webhook_secret.ref,
+            "webhook_url": webhook_url(self, self.api),
+            "webhook_secret": data.webhook_secret.id,
             "presign_user": None if environment.label_studio_role_arn else f"{environment.prefix}-presign",
             "compute_name": environment.prefix,
         }
@@ -437,7 +444,7 @@ class Pipeline(Stack):
             self,
             "WebhookUrl",
             description="boxdrop sets it up in Label Studio by itself",
-            value=f"{self.api.attr_api_endpoint}/webhook",
+            value=webhook_url(self, self.api),
         )
         CfnOutput(
             self,

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 
@@ -94,7 +94,10 @@ class Synthesized:
         }
 
 
-Synthesize = Callable[[str], Synthesized]
+class Synthesize(Protocol):
+    """Synthesizes a variant; `changed` holds other settings, as JSON."""
+
+    def __call__(self, variant: str, changed: str = "{}") -> Synthesized: ...
 
 
 @pytest.fixture(scope="session")
@@ -102,14 +105,14 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
     """Synthesizes a variant, on its first use."""
 
     @cache
-    def make(variant: str) -> Synthesized:
+    def make(variant: str, changed: str = "{}") -> Synthesized:
         from aws_cdk import App
 
         from infra.app import BUNDLING_STACKS, make_app
         from infra.findings import ACKNOWLEDGED, findings
 
         settings = {**VARIANTS["default"], "region": variant} if variant in _REGIONS else VARIANTS[variant]
-        environment = load({variant: settings}, None)
+        environment = load({variant: {**settings, **json.loads(changed)}}, None)
         folder = tmp_path_factory.mktemp(f"cdk-{variant}")
         app = App(outdir=str(folder), context={**CONTEXT, BUNDLING_STACKS: []})
         stacks = make_app(app, environment)

@@ -21,6 +21,7 @@ from boxdrop.store import bundles
 from boxdrop.store.layout import manifest_key
 from boxdrop.system import System
 from infra.config import load
+from infra.settings import Adopt
 from tests.infra.emulated import (
     REGION,
     Deployment,
@@ -34,8 +35,8 @@ from tests.integration.labelstudio.conftest import annotate
 from tests.label_studio_server import free_port, quiet, with_empty_database
 
 PROJECT = "fruit baskets"
-FIRST, SECOND, BAD, LOST = (
-    f"{PROJECT}/{name}" for name in ("first + one.jpg", "second.jpg", "broken.jpg", "lost.jpg")
+FIRST, SECOND, BAD, LOST, NEW = (
+    f"{PROJECT}/{name}" for name in ("first + one.jpg", "second.jpg", "broken.jpg", "lost.jpg", "new.jpg")
 )
 LABELS = "caption: fruit baskets\nlabels:\n- pineapple\n- banana\n- apple\n"
 
@@ -63,6 +64,7 @@ class Happened:
     verified: Image | None = None
     annotations: list[str] = field(default_factory=list)
     dead_letters: dict[str, int] = field(default_factory=dict)
+    folder: Path = Path()
 
     def row(self, key: str) -> Image | None:
         """An image's row."""
@@ -104,13 +106,90 @@ def happened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Happened]:
         free_space(folder)
 
 
+@dataclass
+class DeployedAgain:
+    """What came of destroying the deployment, and of deploying it again.
+
+    Attributes:
+        before, after: the ledger's rows by key.
+        tasks_before, tasks_after: ids of the tasks of the project.
+        runs_before, runs_after: ids of its runs.
+        imported: what the new stack has taken over, by type.
+        kept: annotations that are still in the data bucket.
+        secrets: the webhook's, before and after.
+    """
+
+    before: dict[str, Image]
+    after: dict[str, Image]
+    tasks_before: set[int]
+    tasks_after: set[int]
+    runs_before: set[str]
+    runs_after: set[str]
+    imported: dict[str, str]
+    kept: list[str]
+    secrets: tuple[str, str]
+
+
+def deploy_again(happened: Happened) -> DeployedAgain:
+    """Destroy pipeline and data, deploy both again with what was retained, and upload one more image."""
+    old, emulator = happened.deployment, happened.deployment.emulator
+    system, secrets = happened.system, emulator.client("secretsmanager")
+
+    def rows() -> dict[str, Image]:
+        found = (happened.row(key) for key in (FIRST, SECOND, BAD, LOST, NEW))
+        return {row.key: row for row in found if row is not None}
+
+    def tasks() -> set[int]:
+        listed = happened.connection.sdk.tasks.list(project=happened.label_studio_project, fields="all")
+        return {task.id for task in listed}
+
+    def runs() -> set[str]:
+        return {run.run_id for run in happened.ledger.list_runs(PROJECT)}
+
+    def webhook_secret() -> str:
+        return str(secrets.get_secret_value(SecretId=f"{old.environment.prefix}/webhook")["SecretString"])
+
+    before, tasks_before, runs_before, secret = rows(), tasks(), runs(), webhook_secret()
+    old.close()
+    old.destroy("pipeline")
+    old.destroy("data")
+    adopt = {
+        "image_bucket": system.image_bucket,
+        "data_bucket": system.data_bucket,
+        "table": system.table,
+    }
+    again = old.environment.model_copy(update={"adopt": Adopt.model_validate(adopt)})
+    folder = happened.folder / "cdk.out.again"
+    new = Deployment(emulator, again, synthesize(again, folder))
+    publish_assets(emulator, folder, again.prefix)
+    new.deploy("data")
+    old.forget_logs()
+    new.deploy("pipeline")
+    new.work()
+    try:
+        assert new.system.table == system.table
+        s3 = emulator.client("s3")
+        scenes = sorted(SCENES.glob("*.jpg"))
+        # Uploaded once more, unchanged; and one that is new.
+        s3.put_object(Bucket=system.image_bucket, Key=FIRST, Body=scenes[0].read_bytes())
+        s3.put_object(Bucket=system.image_bucket, Key=NEW, Body=scenes[3].read_bytes())
+        happened.wait_for_state(NEW, State.TASKED)
+        new.invoke("reconcile", {"source": "aws.events"})
+        kept = [each.key for each in new.bucket(system.data_bucket).list("annotations/")]
+        return DeployedAgain(
+            before, rows(), tasks_before, tasks(), runs_before, runs(), new.imported["data"], kept,
+            (secret, webhook_secret()),
+        )  # fmt: skip
+    finally:
+        new.close()
+
+
 def _deploy(emulator: Emulator, label_studio_url: str, folder: Path) -> Deployment:
     settings = {
         "label_studio_url": label_studio_url,
         "account": "000000000000",
         "region": REGION,
         "batching_window_s": 1,
-        "removal_policy": "destroy",
         "image_uri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/boxdrop-job:1",
     }
     environment = load({"emulated": settings}, None)
@@ -138,7 +217,7 @@ def _use(deployment: Deployment, connection: Connection, token: str) -> Happened
     data = deployment.bucket(system.data_bucket)
     bundles.use(data, bundles.push(data, BUNDLE).name)
     ledger = Ledger(system.table, client=emulator.client("dynamodb"))
-    happened = Happened(deployment, system, ledger, connection)
+    happened = Happened(deployment, system, ledger, connection, folder=emulator.folder)
 
     def upload(key: str, body: bytes) -> None:
         s3.put_object(Bucket=system.image_bucket, Key=key, Body=body)

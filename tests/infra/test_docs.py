@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 from PIL import Image
@@ -93,3 +95,14 @@ def test_the_app_names_a_mistake_without_a_traceback() -> None:
     assert done.returncode == 1
     assert "boxdrop: environments.dev.label_studio_url: field required" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_extra_for_deployment_pins_what_the_tests_deploy_with() -> None:
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pinned = dict(each.split("==") for each in extras["deploy"] if "==" in each)
+    assert {"aws-cdk-lib", "constructs", "cdk-nag"} <= set(pinned)
+    compiled = (REPOSITORY / "requirements" / "test.txt").read_text()
+    for name, pin in pinned.items():
+        assert version(name) == pin
+        assert f"\n{name}=={pin} " in compiled
+    assert "'.[deploy]'" in (REPOSITORY / "docs" / "deploy.md").read_text()

@@ -12,7 +12,8 @@ import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.demo import BUNDLE
-from boxdrop.doctor import Line, look_at_account, look_at_machine, look_at_system
+from boxdrop.doctor import Line, Plan, look_at_account, look_at_machine, look_at_system, read_plan
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ensure_webhook
 from boxdrop.ledger import Ledger, create_table
@@ -115,6 +116,85 @@ def test_a_quota_too_small_for_one_instance_is_to_be_raised(aws: MakeClient, vcp
     quotas = [line for line in lines if line.name.startswith("Quota")]
     assert [line.ok for line in quotas] == [ok, ok]
     assert ok or all("request more in Service Quotas" in line.text for line in quotas)
+
+
+def line_of(aws: MakeClient, about: str, /, **plan: Any) -> Line:
+    return by_name(look_at_account(aws, Plan(**plan)))[about]
+
+
+def test_the_region_is_asked_which_gpu_instances_it_offers(aws: MakeClient) -> None:
+    assert line_of(aws, "GPU instance types").text == "us-east-1 offers g4dn.xlarge, g6.xlarge, g5.xlarge"
+    refused = line_of(aws, "GPU instance types", instance_types=("g4dn.xlarge", "g99.xlarge"))
+    assert not refused.ok
+    assert refused.text == "us-east-1 does not offer g99.xlarge; remove them from instance_types"
+
+
+def test_an_account_without_the_role_for_spot_is_told_the_command(aws: MakeClient) -> None:
+    line = line_of(aws, "Spot")
+    assert not line.ok
+    assert "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com" in line.text
+    # moto names the role of this service otherwise than AWS does.
+    aws("iam").create_role(RoleName="AWSServiceRoleForEC2Spot", AssumeRolePolicyDocument="{}")
+    assert line_of(aws, "Spot").ok
+
+
+class Calls:
+    """Lambda, as far as it is asked: moto has no account of a new customer's."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def get_account_settings(self) -> Any:
+        return {"AccountLimit": {"ConcurrentExecutions": self.limit}}
+
+
+@pytest.mark.parametrize(
+    ("limit", "chosen", "ok"), [(10, 1000, False), (10, 10, True), (1000, 1000, True), (12, 20, False)]
+)
+def test_a_new_account_with_ten_calls_at_once_is_told_what_to_set(
+    aws: MakeClient, limit: int, chosen: int, ok: bool
+) -> None:
+    line = line_of(
+        lambda service: Calls(limit) if service == "lambda" else aws(service),
+        "Calls of functions at once",
+        lambda_concurrency=chosen,
+    )
+    assert line.ok == ok
+    assert ok or f"set lambda_concurrency to {limit}" in line.text
+
+
+def test_a_bucket_of_another_region_is_named_with_where_to_deploy(aws: MakeClient) -> None:
+    location = {"LocationConstraint": "eu-central-1"}
+    aws("s3").create_bucket(Bucket="far-away", CreateBucketConfiguration=location)
+    line = line_of(aws, "Image bucket", image_bucket="far-away")
+    assert not line.ok
+    assert "deploy boxdrop in eu-central-1" in line.text
+
+
+def test_what_a_destroyed_deployment_left_is_named_before_the_next(aws: MakeClient, moto: MakeClient) -> None:
+    name = "Left by an earlier deployment"
+    assert line_of(aws, name, name="gone").text == "nothing"
+    moto("s3").create_bucket(Bucket="gone-images")
+    tags = [{"Key": "boxdrop:environment", "Value": "gone"}]
+    moto("s3").put_bucket_tagging(Bucket="gone-images", Tagging={"TagSet": tags})
+    line = line_of(aws, name, name="gone")
+    assert not line.ok
+    assert "gone-images; to use them again, name them as adopt" in line.text
+    assert name not in by_name(look_at_account(aws, Plan(name="gone", adopts=True)))
+
+
+def test_the_plan_is_read_from_the_checkout(tmp_path: Path) -> None:
+    settings = {"compute": "sagemaker", "instance_types": ["ml.g5.xlarge"], "image_bucket": "acme"}
+    found = {"context": {"environments": {"prod": settings, "dev": {}}}}
+    (tmp_path / "cdk.json").write_text(json.dumps(found))
+    plan = read_plan(tmp_path, "prod")
+    assert (plan.name, plan.compute, plan.endpoint_type, plan.image_bucket) == (
+        "prod", "sagemaker", "ml.g5.xlarge", "acme",
+    )  # fmt: skip
+    assert read_plan(tmp_path).name == ""
+    assert read_plan(tmp_path / "elsewhere", compute="batch") == Plan()
+    with pytest.raises(BoxdropError, match="no environment 'test'; there are prod, dev"):
+        read_plan(tmp_path, "test")
 
 
 # -- after -------------------------------------------------------------------------------------------------

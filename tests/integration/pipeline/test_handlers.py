@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -482,3 +483,26 @@ BAD_LABELS = [
     'caption: "a\\0b"\nlabels: [banana]\n',
     "? [&a [l,l,l,l,l,l,l,l,l], &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]]\n: x\n",
 ]
+
+
+def test_a_part_whose_project_is_being_published_is_put_off_by_seconds(
+    live: Functions, connection: Connection
+) -> None:
+    """Failing, it would come back after half an hour, and be given up after five deliveries."""
+    world = live.world
+    live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"))
+    (run_id,) = live.launch()
+    events = live.work(run_id)
+    lease = world.ledger.acquire_lease("fruit", "another", seconds=600)
+    assert lease is not None
+    for _ in range(3):
+        assert live.deliver("publish", *events) == []
+        assert world.states() == {"running": 1}
+        until = time.monotonic() + 60
+        while not (events := world.received(world.parts)):
+            assert time.monotonic() < until
+    assert [event["boxdrop:put-off"] for event in events] == [3]
+    world.ledger.release_lease(lease)
+    assert live.deliver("publish", *events) == []
+    assert world.states() == {"tasked": 1}
+    assert world.received(world.parts) == []

@@ -57,6 +57,16 @@ def test_runs_are_bounded_and_a_launch_asks_for_the_rest(fruit: World) -> None:
     assert fruit.states() == {"running": 7}
 
 
+def test_a_launch_that_runs_out_of_time_submits_what_it_has_and_asks_for_another(fruit: World) -> None:
+    """A limit of run_images that takes longer to claim than Lambda allows used to die in every attempt."""
+    fruit.settings = Settings(window_s=0, run_images=200_000, claim_s=0)
+    drop(fruit, 7)
+    summary = module.launch(fruit.services, "fruit")
+    assert summary.images == 7  # the first chunk, of up to a thousand, is always claimed
+    assert len(fruit.received(fruit.launches)) >= 1
+    assert module.launch(fruit.services, "fruit").note == "nothing is wanted"
+
+
 def test_large_runs_are_cut_into_shards_of_whole_parts(fruit: World) -> None:
     fruit.settings = Settings(window_s=0, shard_images=3, part_images=2)
     drop(fruit, 5)

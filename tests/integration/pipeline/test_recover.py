@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from boxdrop.aws.launchers import job_name
+from boxdrop.aws.launchers import SageMakerLauncher, job_name
 from boxdrop.ledger import RunState, State
 from boxdrop.pipeline.parts import finish_run
 from boxdrop.pipeline.recover import fail_run_by_id, failed_runs
@@ -241,3 +241,15 @@ def test_where_no_image_waits_the_oldest_has_waited_for_nothing(world: World) ->
     world.dispatch(world.labels("fruit"))
     world.launch_all()
     assert world.recover().oldest_s == {"fruit": 0}
+
+
+def test_a_run_that_waits_in_sagemakers_queue_for_hours_is_not_computed_again(fruit: World) -> None:
+    """Nobody can ask for a request: a backlog of over an hour used to pass the deadline, and ran twice."""
+    fruit.launcher.queue_s = SageMakerLauncher.REQUEST_TTL_S
+    fruit.dispatch(fruit.put("fruit/late.jpg"))
+    assert [summary.images for summary in fruit.launch_all()] == [1]
+    waiting = fruit.ledger.list_runs("fruit")[0].run_id
+    fruit.clock.forward(hours=5)
+    assert f"fruit/{waiting}" not in fruit.recover().failed
+    fruit.clock.forward(hours=2, minutes=1)
+    assert f"fruit/{waiting}" in fruit.recover().failed

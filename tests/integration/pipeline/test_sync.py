@@ -12,6 +12,7 @@ from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.tasks import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
+from boxdrop.pipeline import sync as module
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.sync import SyncSummary, sync_project
 from boxdrop.services import Services
@@ -182,3 +183,36 @@ def test_a_project_without_a_number_in_label_studio_is_one_sentence(ledger: Ledg
     ledger.store_labels("early", "photos", "labels-1")
     with pytest.raises(NotConnectedError, match="not in Label Studio yet"):
         number_of(ledger, "early")
+
+
+def test_slices_find_what_one_comparison_finds(
+    ledger: Ledger,
+    connection: Connection,
+    project: Project,
+    data_bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in Lambda, whose calls end: each goes on from the cursor of the one before, without the lease."""
+    monkeypatch.setattr(module, "CHUNK", 2)
+    records = [prediction(number) for number in range(7)]
+    claim(ledger, records)
+    bring(ledger, connection, records)
+    made = tasks_of(connection, project)
+    annotate(connection, made[1])  # a webhook was lost
+    annotate(connection, made[6])
+    connection.sdk.tasks.delete(id=str(made[3].id))  # a task was deleted
+    services = Services.of(ledger=ledger, label_studio=connection, data=data_bucket)
+    slices: list[SyncSummary] = []
+    cursor = None
+    while not slices or cursor is not None:
+        found = sync_project(services, NAME, seconds=0, cursor=cursor)
+        slices.append(found)
+        cursor = found.cursor
+        lease = ledger.acquire_lease(NAME, "a publisher", seconds=60)
+        assert lease is not None  # between two slices, others publish
+        ledger.release_lease(lease)
+    assert len(slices) > 3
+    assert sum(each.tasks for each in slices) == 6
+    assert sum(each.collected for each in slices) == 2
+    assert sum(each.lost for each in slices) == 1
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=6)

@@ -61,6 +61,7 @@ class NotedLauncher:
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     refuses: bool = False
     alive: bool | None = None
+    queue_s: float = 0.0
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
         if self.refuses:
