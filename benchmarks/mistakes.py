@@ -119,7 +119,7 @@ def objectlab(python: Path, spoiled: list[Spoiled], kind: Kind, labels: int, cou
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_bytes(pickle.dumps((images, str(kind), labels)))
         subprocess.run([python, "-c", _OBJECTLAB, source, target], check=True, capture_output=True)
-        results = pickle.loads(target.read_bytes())  # noqa: S301: written above
+        results = pickle.loads(target.read_bytes())
     best = 0.0
     for scores in results:
         named = []

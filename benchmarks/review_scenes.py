@@ -67,7 +67,7 @@ def scenes(style: str, label_set: str, seed: int, count: int) -> list[Scene]:
     """
     cache = home() / "review-studies" / f"{style}-{label_set}-{seed}-{count}.pickle"
     if cache.is_file():
-        kept: list[Scene] = pickle.loads(cache.read_bytes())  # noqa: S301: written below
+        kept: list[Scene] = pickle.loads(cache.read_bytes())
         return kept
     ids = LABEL_SETS[label_set]
     asked = LabelSet.from_short_form(", ".join(names()[each].text for each in ids))
