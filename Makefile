@@ -58,7 +58,7 @@ docs: .venv/test
 
 check: .venv/test chromium
 	@echo "== Tests, in $(WORKERS) processes"
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 format: .venv/test
 	$(BIN)/ruff check --fix .
