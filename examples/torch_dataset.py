@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 import boxdrop
 
 
-class VerifiedBoxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+class VerifiedBoxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):  # type: ignore[misc]
     """The verified images of a split: float32 [3, height, width], 0 to 1, and torchvision's targets."""
 
     def __init__(self, project: str, split: str, splits: str = "train=80,val=20") -> None:

@@ -142,7 +142,7 @@ def truth(path: Path) -> dict[str, Shown]:
     names = {each["id"]: each["name"] for each in document["categories"]}
     found = {}
     for image in document["images"]:
-        boxes = []
+        boxes: Shown = []
         for each in document["annotations"]:
             if each["image_id"] == image["id"]:
                 left, top, width, height = each["bbox"]
@@ -222,7 +222,7 @@ def test_what_people_verify_leaves_as_the_screen_showed_it(desk: Desk, tmp_path:
     coco = COCO(str(tmp_path / "out/annotations/instances_train.json"))
     written = {}
     for image in coco.loadImgs(coco.getImgIds()):
-        found = []
+        found: Shown = []
         for each in coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]])):
             left, top, width, height = each["bbox"]
             (category,) = coco.loadCats([each["category_id"]])
