@@ -71,6 +71,16 @@ WEBHOOK_REFUSED: Final = Metric(
 ANNOTATION_LAG: Final = Metric(
     "AnnotationLagSeconds", "Seconds", _BY_PROJECT, "from an annotator's click to the document in the bucket"
 )
+BOXES_KEPT: Final = Metric("BoxesKept", "Count", _BY_PROJECT, "offered boxes that annotators kept")
+BOXES_ADJUSTED: Final = Metric("BoxesAdjusted", "Count", _BY_PROJECT, "offered boxes that annotators moved")
+BOXES_RELABELLED: Final = Metric(
+    "BoxesRelabelled", "Count", _BY_PROJECT, "offered boxes that got another label"
+)
+BOXES_DELETED: Final = Metric("BoxesDeleted", "Count", _BY_PROJECT, "offered boxes that annotators deleted")
+BOXES_ADDED: Final = Metric("BoxesAdded", "Count", _BY_PROJECT, "boxes that annotators drew")
+REVIEW_SECONDS: Final = Metric(
+    "ReviewSeconds", "Seconds", _BY_PROJECT, "an annotator's work on an image, each image"
+)
 LABEL_STUDIO_ERRORS: Final = Metric(
     "LabelStudioErrors", "Count", (), "messages that wait because a call to Label Studio failed"
 )
@@ -101,6 +111,12 @@ METRICS: Final = (
     CPU_PROVIDER_USED,
     WEBHOOK_REFUSED,
     ANNOTATION_LAG,
+    BOXES_KEPT,
+    BOXES_ADJUSTED,
+    BOXES_RELABELLED,
+    BOXES_DELETED,
+    BOXES_ADDED,
+    REVIEW_SECONDS,
     LABEL_STUDIO_ERRORS,
     REVIEWS_MISSED,
     RUNS_FAILED,

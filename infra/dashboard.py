@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from boxdrop import metrics
 from boxdrop.metrics import Metric
+from functions.collect.boxes import BOXES
 from infra.config import Environment
 
 _WIDTH: Final = 24
@@ -182,6 +183,17 @@ def dashboard_body(
                         ],
                         _own(environment, metrics.WEBHOOK_REFUSED, "Sum", "refused"),
                         _own(environment, metrics.REVIEWS_MISSED, "Sum", "reviews without a webhook call"),
+                    ],
+                ),
+                _graph(
+                    "What annotators did with the boxes",
+                    [_own(environment, metric, "Sum", label) for label, metric in BOXES.items()],
+                ),
+                _graph(
+                    "An annotator's work on an image, seconds",
+                    [
+                        _own(environment, metrics.REVIEW_SECONDS, "p50", "p50"),
+                        _own(environment, metrics.REVIEW_SECONDS, "p90", "p90"),
                     ],
                 ),
                 _graph(

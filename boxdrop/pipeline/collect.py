@@ -15,6 +15,7 @@ image. So a collector that was interrupted before its ledger write cannot undo a
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -26,6 +27,7 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
 from boxdrop.pipeline.marks import show_states
+from boxdrop.review.outcomes import Change, compare
 from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from boxdrop.store.reviews import (
@@ -81,6 +83,9 @@ class CollectSummary:
         look_everywhere: the event does not say which tasks changed: reconcile the project.
         lags_s: for each new document of a verified image, seconds since the annotator saved it.
         marked: tasks whose column *state* was updated.
+        changes: what annotators did with the boxes of new documents, where it is known what was offered; an
+            image that is saved again counts again.
+        seconds: how long they worked on each.
     """
 
     counts: dict[Found, int]
@@ -88,6 +93,8 @@ class CollectSummary:
     look_everywhere: bool = False
     lags_s: tuple[float, ...] = ()
     marked: int = 0
+    changes: Mapping[str, int] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
 
 
 class CollectError(BoxdropError):
@@ -120,7 +127,8 @@ def collect_event(
     counts: Counter[Found] = Counter({Found.UNKNOWN: unknown} if unknown else {})
     written = 0
     image_ids: list[str] = []
-    lags = []
+    lags, seconds = [], []
+    changes: Counter[str] = Counter()
     for task_id in tasks:
         collected = collect(services, project_name, task_id)
         counts[collected.found] += 1
@@ -129,8 +137,22 @@ def collect_event(
         written += collected.written
         if collected.written and isinstance(collected.document, Annotation):
             lags.append(max(0.0, (services.clock() - collected.document.updated_at).total_seconds()))
+            changes += _changes(collected.document)
+            if collected.document.lead_time is not None:
+                seconds.append(collected.document.lead_time)
     marked = show_states(services, project_name, event.project, image_ids, wait_s=wait_s)
-    return CollectSummary(dict(counts), written, event.is_whole_project, tuple(lags), marked)
+    return CollectSummary(
+        dict(counts), written, event.is_whole_project, tuple(lags), marked, changes, tuple(seconds)
+    )
+
+
+def _changes(document: Annotation) -> Counter[str]:
+    if document.offer is None:
+        return Counter()
+    outcomes = compare(document.offer.boxes, document.boxes)
+    found = Counter(str(each.change) for each in outcomes.offered)
+    found[str(Change.ADDED)] += sum(each.change == Change.ADDED for each in outcomes.drawn)
+    return found
 
 
 def project_of(ledger: Ledger, label_studio_id: int) -> str | None:

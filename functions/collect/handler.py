@@ -15,6 +15,7 @@ from boxdrop.pipeline.contention import put_off
 from boxdrop.pipeline.problems import recording
 from boxdrop.pipeline.publish import BusyError, LeaseLostError
 from boxdrop.pipeline.sync import sync_project
+from functions.collect.boxes import BOXES
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
 from functions.resources import reconnect, services
@@ -62,5 +63,10 @@ def _collect(body: str) -> None:
         "collected", project=name, action=event.action, counts=summary.counts, written=summary.written
     )
     emit(NAME, {metrics.IMAGES_VERIFIED: summary.counts.get(Found.VERIFIED, 0)}, project=name)
+    if summary.changes:
+        boxes = {each: summary.changes.get(what, 0) for what, each in BOXES.items()}
+        emit(NAME, boxes, project=name)
+    for seconds in summary.seconds:
+        emit(NAME, {metrics.REVIEW_SECONDS: seconds}, project=name)
     for seconds in summary.lags_s:
         emit(NAME, {metrics.ANNOTATION_LAG: seconds}, project=name)

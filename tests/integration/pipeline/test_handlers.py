@@ -245,6 +245,8 @@ def test_an_upload_becomes_a_task_and_a_person_verifies_it(
     assert {name: sums[name] for name in expected} == expected
     assert sums["EndToEndSeconds"] > 0
     assert sums["AnnotationLagSeconds"] > 0
+    boxes = {name: sum_ for name, sum_ in sums.items() if name.startswith("Boxes")}
+    assert boxes == {"BoxesDeleted": 1, "BoxesAdded": 1}
     assert "secret!" not in text
     assert "a.jpg" not in text  # ids, never keys
 
