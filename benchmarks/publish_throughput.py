@@ -32,7 +32,7 @@ from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.publishing import publish as publish_without_ledger
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.ledger import Ledger, Sighting, create_table
 from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.services import Services

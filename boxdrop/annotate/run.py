@@ -38,7 +38,7 @@ from boxdrop.domain.predictions import Failure, Prediction, Record, read_jsonl, 
 from boxdrop.folders import clear_disk_errors, exclusive, remove_torn_line
 from boxdrop.labelstudio.config import identity_of, labeling_config
 from boxdrop.labelstudio.publishing import PublishSummary
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.records import RecordStream
 from boxdrop.sources import Source, SourceImage, no_images
 

@@ -1,4 +1,7 @@
-"""The detector: a bundle, its ONNX Runtime sessions, and the way from images to detections."""
+"""The detector: a bundle, its ONNX Runtime sessions, and the way from images to detections.
+
+It is long because words, lessons, features and images all go through the same sessions and their caches.
+"""
 
 import threading
 from collections import OrderedDict

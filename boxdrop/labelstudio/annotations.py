@@ -24,7 +24,7 @@ from boxdrop.domain.annotations import (
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import FROM_NAME
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.tasks import stored_version
+from boxdrop.labelstudio.task_data import stored_version
 
 _PAGE: Final = 100
 _PIXEL_DIGITS: Final = 3  # a thousandth of a pixel, as in predictions

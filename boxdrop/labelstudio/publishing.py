@@ -17,7 +17,8 @@ from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import DATA_KEY
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.project import Project
-from boxdrop.labelstudio.tasks import SHOWN_AS, ProjectTasks, Task, fingerprint, to_task
+from boxdrop.labelstudio.task_data import SHOWN_AS, fingerprint, to_task
+from boxdrop.labelstudio.tasks import ProjectTasks, Task
 
 CHUNK: Final = 500
 """Tasks per import. 500 take 0.7 s; one by one, they would take a minute."""

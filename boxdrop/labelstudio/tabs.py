@@ -6,7 +6,7 @@ They are made once. Afterwards they belong to the annotators: a changed, renamed
 from typing import Any, Final
 
 from boxdrop.labelstudio.connection import ONCE, Connection
-from boxdrop.labelstudio.tasks import LOOK_AGAIN_KEY
+from boxdrop.labelstudio.task_data import LOOK_AGAIN_KEY
 
 _HIDDEN: Final = (
     "tasks:data.image_id",
@@ -72,8 +72,11 @@ TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
     "Stale": ((_state("equal", "stale"),), ()),
     "Done": ((_number("total_annotations", "greater"), *_SHOWN), ("-tasks:updated_at",)),
 }
-"""Maps titles to filters, all of which a task must pass, and an order. A prediction's score falls with what
-there is to check (`boxdrop.labelstudio.tasks.certainty`), so the images with the most to check come first."""
+"""Maps titles to filters, all of which a task must pass, and an order.
+
+A prediction's score falls with what there is to check (`boxdrop.labelstudio.task_data.certainty`), so the
+images with the most to check come first.
+"""
 
 
 def ensure_tabs(connection: Connection, project: int) -> None:

@@ -1,6 +1,9 @@
 """The DynamoDB table: its definition, rows as items, conditional writes, reads of the index.
 
 It does not know what rows mean: a row is a frozen dataclass with a `row_key` and an `index_key`.
+
+It is long because rows, conditions and pages of the index are all written in DynamoDB's own expressions,
+which appear in no other module.
 """
 
 import heapq

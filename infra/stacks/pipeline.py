@@ -1,4 +1,7 @@
-"""The pipeline: queues, functions, rules, the webhook's API, the system's description."""
+"""The pipeline: queues, functions, rules, the webhook's API, the system's description.
+
+It is long because each is declared once, in the order in which messages meet them.
+"""
 
 import json
 from collections.abc import Callable, Mapping

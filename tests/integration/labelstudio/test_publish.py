@@ -12,7 +12,8 @@ from boxdrop.domain.predictions import Box, Failure, Prediction, Record
 from boxdrop.labelstudio import publishing, tasks
 from boxdrop.labelstudio.connection import Connection, InDoubtError
 from boxdrop.labelstudio.publishing import PublishSummary, publish
-from boxdrop.labelstudio.tasks import ProjectTasks, to_task
+from boxdrop.labelstudio.task_data import to_task
+from boxdrop.labelstudio.tasks import ProjectTasks
 
 from .conftest import BOXES, FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
 

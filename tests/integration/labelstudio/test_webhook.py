@@ -9,7 +9,7 @@ import pytest
 
 from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.labelstudio.webhook import ACTIONS, SECRET_HEADER, WebhookError, ensure_webhook, receive
 from tests.integration.labelstudio.conftest import FRUIT, MakeProject, annotate, prediction, tasks_of
 from tests.webhook_receiver import Receiver

@@ -15,7 +15,7 @@ from boxdrop.domain.annotations import Annotation, Document, Reason, Tombstone, 
 from boxdrop.domain.predictions import Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.labelstudio.webhook import WebhookError, ensure_webhook, receive
 from boxdrop.ledger import Image, Ledger, Outcome, Publication, Sighting, State
 from boxdrop.pipeline.collect import (

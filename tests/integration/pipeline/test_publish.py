@@ -10,7 +10,7 @@ from boxdrop.domain.predictions import Box, Failure, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.ledger import Ledger, Sighting, State
 from boxdrop.pipeline import publish as module
 from boxdrop.pipeline.publish import BusyError, LeaseLostError, LedgerRegister, hold_lease

@@ -10,7 +10,7 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.labelstudio.publishing import publish as publish_without_ledger
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
 from boxdrop.pipeline import sync as module
 from boxdrop.pipeline.publish import NotConnectedError, number_of

@@ -27,7 +27,7 @@ from boxdrop.domain.identity import image_id
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of
-from boxdrop.labelstudio.tasks import to_task
+from boxdrop.labelstudio.task_data import to_task
 
 FRUIT = LabelSet.from_yaml("labels: [pineapple, banana, apple]")
 PREDICTION = Prediction(

@@ -14,7 +14,7 @@ from boxdrop.domain.identity import image_id
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.config import labeling_config
-from boxdrop.labelstudio.tasks import fingerprint, to_task
+from boxdrop.labelstudio.task_data import fingerprint, to_task
 
 FRUIT = LabelSet.from_yaml("caption: fruit baskets\nlabels: [pineapple, banana, apple]")
 BANANA = Box("banana", 0.75, (16.0, 12.0, 336.0, 372.0), "banana")
