@@ -71,7 +71,7 @@ class Choice:
         """The same, read.
 
         Raises:
-            BoxdropError: the shares or the pattern cannot be read.
+            BoxdropError: the labels, the shares or the pattern cannot be read.
         """
         from boxdrop.datasets.collection import Selection
         from boxdrop.datasets.splits import Grouping, Splits
@@ -79,6 +79,8 @@ class Choice:
         names = None
         if self.labels is not None:
             names = frozenset(filter(None, map(str.strip, self.labels.split(","))))
+            if not names:
+                raise BoxdropError(f"--labels {self.labels!r} names no label; leave it out for all labels")
         return Selection(
             labels=names,
             since=None if self.since is None else self.since.replace(tzinfo=UTC),
@@ -122,11 +124,14 @@ def dataset() -> None:
 @system_option
 def list_(project: str, system: str | None) -> None:
     """List the frozen data sets of PROJECT."""
+    from boxdrop.datasets.collection import Selection, classes_of
     from boxdrop.datasets.frozen import frozen_datasets
     from boxdrop.services import Services
 
-    found = frozen_datasets(Services.of_system(open_system(system)).data, project)
-    if not found:
+    services = Services.of_system(open_system(system))
+    found = frozen_datasets(services.data, project)
+    if not found:  # those of a deleted project are still listed
+        classes_of(services, project, Selection())
         say(
             f"{project} has no frozen data set; make one with: boxdrop dataset freeze {project} NAME",
             err=True,

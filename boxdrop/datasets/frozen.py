@@ -104,7 +104,7 @@ def freeze(
         dropped_boxes: read after `source`.
 
     Raises:
-        DatasetError: the name is taken or invalid.
+        DatasetError: the name is taken or invalid, or there is no image.
     """
     if not _NAME.fullmatch(name):
         raise DatasetError(f"{name!r} is not a valid name for a data set: use letters, digits, dots, - and _")
@@ -122,6 +122,9 @@ def freeze(
         digest = hashlib.sha256(body).hexdigest()
         bucket.create(dataset_part_key(project, name, digest), body, "application/gzip")
         parts.append(Part(digest, len(page)))
+    if not images:
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(left_out.items())) or "none verified"
+        raise DatasetError(f"{project} has no verified image to freeze ({reasons})")
     header = Header(
         project, name, now, classes, splits, images, boxes, tuple(parts), dict(left_out), dict(dropped_boxes)
     )

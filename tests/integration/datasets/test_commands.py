@@ -61,7 +61,10 @@ def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_
         (("export", "fruit", "--out", "x", "--group-by", "("), "is not a regular expression"),
         (("export", "fruit", "--out", "x", "--dataset", "v9"), "no frozen data set v9; there are: none yet"),
         (("export", "fruit", "--out", "x", "--dataset", "v9", "--labels", "a"), "has its own labels"),
+        (("export", "fruit", "--out", "x", "--labels", " , "), "names no label; leave it out for all labels"),
         (("dataset", "freeze", "fruit", "../x"), "is not a valid name for a data set"),
+        (("dataset", "freeze", "fruit", "v1"), "fruit has no verified image to freeze (none verified)"),
+        (("dataset", "list", "pears"), "there is no project pears; there are: fruit"),
     ],
 )
 def test_mistakes_are_explained(

@@ -308,7 +308,11 @@ def test_of_people_only_the_number_is_kept() -> None:
     found = verified(annotation(completed_by=person, created_username="somebody@example.com, 4"))
     assert found.user == 4
     assert "somebody" not in to_json(found)
-    assert verified(annotation(updated_by=8)).user == 8
+
+
+def test_the_user_is_who_saved_it_last_and_its_author_if_it_was_saved_once() -> None:
+    assert verified(annotation(updated_by=8, updated_at=at(30))).user == 8
+    assert verified(annotation(updated_by=8)).user == 1
 
 
 def test_a_task_of_others_has_no_image() -> None:
