@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import enter_system_of, open_system
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     metavar="SOURCE",
     help="Where to search: a project, a folder, or s3://bucket/prefix.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Boxes to print.")
+@click.option("--top", type=Whole(1), default=20, show_default=True, help="Boxes to print.")
 @click.option(
     "--detector",
     metavar="BUNDLE",

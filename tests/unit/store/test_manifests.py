@@ -49,7 +49,8 @@ def test_a_shard_that_the_run_does_not_have_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": 0}, "must be 1 or more"),
+        ({"images": -1}, "images must be 0 or more"),
+        ({"part_images": 0}, "part_images and shard_images 1 or more"),
         ({"shard_images": 6}, "must be a multiple of part_images"),
         ({"run_id": "run#1"}, "use new_run_id"),
     ],
