@@ -90,6 +90,8 @@ def test_the_jobs_container_gets_the_variables_it_needs(default: Synthesized) ->
     told = {each["Name"] for each in definition["Properties"]["ContainerProperties"]["Environment"]}
     assert told == {
         "BOXDROP_DATA_BUCKET",
+        "BOXDROP_JOB_TIMEOUT_S",
+        "BOXDROP_LAUNCHER",
         "BOXDROP_PROVIDER",
         "BOXDROP_USD_PER_HOUR",
         "POWERTOOLS_METRICS_NAMESPACE",
