@@ -143,7 +143,7 @@ def test_applying_writes_labels_yaml_and_publishes_stored_boxes_without_the_dete
     assert (written["apple"].threshold or 0) > 0.6
     assert project(verified).model_version == version
     assert verified.states() == states == {"verified": VERIFIED, "tasked": IMAGES - VERIFIED}
-    assert "part of stored boxes published anew" in done.output
+    assert "part of stored boxes published again" in done.output
     assert len(verified.received(verified.parts)) == 1
     assert [run.images for run in verified.launch_all()] == [0]  # nothing for the detector
     again = json.loads(call("tune", "fruit", "--json").output)
