@@ -6,7 +6,7 @@ Five in a hundred boxes of drawn scenes get a wrong label, are shifted by 30 to 
 removed. As many boxes as were changed are then named; the figure is the share of them that were changed,
 mean of two draws. With ``--objectlab`` (a Python that has cleanlab), ObjectLab's scores of the same kind get
 the same input: candidates from 0.02 or from 0.1 on, and its own threshold of a sure box or 0.5. The best of
-the four is printed. The choices in `boxdrop.review.mistakes` were made on other seeds.
+the four is printed. The choices in `boxdrop.assessment.mistakes` were made on other seeds.
 """
 
 import pickle
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.review_scenes import LABEL_SETS, STYLES, scenes
-from boxdrop.review.evidence import Evidence
-from boxdrop.review.mistakes import Kind, doubts
-from boxdrop.review.outcomes import RIGHT_IOU, iou_matrix
-from boxdrop.review.thresholds import fit
+from boxdrop.assessment.evidence import Evidence
+from boxdrop.assessment.mistakes import Kind, doubts
+from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
+from boxdrop.assessment.thresholds import fit
 
 SEED, SHARE, DRAWS = 8_100_001, 0.05, 2
 Boxes = NDArray[np.float32]

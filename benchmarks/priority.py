@@ -5,7 +5,7 @@
 For each set of scenes: the share of all mistakes that lies in the first 5, 10, 20, 40 and 60 % of 300 images,
 ordered by each way; for the learned ones, the mean over draws of 25, 50 and 100 verified images. "Oracle"
 orders by the true number. Then, how often the interval of `outlook` holds the true number of images that
-need a change. The choices in `boxdrop.review.priority` were made on other seeds.
+need a change. The choices in `boxdrop.assessment.priority` were made on other seeds.
 """
 
 import click
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.review_scenes import DEFAULT, LABEL_SETS, scenes
+from boxdrop.assessment.evidence import Evidence, count, tally
+from boxdrop.assessment.priority import Ranking, learn_ranking, outlook
 from boxdrop.domain.detections import select
-from boxdrop.review.evidence import Evidence, count, tally
-from boxdrop.review.priority import Ranking, learn_ranking, outlook
 
 TEST_SEED, POOL_SEED = 8_100_001, 7_200_001
 SETS = (("known", "fruits", 0.0), ("known", "all", 0.0), ("unseen", "fruits", 0.0), ("unseen", "all", 0.0),

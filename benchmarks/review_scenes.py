@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import logit, sigmoid
+from boxdrop.assessment.evidence import Evidence
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
 from boxdrop.domain.detections import Boxes, Detections
 from boxdrop.domain.labels import LabelSet
 from boxdrop.home import home
-from boxdrop.review.calibration import logit, sigmoid
-from boxdrop.review.evidence import Evidence
 from model_export.demo.art import TRAINED_STYLES, UNSEEN_STYLES
 from model_export.demo.evaluate import draw_set, relabel
 from model_export.demo.names import names

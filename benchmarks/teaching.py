@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import best_probability, calibrate
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector, postprocess
 from boxdrop.detect.families.arrays import sigmoid
@@ -27,7 +28,6 @@ from boxdrop.detect.lessons import decode_heads
 from boxdrop.domain.detections import RIVAL_IOU, select, suppress
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson, TaughtImage
-from boxdrop.review.calibration import best_probability, calibrate
 from boxdrop.teach.guard import Words, judge
 from boxdrop.teach.patches import VerifiedImage, stack
 from boxdrop.teach.teaching import Examined, teach, words_of

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.review_scenes import DEFAULT, FLOOR, LABEL_SETS, STYLES, scenes
-from boxdrop.review.calibration import sigmoid
-from boxdrop.review.evidence import Evidence, count, tally
-from boxdrop.review.thresholds import TuningError, suggest
+from boxdrop.assessment.calibration import sigmoid
+from boxdrop.assessment.evidence import Evidence, count, tally
+from boxdrop.assessment.thresholds import TuningError, suggest
 
 TEST_SEED, POOL_SEED = 8_100_001, 7_200_001
 OFFSET_DRAWS = 1

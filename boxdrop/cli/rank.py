@@ -9,7 +9,7 @@ from boxdrop.cli.system import log_in, open_system, system_option
 from boxdrop.cli.terminal import counted, say
 
 if TYPE_CHECKING:
-    from boxdrop.review.priority import Outlook
+    from boxdrop.assessment.priority import Outlook
 
 _WAIT_S = 300
 

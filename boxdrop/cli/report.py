@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from boxdrop.assessment.intervals import Share
     from boxdrop.review.figures import Figures, Report
-    from boxdrop.review.intervals import Share
     from boxdrop.services import Services
 
 _CONFUSIONS = 8

@@ -14,11 +14,11 @@ from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
+    from boxdrop.assessment.thresholds import Goal, Suggestion
     from boxdrop.cli.labels_file import LabelsFile
     from boxdrop.domain.labels import LabelSet
     from boxdrop.ledger import Project
-    from boxdrop.review.evidence import Gathered
-    from boxdrop.review.thresholds import Goal, Suggestion
+    from boxdrop.review.gathering import Gathered
     from boxdrop.services import Services
 
 _SHARE = Finite(0, 1, min_open=True, max_open=True)
@@ -59,10 +59,10 @@ def tune(
       boxdrop tune fruit --precision 0.95    few wrong boxes
       boxdrop tune fruit --apply
     """
+    from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, suggest
     from boxdrop.cli.labels_file import LabelsFile
     from boxdrop.pipeline.labels import change_by
-    from boxdrop.review.evidence import gather
-    from boxdrop.review.thresholds import REVIEW, TRAINING, Goal, suggest
+    from boxdrop.review.gathering import gather
     from boxdrop.services import Services
     from boxdrop.store.bundles import resolve
 

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from boxdrop.assessment.agreement import choose
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.domain.annotations import Annotation, AnnotationError, Document, Reason, Tombstone, from_json
 from boxdrop.domain.label import LATEST, ReviewRule
 from boxdrop.ledger import Image, State
-from boxdrop.review.agreement import choose
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import annotation_key, annotations_prefix
 

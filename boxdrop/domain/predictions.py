@@ -74,8 +74,8 @@ class Prediction:
             its key in the data bucket, or its path below the output folder of `boxdrop annotate`. None also
             in records of earlier versions, which made no copies.
         damaged: names of metadata in the file that is damaged and was ignored, such as ``gAMA`` of a PNG.
-        doubt: how much there is to check, see `boxdrop.review.priority`; None where it was not computed. The
-            files do not hold it.
+        doubt: how much there is to check, see `boxdrop.assessment.priority`; None where it was not computed.
+            The files do not hold it.
 
     >>> from boxdrop.domain.predictions import Box, Prediction, to_json
     >>> box = Box("banana", 0.9, (10.0, 20.0, 110.0, 220.0), "banana")

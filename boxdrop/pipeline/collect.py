@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from boxdrop.assessment.outcomes import Change, compare
 from boxdrop.domain.annotations import Annotation, Document, Reason, from_json, to_json
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of, read_reviews
@@ -27,7 +28,6 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
 from boxdrop.pipeline.marks import show_states
-from boxdrop.review.outcomes import Change, compare
 from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from boxdrop.store.reviews import (

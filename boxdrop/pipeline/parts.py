@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from boxdrop.assessment.evidence import detections_of
+from boxdrop.assessment.priority import ranking_without_learning
 from boxdrop.domain.errors import LabelStudioError, RunError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Prediction, Record, reselect
@@ -17,8 +19,6 @@ from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, Stat
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.pipeline.submission import submit_verified
-from boxdrop.review.evidence import detections_of
-from boxdrop.review.priority import ranking_without_learning
 from boxdrop.services import Services
 from boxdrop.store.boxes import has_boxes
 from boxdrop.store.labelsets import read_label_set

@@ -1,5 +1,5 @@
-"""The review loop: what people changed, and what follows from it.
+"""The review loop: reads what people verified, applies `boxdrop.assessment` to it, and shows what it says.
 
-`outcomes` compares what the detector offered with what a person left; `reviewed` streams a project's verified
-images with their outcomes; everything else in this package is computed from that stream.
+`reviewed` streams a project's verified images with their outcomes; everything else in this package is
+computed from that stream.
 """

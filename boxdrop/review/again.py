@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from boxdrop.assessment.mistakes import Doubt, doubts, reason
+from boxdrop.assessment.priority import LEAST_BOXES, LEAST_IMAGES
+from boxdrop.assessment.thresholds import TuningError, fit
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.tabs import ensure_look_again
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.pipeline.publish import hold_lease, number_of
-from boxdrop.review.evidence import gather
-from boxdrop.review.mistakes import Doubt, doubts, reason
-from boxdrop.review.priority import LEAST_BOXES, LEAST_IMAGES
-from boxdrop.review.thresholds import TuningError, fit
+from boxdrop.review.gathering import gather
 from boxdrop.store.labelsets import read_label_set
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.evidence import Evidence, count, right_ones, tally, truth_of
+from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
+from boxdrop.assessment.thresholds import LEAST_IMAGES, TuningError, suggest
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, decode
 from boxdrop.domain.labels import LabelSet
-from boxdrop.review.evidence import Evidence, count, right_ones, tally, truth_of
-from boxdrop.review.outcomes import RIGHT_IOU, iou_matrix
 from boxdrop.review.reviewed import Reviewed, read_reviewed
-from boxdrop.review.thresholds import LEAST_IMAGES, TuningError, suggest
 
 if TYPE_CHECKING:
     from boxdrop.detect.detector import Detector

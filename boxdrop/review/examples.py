@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import PIL.Image
 
+from boxdrop.assessment.outcomes import Change, Corners
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, decode
-from boxdrop.review.outcomes import Change, Corners
 from boxdrop.review.reviewed import Reviewed
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The figures of the review report: counted in one pass over the verified images, in little memory.
 
 Boxes are counted by what the person did (`Change`) and by whether the detector was right, see
-`boxdrop.review.outcomes`. Each figure exists for the whole project and for each cut of it: label, detector,
-size of the box, overlap, quality of the image, time, annotator. Images whose prediction is not known count as
-verified, and nowhere else.
+`boxdrop.assessment.outcomes`. Each figure exists for the whole project and for each cut of it: label,
+detector, size of the box, overlap, quality of the image, time, annotator. Images whose prediction is not
+known count as verified, and nowhere else.
 """
 
 import statistics
@@ -16,16 +16,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from boxdrop.domain.annotations import Annotation
-from boxdrop.review.agreement import (
+from boxdrop.assessment.agreement import (
     Disagreement,
     agreement_of,
     disagreement_fields,
     disagreements,
     opinions_of,
 )
-from boxdrop.review.intervals import Clusters, Share
-from boxdrop.review.outcomes import Change, Corners, Drawn, Offered, Outcomes, iou_matrix
+from boxdrop.assessment.intervals import Clusters, Share
+from boxdrop.assessment.outcomes import Change, Corners, Drawn, Offered, Outcomes, iou_matrix
+from boxdrop.domain.annotations import Annotation
 from boxdrop.review.quality import WORDS
 from boxdrop.review.reviewed import LeftOut, Reviewed
 
@@ -148,7 +148,7 @@ class Report:
         quality_images: images whose quality was measured.
         shared: images that several people annotated, whether they count or not.
         agreement: for each label, the boxes of two people that have a partner, see
-            `boxdrop.review.agreement`.
+            `boxdrop.assessment.agreement`.
         disagreements: what two people differ about.
     """
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boxdrop.assessment.evidence import detections_of
+from boxdrop.assessment.priority import Outlook, learn_ranking, outlook, thresholds_of
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.pipeline.publish import hold_lease, number_of
 from boxdrop.review.differences import read_unverified
-from boxdrop.review.evidence import detections_of, gather
-from boxdrop.review.priority import Outlook, learn_ranking, outlook, thresholds_of
+from boxdrop.review.gathering import gather
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.outlooks import StoredOutlook, write_outlook
 

@@ -7,10 +7,10 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Final
 
+from boxdrop.assessment.intervals import Share
+from boxdrop.assessment.outcomes import Change, Corners
 from boxdrop.review.examples import Cut, Example
 from boxdrop.review.figures import Figures, Report, Verdict
-from boxdrop.review.intervals import Share
-from boxdrop.review.outcomes import Change, Corners
 from boxdrop.review.plots import fates, over_time, overlaps, share_range
 
 _MOST_LABELS: Final = 12

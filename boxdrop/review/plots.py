@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from boxdrop.assessment.intervals import Share
 from boxdrop.review.figures import IOU_BINS, Figures
-from boxdrop.review.intervals import Share
 
 _WIDTH: Final = 600
 _HEIGHT: Final = 190

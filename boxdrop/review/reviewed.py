@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from boxdrop.assessment.outcomes import Outcomes, compare
 from boxdrop.datasets.freshness import Fresh, read_documents, read_documents_of
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.domain.annotations import Annotation
 from boxdrop.domain.predictions import Prediction
 from boxdrop.ledger import Image
-from boxdrop.review.outcomes import Outcomes, compare
 from boxdrop.store.layout import predictions_prefix
 from boxdrop.store.parts import list_parts, read_part
 

@@ -10,7 +10,7 @@ from boxdrop.store.layout import outlook_key
 
 @dataclass(frozen=True, slots=True)
 class StoredOutlook:
-    """See `boxdrop.review.priority.Outlook`.
+    """See `boxdrop.assessment.priority.Outlook`.
 
     Attributes:
         at: when it was computed.

@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.review.calibration import best_probability, calibrate, logit
+from boxdrop.assessment.calibration import best_probability, calibrate, logit
 from boxdrop.teach.fit import Heads, fit, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage
 from boxdrop.teach.trial import Trial, try_out, weighted_ap

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from boxdrop.assessment.outcomes import Change
 from boxdrop.aws.s3 import Bucket
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.detect.detector import Detector
@@ -17,7 +18,6 @@ from boxdrop.detect.sessions import Provider
 from boxdrop.domain.errors import ImageError, LessonError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.domain.labels import LabelSet
-from boxdrop.review.outcomes import Change
 from boxdrop.review.reviewed import Reviewed, read_reviewed
 from boxdrop.sources import BucketImages
 from boxdrop.store.bundles import describe, fetch

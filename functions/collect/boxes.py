@@ -1,4 +1,4 @@
-"""The metric of each thing that annotators do with a box, see `boxdrop.review.outcomes.Change`."""
+"""The metric of each thing that annotators do with a box, see `boxdrop.assessment.outcomes.Change`."""
 
 from typing import Final
 

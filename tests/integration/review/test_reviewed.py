@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from boxdrop.assessment.outcomes import Change
 from boxdrop.domain.annotations import Annotation, from_json, to_json
 from boxdrop.domain.predictions import Box, Candidate, Prediction
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of
 from boxdrop.ledger import Ledger, Publication
-from boxdrop.review.outcomes import Change
 from boxdrop.review.reviewed import LeftOut, Reviewed, Why, read_reviewed, read_with_predictions
 from boxdrop.store.layout import PartName, annotation_key, annotations_prefix
 from boxdrop.store.parts import Part, write_part

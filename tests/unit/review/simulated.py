@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from boxdrop.assessment.outcomes import compare
 from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox
 from boxdrop.ledger import Image, State
-from boxdrop.review.outcomes import compare
 from boxdrop.review.reviewed import Reviewed
 
 START = datetime(2026, 11, 2, 9, tzinfo=UTC)

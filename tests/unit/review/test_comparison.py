@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from boxdrop.assessment.evidence import Evidence
 from boxdrop.domain.detections import Detections
 from boxdrop.review.comparison import IOUS, average_precisions, bootstrap
-from boxdrop.review.evidence import Evidence
 
 LABELS = 3
 

@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from boxdrop.assessment.outcomes import Change
 from boxdrop.domain.annotations import DrawnBox, OfferedBox
 from boxdrop.review.examples import Cut, Examples
 from boxdrop.review.figures import Report, count
-from boxdrop.review.outcomes import Change
 from boxdrop.review.page import render
 from boxdrop.review.reviewed import LeftOut, Reviewed, Why
 from tests.unit.review.simulated import Rates, reviewed, simulate

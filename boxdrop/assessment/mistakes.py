@@ -8,8 +8,8 @@ Three kinds, each with a score from 0 to 1 that orders them:
 - **badly placed**: the nearest candidate of its label overlaps a verified box only in part:
   √score · (1 - IoU). A candidate that belongs to another verified box of the label does not count.
 
-P(right) is calibrated on the same verified work (`boxdrop.review.calibration`), in which mistakes are few.
-Measured beside cleanlab's ObjectLab (Tkachenko et al., 2023, arXiv 2309.00832) in record 096.
+P(right) is calibrated on the same verified work (`boxdrop.assessment.calibration`), in which mistakes are
+few. Measured beside cleanlab's ObjectLab (Tkachenko et al., 2023, arXiv 2309.00832) in record 096.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.review.calibration import Calibration, Floats
-from boxdrop.review.evidence import Evidence
-from boxdrop.review.outcomes import RIGHT_IOU, iou_matrix
-from boxdrop.review.priority import contenders
+from boxdrop.assessment.calibration import Calibration, Floats
+from boxdrop.assessment.evidence import Evidence
+from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
+from boxdrop.assessment.priority import contenders
 
 _NEAR_IOU: Final = 0.1
 """Overlap from which on a candidate of the same label may be about the same object."""

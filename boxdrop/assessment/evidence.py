@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
 from boxdrop.domain.detections import Boxes, Detections, select
-from boxdrop.review.outcomes import RIGHT_IOU, iou_matrix
 
 if TYPE_CHECKING:
     from boxdrop.domain.annotations import DrawnBox
-    from boxdrop.domain.labels import LabelSet
     from boxdrop.domain.predictions import Candidate
-    from boxdrop.ledger import Project
-    from boxdrop.services import Services
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,48 +121,3 @@ def truth_of(drawn: "Iterable[DrawnBox]", names: Sequence[str]) -> tuple[Boxes, 
     known = [each for each in drawn if each.label in index]
     boxes = np.array([each.xyxy for each in known], np.float32).reshape(-1, 4)
     return boxes, np.array([index[each.label] for each in known], np.int64)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Gathered:
-    """The verified images of a project.
-
-    Attributes:
-        ids: their image ids.
-        images: those that the detector in force saw, by image_id, which is a hash: in no order that means
-            anything.
-        others: fresh verified images whose stored prediction is of another detector or other prompts, is
-            lost, or was never offered.
-    """
-
-    ids: tuple[str, ...]
-    images: tuple[Evidence, ...]
-    others: int
-
-
-def gather(services: "Services", project: "Project", label_set: "LabelSet") -> Gathered:
-    """Read the verified images of a project with their stored candidates.
-
-    Args:
-        services: needs `ledger` and `data`.
-        project: its row.
-        label_set: whose labels count.
-
-    Raises:
-        BoxdropError: the bucket or the ledger cannot be read.
-    """
-    from boxdrop.review.reviewed import LeftOut, read_with_predictions
-
-    found: dict[str, Evidence] = {}
-    others = 0
-    for each in read_with_predictions(services, project.name):
-        if isinstance(each, LeftOut):
-            continue
-        if each.prediction is None or each.prediction.model_version != project.model_version:
-            others += 1
-            continue
-        candidates = detections_of(each.prediction.candidates, label_set.names)
-        boxes, labels = truth_of(each.annotation.boxes, label_set.names)
-        found[each.row.image_id] = Evidence.of(each.row.key, candidates, boxes, labels)
-    ids = tuple(sorted(found))
-    return Gathered(ids, tuple(found[image_id] for image_id in ids), others)

@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.domain.annotations import Annotation, DrawnBox, OfferedBox, Opinion
-from boxdrop.domain.errors import LabelSetError
-from boxdrop.domain.label import LATEST, ReviewRule
-from boxdrop.domain.labels import LabelSet
-from boxdrop.review import agreement as module
-from boxdrop.review.agreement import (
+from boxdrop.assessment import agreement as module
+from boxdrop.assessment.agreement import (
     agreement,
     agreement_of,
     all_agree,
@@ -23,6 +19,10 @@ from boxdrop.review.agreement import (
     disagreements,
     opinions_of,
 )
+from boxdrop.domain.annotations import Annotation, DrawnBox, OfferedBox, Opinion
+from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label import LATEST, ReviewRule
+from boxdrop.domain.labels import LabelSet
 from tests.unit.review.simulated import reviewed
 
 A, B = (0.0, 0.0, 20.0, 20.0), (100.0, 100.0, 140.0, 140.0)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxdrop.assessment import outcomes
+from boxdrop.assessment.outcomes import Change, compare, iou_matrix, match
 from boxdrop.domain.annotations import DrawnBox, OfferedBox
-from boxdrop.review import outcomes
-from boxdrop.review.outcomes import Change, compare, iou_matrix, match
 
 APPLE = (10.0, 10.0, 50.0, 50.0)
 

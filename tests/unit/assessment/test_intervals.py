@@ -5,9 +5,9 @@ import doctest
 import numpy as np
 import pytest
 
-from boxdrop.review import intervals
+from boxdrop.assessment import intervals
+from boxdrop.assessment.intervals import Clusters, student
 from boxdrop.review.figures import count
-from boxdrop.review.intervals import Clusters, student
 from tests.unit.review.simulated import Rates, simulate
 
 PROJECTS = 200

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import calibrate, logit, sigmoid
+from boxdrop.assessment.evidence import Evidence, count, tally
+from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, TuningError, suggest
 from boxdrop.domain.detections import Detections
-from boxdrop.review.calibration import calibrate, logit, sigmoid
-from boxdrop.review.evidence import Evidence, count, tally
-from boxdrop.review.thresholds import REVIEW, TRAINING, Goal, TuningError, suggest
 
 DEFAULT = 0.5
 SIDE = 40.0

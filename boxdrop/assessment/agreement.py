@@ -20,9 +20,9 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Any, Final
 
+from boxdrop.assessment.outcomes import Corners, iou_matrix
 from boxdrop.domain.annotations import Annotation, DrawnBox, Opinion, own_opinion
 from boxdrop.domain.label import ReviewRule
-from boxdrop.review.outcomes import Corners, iou_matrix
 
 SAME_IOU: Final = 0.5
 """Two boxes of one label that overlap so much are the same object, as in COCO's AP50."""

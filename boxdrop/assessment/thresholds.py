@@ -1,11 +1,11 @@
 """Thresholds from verified work: where to cut each label, and whether that beats what is there.
 
-`suggest` calibrates each label's precision with shrinkage to all labels' (`boxdrop.review.calibration`) and
-shows a box if P(right) exceeds half of the best F1 that can be reached, which is where F1 is highest (Lipton
-et al. 2014, arXiv 1402.1892). No search over thresholds takes place, so noise is not chased: a label with
-three boxes hardly moves. The thresholds in force count as evidence, too: the learned ones replace them as far
-as there are boxes, all the way where cross-validation clearly says so, and not at all where it does not say
-that the result is better.
+`suggest` calibrates each label's precision with shrinkage to all labels' (`boxdrop.assessment.calibration`)
+and shows a box if P(right) exceeds half of the best F1 that can be reached, which is where F1 is highest
+(Lipton et al. 2014, arXiv 1402.1892). No search over thresholds takes place, so noise is not chased: a label
+with three boxes hardly moves. The thresholds in force count as evidence, too: the learned ones replace them
+as far as there are boxes, all the way where cross-validation clearly says so, and not at all where it does
+not say that the result is better.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import Calibration, Floats, best_probability, calibrate, logit, sigmoid
+from boxdrop.assessment.evidence import Evidence, Tally, count, tally
 from boxdrop.domain.detections import select
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.review.calibration import Calibration, Floats, best_probability, calibrate, logit, sigmoid
-from boxdrop.review.evidence import Evidence, Tally, count, tally
 
 LEAST_IMAGES: Final = 10
 """Verified images below which nothing is suggested: cross-validation would have two images a fold."""
@@ -205,7 +205,7 @@ class _Learned:
 
 
 def fit(images: Sequence[Evidence], labels: int) -> Calibration:
-    """P(right) of candidates, from verified images; see `boxdrop.review.calibration`."""
+    """P(right) of candidates, from verified images; see `boxdrop.assessment.calibration`."""
     return calibrate(
         np.concatenate([each.candidates.scores for each in images]),
         np.concatenate([each.candidates.labels for each in images]),

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from boxdrop.assessment.evidence import Evidence, count
+from boxdrop.assessment.priority import LEAST_IMAGES, Ranking, learn_ranking, outlook
 from boxdrop.domain.detections import Detections
-from boxdrop.review.evidence import Evidence, count
-from boxdrop.review.priority import LEAST_IMAGES, Ranking, learn_ranking, outlook
 
 from .test_thresholds import draw
 

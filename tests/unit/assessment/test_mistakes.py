@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from boxdrop.assessment.calibration import calibrate
+from boxdrop.assessment.evidence import Evidence
+from boxdrop.assessment.mistakes import Kind, doubts, reason
 from boxdrop.domain.detections import Detections
-from boxdrop.review.calibration import calibrate
-from boxdrop.review.evidence import Evidence
-from boxdrop.review.mistakes import Kind, doubts, reason
 
 NAMES = ["banana", "apple", "kiwi"]
 SIDE = 40.0

@@ -4,8 +4,8 @@ A mistake is a box that a person would delete, or an object that they would add;
 
 - Before there is enough verified work, `near_thresholds` counts candidates by how close they are to their
   label's threshold: the best of the signals that need no learning.
-- After that, `expected_mistakes` adds up what the calibration of verified work (`boxdrop.review.calibration`)
-  expects: P(wrong) of each box shown, P(right) of each candidate hidden.
+- After that, `expected_mistakes` adds up what the calibration of verified work
+  (`boxdrop.assessment.calibration`) expects: P(wrong) of each box shown, P(right) of each candidate hidden.
 
 Both beat or equal a ridge regression on sixteen signals (rival labels, overlap, sizes, number of boxes …) in
 every set of scenes; record 095 has the figures.
@@ -18,11 +18,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import Calibration, Floats, logit, sigmoid
+from boxdrop.assessment.evidence import Evidence, count
+from boxdrop.assessment.thresholds import fit
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.labels import LabelSet
-from boxdrop.review.calibration import Calibration, Floats, logit, sigmoid
-from boxdrop.review.evidence import Evidence, count
-from boxdrop.review.thresholds import fit
 
 LEAST_IMAGES: Final = 10
 LEAST_BOXES: Final = 10

@@ -1,0 +1,55 @@
+"""Gathers the evidence of a project: its verified images, with the candidates stored for each."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boxdrop.assessment.evidence import Evidence, detections_of, truth_of
+from boxdrop.review.reviewed import LeftOut, read_with_predictions
+
+if TYPE_CHECKING:
+    from boxdrop.domain.labels import LabelSet
+    from boxdrop.ledger import Project
+    from boxdrop.services import Services
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Gathered:
+    """The verified images of a project.
+
+    Attributes:
+        ids: their image ids.
+        images: those that the detector in force saw, by image_id, which is a hash: in no order that means
+            anything.
+        others: fresh verified images whose stored prediction is of another detector or other prompts, is
+            lost, or was never offered.
+    """
+
+    ids: tuple[str, ...]
+    images: tuple[Evidence, ...]
+    others: int
+
+
+def gather(services: "Services", project: "Project", label_set: "LabelSet") -> Gathered:
+    """Read the verified images of a project with their stored candidates.
+
+    Args:
+        services: needs `ledger` and `data`.
+        project: its row.
+        label_set: whose labels count.
+
+    Raises:
+        BoxdropError: the bucket or the ledger cannot be read.
+    """
+    found: dict[str, Evidence] = {}
+    others = 0
+    for each in read_with_predictions(services, project.name):
+        if isinstance(each, LeftOut):
+            continue
+        if each.prediction is None or each.prediction.model_version != project.model_version:
+            others += 1
+            continue
+        candidates = detections_of(each.prediction.candidates, label_set.names)
+        boxes, labels = truth_of(each.annotation.boxes, label_set.names)
+        found[each.row.image_id] = Evidence.of(each.row.key, candidates, boxes, labels)
+    ids = tuple(sorted(found))
+    return Gathered(ids, tuple(found[image_id] for image_id in ids), others)
