@@ -74,6 +74,7 @@ def test_every_item_has_one_outcome_in_the_order_of_the_items(toy_detector: Dete
     workers=st.integers(1, 4),
     fetchers=st.integers(1, 6),
 )
+@pytest.mark.slow
 def test_bad_images_stop_nothing_and_change_no_other_answer(
     toy_detector: Detector, bad: set[int], batch: int, workers: int, fetchers: int
 ) -> None:
@@ -189,6 +190,7 @@ def test_tiles_and_the_whole_image_share_batches_and_their_boxes_one_image(
         assert shown.boxes.tolist() == [[400, 0, 500, 100]]
 
 
+@pytest.mark.slow
 def test_an_image_of_more_tiles_than_there_is_room_for_gets_through(toy_detector: Detector) -> None:
     out = BytesIO()
     Pillow.new("RGB", (64 * 12, 64 * 9), (255, 0, 0)).save(out, "PNG")

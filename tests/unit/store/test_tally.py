@@ -83,6 +83,7 @@ def test_a_bin_holds_its_lower_edge_and_the_last_one_holds_1(score: float, bin: 
     st.lists(st.lists(st.tuples(st.integers(0, 999), st.floats(0, 1)), max_size=20), max_size=8),
     st.randoms(use_true_random=False),
 )
+@pytest.mark.slow
 def test_the_counts_do_not_depend_on_how_a_run_is_divided(images: Any, random: Any) -> None:
     seen: set[int] = set()
     parts = []

@@ -84,6 +84,7 @@ def test_one_missed_box_of_a_known_name_does_not_make_it_new() -> None:
     assert verdict.choices[2] == "words"
 
 
+@pytest.mark.slow
 def test_words_that_are_half_right_are_improved() -> None:
     rng = np.random.default_rng(5)
     vague = LOOKS + 0.2 * rng.normal(size=LOOKS.shape) + 0.45 * np.eye(WIDTH)[-1]

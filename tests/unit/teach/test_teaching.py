@@ -58,6 +58,7 @@ def taught(detector: Detector, seen: list[Examined]) -> Taught:
     return Taught(lesson, number)
 
 
+@pytest.mark.slow
 def test_sixteen_images_teach_what_no_word_describes(detector: Detector, taught: Taught) -> None:
     found = wrong = 0
     scenes = [draw_shapes(seed) for seed in range(100, 116)]
