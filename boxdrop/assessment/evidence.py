@@ -43,7 +43,9 @@ class Evidence:
         return cls(image, candidates, boxes, labels, right_ones(candidates, boxes, labels))
 
 
-def right_ones(found: Detections, boxes: Boxes, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def right_ones(
+    found: Detections, boxes: Boxes, labels: NDArray[np.int64], least_iou: float = RIGHT_IOU
+) -> NDArray[np.bool_]:
     """Which detections are right, bool [N]; see `Evidence.right`."""
     right = np.zeros(len(found), np.bool_)
     if not len(labels) or not len(found):
@@ -52,7 +54,7 @@ def right_ones(found: Detections, boxes: Boxes, labels: NDArray[np.int64]) -> ND
     overlaps[found.labels[:, None] != labels[None]] = 0
     for row in np.argsort(-found.scores, kind="stable"):
         best = int(overlaps[row].argmax())
-        if overlaps[row, best] >= RIGHT_IOU:
+        if overlaps[row, best] >= least_iou:
             right[row] = True
             overlaps[:, best] = 0
     return right

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boxdrop.cli.system import log_in, open_system, system_option
+from boxdrop.cli.system import label_studio_option, log_in, open_system, system_option
 from boxdrop.cli.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -23,14 +23,7 @@ _WAIT_S = 300
     "--mark", is_flag=True, help="List them in the tab Look again of Label Studio, with the reason."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.option(
-    "--label-studio",
-    "url",
-    metavar="URL",
-    envvar="LABEL_STUDIO_URL",
-    help="Which Label Studio; 'local' is the one that `boxdrop local up` started. "
-    "Default: $LABEL_STUDIO_URL.",
-)
+@label_studio_option
 @system_option
 def recheck(project: str, limit: int, mark: bool, as_json: bool, url: str | None, system: str | None) -> None:
     """Name the verified images of PROJECT that most probably hold a mistake, and what it may be.

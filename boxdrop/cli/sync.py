@@ -8,6 +8,7 @@ import click
 from boxdrop.cli.system import (
     bucket_option,
     describe,
+    label_studio_option,
     log_in,
     open_data_bucket,
     open_ledger,
@@ -28,14 +29,7 @@ _WAIT_S = 300
 @system_option
 @table_option
 @bucket_option
-@click.option(
-    "--label-studio",
-    "url",
-    metavar="URL",
-    envvar="LABEL_STUDIO_URL",
-    help="Which Label Studio; 'local' is the one that `boxdrop local up` started. "
-    "Default: $LABEL_STUDIO_URL.",
-)
+@label_studio_option
 def sync(
     project: str, system: str | None, table: str | None, data_bucket: str | None, url: str | None
 ) -> None:

@@ -33,6 +33,18 @@ def system_option(command: F) -> F:
     )(command)
 
 
+def label_studio_option(command: F) -> F:
+    """``--label-studio``: the server's URL, as `url`; see `log_in`."""
+    return click.option(
+        "--label-studio",
+        "url",
+        metavar="URL",
+        envvar="LABEL_STUDIO_URL",
+        help="Which Label Studio; 'local' is the one that `boxdrop local up` started. "
+        "Default: $LABEL_STUDIO_URL.",
+    )(command)
+
+
 def open_system(name: str | None) -> "System":
     """The system of this name, or the default one; boto3 connects to it from now on."""
     from boxdrop.system import find_system

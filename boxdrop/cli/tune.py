@@ -62,7 +62,7 @@ def tune(
     from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, suggest
     from boxdrop.cli.labels_file import LabelsFile
     from boxdrop.pipeline.labels import change_by
-    from boxdrop.review.gathering import gather
+    from boxdrop.review.gathering import find_project, gather
     from boxdrop.services import Services
     from boxdrop.store.bundles import resolve
 
@@ -73,9 +73,7 @@ def tune(
         goal = Goal(precision=precision, recall=recall)
     chosen = open_system(system)
     services = Services.of_system(chosen)
-    row = services.ledger.project(project)
-    if row is None or row.labels is None:
-        raise BoxdropError(f"there is no project {project} with labels; `boxdrop status` lists the projects")
+    row, _ = find_project(services, project)
     file = LabelsFile(chosen, project)
     label_set = file.label_set()
     if change_by(services, row, label_set).detects_again:

@@ -60,10 +60,13 @@ def read_documents(services: "Services", project: str) -> Iterator[Fresh | LeftO
 
 
 def read_documents_of(
-    services: "Services", project: str, image_ids: "Sequence[str]"
+    services: "Services", project: str, image_ids: "Sequence[str]", rule: ReviewRule
 ) -> Iterator[Fresh | LeftOut]:
-    """As `read_documents`, of these images alone; those without a document are left out silently."""
-    rule = review_rule(services, project)
+    """As `read_documents`, of these images alone; those without a document are left out silently.
+
+    Args:
+        rule: of `review_rule`.
+    """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for start in range(0, len(image_ids), _PAGE):
             yield from _read_page(services, project, image_ids[start : start + _PAGE], pool, rule)

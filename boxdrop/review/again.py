@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 from boxdrop.assessment.mistakes import Doubt, doubts, reason
 from boxdrop.assessment.priority import LEAST_BOXES, LEAST_IMAGES
 from boxdrop.assessment.thresholds import TuningError, fit
-from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.tabs import ensure_look_again
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.pipeline.publish import hold_lease, number_of
-from boxdrop.review.gathering import gather
+from boxdrop.review.gathering import find_project, gather
 from boxdrop.store.labelsets import read_label_set
 
 if TYPE_CHECKING:
@@ -59,10 +58,8 @@ def find_suspects(services: "Services", name: str, limit: int) -> list[Suspect]:
         BoxdropError: there is no such project with labels.
         TuningError: too little is verified to calibrate the detector.
     """
-    row = services.ledger.project(name)
-    if row is None or row.labels is None:
-        raise BoxdropError(f"there is no project {name} with labels; `boxdrop status` lists the projects")
-    label_set = read_label_set(services.data, row.labels)
+    row, digest = find_project(services, name)
+    label_set = read_label_set(services.data, digest)
     gathered = gather(services, row, label_set)
     if len(gathered.images) < LEAST_IMAGES or sum(len(each.labels) for each in gathered.images) < LEAST_BOXES:
         raise TuningError(

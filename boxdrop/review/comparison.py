@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.assessment.evidence import Evidence, count, right_ones, tally, truth_of
-from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
+from boxdrop.assessment.outcomes import RIGHT_IOU
 from boxdrop.assessment.thresholds import LEAST_IMAGES, TuningError, suggest
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.errors import BoxdropError, ImageError
@@ -265,18 +265,7 @@ def _right_at(evidence: Evidence, iou: float) -> NDArray[np.bool_]:
     """As `Evidence.right`, at another IoU."""
     if iou == RIGHT_IOU:
         return evidence.right
-    candidates = evidence.candidates
-    right = np.zeros(len(candidates), np.bool_)
-    if not len(candidates) or not len(evidence.labels):
-        return right
-    overlaps = iou_matrix(candidates.boxes, evidence.boxes)  # type: ignore[arg-type]
-    overlaps[candidates.labels[:, None] != evidence.labels[None]] = 0
-    for row in np.argsort(-candidates.scores, kind="stable"):
-        best = int(overlaps[row].argmax())
-        if overlaps[row, best] >= iou:
-            right[row] = True
-            overlaps[:, best] = 0
-    return right
+    return right_ones(evidence.candidates, evidence.boxes, evidence.labels, iou)
 
 
 def bootstrap(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:

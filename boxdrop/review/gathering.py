@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boxdrop.assessment.evidence import Evidence, detections_of, truth_of
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.review.reviewed import LeftOut, read_with_predictions
 
 if TYPE_CHECKING:
@@ -27,6 +28,18 @@ class Gathered:
     ids: tuple[str, ...]
     images: tuple[Evidence, ...]
     others: int
+
+
+def find_project(services: "Services", name: str) -> "tuple[Project, str]":
+    """The row of a project, and the digest of its labels in force.
+
+    Raises:
+        BoxdropError: there is no such project with labels.
+    """
+    row = services.ledger.project(name)
+    if row is None or row.labels is None:
+        raise BoxdropError(f"there is no project {name} with labels; `boxdrop status` lists the projects")
+    return row, row.labels
 
 
 def gather(services: "Services", project: "Project", label_set: "LabelSet") -> Gathered:

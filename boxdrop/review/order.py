@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from boxdrop.assessment.evidence import detections_of
 from boxdrop.assessment.priority import Outlook, learn_ranking, outlook, thresholds_of
-from boxdrop.domain.errors import BoxdropError
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.pipeline.publish import hold_lease, number_of
 from boxdrop.review.differences import read_unverified
-from boxdrop.review.gathering import gather
+from boxdrop.review.gathering import find_project, gather
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.outlooks import StoredOutlook, write_outlook
 
@@ -60,10 +59,8 @@ def order_images(
         BoxdropError: there is no such project with labels.
         BusyError, LeaseLostError, LabelStudioError: repeat it, which is safe.
     """
-    row = services.ledger.project(name)
-    if row is None or row.labels is None:
-        raise BoxdropError(f"there is no project {name} with labels; `boxdrop status` lists the projects")
-    label_set = read_label_set(services.data, row.labels)
+    row, digest = find_project(services, name)
+    label_set = read_label_set(services.data, digest)
     thresholds = thresholds_of(label_set, row.default_threshold or 0.0)
     ranking = learn_ranking(gather(services, row, label_set).images, thresholds)
     doubts: dict[int, float] = {}

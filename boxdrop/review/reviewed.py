@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boxdrop.assessment.outcomes import Outcomes, compare
-from boxdrop.datasets.freshness import Fresh, read_documents, read_documents_of
+from boxdrop.datasets.freshness import Fresh, read_documents, read_documents_of, review_rule
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.domain.annotations import Annotation
+from boxdrop.domain.label import ReviewRule
 from boxdrop.domain.predictions import Prediction
 from boxdrop.ledger import Image
 from boxdrop.store.layout import predictions_prefix
@@ -90,6 +91,7 @@ def read_with_predictions(services: "Services", project: str) -> Iterator[Review
             wanted[each.row.image_id] = each.annotation.offer.prediction_id
             if each.row.run_id:
                 runs[each.row.run_id] = None
+    rule = review_rule(services, project)
     for run_id in _and_others(services, project, runs):
         for name in list_parts(services.data, project, run_id) if wanted else ():
             records = {
@@ -99,10 +101,10 @@ def read_with_predictions(services: "Services", project: str) -> Iterator[Review
             }
             for image_id in records:
                 del wanted[image_id]
-            for fresh in _still_fresh(services, project, records):
+            for fresh in _still_fresh(services, project, records, rule):
                 reviewed = _reviewed(fresh)
                 yield replace(reviewed, prediction=records[fresh.row.image_id])
-    for fresh in _still_fresh(services, project, [*wanted, *unoffered]):
+    for fresh in _still_fresh(services, project, [*wanted, *unoffered], rule):
         yield _reviewed(fresh)
 
 
@@ -110,14 +112,14 @@ def _and_others(services: "Services", project: str, runs: Iterable[str]) -> Iter
     """The runs that rows name, then the others, newest first: a row that was retried names a later run."""
     named = set(runs)
     yield from named
-    folders = services.data.list_folders(predictions_prefix(project))
-    every = {each.removesuffix("/").rpartition("/")[2] for each in folders}
-    yield from sorted(every - named, reverse=True)
+    yield from sorted({*services.data.list_folders(predictions_prefix(project))} - named, reverse=True)
 
 
-def _still_fresh(services: "Services", project: str, image_ids: Iterable[str]) -> Iterator[Fresh]:
+def _still_fresh(
+    services: "Services", project: str, image_ids: Iterable[str], rule: ReviewRule
+) -> Iterator[Fresh]:
     """Read documents again; those that a person took back since the first reading are left out."""
-    for each in read_documents_of(services, project, [*image_ids]):
+    for each in read_documents_of(services, project, [*image_ids], rule):
         if isinstance(each, Fresh):
             yield each
 

@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.assessment.calibration import best_probability, calibrate, logit
+from boxdrop.assessment.calibration import best_probability, calibrate, logit, sigmoid
 from boxdrop.teach.fit import Heads, fit, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
@@ -270,7 +270,7 @@ def _f1(
     group: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """F1 over a group of labels in each bootstrap sample, with logits moved by `shifts`."""
-    moved = 1 / (1 + np.exp(shifts - logit(words.thresholds)))
+    moved = sigmoid(logit(words.thresholds) - shifts)
     right, boxes = (weights @ count[:, group].sum(axis=1) for count in trial.counts(moved.astype(np.float32)))
     objects = weights @ trial.objects[:, group].sum(axis=1)
     f1: NDArray[np.float64] = 2 * right / np.maximum(boxes + objects, 1)
