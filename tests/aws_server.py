@@ -8,7 +8,8 @@ import boto3
 import pytest
 
 from boxdrop.local.aws import Aws, Server
-from tests.label_studio_server import SHARED_HOME, free_port, quiet
+from tests.label_studio_server import SHARED_HOME, quiet
+from tests.ports import free_port
 
 
 def aws_with_shared_venv(folder: Path) -> Aws:

@@ -7,7 +7,6 @@ together.
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.local.label_studio import LabelStudio, Server
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_HOME = Path(os.environ.get("BOXDROP_HOME") or REPOSITORY / ".boxdrop")
@@ -22,12 +22,6 @@ SHARED_HOME = Path(os.environ.get("BOXDROP_HOME") or REPOSITORY / ".boxdrop")
 
 def quiet(_: str) -> None:
     """Take what `LabelStudio` says."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def with_shared_venv(folder: Path) -> LabelStudio:

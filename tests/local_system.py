@@ -7,7 +7,8 @@ import pytest
 
 from boxdrop.local.stack import Running, Stack
 from tests.aws_server import aws_with_shared_venv
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 
 def fresh_stack(home: Path) -> Stack:

@@ -6,7 +6,6 @@ template, for making one takes longer than starting. Each host name that the ser
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import requests
 from boxdrop.servers.environment import Environment
 from boxdrop.tracking.server import ZenMLServer
 from boxdrop.tracking.store import Store
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_HOME = Path(os.environ.get("BOXDROP_HOME") or REPOSITORY / ".boxdrop")
@@ -36,12 +36,6 @@ with open(os.environ["LOOKUPS"], "a") as log:
     log.write("watching\\n")
 """
 """A sitecustomize.py: Python runs it as it starts. Addresses in numbers are not always looked up."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def watch_lookups(folder: Path) -> tuple[dict[str, str], Path]:

@@ -21,11 +21,11 @@ from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
-    choose_port,
     end,
     inherited_variables,
     only_one,
     start_detached,
+    start_on_port,
     wait_for_answer,
 )
 
@@ -116,12 +116,16 @@ class Aws:
             self._stop_if_stuck()
             self.install(say)
             check_disk(self.folder)
-            chosen = choose_port(self._last_port(), port, "--aws-port", say)
-            self._port_file.write_text(json.dumps({"port": chosen}))
-            if self._in_use.exists():
-                self._crashed.touch()
-            self._in_use.touch()
-            return self._server(self._start(chosen), chosen)
+            crashed = self._in_use.exists()
+
+            def start(free: int) -> Server:
+                self._port_file.write_text(json.dumps({"port": free}))
+                if crashed:
+                    self._crashed.touch()
+                self._in_use.touch()
+                return self._server(self._start(free), free)
+
+            return start_on_port(self._last_port(), port, "--aws-port", say, start)
 
     def install(self, say: Say = print) -> None:
         """Install the server's venv, unless it is complete."""

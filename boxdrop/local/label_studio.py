@@ -23,11 +23,11 @@ from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
-    choose_port,
     end,
     inherited_variables,
     only_one,
     start_detached,
+    start_on_port,
     wait_for_answer,
 )
 
@@ -109,11 +109,15 @@ class LabelStudio:
             self.install(say)
             first = not (self.data / "label_studio.sqlite3").exists()
             login = self._login(first)
-            login = self._with_port(login, port, say)
-            self._save(login)
             takes = "; the first time, setting up its database takes up to a minute" if first else ""
-            say(f"Starting Label Studio on port {login.port}{takes} …")
-            return self._server(self._start(login), login)
+
+            def start(free: int) -> Server:
+                chosen = replace(login, port=free)
+                self._save(chosen)
+                say(f"Starting Label Studio on port {free}{takes} …")
+                return self._server(self._start(chosen), chosen)
+
+            return start_on_port(login.port, port, "--port", say, start)
 
     def install(self, say: Say = print) -> None:
         """Install the server's venv, unless it is complete."""
@@ -202,10 +206,6 @@ class LabelStudio:
                 announcement=f"server at {url}/",
             )
         return process.pid
-
-    def _with_port(self, login: Login, asked: int | None, say: Say) -> Login:
-        """Choose a port: the last one used, if it is free and no other is requested."""
-        return replace(login, port=choose_port(login.port, asked, "--port", say))
 
     def _login(self, first: bool) -> Login:
         """The stored log-in, or a new one."""

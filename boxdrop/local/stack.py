@@ -25,11 +25,11 @@ from boxdrop.servers.server import (
     HOST,
     Say,
     answers,
-    choose_port,
     end,
     inherited_variables,
     only_one,
     start_detached,
+    start_on_port,
     wait_for_answer,
 )
 from boxdrop.services import WebhookTarget
@@ -198,7 +198,9 @@ class Stack:
         return known == system and answers(f"{self._pump_url(pump)}/health")
 
     def _start_pump(self, preferred: int, say: Say) -> int:
-        port = choose_port(preferred, None, "--webhook-port", say)
+        return start_on_port(preferred, None, "--webhook-port", say, self._start_pump_on)
+
+    def _start_pump_on(self, port: int) -> int:
         command = [sys.executable, "-m", self._pump_module, *self._mark, "--port", str(port)]
         kept = {
             name: value

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 from boxdrop.domain.errors import LocalError
 from boxdrop.servers import processes
@@ -24,6 +25,7 @@ HOST: Final = "127.0.0.1"
 STOP_S: Final = 10.0
 
 _PORTS_TRIED = 100
+_STARTS_TRIED = 5
 _PORT_S = 2.0
 _ANSWER_S = 20.0  # the process exists: on a busy machine its response may take long
 _LOG_BYTES = 20_000_000
@@ -40,6 +42,11 @@ _KEPT_VARIABLES = frozenset(
 )
 
 Say = Callable[[str], None]
+Started = TypeVar("Started")
+
+
+class PortTakenError(LocalError):
+    """Another program took the port between the choice of it and the server's start."""
 
 
 def inherited_variables() -> dict[str, str]:
@@ -61,31 +68,80 @@ def is_free(port: int) -> bool:
         return True
 
 
-def choose_port(preferred: int, asked: int | None, option: str, say: Say) -> int:
-    """A free port: the requested one, or the preferred one or the next.
+def start_on_port(
+    preferred: int, asked: int | None, option: str, say: Say, start: Callable[[int], Started]
+) -> Started:
+    """Start a server on a free port: the requested one, or the preferred one or the next.
 
-    It waits a moment for the first choice: a server that was just killed may still hold it.
+    It waits a moment for the first choice: a server that was just killed may still hold it. Until the server
+    listens, other boxdrop processes of this user leave the port alone; if another program takes it all the
+    same, the next free one is tried.
 
     Args:
         option: the command-line option that requests a port.
+        start: starts the server on a port and waits until it responds.
+
+    Returns:
+        What `start` returned.
 
     Raises:
-        LocalError: the requested one is taken, or a hundred in a row are.
+        LocalError: the requested port is taken, a hundred in a row are, or the server cannot be started.
     """
+    for attempt in range(1, _STARTS_TRIED + 1):
+        with _reserved_port(preferred, asked, option, say) as port:
+            try:
+                return start(port)
+            except PortTakenError:
+                if asked is not None or attempt == _STARTS_TRIED:
+                    raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _reserved_port(preferred: int, asked: int | None, option: str, say: Say) -> Iterator[int]:
     first = asked or preferred
     until = time.monotonic() + _PORT_S
     while not is_free(first) and time.monotonic() < until:
         time.sleep(0.1)
-    if asked is not None and not is_free(asked):
+    for port in range(first, min(first + (1 if asked else _PORTS_TRIED), 65536)):
+        with _reservation(port) as reserved:
+            if reserved and is_free(port):
+                if port != first:
+                    say(f"Port {first} is taken by another program; using {port}.")
+                yield port
+                return
+    if asked is not None:
         raise LocalError(
             f"port {asked} is taken by another program; give another {option}, or none for a free one"
         )
-    for port in range(first, min(first + _PORTS_TRIED, 65536)):
-        if is_free(port):
-            if port != first:
-                say(f"Port {first} is taken by another program; using {port}.")
-            return port
     raise LocalError(f"no free port from {first} on; give one with {option}")
+
+
+@contextmanager
+def _reservation(port: int) -> Iterator[bool]:
+    """Whether this process alone may start a server on a port, until the block ends.
+
+    Two systems that start at once both find the same port free, and the server of one would respond to the
+    health check of the other. The lock is a file of this user; the kernel releases it if the process dies.
+    """
+    import fcntl
+
+    folder = Path(tempfile.gettempdir()) / f"boxdrop-ports-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:  # a full or read-only disk: the server's own start decides
+        yield True
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    else:
+        yield True
+    finally:
+        os.close(lock)
 
 
 def answers(url: str) -> bool:
@@ -202,6 +258,7 @@ def wait_for_answer(
             is about to fail on it.
 
     Raises:
+        PortTakenError: it ended because the port was taken in the meantime.
         LocalError: it ended, or does not respond in time; with its last lines.
     """
     until = time.monotonic() + patience_s
@@ -209,7 +266,9 @@ def wait_for_answer(
         if process.poll() is not None:
             lines = last_lines(log, _LINES_SHOWN, begin)
             if "already in use" in lines:
-                raise LocalError("another program took the port in the meantime; run the same command again")
+                raise PortTakenError(
+                    "another program took the port in the meantime; run the same command again"
+                )
             raise LocalError(f"{name} ended while it started. The last lines of {log}:\n{lines}")
         announced = not announcement or announcement.encode() in _printed(log, begin)
         if announced and answers(url) and process.poll() is None:

@@ -5,6 +5,7 @@ store's SQLite file with `boxdrop track sync`, which may run at the same time.
 """
 
 import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,9 @@ from boxdrop.servers.server import (
     HOST,
     STOP_S,
     Say,
-    choose_port,
     inherited_variables,
     start_detached,
+    start_on_port,
     wait_for_answer,
 )
 from boxdrop.tracking.store import zenml_home
@@ -70,22 +71,29 @@ class ZenMLServer:
             LocalError: the installation or the start failed, or the port is taken; with the way out.
         """
         self.install(say)
-        chosen = choose_port(PREFERRED_PORT, port, "--port", say)
-        url = f"http://{HOST}:{chosen}"
-        say(f"Starting ZenML's server on port {chosen} …")
+        process, url = start_on_port(
+            PREFERRED_PORT, port, "--port", say, lambda free: self._start(free, say, variables or {})
+        )
+        try:
+            yield url
+        finally:
+            if process.poll() is None:
+                processes.stop(process.pid, STOP_S)
+
+    def _start(
+        self, port: int, say: Say, variables: Mapping[str, str]
+    ) -> tuple["subprocess.Popen[bytes]", str]:
+        url = f"http://{HOST}:{port}"
+        say(f"Starting ZenML's server on port {port} …")
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         command = [
             *(str(self.environment.python), "-m", "uvicorn", "zenml.zen_server.zen_server_api:app"),
-            *("--host", HOST, "--port", str(chosen), "--no-server-header", "--log-level", "warning"),
+            *("--host", HOST, "--port", str(port), "--no-server-header", "--log-level", "warning"),
         ]
-        all_variables = self._variables(chosen) | dict(variables or {})
+        all_variables = self._variables(port) | dict(variables)
         with start_detached(command, self.log, self.folder, all_variables) as (process, begin):
             wait_for_answer(process, f"{url}/health", "ZenML's server", self.log, _START_S, begin=begin)
-            try:
-                yield url
-            finally:
-                if process.poll() is None:
-                    processes.stop(process.pid, STOP_S)
+        return process, url
 
     def _variables(self, port: int) -> dict[str, str]:
         """Of ours, AWS's are inherited, for artifacts in S3."""

@@ -41,7 +41,8 @@ from boxdrop.servers import processes
 from boxdrop.services import Services, Settings
 from tests.aws_server import aws_with_shared_venv
 from tests.e2e.crashing_runtime import POINTS
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 PROJECT = "storm"
 UPLOADS = 1000

@@ -32,7 +32,8 @@ from tests.infra.emulated import (
     wait_for,
 )
 from tests.integration.labelstudio.conftest import annotate
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 PROJECT = "fruit baskets"
 FIRST, SECOND, BAD, LOST, NEW = (

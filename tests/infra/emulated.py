@@ -37,7 +37,8 @@ from boxdrop.local.aws import Aws
 from boxdrop.system import System, from_json, parameter_name
 from infra import bundling
 from infra.config import Environment
-from tests.label_studio_server import SHARED_HOME, free_port, quiet
+from tests.label_studio_server import SHARED_HOME, quiet
+from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).parents[2]
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"

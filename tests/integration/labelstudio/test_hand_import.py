@@ -19,7 +19,8 @@ from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.labelstudio.project import ensure_project
 from boxdrop.local import label_studio
 from boxdrop.sources import open_source
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 DOCS = (Path(__file__).parents[3] / "docs" / "predictions.md").read_text()
 SCENE = next(iter(sorted((Path(BUNDLE).parent / "scenes").glob("*.jpg"))))

@@ -11,7 +11,8 @@ import pytest
 
 from boxdrop.labelstudio.connection import connect
 from boxdrop.labelstudio.project import ensure_project
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 from .conftest import FRUIT
 

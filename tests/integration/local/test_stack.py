@@ -15,7 +15,8 @@ from boxdrop.local import aws, label_studio
 from boxdrop.local.stack import Stack
 from boxdrop.servers import processes
 from tests.aws_server import aws_with_shared_venv
-from tests.label_studio_server import free_port, quiet
+from tests.label_studio_server import quiet
+from tests.ports import free_port
 from tests.unit.local.test_label_studio import STAND_IN, listening
 
 

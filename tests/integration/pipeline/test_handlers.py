@@ -31,7 +31,7 @@ from functions import resources
 from functions.environment import FunctionEnvironmentError, read_environment
 from functions.resources import services
 from tests.integration.labelstudio.conftest import annotate
-from tests.label_studio_server import free_port
+from tests.ports import free_port
 
 from .test_recover import batch_event
 from .world import World

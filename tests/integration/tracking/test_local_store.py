@@ -12,7 +12,8 @@ import requests
 
 from boxdrop.servers.server import is_free
 from tests.integration.tracking.conftest import System, boxdrop
-from tests.zenml_server import PATIENCE_S, free_port, with_empty_database
+from tests.ports import free_port
+from tests.zenml_server import PATIENCE_S, with_empty_database
 
 pytestmark = pytest.mark.slow
 

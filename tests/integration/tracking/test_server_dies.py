@@ -16,7 +16,8 @@ from boxdrop.tracking.register import connect
 from boxdrop.tracking.track import Tracking
 from tests.integration.tracking.conftest import System, boxdrop
 from tests.integration.tracking.test_tracking import assert_complete
-from tests.zenml_server import RunningZenML, free_port, running, with_empty_database
+from tests.ports import free_port
+from tests.zenml_server import RunningZenML, running, with_empty_database
 
 pytestmark = pytest.mark.slow
 

@@ -24,6 +24,7 @@ from boxdrop.domain.errors import LocalError
 from boxdrop.local import label_studio
 from boxdrop.local.label_studio import LabelStudio, Server, token_for
 from boxdrop.servers import processes
+from tests.ports import free_port
 
 STAND_IN = f"""#!{sys.executable} -IS
 import http.server, json, os, sys, time
@@ -55,9 +56,7 @@ server.serve_forever()
 def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabelStudio]:
     """Installed, never started, on ports that nobody uses."""
     monkeypatch.setenv("BOXDROP_HOME", str(tmp_path))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(label_studio, "PREFERRED_PORT", probe.getsockname()[1])
+    monkeypatch.setattr(label_studio, "PREFERRED_PORT", free_port())
     studio = LabelStudio()
     program = studio.environment.path / "bin" / "label-studio"
     program.parent.mkdir(parents=True)

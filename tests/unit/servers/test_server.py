@@ -5,14 +5,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from boxdrop.domain.errors import LocalError
 from boxdrop.servers import processes
-from boxdrop.servers.server import inherited_variables, is_free, start_detached, wait_for_answer
+from boxdrop.servers.server import (
+    PortTakenError,
+    inherited_variables,
+    is_free,
+    start_detached,
+    start_on_port,
+    wait_for_answer,
+)
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -36,12 +46,6 @@ with terminated_in_order(), start_detached(command, folder / "log", folder, {}) 
     print(process.pid, flush=True)
     time.sleep(60)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_and_wait(folder: Path, program: str) -> None:
@@ -80,6 +84,64 @@ def test_a_server_that_ends_shows_only_its_own_last_lines(tmp_path: Path) -> Non
 def test_a_port_that_was_taken_meanwhile_is_the_reason_that_is_given(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="took the port in the meantime"):
         start_and_wait(tmp_path, "import sys; sys.exit('OSError: [Errno 98] Address already in use')")
+
+
+def listen(port: int) -> socket.socket:
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("127.0.0.1", port))
+    server.listen()
+    return server
+
+
+def test_a_server_whose_port_another_program_takes_meanwhile_starts_on_the_next_free_one() -> None:
+    preferred = free_port()
+    others: list[socket.socket] = []
+    tried: list[int] = []
+
+    def start(port: int) -> int:
+        tried.append(port)
+        if len(tried) < 3:
+            others.append(listen(port))
+            raise PortTakenError("another program took the port in the meantime")
+        return port
+
+    try:
+        port = start_on_port(preferred, None, "--port", lambda _: None, start)
+    finally:
+        for other in others:
+            other.close()
+    assert tried[0] == preferred
+    assert port == tried[2]
+    assert len(set(tried)) == 3
+
+
+def test_a_requested_port_that_is_taken_meanwhile_is_not_exchanged_for_another() -> None:
+    def start(port: int) -> int:
+        raise PortTakenError("another program took the port in the meantime")
+
+    with pytest.raises(PortTakenError):
+        start_on_port(8080, free_port(), "--port", lambda _: None, start)
+
+
+def test_systems_that_start_at_once_get_ports_of_their_own() -> None:
+    """Each server begins to listen only after all have chosen: without a reservation all choose the same."""
+    preferred = free_port()
+    all_have_chosen = threading.Barrier(4, timeout=30)
+
+    def start(port: int) -> socket.socket:
+        all_have_chosen.wait()
+        return listen(port)
+
+    with ThreadPoolExecutor(4) as threads:
+        futures = [
+            threads.submit(start_on_port, preferred, None, "--port", lambda _: None, start) for _ in range(4)
+        ]
+        servers = [future.result() for future in futures]
+    ports = {server.getsockname()[1] for server in servers}
+    for server in servers:
+        server.close()
+    assert len(ports) == 4
 
 
 def test_a_server_that_does_not_respond_is_stopped(tmp_path: Path) -> None:
