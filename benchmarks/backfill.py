@@ -25,7 +25,8 @@ from boxdrop.pipeline.backfill import BackfillSummary, backfill
 from boxdrop.pipeline.dispatch import Dispatcher
 from boxdrop.services import Services, Settings
 from tests.aws_server import aws_with_shared_venv
-from tests.label_studio_server import free_port, quiet
+from tests.label_studio_server import quiet
+from tests.ports import free_port
 
 
 @click.command()

@@ -26,8 +26,9 @@ from boxdrop.domain.identity import image_id
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.local.samples import PROJECT
 from boxdrop.store.reports import RunSummary, read_summary
-from tests.label_studio_server import free_port, quiet
+from tests.label_studio_server import quiet
 from tests.local_system import fresh_stack
+from tests.ports import free_port
 
 _WARM_UP = 5
 _POLL_S = 0.01

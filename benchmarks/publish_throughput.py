@@ -36,7 +36,8 @@ from boxdrop.labelstudio.task_data import to_task
 from boxdrop.ledger import Ledger, Sighting, create_table
 from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.services import Services
-from tests.label_studio_server import free_port, quiet, with_empty_database
+from tests.label_studio_server import quiet, with_empty_database
+from tests.ports import free_port
 
 LABELS = LabelSet.from_short_form("pineapple, banana, apple")
 NAME = "fruit"

@@ -31,8 +31,8 @@ from scripts.label_studio_pictures import LabelStudioPictures
 from scripts.zenml_pictures import ZenMLPictures
 from tests import zenml_server
 from tests.collection_servers import LOOPBACK, OpenverseServer, entry, image, served
-from tests.label_studio_server import free_port
 from tests.local_system import fresh_stack
+from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).parents[1]
 OUT: Final = REPOSITORY / "docs" / "images"

@@ -167,6 +167,19 @@ class Bucket:
             yield first
             yield from listed
 
+    def current(self, key: str) -> ListedObject | None:
+        """What an object is now, by a HEAD request; None if there is none.
+
+        Raises:
+            BoxdropError: S3 does not tell.
+        """
+        head = self._head(key)
+        if head is None:
+            return None
+        etag, size = head["ETag"].strip('"'), head["ContentLength"]
+        version_id = head.get("VersionId")
+        return ListedVersion(key, etag, size, version_id) if version_id else ListedObject(key, etag, size)
+
     def _list_by_asking(self, prefix: str) -> Iterator[ListedObject]:
         """Like `list_current`, with one HEAD request per object."""
         for listed in self.list(prefix):
