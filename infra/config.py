@@ -11,11 +11,18 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from infra.environment import COST_TAG, VCPUS, Environment
-from infra.settings import Adopt, Alarms, ConfigError, Network
+from infra.settings import Adopt, Alarms, ConfigError, FunctionsNetwork, Network
 
 __all__ = ["COST_TAG", "VCPUS", "ConfigError", "Environment", "load", "locate"]
 
 _REGION_VARIABLES: Final = ("CDK_DEFAULT_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
+
+_GROUPS: Final[Mapping[str, Any]] = {
+    "adopt": Adopt,
+    "alarms": Alarms,
+    "functions_network": FunctionsNetwork,
+    "network": Network,
+}
 
 
 def load(context: Mapping[str, Any], name: str | None) -> Environment:
@@ -68,7 +75,7 @@ def _sentence(name: str, problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         model: Any = Environment
         for parent in parents:
-            model = {"adopt": Adopt, "alarms": Alarms, "network": Network}.get(str(parent), model)
+            model = _GROUPS.get(str(parent), model)
         allowed = ", ".join(sorted(field for field in model.model_fields if field != "name"))
         return f"{key}: there is no such key; allowed are {allowed}"
     if last == "name":

@@ -24,7 +24,7 @@ from infra.regions import (
     SAGEMAKER_PREFERENCE,
     zones,
 )
-from infra.settings import Adopt, Alarms, ConfigError, Network, Settings
+from infra.settings import Adopt, Alarms, ConfigError, FunctionsNetwork, Network, Settings
 
 Compute = Literal["batch", "sagemaker"]
 
@@ -114,6 +114,10 @@ class Environment(Settings):
         ),
     ] = None
     network: Annotated[Network | None, Field(description="Your own VPC. Default: a new one.")] = None
+    functions_network: Annotated[
+        FunctionsNetwork | None,
+        Field(description="Where the functions that call Label Studio and ZenML run, if these are private."),
+    ] = None
     private_network: Annotated[
         bool,
         Field(

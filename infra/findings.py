@@ -87,8 +87,8 @@ ACKNOWLEDGED: Final = (
     Acknowledged("IAM5", r"data/NotificationsRole/", r"Log\w+\.Arn>:\*$", "Log streams of its own log "
                                                                           "group."),
     Acknowledged(
-        "IAM5", rf"{_FUNCTION}(?!Launch|Reconcile)", r"^Resource::\*$", "X-Ray has no resource-level "
-                                                                     "permissions."
+        "IAM5", rf"{_FUNCTION}(?!Launch|Reconcile)", r"^Resource::\*$",
+        "X-Ray has no resource-level permissions, nor has Lambda's network in a VPC.",
     ),
     Acknowledged(
         "IAM5", r"pipeline/(Launch|Reconcile)/", r"^Resource::\*$",

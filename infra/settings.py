@@ -38,6 +38,32 @@ class Network(Settings):
         return self
 
 
+class FunctionsNetwork(Settings):
+    """Your own subnets for the functions that call Label Studio and ZenML, if these are private."""
+
+    vpc_id: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$", description="The VPC.")]
+    subnet_ids: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="Private subnets that reach Label Studio, one in each zone. A public subnet gives "
+            "functions no way out.",
+        ),
+    ]
+    security_group_ids: Annotated[
+        tuple[str, ...],
+        Field(description="Security groups of the functions. Default: a new one without inbound rules."),
+    ] = ()
+    route_table_ids: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Route tables of the subnets. If given, the deployment makes endpoints: S3 and "
+            "DynamoDB (free), SQS and Secrets Manager (about $15 a month for each subnet). Leave it out if "
+            "the subnets have a NAT gateway or these endpoints."
+        ),
+    ] = ()
+
+
 _BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _TABLE_NAME = r"^[A-Za-z0-9_.-]{3,255}$"
 

@@ -11,6 +11,17 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.config import Environment
+from infra.constructs.functions_network import FunctionsPlace
+
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions
+_INTERFACES: Final = (
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+)
 
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 
@@ -51,6 +62,7 @@ class PipelineFunction(Construct):
         code: the package, see `infra.bundling`.
         variables: environment variables, exactly those that the handler reads.
         key: for the log group and the variables at rest.
+        place: the VPC's subnets in which it runs. Default: Lambda's own network.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class PipelineFunction(Construct):
         key: kms.IKey | None,
         concurrency: int | None = None,
         dead_letter_queue_arn: str | None = None,
+        place: FunctionsPlace | None = None,
     ) -> None:
         super().__init__(scope, name.title())
         self.name = name
@@ -103,13 +116,24 @@ class PipelineFunction(Construct):
         self.allow("Traces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])
         if key is not None:
             self.allow("Settings", ["kms:Decrypt"], [key.key_arn])
+        function = self.function.node.default_child
+        assert isinstance(function, lambda_.CfnFunction)
+        if place is not None:
+            self._enter(function, place)
         if dead_letter_queue_arn is not None:
-            function = self.function.node.default_child
-            assert isinstance(function, lambda_.CfnFunction)
             function.dead_letter_config = lambda_.CfnFunction.DeadLetterConfigProperty(
                 target_arn=dead_letter_queue_arn
             )
             self.allow("DeadLetters", ["sqs:SendMessage"], [dead_letter_queue_arn])
+
+    def _enter(self, function: lambda_.CfnFunction, place: FunctionsPlace) -> None:
+        """Run in a VPC. Lambda makes network interfaces there, with permissions of the function's role."""
+        function.vpc_config = lambda_.CfnFunction.VpcConfigProperty(
+            subnet_ids=list(place.subnets), security_group_ids=list(place.security_groups)
+        )
+        self.allow("Network", _INTERFACES, ["*"])
+        # Lambda refuses the function if its role may not make interfaces yet.
+        self.function.node.add_dependency(self.role)
 
     def allow(self, sid: str, actions: Sequence[str], resources: Sequence[str]) -> None:
         """Add a statement to the role."""

@@ -46,11 +46,15 @@ from infra.config import Environment
 from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction
+from infra.constructs.functions_network import make_functions_place
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
 from infra.constructs.webhook import connect, make_api, webhook_url
 from infra.stacks.data import Data, use_keys
 
 CALLED_DIRECTLY: Final = ("reconcile", "track")
+
+CALL_SERVERS: Final = ("publish", "collect", "track")
+"""Functions that call Label Studio or ZenML, which may be in a VPC."""
 
 _TABLE_READS: Final = ("dynamodb:GetItem", "dynamodb:BatchGetItem")
 _TABLE_WRITES: Final = ("dynamodb:PutItem",)
@@ -92,6 +96,7 @@ class Pipeline(Stack):
         }
         self.dead_letters = {"reconcile": dead_letter_queue(self, environment.prefix, "reconcile")}
         self.api = make_api(self, environment)
+        self._place = make_functions_place(self, environment)
         self.functions = {
             name: self._function(each) for name, each in FUNCTIONS.items() if tracked or name not in OPTIONAL
         }
@@ -130,6 +135,7 @@ class Pipeline(Stack):
             memory_mb=spec.memory_mb,
             timeout_s=spec.timeout_s,
             key=self._data.key,
+            place=self._place if spec.name in CALL_SERVERS else None,
             dead_letter_queue_arn=(
                 self._dead_letters_of(spec.name).queue_arn if spec.name in CALLED_DIRECTLY else None
             ),

@@ -43,6 +43,11 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
             "subnet_ids": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
             "availability_zones": ["us-west-2a", "us-west-2b"],
         },
+        "functions_network": {
+            "vpc_id": "vpc-0123456789abcdef0",
+            "subnet_ids": ["subnet-0123456789abcdef2", "subnet-0123456789abcdef3"],
+            "route_table_ids": ["rtb-0123456789abcdef0"],
+        },
         "permissions_boundary_arn": f"arn:aws:iam::{ACCOUNT}:policy/Boundary",
         "tags": {"cost-centre": "4711"},
         "image_uri": f"{ACCOUNT}.dkr.ecr.us-west-2.amazonaws.com/acme/boxdrop:1.0",

@@ -11,7 +11,7 @@ from typing import Any
 
 from boxdrop.ledger import TABLE
 from infra.config import COST_TAG
-from tests.infra.conftest import REPOSITORY, Synthesize, Synthesized, lint, read_template
+from tests.infra.conftest import REPOSITORY, VARIANTS, Synthesize, Synthesized, lint, read_template
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -298,6 +298,41 @@ def test_instances_may_start_in_every_zone_of_the_region(default: Synthesized) -
 
 def test_a_private_network_pays_for_endpoints_in_two_zones(synthesize: Synthesize) -> None:
     assert len(synthesize("frankfurt").resources("AWS::EC2::Subnet")) == 2
+
+
+def test_functions_that_call_a_private_label_studio_run_in_its_network(variant: Synthesized) -> None:
+    network = variant.environment.functions_network
+    for id_, each in variant.resources("AWS::Lambda::Function", "pipeline").items():
+        name = each["Properties"].get("FunctionName", "").rpartition("-")[2]
+        inside = network is not None and name in ("publish", "collect", "track")
+        config = each["Properties"].get("VpcConfig", {})
+        assert config.get("SubnetIds", []) == (list(network.subnet_ids) if network and inside else []), id_
+        assert len(config.get("SecurityGroupIds", [])) == inside
+        statements = [
+            statement
+            for policy in variant.resources("AWS::IAM::Policy", "pipeline").values()
+            if policy["Properties"]["Roles"] == [{"Ref": each["Properties"]["Role"]["Fn::GetAtt"][0]}]
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        ]
+        assert any(statement["Sid"] == "Network" for statement in statements) == inside
+        if inside:  # Lambda checks the permission when it makes the function
+            assert any("DefaultPolicy" in other for other in each["DependsOn"])
+
+
+def test_the_functions_network_gets_the_endpoints_that_its_functions_call(synthesize: Synthesize) -> None:
+    made = {
+        each["Properties"]["ServiceName"].rpartition(".")[2]: each["Properties"]["VpcEndpointType"]
+        for each in synthesize("own").resources("AWS::EC2::VPCEndpoint", "pipeline").values()
+    }
+    assert made == {
+        "s3": "Gateway",
+        "dynamodb": "Gateway",
+        "sqs": "Interface",
+        "secretsmanager": "Interface",
+    }
+    network = dict(VARIANTS["own"]["functions_network"], route_table_ids=[])
+    without = synthesize("own", json.dumps({"functions_network": network}))
+    assert without.resources("AWS::EC2::VPCEndpoint", "pipeline") == {}
 
 
 def test_an_endpoint_gets_the_driver_that_the_image_needs(synthesize: Synthesize) -> None:

@@ -69,6 +69,12 @@ def test_every_output_that_a_stack_reads_is_there(variant: Synthesized) -> None:
         {"zenml_url": "https://zenml.example.com"},
         {"compute": "sagemaker"},
         {"private_network": True},
+        {
+            "functions_network": {
+                "vpc_id": "vpc-0123456789abcdef0",
+                "subnet_ids": ["subnet-0123456789abcdef0"],
+            }
+        },
         {"monthly_budget_usd": None},
         {"label_studio_role_arn": "arn:aws:iam::123456789012:role/label-studio"},
     ],
