@@ -198,8 +198,10 @@ def compare(
         say: called with each step.
     """
     bundle = detector.bundle
+    settings = bundle.text
+    assert settings is not None
     if label_sets is None:
-        label_sets = label_sets_for(bundle.text, loaded.tokenizer())
+        label_sets = label_sets_for(settings, loaded.tokenizer())
     images = [draw(name) for name in pictures]
     arrays = [np.asarray(image) for image in images]
     sizes = [image.size for image in images]
@@ -208,7 +210,7 @@ def compare(
     levels: list[float] = []
     for label_set in label_sets:
         say(f"parity: {len(images)} pictures, {len(label_set)} labels, {len(label_set.prompts)} prompts")
-        texts = [bundle.text.fill(prompt) for prompt in label_set.prompts]
+        texts = [settings.fill(prompt) for prompt in label_set.prompts]
         passes = [words.prompts for words in detector.embed(label_set)]
         by_pass = [
             [loaded.reference(image, [texts[i] for i in prompts]) for prompts in passes] for image in images

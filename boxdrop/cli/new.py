@@ -178,6 +178,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
             entry["threshold"] = label.threshold
         if label.examples_only:
             entry["examples"] = "only"
+        if label.classes:
+            entry["classes"] = list(label.classes)
         if label.color != color_of(label.id):
             entry["color"] = label.color
         labels.append(label.name if len(entry) == 1 else entry)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from boxdrop.detect import postprocess, preprocess
 from boxdrop.detect.binding import DeviceInputs
 from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
-from boxdrop.detect.families import Family, Words, family_of
+from boxdrop.detect.contract import FIXED
+from boxdrop.detect.families import Family, FixedClasses, Words, family_of
 from boxdrop.detect.families.owl import QUERIES, Owl
 from boxdrop.detect.features import Features, features_of, probes
 from boxdrop.detect.lessons import add_lesson, decode_heads, taught_labels
@@ -75,11 +76,19 @@ class Detector:
         self.bundle = bundle
         self.provider: Provider = provider
         self._threads = threads
-        self._family: Family = family_of(bundle.family)
-        with ThreadPoolExecutor(1) as beside:
-            text = beside.submit(self._open_text)
+        self._family: Family | FixedClasses
+        if bundle.family == FIXED:
+            self._family = FixedClasses(bundle)
             self._image_session = open_session(bundle, IMAGE_GRAPH, provider, threads)
-            self._text_session, self._tokenizer = text.result()
+            self._family.check(self._image_session)
+        else:
+            self._family = family_of(bundle.family)
+            with ThreadPoolExecutor(1) as beside:
+                text = beside.submit(self._open_text)
+                self._image_session = open_session(bundle, IMAGE_GRAPH, provider, threads)
+                self._text_session, self._tokenizer = text.result()
+        # Some graphs were exported for one image.
+        self._one_by_one = self._image_session.get_inputs()[0].shape[:1] == [1]
         self._on_device = DeviceInputs(self._image_session, provider) if provider == "cuda" else None
         self._embedded: OrderedDict[tuple[object, ...], tuple[Words, ...]] = OrderedDict()
         self._lessons: dict[str, Lesson] = {}
@@ -108,6 +117,14 @@ class Detector:
     def outputs(self) -> tuple[str, ...]:
         """Names of the image graph's outputs that `read` needs."""
         return self._family.outputs
+
+    @property
+    def nms_iou(self) -> float:
+        """Two boxes of one label that overlap by more than this IoU are one object."""
+        contract = self.bundle.contract
+        if contract is None:
+            return NMS_IOU
+        return 1.0 if contract.nms_iou is None else contract.nms_iou
 
     @property
     def width(self) -> int:
@@ -166,10 +183,10 @@ class Detector:
             arrays.
 
         Raises:
-            LabelSetError: a prompt is too long for the detector.
+            LabelSetError: a prompt is too long for the detector, or names no class of one with fixed classes.
             LessonError: the label set uses a lesson that the detector did not `learn`.
         """
-        labels = tuple((label.prompts, label.examples_only) for label in label_set)
+        labels = tuple((label.prompts, label.classes, label.examples_only) for label in label_set)
         key = (labels, label_set.lesson)
         with self._lock:
             known = self._embedded.get(key)
@@ -202,7 +219,7 @@ class Detector:
         pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32],
         sizes: Sequence[tuple[int, int]],
         label_set: LabelSet,
-        nms_iou: float = NMS_IOU,
+        nms_iou: float | None = None,
         limit: int = MAX_PER_LABEL,
         floor: float | None = None,
     ) -> list[Detections]:
@@ -214,7 +231,7 @@ class Detector:
                 result does not depend on the others in its batch.
             sizes: upright (width, height) of each image in pixels.
             label_set: the labels to detect.
-            nms_iou, limit: see `boxdrop.domain.detections.suppress`.
+            nms_iou, limit: see `boxdrop.domain.detections.suppress`; None: the detector's `nms_iou`.
             floor: lowest score kept; None: the bundle's.
 
         Raises:
@@ -252,6 +269,9 @@ class Detector:
         options: onnxruntime.RunOptions | None = None,
     ) -> list[NDArray[np.float32]]:
         """Run the image graph for the named outputs; returns them pass by pass."""
+        if self._one_by_one and len(pixels) > 1:
+            singles = [self.ask(outputs, [image], label_set, options) for image in pixels]
+            return [np.concatenate(each) for each in zip(*singles, strict=True)]
         images = self._family.images(pixels)
         answer: list[NDArray[np.float32]] = []
         for words in self.embed(label_set):
@@ -316,7 +336,7 @@ class Detector:
         answer: list[NDArray[np.float32]],
         sizes: Sequence[tuple[int, int]],
         label_set: LabelSet,
-        nms_iou: float = NMS_IOU,
+        nms_iou: float | None = None,
         limit: int = MAX_PER_LABEL,
         floor: float | None = None,
     ) -> list[Detections]:
@@ -348,8 +368,9 @@ class Detector:
                     replace(merged, prompts=words.prompts[merged.prompts], queries=merged.queries + first)
                 )
             first += boxes.shape[1]
+        overlap = self.nms_iou if nms_iou is None else nms_iou
         return [
-            suppress(concatenate(passes), nms_iou, limit) if passes else Detections.empty()
+            suppress(concatenate(passes), overlap, limit) if passes else Detections.empty()
             for passes in found
         ]
 
@@ -367,7 +388,7 @@ class Detector:
         images: Sequence[NDArray[np.uint8]],
         label_set: LabelSet,
         rival_iou: float | None = RIVAL_IOU,
-        nms_iou: float = NMS_IOU,
+        nms_iou: float | None = None,
         limit: int = MAX_PER_LABEL,
     ) -> list[Detections]:
         """Detect in one batch of images.
@@ -376,7 +397,7 @@ class Detector:
             images: each uint8 [height, width, 3], red green blue, upright.
             label_set: the labels to detect, with their thresholds.
             rival_iou: see `boxdrop.domain.detections.select`.
-            nms_iou, limit: see `boxdrop.domain.detections.suppress`.
+            nms_iou, limit: see `candidates`.
 
         Returns:
             Detections of each image, best first.
@@ -403,6 +424,8 @@ class Detector:
 
     def _encode(self, label_set: LabelSet) -> tuple[Words, ...]:
         lesson = self._lesson_of(label_set)
+        if isinstance(self._family, FixedClasses):
+            return self._family.words(label_set)
         taught = set() if lesson is None else taught_labels(lesson, label_set)
         asked = [
             number
@@ -428,16 +451,19 @@ class Detector:
         bundle, session, tokenizer = self.bundle, self._text_session, self._tokenizer
         if not len(asked):
             return ()
+        settings = bundle.text
+        assert settings is not None
+        assert not isinstance(self._family, FixedClasses)
         prompts = label_set.prompts
-        texts = [bundle.text.fill(prompts[number]) for number in asked]
+        texts = [settings.fill(prompts[number]) for number in asked]
         for number, length in enumerate(self._family.lengths(texts, tokenizer)):
-            if length > bundle.text.max_length:
+            if length > settings.max_length:
                 label = label_set.labels[label_set.prompt_labels[asked[number]]]
                 raise LabelSetError(
                     f"label {_shortened(label.name)!r}: {_shortened(texts[number])!r} is {length} tokens "
-                    f"long, but detector {bundle.name} reads only {bundle.text.max_length}; use fewer words"
+                    f"long, but detector {bundle.name} reads only {settings.max_length}; use fewer words"
                 )
-        encoded = self._family.encode(texts, tokenizer, bundle.text, session)
+        encoded = self._family.encode(texts, tokenizer, settings, session)
         passes = tuple(replace(words, prompts=asked[words.prompts]) for words in encoded)
         for words in passes:
             for array in words.inputs.values():

@@ -1,7 +1,7 @@
 """From an image to the model's input, identical to the processors of transformers 5.23, with only Pillow and
 numpy.
 
-Four ways to resize (`Preprocess.resize`):
+Six ways to resize (`Preprocess.resize`):
 
 ``bicubic``, ``bilinear``
     Stretched to the size without regard to the aspect, by Pillow on 8-bit values: OWL-ViT. The result is
@@ -16,9 +16,13 @@ Four ways to resize (`Preprocess.resize`):
     The aspect is kept: the shorter side becomes `Preprocess.height`, unless the longer one would be over
     `Preprocess.width`; by Pillow, linear, on 8-bit values: Grounding DINO. Bit for bit that of
     ``GroundingDinoImageProcessorPil``. The result's size differs from image to image.
+``letterbox``, ``letterbox-corner``
+    The aspect is kept: the image fits into the input, in its centre or its top left corner; by Pillow,
+    linear, on 8-bit values. The rest has the level `Preprocess.fill`. YOLOX (corner, 114) and its relatives.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +38,8 @@ _SMALL_PRODUCT = 4 * 65536  # multiplications up to which OpenBLAS stays in the 
 _STRIP = 64  # columns of one product
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
+
+_LETTERBOXES = ("letterbox", "letterbox-corner")
 
 _LEAST_SIDE = 480
 """Least pixels of the longer side, for thumbnails, however small the model's input is."""
@@ -54,6 +60,8 @@ def reduction_for(width: int, height: int, settings: Preprocess) -> int:
     """
     if settings.resize == "pad-square":
         ratio = max(width, height) / settings.height
+    elif settings.resize in _LETTERBOXES:
+        ratio = max(width / settings.width, height / settings.height)
     elif settings.resize == "short-edge":
         across, down = fitted(width, height, settings.height, settings.width)
         ratio = min(width / across, height / down)
@@ -86,6 +94,8 @@ def prepare(image: Picture, settings: Preprocess, reduction: int = 1) -> NDArray
     if settings.resize == "short-edge":
         size = fitted(image.shape[1], image.shape[0], settings.height, settings.width)
         return _stretch(image, size, Image.Resampling.BILINEAR, settings)
+    if settings.resize in _LETTERBOXES:
+        return _letterbox(image, settings)
     return _stretch(image, (settings.width, settings.height), _FILTERS[settings.resize], settings)
 
 
@@ -106,17 +116,65 @@ def fitted(width: int, height: int, short: int, long: int) -> tuple[int, int]:
     return (short, other) if width < height else (other, short)
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image is in the model's input.
+
+    Attributes:
+        left, top, width, height: of the image, in pixels of the input.
+        input_width, input_height: of the whole input, in pixels.
+    """
+
+    left: int
+    top: int
+    width: float
+    height: float
+    input_width: int
+    input_height: int
+
+
+def placement_of(width: int, height: int, settings: Preprocess) -> Placement:
+    """Where `prepare` places an image of this upright width and height."""
+    if settings.resize == "short-edge":
+        across, down = fitted(width, height, settings.height, settings.width)
+        return Placement(0, 0, across, down, across, down)
+    if settings.resize == "pad-square":
+        scale = settings.height / max(width, height)
+        return Placement(0, 0, width * scale, height * scale, settings.width, settings.height)
+    if settings.resize in _LETTERBOXES:
+        scale = min(settings.width / width, settings.height / height)
+        across, down = max(1, round(width * scale)), max(1, round(height * scale))
+        centred = settings.resize == "letterbox"
+        left, top = ((settings.width - across) // 2, (settings.height - down) // 2) if centred else (0, 0)
+        return Placement(left, top, across, down, settings.width, settings.height)
+    return Placement(0, 0, settings.width, settings.height, settings.width, settings.height)
+
+
+def _letterbox(image: Picture, settings: Preprocess) -> NDArray[np.float32]:
+    place = placement_of(image.shape[1], image.shape[0], settings)
+    whole = np.full((settings.height, settings.width, 3), settings.fill, np.uint8)
+    size = int(place.width), int(place.height)
+    inside = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    whole[place.top : place.top + size[1], place.left : place.left + size[0]] = np.asarray(inside)
+    return _normalised(whole, settings)
+
+
 def _stretch(
     image: Picture, size: tuple[int, int], resample: Image.Resampling, settings: Preprocess
 ) -> NDArray[np.float32]:
     resized = (
         image if size == (image.shape[1], image.shape[0]) else Image.fromarray(image).resize(size, resample)
     )
-    pixels = np.asarray(resized)
+    return _normalised(np.asarray(resized), settings)
+
+
+def _normalised(pixels: Picture, settings: Preprocess) -> NDArray[np.float32]:
+    """uint8 [H, W, 3], red green blue, to float32 [3, H, W] in the model's order of channels."""
     tables = _normalised_levels(settings.mean, settings.std)
-    prepared = np.empty((3, size[1], size[0]), np.float32)
+    prepared = np.empty((3, *pixels.shape[:2]), np.float32)
     for channel in range(3):
-        np.take(tables[channel], pixels[:, :, channel], out=prepared[channel], mode="clip")
+        target = 2 - channel if settings.channels == "bgr" else channel
+        np.take(tables[channel], pixels[:, :, channel], out=prepared[target], mode="clip")
     return prepared
 
 
@@ -152,7 +210,7 @@ def _pad_square(image: Picture, settings: Preprocess, reduction: int) -> NDArray
             block *= scales[:, None, None]
             block -= shifts[:, None, None]
             prepared[:, top : top + rows, left : left + columns] = block
-    return prepared
+    return prepared if settings.channels == "rgb" else prepared[::-1].copy()
 
 
 class _Sampling:

@@ -23,6 +23,8 @@ class Label:
         color: ``#rrggbb``, a function of the id unless the user chose one.
         examples_only: no words describe it: the detector finds it only once it was taught from verified
             boxes (``examples: only``). Its prompts are not asked.
+        classes: names of the classes of a detector with fixed classes that are this label (``classes:``);
+            empty: those of its prompts that are classes. Other detectors ignore them.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Label:
     id: int = 0
     color: str = ""
     examples_only: bool = False
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.color:

@@ -6,13 +6,15 @@ For every text, the result is a label set or a `LabelSetError` that names the li
 import difflib
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.identity import LESSON_DIGITS, is_lesson_id
 from boxdrop.domain.label import FIRST_ID, LATEST, MAX_NAME_LENGTH, UNTILED, Label, ReviewRule, Tiling
 from boxdrop.domain.review_rule import REVIEW_KEYS, read_review
+from boxdrop.domain.tiling_rule import TILING_KEYS, read_tiling, read_tiling_word
+from boxdrop.domain.words import same_word
 from boxdrop.domain.yaml_nodes import Node, YamlError, read_nodes, shown
 
 MAX_TEXT: Final = 200_000
@@ -26,15 +28,11 @@ MAX_CAPTION: Final = 500
 MAX_ID: Final = 2**31 - 1
 """Class ids are 32-bit integers in most tools that read exports."""
 
-_MAX_TILE: Final = 100_000
-_SMALLEST_TILE: Final = 64
-_LARGEST_OVERLAP: Final = 0.5
 _LONGEST_NUMBER: Final = 40
 _MAX_MESSAGE: Final = 2_000
 
-_LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "id", "color")
+_LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "classes", "id", "color")
 _SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "review", "labels")
-_TILING_KEYS: Final = ("size", "overlap")
 
 _NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -109,15 +107,6 @@ def clean_caption(text: str, source: str = "--caption") -> str:
     return _Reader(source).clean(text, None, "the caption", MAX_CAPTION)
 
 
-def same_word(text: str) -> str:
-    """A key that is equal for spellings of the same word: it ignores case, width and invisible characters."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (
-        each for each in folded if unicodedata.category(each) != "Cf" and not "\ufe00" <= each <= "\ufe0f"
-    )
-    return " ".join(unicodedata.normalize("NFKC", "".join(kept)).split())
-
-
 @dataclass(slots=True)
 class _Draft:
     """A label as written, before names, prompts and ids are checked against each other."""
@@ -129,6 +118,7 @@ class _Draft:
     id: int | None = None
     color: str = ""
     examples_only: bool = False
+    classes: list[str] = field(default_factory=list)
 
 
 class _Reader:
@@ -171,7 +161,7 @@ class _Reader:
             detector = self._visible(self._text(node, "detector"), node.line, "`detector`").strip()
             if not detector or len(detector) > MAX_CAPTION:
                 raise self.error(node.line, "`detector` must be the name or folder of a detector")
-        tiling = self._tiling(entries["tiling"]) if "tiling" in entries else Tiling()
+        tiling = self._tiling(entries["tiling"]) if "tiling" in entries else UNTILED
         lesson = self._lesson(entries["lesson"]) if "lesson" in entries else None
         review = LATEST
         if "review" in entries:
@@ -223,6 +213,7 @@ class _Reader:
             raise self.error(None, f"{len(drafts):,} labels are too many; a project may have {MAX_LABELS:,}")
         names: dict[str, str] = {}
         prompt_owners: dict[str, str] = {}
+        class_owners: dict[str, str] = {}
         taken = {draft.id for draft in drafts if draft.id is not None}
         free = (n for n in range(FIRST_ID, FIRST_ID + len(drafts) + len(taken)) if n not in taken)
         ids: set[int] = set()
@@ -250,12 +241,30 @@ class _Reader:
                     )
                 if prompt not in prompts:
                     prompts.append(prompt)
+            classes: list[str] = []
+            for written in draft.classes:
+                each = self.clean(written, draft.line, f"a class of label {name!r}")
+                owner = class_owners.setdefault(self.word(each), name)
+                if owner != name:
+                    raise self.error(
+                        draft.line, f"class {each!r} belongs to {owner!r} and {name!r}; keep it in one"
+                    )
+                if each not in classes:
+                    classes.append(each)
             number = draft.id if draft.id is not None else next(free)
             if number in ids:
                 raise self.error(draft.line, f"id {number} of label {name!r} is taken; ids are used once")
             ids.add(number)
             labels.append(
-                Label(name, tuple(prompts), draft.threshold, number, draft.color, draft.examples_only)
+                Label(
+                    name,
+                    tuple(prompts),
+                    draft.threshold,
+                    number,
+                    draft.color,
+                    draft.examples_only,
+                    tuple(classes),
+                )
             )
         return tuple(labels)
 
@@ -312,7 +321,7 @@ class _Reader:
             raise self.error(node.line, "this label has no name; give `name:`")
         draft = _Draft(node.line, self._text(entries["name"], "name"))
         if "prompts" in entries:
-            draft.prompts = self._prompts(entries["prompts"], draft.name)
+            draft.prompts = self._words(entries["prompts"], draft.name, "prompts")
         if "threshold" in entries:
             draft.threshold = self._number(
                 entries["threshold"], f"threshold of label {_quoted(draft.name)} must be over 0 and at most 1"
@@ -332,23 +341,31 @@ class _Reader:
                     "leave it out for a label that words describe",
                 )
             draft.examples_only = True
+        if "classes" in entries:
+            node = entries["classes"]
+            draft.classes = self._words(node, draft.name, "classes")
+            if not draft.classes:
+                raise self.error(
+                    node.line, f"`classes` of label {_quoted(draft.name)} is empty; name one, or leave it out"
+                )
         if "id" in entries:
             draft.id = self._id(entries["id"], draft.name)
         if "color" in entries:
             draft.color = self._color(entries["color"], draft.name)
         return draft
 
-    def _prompts(self, node: Node, name: str) -> list[str]:
+    def _words(self, node: Node, name: str, key: Literal["prompts", "classes"]) -> list[str]:
+        one = {"prompts": "a prompt", "classes": "a class"}[key]
         if node.items is not None:
-            return [self._text(each, "a prompt") for each in node.items]
+            return [self._text(each, one) for each in node.items]
         if node.text is None:
-            raise self.error(node.line, f"`prompts` of label {_quoted(name)} must be a list of words")
+            raise self.error(node.line, f"`{key}` of label {_quoted(name)} must be a list of words")
         if node.is_null:
             return []
         self._one_line(node)
         if not node.plain and not node.block:  # in quotes, a comma is intended
             return [node.text] if node.text.strip() else []
-        return self.split(node.text, node.line, f"a prompt of label {_quoted(name)}")
+        return self.split(node.text, node.line, f"{one} of label {_quoted(name)}")
 
     def _mapping(self, node: Node, allowed: tuple[str, ...], what: str) -> dict[str, Node]:
         if node.entries is None:
@@ -386,31 +403,8 @@ class _Reader:
 
     def _tiling(self, node: Node) -> Tiling:
         if node.text is not None:
-            if node.text == "off":
-                return Tiling()
-            if node.text == "auto":
-                return Tiling("auto")
-            raise self.error(
-                node.line, f"`tiling` must be auto, off, or size and overlap, not {_quoted(node.text)}"
-            )
-        entries = self._mapping(node, _TILING_KEYS, "`tiling`")
-        if "size" not in entries:
-            raise self.error(node.line, "`tiling` has no `size`; give the side of a tile in pixels, or auto")
-        size = entries["size"].text or ""
-        if not _WHOLE.fullmatch(size) or not _SMALLEST_TILE <= int(size) <= _MAX_TILE:
-            raise self.error(
-                entries["size"].line,
-                f"`size` of `tiling` must be a whole number of pixels, {_SMALLEST_TILE} or more",
-            )
-        overlap = Tiling().overlap
-        if "overlap" in entries:
-            allowed = f"`overlap` of `tiling` must be from 0 to {_LARGEST_OVERLAP}, a share of the tile"
-            overlap = self._number(entries["overlap"], allowed)
-            if not 0.0 <= overlap <= _LARGEST_OVERLAP:
-                raise self.error(
-                    entries["overlap"].line, f"{allowed}, not {_quoted(entries['overlap'].text)}"
-                )
-        return Tiling("fixed", int(size), overlap)
+            return read_tiling_word(node, self.error)
+        return read_tiling(self._mapping(node, TILING_KEYS, "`tiling`"), node.line, self.error, self._number)
 
     def _lesson(self, node: Node) -> str:
         if node.text is None or not is_lesson_id(node.text):

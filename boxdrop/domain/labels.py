@@ -137,6 +137,8 @@ class LabelSet:
                 entry["threshold"] = label.threshold
             if label.examples_only:
                 entry["examples"] = "only"
+            if label.classes:
+                entry["classes"] = list(label.classes)
             entry |= {"id": label.id, "color": label.color}
             labels.append(entry)
         document: dict[str, object] = {}
@@ -186,7 +188,7 @@ class LabelSet:
         return tuple(i for i, label in enumerate(self.labels) for _ in label.prompts)
 
     def digest(self, bundle_digest: str) -> str:
-        """Hash what needs the detector again: the bundle, each label's prompts, the tiling and the lesson.
+        """Hash what needs the detector again: bundle, prompts and classes of the labels, tiling, lesson.
 
         It excludes order, caption, colours, ids and thresholds: they only change the selection from stored
         candidates.
@@ -202,6 +204,8 @@ class LabelSet:
             ),
         }
         # What is off is left out, so that digests from before there was tiling, or lessons, still hold.
+        if classes := sorted([label.name, sorted(label.classes)] for label in self.labels if label.classes):
+            content["classes"] = classes
         if self.tiling.mode != "off":
             content["tiling"] = asdict(self.tiling)
         if self.lesson is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.detect.bundle import CARD, TOKENIZER, Bundle
+from boxdrop.detect.classes import check_classes
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.labels import LabelSet
@@ -24,7 +25,7 @@ def doubts(data: Bucket, label_set: LabelSet) -> tuple[str, ...]:
         data: the data bucket, which stores the detector.
 
     Raises:
-        LabelSetError: a prompt is too long for the detector.
+        LabelSetError: a prompt is too long for the detector, or names none of its fixed classes.
         BundleError: the detector is missing.
         BoxdropError: the bucket cannot be read.
     """
@@ -35,11 +36,15 @@ def doubts(data: Bucket, label_set: LabelSet) -> tuple[str, ...]:
 
 
 def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
-    """Refuse prompts that are too long for a detector, if this machine can count their tokens.
+    """Refuse labels that a detector cannot find: prompts that are too long, if this machine can count their
+    tokens, and prompts that are none of its fixed classes.
 
     Raises:
         LabelSetError: names the label.
     """
+    check_classes(ref.classes, ref.name, label_set)
+    if ref.classes:
+        return
     try:
         from tokenizers import Tokenizer
 
@@ -53,13 +58,15 @@ def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
     tokenizer = Tokenizer.from_str(stored.body.decode("utf-8"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    texts = [bundle.text.fill(prompt) for prompt in label_set.prompts]
+    settings = bundle.text
+    assert settings is not None
+    texts = [settings.fill(prompt) for prompt in label_set.prompts]
     for number, length in enumerate(family_of(bundle.family).lengths(texts, tokenizer)):
-        if length > bundle.text.max_length:
+        if length > settings.max_length:
             label = label_set.labels[label_set.prompt_labels[number]]
             raise LabelSetError(
                 f"label {label.name!r}: {texts[number]!r} is {length} tokens long, but detector {ref.name} "
-                f"reads only {bundle.text.max_length}; use fewer words"
+                f"reads only {settings.max_length}; use fewer words"
             )
 
 

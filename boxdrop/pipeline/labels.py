@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
+from boxdrop.detect.classes import check_classes
 from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import check_fits
@@ -147,6 +148,7 @@ def look_at_change(services: Services, project: Project, *, recount: bool = Fals
 def change_by(services: Services, project: Project, label_set: LabelSet, *, recount: bool = False) -> Change:
     """The effect of a label set on a project, whether stored there or not; see `look_at_change`."""
     bundle = resolve(services.data, label_set.detector)
+    check_classes(bundle.classes, bundle.name, label_set)
     for label in label_set:
         if label.threshold is not None and label.threshold < bundle.floor:
             raise LabelSetError(

@@ -46,6 +46,7 @@ class BundleRef:
         floor: the lowest score that the detector keeps.
         threshold: the lowest score that is shown, for labels that set none.
         prefix: of its files' keys.
+        classes: all that it can find, if its classes are fixed; empty for a detector that reads words.
     """
 
     name: str
@@ -55,6 +56,7 @@ class BundleRef:
     floor: float
     threshold: float
     prefix: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,7 @@ def _reference(bundle: Bundle) -> BundleRef:
         floor=bundle.defaults.floor,
         threshold=bundle.defaults.threshold,
         prefix=bundle_prefix(bundle.name, bundle.digest),
+        classes=bundle.classes,
     )
 
 

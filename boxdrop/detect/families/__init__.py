@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.detect.contract import FIXED
+from boxdrop.detect.families.fixed import FixedClasses
 from boxdrop.detect.families.grounding import Grounding
 from boxdrop.detect.families.omdet import OmDet
 from boxdrop.detect.families.owl import Owl
@@ -23,34 +25,14 @@ if TYPE_CHECKING:
 
     from boxdrop.detect.bundle import Text
 
-__all__ = ["FAMILIES", "Family", "Words", "family_of"]
+__all__ = ["FAMILIES", "Decoder", "Family", "FixedClasses", "Words", "family_of"]
 
 
-class Family(Protocol):
-    """One family of detectors: how it encodes prompts and images, and decodes boxes."""
+class Decoder(Protocol):
+    """How a family of detectors batches images and decodes boxes."""
 
     outputs: tuple[str, ...]
     """Names of the image graph's outputs that `decode` needs."""
-
-    def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
-        """The number of tokens of each text, to compare with ``Text.max_length``."""
-        ...
-
-    def encode(
-        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text", session: "InferenceSession"
-    ) -> tuple[Words, ...]:
-        """Tokenise and run the text graph.
-
-        Args:
-            texts: none longer than `settings` allows.
-            tokenizer: without padding or truncation.
-            settings: the bundle's.
-            session: the text graph's.
-
-        Returns:
-            The words for each pass of the image graph; every text is in exactly one pass.
-        """
-        ...
 
     def images(self, pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Make one batch of images: inputs of the image graph by name."""
@@ -72,6 +54,30 @@ class Family(Protocol):
         ...
 
 
+class Family(Decoder, Protocol):
+    """A family of detectors that read words: how it encodes them."""
+
+    def lengths(self, texts: list[str], tokenizer: "Tokenizer") -> list[int]:
+        """The number of tokens of each text, to compare with ``Text.max_length``."""
+        ...
+
+    def encode(
+        self, texts: list[str], tokenizer: "Tokenizer", settings: "Text", session: "InferenceSession"
+    ) -> tuple[Words, ...]:
+        """Tokenise and run the text graph.
+
+        Args:
+            texts: none longer than `settings` allows.
+            tokenizer: without padding or truncation.
+            settings: the bundle's.
+            session: the text graph's.
+
+        Returns:
+            The words for each pass of the image graph; every text is in exactly one pass.
+        """
+        ...
+
+
 FAMILIES: Final[dict[str, Family]] = {
     "owlvit": Owl(padded_to_square=False),
     "owlv2": Owl(padded_to_square=True),
@@ -82,7 +88,7 @@ FAMILIES: Final[dict[str, Family]] = {
 
 
 def family_of(name: str) -> Family:
-    """The family of this name.
+    """The family of this name, among those that read words.
 
     Raises:
         BundleError: this boxdrop does not know it.
@@ -90,7 +96,7 @@ def family_of(name: str) -> Family:
     try:
         return FAMILIES[name]
     except KeyError:
-        known = ", ".join(FAMILIES)
+        known = ", ".join((*FAMILIES, FIXED))
         raise BundleError(
             f"the bundle's family is {name!r}, but this boxdrop knows {known}; update boxdrop"
         ) from None

@@ -41,9 +41,11 @@ class Words:
         spans: int64 [P, 2], of each prompt the first of its tokens and the one after its last, for families
             that score tokens; None for those that score prompts.
         heads: of the prompts that a lesson taught; None without a lesson.
+        columns: int64 [P], of each prompt its class, for detectors with fixed classes; None for the others.
     """
 
     prompts: NDArray[np.int64]
     inputs: dict[str, NDArray[Any]]
     spans: NDArray[np.int64] | None = None
     heads: Heads | None = None
+    columns: NDArray[np.int64] | None = None

@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from boxdrop.detect.bundle import Contract
 from boxdrop.domain.errors import BoxdropError, UnavailableError
+from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Prediction
+from boxdrop.store.bundles import push
+from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.manifests import ManifestImage, PinnedBundle
 from boxdrop.store.reports import read_summary
+from tests.fixed_bundle import write_fixed_bundle
 from tests.integration.job.conftest import SCENE, System, records_of, summary_of
 
 
@@ -26,6 +32,27 @@ def test_the_records_hold_what_the_detector_found(system: System) -> None:
     )
     assert {box.label for box in record.boxes} <= {"pineapple", "banana", "apple"}
     assert record.boxes
+
+
+def test_a_detector_with_fixed_classes_works_like_any_other(system: System, tmp_path: Path) -> None:
+    outputs = {"boxes": np.array([[8, 8, 32, 48]], np.float32), "scores": np.array([[0.1, 0.9]], np.float32)}
+    contract = Contract("images", "boxes", "scores", "xyxy", "pixel", "probability")
+    folder = write_fixed_bundle(tmp_path / "fixed", outputs, contract, ("pear", "apple"))
+    ref = push(system.data, folder)
+    apples = LabelSet.from_short_form("apple")
+    run_id = system.plan(
+        [system.put("fruit/a.jpg", SCENE)],
+        bundle=PinnedBundle(ref.name, ref.digest),
+        labels=write_label_set(system.data, apples),
+        model_version=f"fixed@{apples.digest(ref.digest)[:8]}",
+    )
+    system.job().work(run_id)
+    [record] = records_of(system, run_id)
+    assert isinstance(record, Prediction)
+    [box] = record.boxes
+    assert (box.label, box.prompt, box.score) == ("apple", "apple", pytest.approx(0.9, abs=1e-3))
+    across, down = record.width / 64, record.height / 64
+    assert box.xyxy == pytest.approx((8 * across, 8 * down, 32 * across, 48 * down), abs=0.01)
 
 
 def test_in_a_bucket_with_versions_the_manifests_version_is_read(system: System) -> None:

@@ -1,17 +1,21 @@
 """labels.yaml: kept, brought into force, and spread; mistakes stop nothing. Over HTTP, against moto."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from boxdrop.demo import BUNDLE
+from boxdrop.detect.bundle import Contract
 from boxdrop.domain.labels import LabelSet
 from boxdrop.ledger import Ledger, Project, Publication
 from boxdrop.pipeline.labels import Applied, Stored
 from boxdrop.store.bundles import push
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import label_set_key
+from tests.fixed_bundle import write_fixed_bundle
 
 from .world import FRUIT, World
 
@@ -129,6 +133,23 @@ def test_a_threshold_below_the_detectors_floor_is_refused(world: World) -> None:
     assert world.launch().labels == Applied.REFUSED
     assert "the floor of detector demo" in (project(world).labels_error or "")
     assert project(world).generation == 1
+
+
+def test_a_word_that_a_detector_with_fixed_classes_lacks_is_refused(world: World, tmp_path: Path) -> None:
+    """And its classes come into force, for images that the job then runs."""
+    outputs = {"boxes": np.ones((1, 4), np.float32), "scores": np.ones((1, 2), np.float32)}
+    contract = Contract("images", "boxes", "scores", "xyxy", "pixel", "probability")
+    push(world.data, write_fixed_bundle(tmp_path / "fixed", outputs, contract, ("apple", "wax apple")))
+    in_force(world)
+    text = "detector: fixed\nlabels:\n  - apple\n  - {name: pear, classes: [wax apples]}"
+    world.dispatch(world.labels("fruit", text))
+    assert world.launch().labels == Applied.REFUSED
+    assert "did you mean 'wax apple'? " in (project(world).labels_error or "")
+    assert "Its classes are: apple, wax apple" in (project(world).labels_error or "")
+    world.dispatch(world.labels("fruit", text.replace("wax apples", "Wax_Apple")))
+    world.launch_all()
+    assert project(world).labels_error is None
+    assert (project(world).model_version or "").startswith("fixed@")
 
 
 def test_new_prompts_want_what_people_have_not_verified_again(world: World) -> None:

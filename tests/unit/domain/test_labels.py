@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxdrop.domain.errors import LabelSetError
-from boxdrop.domain.label_file import same_word
 from boxdrop.domain.labels import Label, LabelSet, Tiling, color_of
+from boxdrop.domain.words import same_word
 
 FRUIT = """\
 caption: fruit baskets
