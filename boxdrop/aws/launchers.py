@@ -7,13 +7,15 @@ names derived from the run make it rare.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import RUN_ID
+from boxdrop.domain.times import time_text
 
 try:
     import boto3
@@ -26,7 +28,8 @@ except ImportError:
 RequestKey = Callable[[str, int, int], str]
 """Makes a request's key from the run's id, the attempt and the shard."""
 
-_JOB_NAME = re.compile(rf"boxdrop-({RUN_ID})-\d+(?:-\d{{5}})?")
+_JOB_NAME = re.compile(rf"boxdrop-({RUN_ID})-(?P<attempt>\d+)(?:-(?P<shard>\d{{5}}))?")
+_REASON_CHARACTERS: Final = 500
 _TRIES: Final = 3
 _NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 _ONCE: Final = Config(
@@ -40,13 +43,7 @@ class LaunchError(BoxdropError):
 
 
 class Launcher(Protocol):
-    """Starts jobs.
-
-    Attributes:
-        queue_s: how long work may wait in a queue that nobody can ask about, seconds; part of the deadline.
-    """
-
-    queue_s: float
+    """Starts jobs."""
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
         """Submit a run's shards, 0 to `shards` - 1.
@@ -63,6 +60,13 @@ class Launcher(Protocol):
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
         """Whether any of these jobs may still be working; None if unknown.
+
+        Raises:
+            LaunchError: the service could not be queried.
+        """
+
+    def failure(self, job_ids: Sequence[str]) -> str | None:
+        """Why one of these jobs failed, in the service's words; None if it does not say.
 
         Raises:
             LaunchError: the service could not be queried.
@@ -90,8 +94,6 @@ class BatchLauncher:
         timeout_s: Batch's limit for each attempt of a job; at least 60.
         client: boto3's Batch client.
     """
-
-    queue_s = 0.0  # Batch is asked whether the job is alive
 
     def __init__(self, job_queue: str, job_definition: str, timeout_s: int, *, client: Any = None) -> None:
         self._queue, self._definition, self._timeout = job_queue, job_definition, max(60, timeout_s)
@@ -136,6 +138,10 @@ class BatchLauncher:
             raise LaunchError(f"AWS Batch cannot be asked about jobs: {_sentence(error)}") from None
         return any(job["status"] in _NOT_ENDED for job in answer["jobs"])
 
+    def failure(self, job_ids: Sequence[str]) -> str | None:
+        """See `Launcher`. Batch reports failures as events."""
+        return None
+
     def _find(self, name: str) -> tuple[str, ...]:
         try:
             answer = self._batch.list_jobs(
@@ -155,16 +161,27 @@ class SageMakerLauncher:
         timeout_s: for each invocation; SageMaker allows at most an hour.
         request_key: makes the keys of the requests.
         client: boto3's SageMaker runtime client.
+        clock: the time.
+
+    A request notes where SageMaker will put its response or, if it fails, the reason. So `is_alive` can tell:
+    SageMaker itself has no status of requests, and its notification that one failed may be lost.
     """
 
     MAX_INVOCATION_S: Final = 3600
     REQUEST_TTL_S: Final = 6 * 3600
     """How long a request may wait for an instance; SageMaker's maximum."""
-    queue_s = float(REQUEST_TTL_S)
 
     def __init__(
-        self, endpoint: str, bucket: Bucket, timeout_s: int, request_key: RequestKey, *, client: Any = None
+        self,
+        endpoint: str,
+        bucket: Bucket,
+        timeout_s: int,
+        request_key: RequestKey,
+        *,
+        client: Any = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._clock = clock
         self._endpoint, self._bucket, self._request_key = endpoint, bucket, request_key
         self._timeout = min(timeout_s, self.MAX_INVOCATION_S)
         self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
@@ -175,15 +192,23 @@ class SageMakerLauncher:
         for shard in range(shards):
             name = f"{job_name(run_id, attempt)}-{shard:05}"
             key = self._request_key(run_id, attempt, shard)
-            self._bucket.create(key, json.dumps({"run_id": run_id, "shard": shard}).encode())
-            self._invoke(name, f"s3://{self._bucket.name}/{key}")
+            request: dict[str, Any] = {"run_id": run_id, "shard": shard}
+            self._bucket.create(key, json.dumps(request).encode())
+            said = self._invoke(name, f"s3://{self._bucket.name}/{key}")
+            expires = self._clock() + timedelta(seconds=self.REQUEST_TTL_S + self._timeout)
+            request |= {
+                "output": said.get("OutputLocation"),
+                "failure": said.get("FailureLocation"),
+                "expires": time_text(expires),
+            }
+            self._bucket.put(key, json.dumps(request).encode())
             invocations.append(name)
         return tuple(invocations)
 
-    def _invoke(self, name: str, location: str) -> None:
+    def _invoke(self, name: str, location: str) -> Mapping[str, str]:
         for attempted in range(_TRIES):
             try:
-                self._runtime.invoke_endpoint_async(
+                answer: Mapping[str, str] = self._runtime.invoke_endpoint_async(
                     EndpointName=self._endpoint,
                     InputLocation=location,
                     ContentType="application/json",
@@ -191,7 +216,7 @@ class SageMakerLauncher:
                     InvocationTimeoutSeconds=self._timeout,
                     RequestTTLSeconds=self.REQUEST_TTL_S,
                 )
-                return
+                return answer
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
                 if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
@@ -199,10 +224,41 @@ class SageMakerLauncher:
             except BotoCoreError as error:
                 if attempted == _TRIES - 1:
                     raise LaunchError(f"SageMaker cannot be reached: {error}") from None
+        raise AssertionError("unreachable")
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
-        """See `Launcher`. SageMaker has no status of requests; they end at their timeout."""
+        """See `Launcher`. A request has ended once its response or failure is there, or its time is over."""
+        requests = [self._request(name) for name in job_ids]
+        if not any("expires" in request for request in requests):
+            return None  # an earlier version sent them
+        return any(self._is_pending(request) for request in requests)
+
+    def failure(self, job_ids: Sequence[str]) -> str | None:
+        """See `Launcher`. SageMaker writes the reason into the endpoint's failure path."""
+        for name in job_ids:
+            key = self._key(self._request(name).get("failure"))
+            if key is not None and (said := self._bucket.get(key)):
+                words = " ".join(said.body.decode("utf-8", "replace").split())
+                return f"SageMaker: {words[:_REASON_CHARACTERS]}"
         return None
+
+    def _is_pending(self, request: Mapping[str, Any]) -> bool:
+        if time_text(self._clock()) >= request.get("expires", ""):
+            return False
+        ends = [self._key(request.get(end)) for end in ("output", "failure")]
+        return not any(key is not None and self._bucket.exists(key) for key in ends)
+
+    def _request(self, name: str) -> dict[str, Any]:
+        found = _JOB_NAME.fullmatch(name)
+        if found is None or found["shard"] is None:
+            return {}
+        stored = self._bucket.get(self._request_key(found[1], int(found["attempt"]), int(found["shard"])))
+        return dict(json.loads(stored.body)) if stored else {}
+
+    def _key(self, location: str | None) -> str | None:
+        """The key of an object that SageMaker will write; None for another bucket than the endpoint's own."""
+        bucket, _, key = (location or "").removeprefix("s3://").partition("/")
+        return key if bucket == self._bucket.name and key else None
 
 
 class LocalLauncher:
@@ -211,8 +267,6 @@ class LocalLauncher:
     Args:
         queue: of messages ``{"run_id": …, "shard": …, "attempt": …}``.
     """
-
-    queue_s = 0.0
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -226,6 +280,10 @@ class LocalLauncher:
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
         """See `Launcher`. It does not inspect the queue."""
+        return None
+
+    def failure(self, job_ids: Sequence[str]) -> str | None:
+        """See `Launcher`. The worker writes the reason into the run itself."""
         return None
 
 

@@ -191,7 +191,6 @@ class Launching:
             manifest=manifest_key(run_id),
             images=len(lines),
             job_ids=job_ids,
-            # In the queue, then at work: a run that still waits must not be computed a second time.
-            deadline=self._now() + timedelta(seconds=launcher.queue_s + self._settings.job_timeout_s),
+            deadline=self._now() + timedelta(seconds=self._settings.job_timeout_s),
         )
         return header.shards

@@ -171,15 +171,14 @@ class Recovery:
             finished = self._ledger.finish_run(run.project, run.run_id, RunState.SUCCEEDED)
             self._finished += finished.outcome == Outcome.APPLIED
             return
-        if run.state == RunState.SUBMITTED and self._services.launcher.is_alive(run.job_ids):
-            self._ledger.prolong_run(run.project, run.run_id, self._now() + self._job_timeout)
-            return
         gathering = run.state == RunState.GATHERING
-        reason = (
-            "the launch died before it submitted the run"
-            if gathering
-            else "its deadline passed and no job is working on it"
-        )
+        reason = "the launch died before it submitted the run"
+        if run.state == RunState.SUBMITTED:
+            launcher = self._services.launcher
+            if launcher.is_alive(run.job_ids):
+                self._ledger.prolong_run(run.project, run.run_id, self._now() + self._job_timeout)
+                return
+            reason = launcher.failure(run.job_ids) or "its deadline passed and no job is working on it"
         ended = self._ledger.finish_run(run.project, run.run_id, RunState.FAILED, reason)
         if ended.outcome == Outcome.APPLIED:
             self._failed.append(f"{run.project}/{run.run_id}")

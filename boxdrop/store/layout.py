@@ -43,7 +43,8 @@ DATASETS: Final = "datasets/"
 LESSONS: Final = "lessons/"
 
 SAGEMAKER: Final = "sagemaker/"
-"""SageMaker writes its responses here; they are unused, since a job writes its results itself."""
+"""SageMaker writes its responses and failures here. A job writes its results itself: that one of them is here
+says that its request has ended."""
 ZENML: Final = "zenml/"
 """ZenML stores the artifacts of tracked runs here."""
 

@@ -25,6 +25,7 @@ from boxdrop.store.layout import (
     PREDICTIONS,
     REVIEWS,
     RUNS,
+    SAGEMAKER,
     TRACKED,
     ZENML,
 )
@@ -248,6 +249,8 @@ class Pipeline(Stack):
             ["sqs:SendMessage"],
             [queues[name].queue.queue_arn for name in ("launches", "parts", "reviews")],
         )
+        if self._environment.compute == "sagemaker":
+            reconcile.allow("ReadAnswers", ["s3:GetObject"], objects(SAGEMAKER))
         if self._environment.compute == "batch":
             # has no resource-level permissions
             reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])

@@ -9,7 +9,7 @@ from boxdrop.aws.launchers import SageMakerLauncher, job_name
 from boxdrop.ledger import RunState, State
 from boxdrop.pipeline.parts import finish_run
 from boxdrop.pipeline.recover import fail_run_by_id, failed_runs
-from boxdrop.store.layout import summary_key
+from boxdrop.store.layout import request_key, summary_key
 
 from .world import World
 
@@ -243,13 +243,70 @@ def test_where_no_image_waits_the_oldest_has_waited_for_nothing(world: World) ->
     assert world.recover().oldest_s == {"fruit": 0}
 
 
-def test_a_run_that_waits_in_sagemakers_queue_for_hours_is_not_computed_again(fruit: World) -> None:
-    """Nobody can ask for a request: a backlog of over an hour used to pass the deadline, and ran twice."""
-    fruit.launcher.queue_s = SageMakerLauncher.REQUEST_TTL_S
-    fruit.dispatch(fruit.put("fruit/late.jpg"))
-    assert [summary.images for summary in fruit.launch_all()] == [1]
-    waiting, _, _ = fruit.launcher.submitted[-1]  # ids of one second have no order
-    fruit.clock.forward(hours=5)
-    assert f"fruit/{waiting}" not in fruit.recover().failed
-    fruit.clock.forward(hours=2, minutes=1)
-    assert f"fruit/{waiting}" in fruit.recover().failed
+class Endpoint:
+    """SageMaker's runtime, as far as its documentation describes what it writes."""
+
+    def __init__(self, world: World) -> None:
+        self._data = world.data
+        self.asked: list[str] = []
+
+    def invoke_endpoint_async(self, **request: Any) -> dict[str, str]:
+        name = request["InferenceId"]
+        self.asked.append(name)
+        folder = f"s3://{self._data.name}/sagemaker"
+        return {
+            "InferenceId": name,
+            "OutputLocation": f"{folder}/answers/{name}.out",
+            "FailureLocation": f"{folder}/failures/{name}-error.out",
+        }
+
+    def write(self, folder: str, name: str, text: str) -> None:
+        self._data.put(f"sagemaker/{folder}/{name}", text.encode())
+
+
+@pytest.fixture
+def sagemaker(world: World) -> Endpoint:
+    """A project whose images are in a run of two shards, on SageMaker."""
+    made = Endpoint(world)
+    world.launcher = SageMakerLauncher(
+        "endpoint", world.data, 3600, request_key, client=made, clock=world.clock
+    )
+    world.dispatch(world.labels("fruit"))
+    world.launch_all()
+    world.dispatch(*(world.put(f"fruit/{number:03}.jpg") for number in range(130)))
+    assert world.launch_all()[0].images == 130
+    assert len(made.asked) == 2
+    return made
+
+
+def test_a_run_that_waits_in_sagemakers_queue_for_hours_is_not_computed_again(
+    world: World, sagemaker: Endpoint
+) -> None:
+    for _ in range(3):
+        world.clock.forward(hours=2)
+        assert world.recover().failed == ()
+    world.clock.forward(hours=2, minutes=1)
+    assert len(world.recover().failed) == 1
+
+
+def test_a_failure_whose_notification_was_lost_is_read_from_the_failure_path(
+    world: World, sagemaker: Endpoint
+) -> None:
+    run = run_id(world)
+    sagemaker.write("failures", f"{sagemaker.asked[1]}-error.out", "ModelError: CUDA\nout of memory")
+    world.clock.forward(hours=2)
+    assert world.recover().failed == ()  # the other shard is still at work
+    sagemaker.write("answers", f"{sagemaker.asked[0]}.out", "{}")
+    world.clock.forward(hours=2)
+    assert world.recover().failed == (f"fruit/{run}",)
+    row = world.ledger.run("fruit", run)
+    assert row is not None
+    assert row.reason == "SageMaker: ModelError: CUDA out of memory"
+
+
+def test_requests_of_an_earlier_version_end_at_their_deadline(world: World, sagemaker: Endpoint) -> None:
+    run = run_id(world)
+    for shard in range(2):
+        world.data.put(request_key(run, 1, shard), json.dumps({"run_id": run, "shard": shard}).encode())
+    world.clock.forward(hours=2)
+    assert world.recover().failed == (f"fruit/{run}",)

@@ -61,7 +61,6 @@ class NotedLauncher:
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     refuses: bool = False
     alive: bool | None = None
-    queue_s: float = 0.0
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
         if self.refuses:
@@ -71,6 +70,9 @@ class NotedLauncher:
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
         return self.alive
+
+    def failure(self, job_ids: Sequence[str]) -> str | None:
+        return None
 
 
 class World:
@@ -102,7 +104,7 @@ class World:
             NotedQueue(self.sqs.create_queue(QueueName=f"{queue}-{name}")["QueueUrl"], self.sqs)
             for queue in ("launches", "parts", "reviews")
         )
-        self.launcher = NotedLauncher()
+        self.launcher: Any = NotedLauncher()
         self.settings = Settings(window_s=0, run_images=1000, shard_images=128, apply_limit=100)
         self._events = 0
         if detector:
