@@ -2,9 +2,9 @@
 
     python -m benchmarks.time_limits [--seed 19]
 
-Comparison: a page of 500 tasks and its rows takes 1 to 2 s. Launch: a claim takes 1/685 to 1/100 s, as measured
-against DynamoDB's limits and a busy ledger. SageMaker: one shard at a time takes an instance 100 s. Each time is
-drawn anew for each page, run or shard. Limits are those of `boxdrop.topology` and of the functions.
+Comparison: a page of 500 tasks and its rows takes 1 to 2 s. Launch: 100 to 685 images are claimed in a second,
+as measured. SageMaker: a shard keeps an instance busy for 70 to 130 s. Each is drawn anew for each page, launch
+or shard. Limits are those of `boxdrop.topology` and of the functions.
 """
 
 import argparse
@@ -82,8 +82,8 @@ def sagemaker(
     """Work off a backlog of shards that were all requested at once.
 
     Args:
-        patience_s: after which a run whose shard has not ended is given up and requested again; None: SageMaker
-            is asked, and a request that still waits is left alone.
+        patience_s: after which a shard that has not ended is requested again; None: boxdrop looks whether the
+            request has ended, and leaves one alone that waits.
 
     Returns:
         Shards, and shards that were computed.
