@@ -2,9 +2,9 @@
 
     python -m benchmarks.time_limits [--seed 19]
 
-Comparison: a page of 500 tasks and its rows takes 1 to 2 s. Launch: 100 to 685 images are claimed in a second,
-as measured. SageMaker: a shard keeps an instance busy for 70 to 130 s. Each is drawn anew for each page, launch
-or shard. Limits are those of `boxdrop.topology` and of the functions.
+Comparison: a page of 500 tasks and its rows takes 1 to 2 s. Launch: 100 to 685 images are claimed in a
+second, as measured. SageMaker: a shard keeps an instance busy for 70 to 130 s. Each is drawn anew for each
+page, launch or shard. Limits are those of `boxdrop.topology` and of the functions.
 """
 
 import argparse
