@@ -1,6 +1,7 @@
 """Changes to a project's labels.yaml: show the effect, ask, then put it into force."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -119,8 +120,13 @@ class LabelsFile:
             self.put(edited, yes)
             return
 
-    def put(self, text: str, yes: bool) -> None:
+    def put(self, text: str, yes: bool, *, from_now: bool = False) -> None:
         """Show which images new labels run again; after a confirmation, upload them and put them into force.
+
+        Args:
+            text: the new labels.yaml.
+            yes: do not ask.
+            from_now: only new images run with them; those that are there keep their boxes.
 
         Raises:
             LabelSetError, BundleError: they cannot be used.
@@ -139,7 +145,12 @@ class LabelsFile:
         warn_of_labels(self._system.data_bucket, label_set)
         if row is not None and row.labels is not None:
             change = change_by(self._services, row, label_set, recount=True)
-            if change.detects_again:
+            if change.detects_again and from_now:
+                # Before labels.yaml: whoever then puts it into force spares the images, also after a crash.
+                ledger.follow_from_now(row.name, change.detection)
+                change = replace(change, images=0)
+                say(f"{row.name}: only new images run with it; the others keep the boxes that they have")
+            elif change.detects_again:
                 say(said_of(ledger, row, change))
             else:
                 say(f"{row.name}: thresholds, colours or the caption change; no image runs again")

@@ -33,6 +33,9 @@ _LABELS_LINE: Final = re.compile(r"^labels[ \t]*:", re.MULTILINE)
 )
 @click.option("--dry-run", is_flag=True, help="Show what it would bring; store nothing, change nothing.")
 @click.option("--back", is_flag=True, help="Return to the lesson before this one, or to words alone.")
+@click.option(
+    "--from-now", is_flag=True, help="Use it for new images only; do not run those that are there again."
+)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @system_option
@@ -41,6 +44,7 @@ def teach(
     out: Path | None,
     dry_run: bool,
     back: bool,
+    from_now: bool,
     provider: Literal["cpu", "cuda"],
     yes: bool,
     system: str | None,
@@ -53,17 +57,19 @@ def teach(
       boxdrop teach fruit --back      return to the lesson before
 
     Cross-validation decides for each label whether the lesson replaces its words. Images that nobody has
-    verified run again; verified images stay as they are.
+    verified run again, unless you say --from-now; verified images stay as they are.
     """
     if back and (out is not None or dry_run):
         raise BoxdropError("--back teaches nothing: leave out --out and --dry-run")
+    if from_now and dry_run:
+        raise BoxdropError("--dry-run changes nothing: leave out --from-now")
     from boxdrop.cli.labels_file import LabelsFile
     from boxdrop.services import Services
 
     chosen = open_system(system)
     services = Services.of_system(chosen)
     if back:
-        _go_back(services, LabelsFile(chosen, project), project, yes)
+        _go_back(services, LabelsFile(chosen, project), project, yes, from_now)
         return
     file = None if dry_run else LabelsFile(chosen, project)  # as it is now: a change meanwhile is noticed
     lesson = _teach(services, project, provider)
@@ -83,7 +89,7 @@ def teach(
 
     number = write_lesson(services.data, lesson)
     say(f"Lesson {number}. To return to what was before: boxdrop teach {quote(project)} --back")
-    file.put(with_lesson(file.text, number, file.where), yes)
+    file.put(with_lesson(file.text, number, file.where), yes, from_now=from_now)
 
 
 def _teach(services: "Services", project: str, provider: Literal["cpu", "cuda"]) -> "Lesson":
@@ -122,7 +128,7 @@ def _teach(services: "Services", project: str, provider: Literal["cpu", "cuda"])
     return lesson
 
 
-def _go_back(services: "Services", file: "LabelsFile", project: str, yes: bool) -> None:
+def _go_back(services: "Services", file: "LabelsFile", project: str, yes: bool, from_now: bool) -> None:
     from boxdrop.store.lessons import read_lesson
 
     current = LabelSet.from_yaml(file.text, file.where).lesson
@@ -130,7 +136,7 @@ def _go_back(services: "Services", file: "LabelsFile", project: str, yes: bool) 
         raise BoxdropError(f"{project} uses no lesson; teach one with: boxdrop teach {quote(project)}")
     previous = read_lesson(services.data, current).previous
     say(f"Back from lesson {current} to {'words alone' if previous is None else f'lesson {previous}'}")
-    file.put(with_lesson(file.text, previous, file.where), yes)
+    file.put(with_lesson(file.text, previous, file.where), yes, from_now=from_now)
 
 
 def with_lesson(text: str, lesson: str | None, source: str = "labels.yaml") -> str:

@@ -491,6 +491,10 @@ class Ledger:
             name, lambda row: projects.apply_labels(row, labels, detection, bundle, now)
         )
 
+    def follow_from_now(self, name: str, detection: str) -> Result[Project]:
+        """Spare the images that are already there when this detection digest comes into force."""
+        return self._change_project(name, lambda row: projects.follow_from_now(row, detection))
+
     def hold_labels(self, name: str, labels: str, detection: str, images: int) -> Result[Project]:
         """Hold the stored label set until the user approves it; `apply_labels` ends the hold."""
         return self._change_project(name, lambda row: projects.hold_labels(row, labels, detection, images))

@@ -38,6 +38,8 @@ class Project:
         applied_at: when `labels` or `detection` last came into force.
         held: detection digest of a change that waits for the user's approval; empty if there is none.
         held_images: how many images it would run again.
+        from_now: detection digest of a change that only new images follow, once it comes into force.
+        oldest: images detected under generations from this one on stay as they are; 0: the current one.
         swept: the sweeps for generations up to this one are complete.
         republished: digest of the label set under whose thresholds all stored predictions were last sent to
             publish.
@@ -66,6 +68,8 @@ class Project:
     applied_at: datetime | None = None
     held: str | None = None
     held_images: int = 0
+    from_now: str | None = None
+    oldest: int = 0
     swept: int = 0
     republished: str | None = None
     prepared: str | None = None
@@ -96,11 +100,16 @@ class Project:
         return f"{self.bundle_name}@{self.detection[:8]}"
 
     @property
+    def oldest_generation(self) -> int:
+        """Images detected under an older generation than this one run again."""
+        return self.oldest or self.generation
+
+    @property
     def labels_are_due(self) -> bool:
         """Whether the newest label set is not in force yet, or has not reached all images and tasks."""
         return self.stored_labels is not None and (
             self.labels != self.stored_labels
-            or self.swept < self.generation
+            or self.swept < self.oldest_generation
             or self.republished != self.labels
         )
 
@@ -259,6 +268,10 @@ def apply_labels(
     if row.stored_labels != labels:
         return Result(Outcome.SUPERSEDED, row)
     name, digest, threshold = bundle or (row.bundle_name, row.bundle_digest, row.default_threshold)
+    oldest, from_now = row.oldest, row.from_now
+    if row.detection != detection:
+        oldest = row.oldest_generation if from_now == detection else 0
+        from_now = None
     applied = replace(
         row,
         labels=labels,
@@ -269,11 +282,22 @@ def apply_labels(
         default_threshold=threshold,
         held=None,
         held_images=0,
+        from_now=from_now,
+        oldest=oldest,
         labels_error=None,
     )
     if (row.labels, row.detection) == (labels, detection):
         return Result(Outcome.ALREADY, applied)
     return Result(Outcome.APPLIED, replace(applied, applied_at=now))
+
+
+def follow_from_now(row: Project | None, detection: str) -> Result[Project]:
+    """Once this detection digest comes into force, only new images run with it."""
+    if row is None:
+        return Result(Outcome.UNKNOWN, None)
+    if detection in (row.from_now, row.detection):
+        return Result(Outcome.ALREADY, row)
+    return Result(Outcome.APPLIED, replace(row, from_now=detection))
 
 
 def hold_labels(row: Project | None, labels: str, detection: str, images: int) -> Result[Project]:

@@ -309,7 +309,7 @@ class Dispatcher:
             if row.state == State.WAITING and row.project != heir.name:
                 (adopted,) = self._ledger.adopt([row], heir.name, heir.generation)
                 marked[number] = event, Result(result.outcome, adopted.row)
-            elif row.project in named and row.generation < named[row.project].generation:
+            elif row.project in named and row.generation < named[row.project].oldest_generation:
                 behind.setdefault(row.project, []).append(number)
         for name, numbers in behind.items():
             ids = [row.image_id for number in numbers if (row := marked[number][1].row) is not None]

@@ -163,7 +163,7 @@ def change_by(services: Services, project: Project, label_set: LabelSet, *, reco
     is_first = project.labels is None
     detects_again = not is_first and detection != project.detection
     images = project.held_images if detects_again and project.held == detection else 0
-    if detects_again and (recount or not images):
+    if detects_again and project.from_now != detection and (recount or not images):
         counts = services.ledger.count_images(project.name, (State.RUNNING, State.TASKED, State.FAILED))
         images = sum(counts.values())
     return Change(label_set, bundle, detection, is_first, detects_again, images)
@@ -250,12 +250,12 @@ def spread_labels(
         return Spread()
     wanted = 0
     again_s: float | None = None
-    if project.swept < project.generation:
+    if project.swept < project.oldest_generation:
         began = services.clock()
         wanted += _adopt(ledger, project)
         found = at_once = min(limit, _SWEPT_AT_ONCE)
         while found == at_once and wanted < limit:
-            found = ledger.want_older(name, project.generation, at_once)
+            found = ledger.want_older(name, project.oldest_generation, at_once)
             wanted += found
             if on_progress:
                 on_progress(wanted)
@@ -264,11 +264,11 @@ def spread_labels(
         if found or (project.applied_at is not None and began - project.applied_at < SETTLED):
             again_s = SETTLED.total_seconds()
         else:
-            ledger.record_swept(name, project.generation)
+            ledger.record_swept(name, project.oldest_generation)
     parts = 0
     if project.republished != project.labels:
         data = services.data
-        fitting = stored_parts(data, name, project.model_version)
+        fitting = stored_parts(data, project, kept=True)
         parts = services.parts.send_all(part_event(data.name, part.key) for part in fitting)
         ledger.record_republished(name, project.labels)
     return Spread(wanted, parts, again_s)
@@ -291,14 +291,20 @@ def ancestors(project: str) -> Iterator[str]:
         yield project
 
 
-def stored_parts(data: Bucket, project: str, model_version: str | None) -> Iterator[PartName]:
-    """The parts of a project that were made by this detector with these prompts."""
-    for run_id in data.list_folders(predictions_prefix(project)):
-        parts = list_parts(data, project, run_id)
+def stored_parts(data: Bucket, project: Project, *, kept: bool = False) -> Iterator[PartName]:
+    """The parts of a project that were made by the detector and prompts in force.
+
+    Args:
+        kept: also those of images that stay as an earlier detector or lesson left them.
+    """
+    for run_id in data.list_folders(predictions_prefix(project.name)):
+        parts = list_parts(data, project.name, run_id)
         first = next(parts, None)
         if first is None:  # a nested project's folder
             continue
-        if read_header(data, run_id).model_version == model_version:
+        header = read_header(data, run_id)
+        is_kept = kept and header.generation >= project.oldest_generation
+        if is_kept or header.model_version == project.model_version:
             yield first
             yield from parts
 

@@ -68,7 +68,8 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     label_set = read_label_set(services.data, project.labels)
     prepare_if_needed(services, project, label_set)
     began = services.clock()
-    has_dropped = has_boxes(services.data, name.project)
+    # Dropped boxes have a version of their own; so have images that a later lesson left as they were.
+    one_version = project.oldest_generation < project.generation or has_boxes(services.data, name.project)
     fits = header.model_version == project.model_version
 
     def bring() -> PublishSummary:
@@ -78,7 +79,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
             project.generation if fits else header.generation,
             name.run_id,
         )
-        return publish(services, name.project, batch, one_version=has_dropped, wait_s=wait_s)
+        return publish(services, name.project, batch, one_version=one_version, wait_s=wait_s)
 
     try:
         summary = bring()

@@ -64,7 +64,10 @@ def look(ledger: Ledger, project: Project, window_s: float = 0, now: datetime | 
         if counts[state] and (image := ledger.oldest_image(project.name, state)) is not None
     ]
     stopping = _problems(project, counts, runs, moment)
-    skipped = ledger.count_skipped(project.name, project.generation) if counts[State.TASKED] else 0
+    in_force = range(project.oldest_generation, project.generation + 1)
+    skipped = (
+        sum(ledger.count_skipped(project.name, each) for each in in_force) if counts[State.TASKED] else 0
+    )
     failed, systemic = _failures(ledger, project.name) if counts[State.FAILED] else ((), ())
     return Progress(
         project,

@@ -191,7 +191,7 @@ class Recovery:
             spread_labels(self._services, name)
             project = self._ledger.project(name) or project
         if project.generation:  # rows that the index did not show when the labels came
-            self._ledger.want_older(name, project.generation)
+            self._ledger.want_older(name, project.oldest_generation)
         for run_id in sorted(self._ledger.runs_with_claims(name)):
             run = self._ledger.run(name, run_id)
             if run is None or run.state == RunState.FAILED:

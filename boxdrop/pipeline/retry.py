@@ -43,7 +43,7 @@ def resend_parts(data: Bucket, parts: Queue, project: Project) -> int:
         data: the data bucket.
         parts: publish's queue.
     """
-    found = stored_parts(data, project.name, project.model_version)
+    found = stored_parts(data, project, kept=True)
     return parts.send_all(part_event(data.name, part.key) for part in found)
 
 

@@ -44,7 +44,7 @@ def read_unverified(services: "Services", project: "Project") -> Iterator[tuple[
         BoxdropError: the bucket or the ledger cannot be read.
     """
     seen: set[str] = set()
-    for name in stored_parts(services.data, project.name, project.model_version):
+    for name in stored_parts(services.data, project):
         records = [each for each in read_part(services.data, name.key).records if each.image_id not in seen]
         rows = services.ledger.images(each.image_id for each in records)
         for record in records:

@@ -160,6 +160,26 @@ def test_a_held_change_ends_by_being_applied_or_by_another_file() -> None:
     assert (applied.held, applied.generation, back.held, back.labels_are_due) == (None, 2, None, True)
 
 
+def test_a_change_that_only_new_images_follow_leaves_nothing_to_sweep_and_the_next_one_sweeps_all() -> None:
+    swept = projects.spread(IN_FORCE, swept=1, republished="A").row
+    noted = projects.follow_from_now(swept, "b").row
+    assert noted is not None
+    assert projects.follow_from_now(noted, "b").outcome == Outcome.ALREADY
+    other = projects.apply_labels(store(noted, "C", "2"), "C", "c", None, NOW).row
+    assert other is not None
+    assert (other.generation, other.oldest_generation, other.from_now) == (2, 2, None)
+    spared = projects.apply_labels(store(noted, "B", "2"), "B", "b", None, NOW).row
+    assert spared is not None
+    assert (spared.generation, spared.oldest_generation) == (2, 1)
+    assert not projects.spread(spared, republished="B").row.labels_are_due  # type: ignore[union-attr]
+    again = projects.apply_labels(store(spared, "B2", "3"), "B2", "b", None, NOW).row  # a threshold changes
+    assert again is not None
+    assert (again.generation, again.oldest_generation) == (2, 1)
+    back = projects.apply_labels(store(again, "A", "4"), "A", "a", None, NOW).row
+    assert back is not None
+    assert (back.generation, back.oldest_generation, back.labels_are_due) == (3, 3, True)
+
+
 def test_labels_that_cannot_come_into_force_are_reported_until_they_can() -> None:
     row = store(IN_FORCE, "B", "2")
     refused = projects.refuse_labels(row, "B", "no such detector").row

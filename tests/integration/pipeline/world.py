@@ -124,6 +124,12 @@ class World:
         """Upload a labels.yaml."""
         return self.put(f"{project}/labels.yaml", text.encode())
 
+    def notify(self, key: str) -> str:
+        """EventBridge's message about an object that was uploaded by someone else."""
+        head = self.s3.head_object(Bucket=self.images.name, Key=key)
+        content = {"key": key, "size": head["ContentLength"], "etag": head["ETag"].strip('"')}
+        return self._event("Object Created", content)
+
     def delete(self, key: str) -> str:
         """Delete an object."""
         self.s3.delete_object(Bucket=self.images.name, Key=key)
