@@ -8,6 +8,7 @@ import click
 from boxdrop.cli.dataset import Choice, selection_options
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
+from boxdrop.datasets.formats import FORMATS
 from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
@@ -15,16 +16,12 @@ if TYPE_CHECKING:
 
     from boxdrop.datasets.export import Progress, Summary
 
-_FORMATS = ("coco", "yolo", "voc", "ground-truth", "huggingface", "jsonl")
-"""As in `boxdrop.datasets.formats.FORMATS`, which is imported only when an export runs."""
-
-
 _S3 = "s3://"
 
 
 @click.command(no_args_is_help=True)
 @click.argument("project")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), default="coco", show_default=True)
+@click.option("--format", "format_", type=click.Choice(tuple(FORMATS)), default="coco", show_default=True)
 @click.option(
     "--out", required=True, metavar="DIR|s3://…", help="A new or empty folder, or a prefix of a bucket."
 )
@@ -67,7 +64,6 @@ def export(
       boxdrop export fruit --format yolo --out s3://training/fruit/
     """
     from boxdrop.datasets.export import Images, export
-    from boxdrop.datasets.formats import FORMATS
     from boxdrop.datasets.pictures import Pixels
     from boxdrop.services import Services
 

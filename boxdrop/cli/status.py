@@ -177,8 +177,9 @@ class View:
             lines += _notes(each, self.findings(each))
             if (seen_last := self.outlook(each)) is not None:
                 lines.append(Text(f"  {_outlook(each.project.name, seen_last)}"))
-        if self.name is not None and seen[0].counts[State.VERIFIED]:
-            lines += [Text(f"  Export verified work: boxdrop export {self.name} --out FOLDER", "dim")]
+        if done := [each.project.name for each in seen if each.counts[State.VERIFIED]]:
+            name = done[0] if len(done) == 1 else "PROJECT"
+            lines += [Text(f"  Export verified work: boxdrop export {name} --out FOLDER", "dim")]
         if self.name is not None and seen[0].runs:
             lines += [Text(), _runs(seen[0].runs[:_RUNS_SHOWN])]
         if standstill := self.standstill():

@@ -1,8 +1,7 @@
 """The formats that data sets are written in: one module each, in one table.
 
-To add a format, write a module with a class like those here (see `Format`), and put an instance of it into
-`FORMATS`, its name into the command line's list (`boxdrop.cli.export`) and a row into docs/datasets.md. Tests
-compare both with that table.
+To add a format, write a module with a class like those here (see `Format`), put an instance of it into
+`FORMATS`, and add a row to docs/datasets.md, which a test compares with this table.
 """
 
 from collections.abc import Mapping

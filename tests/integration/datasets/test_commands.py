@@ -32,9 +32,9 @@ def test_export_counts_what_it_wrote_and_what_it_left_out(fruit: Verified, tmp_p
 def test_status_leads_to_the_export_once_something_is_verified(fruit: Verified) -> None:
     before = call("status", "fruit")
     fruit.verify("a.jpg")
-    after = call("status", "fruit")
     assert "boxdrop export" not in before.output
-    assert "Export verified work: boxdrop export fruit --out FOLDER" in after.output
+    for after in (call("status", "fruit"), call("status")):
+        assert "Export verified work: boxdrop export fruit --out FOLDER" in after.output
 
 
 def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_path: Path) -> None:

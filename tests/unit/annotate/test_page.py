@@ -150,6 +150,12 @@ def test_nothing_is_fetched_from_the_network(tmp_path: Path) -> None:
     assert "@import" not in text
 
 
+def test_the_page_leads_to_verification_and_export(tmp_path: Path) -> None:
+    text = write(tmp_path, [prediction("a.jpg")])
+    assert "boxdrop drop DIR PROJECT" in text
+    assert "boxdrop export PROJECT --format coco --out DIR" in text
+
+
 def test_the_caption_is_the_title(tmp_path: Path) -> None:
     assert "<h1>fruit baskets</h1>" in write(tmp_path, [])
     many = LabelSet.from_short_form(", ".join(f"l{i}" for i in range(9)))

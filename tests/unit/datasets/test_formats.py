@@ -4,9 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
-
-from boxdrop.cli.export import export
 from boxdrop.datasets.formats import FORMATS
 
 DOCS = Path(__file__).parents[3] / "docs/datasets.md"
@@ -16,12 +13,6 @@ def test_the_documentation_has_a_row_for_each_format() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for each in FORMATS.values():
         assert f"| `{each.name}` | {each.read_by} | {each.keeps} | {each.drops} |" in text
-
-
-def test_the_command_line_offers_each_format() -> None:
-    option = next(each for each in export.params if each.name == "format_")
-    assert isinstance(option.type, click.Choice)
-    assert tuple(option.type.choices) == tuple(FORMATS)
 
 
 def test_data_sets_need_no_torch() -> None:
