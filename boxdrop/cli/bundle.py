@@ -1,11 +1,19 @@
 """``boxdrop bundle``: the detectors that jobs can use."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from boxdrop.cli.system import bucket_option, open_data_bucket
+from boxdrop.cli.numbers import Percent
+from boxdrop.cli.system import bucket_option, open_data_bucket, open_system, system_option
 from boxdrop.cli.terminal import say
+from boxdrop.domain.errors import BoxdropError, BundleError
+from boxdrop.domain.times import time_text
+
+_SHARE = Percent()
 
 
 @click.group()
@@ -64,14 +72,104 @@ def push(folder: Path, data_bucket: str | None) -> None:
 
 
 @bundle.command()
-@click.argument("detector")
+@click.argument("detector", required=False)
+@click.option(
+    "--canary", type=_SHARE, metavar="SHARE", help="Run it on a share of new images first, such as 5%."
+)
+@click.option("--promote", is_flag=True, help="Make the canary the default.")
+@click.option("--back", is_flag=True, help="End the canary: new images run with the default again.")
 @bucket_option
-def use(detector: str, data_bucket: str | None) -> None:
+def use(
+    detector: str | None, canary: float | None, promote: bool, back: bool, data_bucket: str | None
+) -> None:
     """Make DETECTOR the default for projects whose labels.yaml names none.
 
-    With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push.
-    """
-    from boxdrop.store.bundles import use as use_bundle
+    With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push. Projects take a
+    new default with `boxdrop apply PROJECT`.
 
-    ref = use_bundle(open_data_bucket(data_bucket), detector)
+    \b
+      boxdrop bundle use owlv2
+      boxdrop bundle use mine --canary 5%    # a trial; people verify what it finds
+      boxdrop bundle canary                  # what they changed, beside the default
+      boxdrop bundle use --promote           # or --back
+    """
+    from datetime import UTC, datetime
+
+    from boxdrop.store.bundles import use as use_bundle
+    from boxdrop.store.canary import end_canary, read_canary, start_canary
+
+    if (canary is not None) + promote + back > 1:
+        raise click.UsageError("--canary, --promote and --back exclude each other")
+    if detector is None and not (promote or back):
+        raise click.UsageError("name a detector; boxdrop bundle list shows them")
+    bucket = open_data_bucket(data_bucket)
+    if canary is not None and detector is not None:
+        ref = start_canary(bucket, detector, canary, datetime.now(UTC))
+        say(
+            f"{ref.name}@{ref.digest[:16]} runs on {100 * canary:g} % of new images, in projects whose "
+            "labels.yaml names neither a detector nor a lesson. Compare with: boxdrop bundle canary"
+        )
+        return
+    if promote or back:
+        trial = None if back else read_canary(bucket)
+        if promote:
+            if trial is None:
+                raise BundleError("there is no canary; start one with: boxdrop bundle use NAME --canary 5%")
+            chosen = f"{trial.name}@{trial.digest[:16]}"
+            if detector not in (None, trial.name, chosen):
+                raise BundleError(f"the canary is {chosen}, not {detector}")
+            use_bundle(bucket, chosen)
+            say(f"{chosen} is now the default. Projects take it with: boxdrop apply PROJECT")
+        end_canary(bucket)
+        if back:
+            say("No canary. The tasks that it made keep its boxes until they are verified or run again.")
+        return
+    assert detector is not None
+    ref = use_bundle(bucket, detector)
     say(f"{ref.name}@{ref.digest[:16]} is now the default")
+
+
+@bundle.command()
+@click.argument("projects", nargs=-1, metavar="[PROJECT]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@system_option
+def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None:
+    """Compare the canary with the detectors in force, on what people verified.
+
+    For each project with verified tasks of both: images that were submitted without a change, precision and
+    recall with 95 % intervals, and seconds per image. Without PROJECT, all projects.
+    """
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.report import work_table
+    from boxdrop.review.figures import to_fields
+    from boxdrop.review.report import make_report
+    from boxdrop.services import Services
+    from boxdrop.store.canary import read_canary
+
+    services = Services.of_system(open_system(system))
+    trial = read_canary(services.data)
+    known = [each.name for each in services.ledger.projects()]
+    for name in projects:
+        if name not in known:
+            raise BoxdropError(f"there is no project {name}; there are: {', '.join(known) or 'none yet'}")
+    found: dict[str, Any] = {}
+    console = Console()
+    if not as_json:
+        if trial is None:
+            say("No canary; start one with: boxdrop bundle use NAME --canary 5%")
+        else:
+            since = trial.since.strftime("%Y-%m-%d %H:%M UTC")
+            say(f"{trial.name}@{trial.digest[:16]} on {100 * trial.share:g} % of new images since {since}")
+    for name in projects or known:
+        made = make_report(services, name)
+        if len(made.models) < 2 and not projects:
+            continue
+        found[name] = to_fields(made)["models"]
+        if not as_json:
+            say(f"\n{name}")
+            console.print(work_table("detector", made.models))
+    if as_json:
+        fields = None if trial is None else asdict(trial) | {"since": time_text(trial.since)}
+        say(json.dumps({"canary": fields, "projects": found}))
+    elif trial is not None and not found:
+        say("Nothing to compare yet: verify tasks of both detectors in Label Studio, and run this again.")

@@ -39,5 +39,21 @@ class Whole(click.IntRange):
         return number
 
 
+class Percent(click.ParamType):
+    """A share above 0 and below 1, written as ``5%`` or ``0.05``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1:
+            self.fail(f"{shortened(text)} is not a share above 0 % and below 100 %, such as 5%", param, ctx)
+        return share
+
+
 SCORE = Finite(0, 1, min_open=True)
 """A score: over 0, at most 1."""

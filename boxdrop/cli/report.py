@@ -162,7 +162,7 @@ def _lines(project: str, report: "Report", trusted: float) -> "Iterable[Renderab
     for title, parts in more:
         if len(parts) > 1:
             yield Text()
-            yield _work(title, parts)
+            yield work_table(title, parts)
 
 
 def _table(*columns: str) -> "Table":
@@ -233,7 +233,12 @@ def _agreement(report: "Report") -> "Iterable[RenderableType]":
         yield Text(f"  and {len(report.disagreements) - _DISAGREEMENTS:,} more; see --json", "dim")
 
 
-def _work(title: str, parts: "Mapping[str, Figures]") -> "Table":
+def work_table(title: str, parts: "Mapping[str, Figures]") -> "Table":
+    """How much of each part people changed, and how long it took them.
+
+    Args:
+        title: of the parts' names.
+    """
     table = _table(title, "images", "untouched", "precision", "recall", "s/image")
     for name, each in parts.items():
         median = each.seconds.median

@@ -102,9 +102,9 @@ class Publisher:
         register: knows the project's tasks.
         verified_too: also replace predictions of annotated tasks; the annotations stay.
         credits: called with each chunk.
-        one_version: the project has predictions of several model_versions at once. In the label stream,
-            Label Studio shows only those of the project's version; so all are stored as that one, and the
-            task's data names the true one.
+        one_version: given if the project has predictions of several model_versions at once. In the label
+            stream, Label Studio shows only those of the project's version; so all are stored as that one, or
+            as this if it has none yet, and the task's data names the true one.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Publisher:
         *,
         verified_too: bool = False,
         credits: Credits = no_credits,
-        one_version: bool = False,
+        one_version: str | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[str, str]] = []
@@ -204,8 +204,10 @@ class Publisher:
 
     def _as_shown(self, content: dict[str, Any]) -> dict[str, Any]:
         """A task whose prediction is stored under the version that the project shows; see `one_version`."""
-        version = self._tasks.shown_version if self._one_version else ""
-        if version in ("", _version(content)):
+        if self._one_version is None:
+            return content
+        version = self._tasks.shown_version or self._one_version
+        if version == _version(content):
             return content
         (prediction,) = content["predictions"]
         return {

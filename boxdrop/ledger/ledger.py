@@ -206,7 +206,13 @@ class Ledger:
         return wanted
 
     def claim_wanted(
-        self, project: str, run_id: str, generation: int, limit: int, seconds: float = math.inf
+        self,
+        project: str,
+        run_id: str,
+        generation: int,
+        limit: int,
+        seconds: float = math.inf,
+        takes: Callable[[str], bool] = lambda _: True,
     ) -> list[Image]:
         """Claim wanted images for a run, oldest first.
 
@@ -214,11 +220,13 @@ class Ledger:
 
         Args:
             seconds: after which no more are claimed; the first chunk always is.
+            takes: whether to claim the image with this id.
 
         Returns:
             The claimed rows; fewer than `limit` if no more images are wanted, or the time is over.
         """
-        entries = self._table.entries(image_partitions(project, State.WANTED))
+        listed = self._table.entries(image_partitions(project, State.WANTED))
+        entries = (entry for entry in listed if takes(_image_id(entry.key)))
         claimed: list[Image] = []
         until = time.monotonic() + seconds
         while len(claimed) < limit and (not claimed or time.monotonic() < until):

@@ -148,14 +148,7 @@ def look_at_change(services: Services, project: Project, *, recount: bool = Fals
 def change_by(services: Services, project: Project, label_set: LabelSet, *, recount: bool = False) -> Change:
     """The effect of a label set on a project, whether stored there or not; see `look_at_change`."""
     bundle = resolve(services.data, label_set.detector)
-    check_classes(bundle.classes, bundle.name, label_set)
-    for label in label_set:
-        if label.threshold is not None and label.threshold < bundle.floor:
-            raise LabelSetError(
-                f"label {label.name!r}: threshold {label.threshold:g} is below {bundle.floor:g}, the floor "
-                f"of detector {bundle.name}, under which it keeps nothing; raise the threshold to "
-                f"{bundle.floor:g} or more"
-            )
+    check_detector(bundle, label_set)
     if label_set.lesson is not None:
         lesson = read_lesson(services.data, label_set.lesson)
         check_fits(lesson, label_set.lesson, bundle.name, bundle.digest)
@@ -167,6 +160,22 @@ def change_by(services: Services, project: Project, label_set: LabelSet, *, reco
         counts = services.ledger.count_images(project.name, (State.RUNNING, State.TASKED, State.FAILED))
         images = sum(counts.values())
     return Change(label_set, bundle, detection, is_first, detects_again, images)
+
+
+def check_detector(bundle: BundleRef, label_set: LabelSet) -> None:
+    """Check that a detector can find what a label set asks for.
+
+    Raises:
+        LabelSetError: it does not know a label, or a threshold is below its floor.
+    """
+    check_classes(bundle.classes, bundle.name, label_set)
+    for label in label_set:
+        if label.threshold is not None and label.threshold < bundle.floor:
+            raise LabelSetError(
+                f"label {label.name!r}: threshold {label.threshold:g} is below {bundle.floor:g}, the floor "
+                f"of detector {bundle.name}, under which it keeps nothing; raise the threshold to "
+                f"{bundle.floor:g} or more"
+            )
 
 
 def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: float = 0) -> Applied:

@@ -9,6 +9,7 @@ it. So a launch that dies leaves a run whose deadline passes; `boxdrop.pipeline.
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +19,7 @@ from boxdrop.domain.identity import new_run_id
 from boxdrop.domain.times import time_text
 from boxdrop.ledger import Image, Project, RunState, State
 from boxdrop.pipeline.boxes import write_parts
+from boxdrop.pipeline.canary import Trial, find_trial
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.services import Services
@@ -107,9 +109,21 @@ class Launching:
             return None, 0, 0, note
         settings = self._settings
         begun = time.monotonic()
-        images = self._ledger.claim_wanted(
-            project.name, run_id, project.generation, settings.run_images, settings.claim_s
-        )
+
+        def claim(takes: Callable[[str], bool] = lambda _: True) -> list[Image]:
+            return self._ledger.claim_wanted(
+                project.name, run_id, project.generation, settings.run_images, settings.claim_s, takes
+            )
+
+        trial = find_trial(self._services, project)
+        images = claim(trial.takes) if trial is not None else []
+        if trial is not None and images:
+            ask_for_launch(self._services.launches, [project.name])  # for the others
+        elif trial is not None:
+            images = claim(trial.leaves)
+            trial = None
+        else:
+            images = claim()
         if not images:
             note = "another launch was first"
             self._ledger.finish_run(project.name, run_id, RunState.SUCCEEDED, note)
@@ -119,7 +133,7 @@ class Launching:
             # Before the submission: should that fail, the others are not lost.
             ask_for_launch(self._services.launches, [project.name])
         try:
-            shards = self._submit(project, run_id, images)
+            shards = self._submit(project, run_id, images, trial)
         except BoxdropError as error:
             # The images are not at fault, and the next launch may try.
             self._ledger.finish_run(project.name, run_id, RunState.FAILED, str(error))
@@ -151,8 +165,10 @@ class Launching:
         newest = self._ledger.list_runs(name, limit=1)
         return bool(newest) and newest[0].created_at >= asked_at + _LAG
 
-    def _submit(self, project: Project, run_id: str, images: list[Image]) -> int:
+    def _submit(self, project: Project, run_id: str, images: list[Image], trial: Trial | None) -> int:
         name, digest, version = project.bundle_name, project.bundle_digest, project.model_version
+        if trial is not None:
+            name, digest, version = trial.bundle.name, trial.bundle.digest, trial.model_version
         assert project.labels is not None
         assert name is not None
         assert digest is not None

@@ -16,11 +16,13 @@ from boxdrop.domain.predictions import Prediction, Record, reselect
 from boxdrop.labelstudio.project import is_there
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import FailedImage, Ledger, Outcome, Project, RunState, State
+from boxdrop.pipeline.canary import is_trial, threshold_of
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.pipeline.submission import submit_verified
 from boxdrop.services import Services
 from boxdrop.store.boxes import has_boxes
+from boxdrop.store.canary import read_canary
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_header
@@ -68,18 +70,25 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     label_set = read_label_set(services.data, project.labels)
     prepare_if_needed(services, project, label_set)
     began = services.clock()
-    # Dropped boxes have a version of their own; so have images that a later lesson left as they were.
-    one_version = project.oldest_generation < project.generation or has_boxes(services.data, name.project)
+    # In the label stream, Label Studio shows the predictions of one version only. Dropped boxes have a version
+    # of their own; so have images that a later lesson left as they were, and those of a canary.
+    several = (
+        project.oldest_generation < project.generation
+        or is_trial(project, header)
+        or read_canary(services.data) is not None
+        or has_boxes(services.data, name.project)
+    )
     fits = header.model_version == project.model_version
+    threshold = threshold_of(services, project, header)
 
     def bring() -> PublishSummary:
         batch = Batch(
-            _selected(part.records, label_set, project.default_threshold or 0.0),
+            _selected(part.records, label_set, threshold),
             label_set,
             project.generation if fits else header.generation,
             name.run_id,
         )
-        return publish(services, name.project, batch, one_version=one_version, wait_s=wait_s)
+        return publish(services, name.project, batch, one_version=project.model_version if several else None, wait_s=wait_s)
 
     try:
         summary = bring()

@@ -71,7 +71,7 @@ def publish(
     image_urls: ImageUrls | None = None,
     verified_too: bool = False,
     chunk: int = CHUNK,
-    one_version: bool = False,
+    one_version: str | None = None,
     wait_s: float = 0,
     on_progress: Callable[[PublishSummary], None] | None = None,
 ) -> PublishSummary:

@@ -18,6 +18,7 @@
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
+    bundles/canary.json                            which detector runs on a share of new images
 
 A project's name is a folder of the image bucket and may hold slashes. `project_folder` is the only place
 that turns it into a part of a key.
@@ -52,6 +53,7 @@ PART_IMAGES: Final = 128
 """Images of a part at most."""
 
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
+CANARY_KEY: Final = f"{BUNDLES}canary.json"
 _VERSION_DIGITS: Final = 16
 BUNDLE_DIGITS: Final = 16
 """Digits of a bundle's digest in its keys."""

@@ -216,8 +216,9 @@ class Pipeline(Stack):
         publish.allow("ReadCredits", ["s3:GetObject"], [images])
         publish.allow("ListBuckets", ["s3:ListBucket"], [data.images.bucket_arn, data.data.bucket_arn])
         # Boxes that were dropped as verified are submitted, unless a person has worked on the image before.
+        # Of a canary's run, it reads the threshold in its bundle.
         publish.allow(
-            "ReadData", ["s3:GetObject"], objects(ANNOTATIONS, BOXES, PREDICTIONS, LABEL_SETS, RUNS)
+            "ReadData", ["s3:GetObject"], objects(ANNOTATIONS, BOXES, BUNDLES, PREDICTIONS, LABEL_SETS, RUNS)
         )
         publish.allow(
             "Secrets",

@@ -1,0 +1,76 @@
+"""canary: on which images a detector on trial runs.
+
+It runs on a share of the new images of each project whose labels.yaml names neither a detector nor a lesson:
+these are the projects that another default would change. A hash chooses the images. Their tasks carry its
+boxes and its model_version, and people verify them like all others; the report compares both.
+"""
+
+from dataclasses import dataclass
+
+from boxdrop.domain.errors import BundleError, LabelSetError
+from boxdrop.domain.samples import is_sampled
+from boxdrop.ledger import Project
+from boxdrop.pipeline.labels import check_detector
+from boxdrop.services import Services
+from boxdrop.store.bundles import BundleRef, describe
+from boxdrop.store.canary import read_canary
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.store.manifests import ManifestHeader
+
+_PURPOSE = "canary"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A canary in one project.
+
+    Attributes:
+        bundle: its detector.
+        model_version: of its predictions with the project's labels.
+        share: of the project's new images.
+    """
+
+    bundle: BundleRef
+    model_version: str
+    share: float
+
+    def takes(self, image_id: str) -> bool:
+        """Whether the canary runs on an image."""
+        return is_sampled(image_id, self.share, _PURPOSE)
+
+    def leaves(self, image_id: str) -> bool:
+        """Whether an image is left to the detector in force."""
+        return not self.takes(image_id)
+
+
+def find_trial(services: Services, project: Project) -> Trial | None:
+    """The canary, if it runs in this project; None if there is none or it cannot run here.
+
+    Raises:
+        BoxdropError: the data bucket cannot be read.
+    """
+    try:
+        canary = read_canary(services.data)
+        if canary is None or canary.digest == project.bundle_digest or project.labels is None:
+            return None
+        label_set = read_label_set(services.data, project.labels)
+        if label_set.detector is not None or label_set.lesson is not None:
+            return None
+        bundle = describe(services.data, canary.name, canary.digest)
+        check_detector(bundle, label_set)
+    except (BundleError, LabelSetError):  # a canary must not stop the work of the others
+        return None
+    version = f"{bundle.name}@{label_set.digest(bundle.digest)[:8]}"
+    return Trial(bundle, version, canary.share)
+
+
+def is_trial(project: Project, header: ManifestHeader) -> bool:
+    """Whether a run is a canary's: it has the labels in force, and another detector."""
+    return header.generation == project.generation and header.bundle.digest != project.bundle_digest
+
+
+def threshold_of(services: Services, project: Project, header: ManifestHeader) -> float:
+    """The default threshold of a run's boxes: that of its own detector, if the run is a canary's."""
+    if is_trial(project, header):
+        return describe(services.data, header.bundle.name, header.bundle.digest).threshold
+    return project.default_threshold or 0.0
