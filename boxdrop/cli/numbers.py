@@ -39,7 +39,7 @@ class Whole(click.IntRange):
         return number
 
 
-class Percent(click.ParamType):
+class Percent(click.ParamType[float]):
     """A share above 0 and below 1, written as ``5%`` or ``0.05``."""
 
     name = "share"

@@ -13,4 +13,5 @@ def is_sampled(image_id: str, share: float, purpose: str) -> bool:
         purpose: shares of different purposes are independent of each other.
     """
     digest = hashlib.sha256(f"{purpose}\0{image_id}".encode("utf-8", "surrogateescape")).digest()
-    return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) < share * 2**_BITS
+    place = int.from_bytes(digest[:8], "big") >> (64 - _BITS)
+    return bool(place < share * 2**_BITS)

@@ -70,14 +70,15 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     label_set = read_label_set(services.data, project.labels)
     prepare_if_needed(services, project, label_set)
     began = services.clock()
-    # In the label stream, Label Studio shows the predictions of one version only. Dropped boxes have a version
-    # of their own; so have images that a later lesson left as they were, and those of a canary.
+    # In the label stream, Label Studio shows the predictions of one version only. Dropped boxes have one of
+    # their own; so have images that a later lesson left as they were, and those of a canary.
     several = (
         project.oldest_generation < project.generation
         or is_trial(project, header)
         or read_canary(services.data) is not None
         or has_boxes(services.data, name.project)
     )
+    one_version = project.model_version if several else None
     fits = header.model_version == project.model_version
     threshold = threshold_of(services, project, header)
 
@@ -88,7 +89,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
             project.generation if fits else header.generation,
             name.run_id,
         )
-        return publish(services, name.project, batch, one_version=project.model_version if several else None, wait_s=wait_s)
+        return publish(services, name.project, batch, one_version=one_version, wait_s=wait_s)
 
     try:
         summary = bring()
