@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import csv
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pytest
 
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
+from boxdrop.detectors.choice import VARIABLE
 from tests.data import hostile as small_files
 from tests.turns import turn
 
@@ -18,8 +20,12 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C seriously: background jobs of a shell ignore it, and so would every program they start."""
+    """Take Ctrl-C seriously: background jobs of a shell ignore it, and so would every program they start.
+
+    And no command of a test gets or chooses a detector by itself, unless the test wants it to.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ[VARIABLE] = "never"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -36,6 +36,7 @@ _COMMANDS = {
     "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),
     "runs": ("boxdrop.cli.runs", "List runs, show one, compare two."),
     "track": ("boxdrop.cli.track", "Register finished runs in ZenML, and view them there."),
+    "detectors": ("boxdrop.cli.detectors", "List the known detectors, and get one."),
     "bundle": ("boxdrop.cli.bundle", "List, upload and select detectors in the data bucket."),
     "doctor": ("boxdrop.cli.doctor", "List what a deployment still needs."),
     "local": ("boxdrop.cli.local", "Run the whole system on this machine, or only Label Studio."),

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from boxdrop.system import System
 
 DEMO_NOTICE = (
-    "Using the demo detector: small, and trained on drawings. For photographs, export OWLv2 "
-    "(python -m model_export --help) and give it with --detector."
+    "Using the demo detector: small, and trained on drawings. For photographs, give another one with "
+    "--detector: `boxdrop detectors` lists them."
 )
 _SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no terminal to draw a bar on
 
@@ -47,9 +47,9 @@ _SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no termina
 @click.option("--project", type=click.Path(dir_okay=False), hidden=True)
 @click.option(
     "--detector",
-    metavar="BUNDLE",
-    help="Folder of an exported detector (see: python -m model_export --help). Default: the small demo "
-    "detector that ships with boxdrop, which is for drawings.",
+    metavar="NAME",
+    help="A known detector (see: boxdrop detectors), or the folder of an exported one. Default: nanodet-coco "
+    "if it knows all labels, else the demo detector that ships with boxdrop, which is for drawings.",
 )
 @click.option(
     "--lesson",
@@ -113,6 +113,7 @@ def annotate(
 
     \b
       boxdrop annotate photos/ --labels "pineapple, banana, apple"
+      boxdrop annotate photos/ --labels "dog, person" --detector nanodet-coco
       boxdrop annotate photos/ --labels-file labels.yaml --detector bundles/owlv2
       boxdrop annotate s3://bucket/fruit/ --labels banana --label-studio local
 
@@ -123,7 +124,7 @@ def annotate(
     """
     from boxdrop.annotate.run import AnnotateRun
     from boxdrop.cli.system import enter_system_of, log_in
-    from boxdrop.detect.vocabulary import doubts_of, vocabulary_of
+    from boxdrop.detect.vocabulary import DEMO, doubts_of, vocabulary_of
     from boxdrop.sources import open_source
 
     enter_system_of(source, system)
@@ -141,7 +142,8 @@ def annotate(
     # a wrong token ends the run before the work begins
     connection = log_in(label_studio) if label_studio else None
     chosen = detector or label_set.detector
-    model = _load_detector(chosen, provider, console)
+    model = _load_detector(chosen, label_set, provider, console)
+    model.embed(label_set)  # a label that the detector cannot look for ends the run before it begins
     if lesson is not None:
         label_set = _with_lesson(model, label_set, lesson)
     run = AnnotateRun(
@@ -151,7 +153,7 @@ def annotate(
         output,
         batch_size=batch_size,
         workers=workers,
-        notice=None if chosen else DEMO_NOTICE,
+        notice=None if chosen or model.bundle.name != DEMO else DEMO_NOTICE,
     )
     bundle = run.detector.bundle
     doubt = doubts_of(bundle.name, vocabulary_of(bundle.path), label_set)
@@ -220,13 +222,19 @@ def _name(images: "Source") -> str:
     return Path(images.location.removeprefix("s3://")).stem or "images"
 
 
-def _load_detector(path: str | None, provider: Literal["cpu", "cuda"], console: "Console") -> "Detector":
+def _load_detector(
+    chosen: str | None, label_set: LabelSet, provider: Literal["cpu", "cuda"], console: "Console"
+) -> "Detector":
+    from boxdrop.cli.detectors import locate, offer_fitting
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
 
-    if path is None:
+    if chosen is not None:
+        return Detector.load(locate(chosen, console), provider=provider)
+    fitting = offer_fitting(label_set, console)
+    if fitting is None:
         console.print(DEMO_NOTICE, style="yellow")
-    return Detector.load(path or BUNDLE, provider=provider)
+    return Detector.load(fitting or BUNDLE, provider=provider)
 
 
 def _with_lesson(detector: "Detector", label_set: LabelSet, file: Path) -> LabelSet:
@@ -323,7 +331,8 @@ def _report(console: "Console", summary: "Summary", run: "AnnotateRun", limit: i
     if damaged := damaged_said(summary.damaged):
         console.print(f"{damaged} (`damaged` in {run.outputs.predictions})")
     seen = summary.images - summary.failures
-    if few := few_boxes_said(seen, seen - summary.with_boxes, run.detector.bundle.name):
+    bundle = run.detector.bundle
+    if few := few_boxes_said(seen, seen - summary.with_boxes, bundle.name, bundle.family):
         console.print(few, style="yellow")
     console.print(f"Look at {run.outputs.page.resolve()}")
 

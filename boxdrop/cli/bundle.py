@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,9 +20,9 @@ def bundle() -> None:
     """List, upload and select detectors in the data bucket, where jobs fetch them from.
 
     \b
-    python -m model_export google/owlv2-base-patch16-ensemble --out bundles/owlv2
+    boxdrop bundle push nanodet-coco
     boxdrop bundle push bundles/owlv2
-    boxdrop bundle use owlv2-base-patch16-ensemble
+    boxdrop bundle use owlv2
     """
 
 
@@ -57,17 +56,22 @@ def list_(data_bucket: str | None) -> None:
 
 
 @bundle.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder")
 @bucket_option
-def push(folder: Path, data_bucket: str | None) -> None:
+def push(folder: str, data_bucket: str | None) -> None:
     """Upload the bundle in FOLDER to the data bucket.
 
-    From now on, its name refers to this bundle; the very first bundle becomes the default. Runs that began
-    with another bundle finish with it.
+    Instead of a FOLDER, the name of a known detector works, too (see: boxdrop detectors). From now on, the
+    bundle's name refers to this one; the very first bundle becomes the default. Runs that began with
+    another bundle finish with it.
     """
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.detectors import locate
     from boxdrop.store.bundles import push as push_bundle
 
-    ref = push_bundle(open_data_bucket(data_bucket), folder, on_file=lambda name: say(f"  {name}", err=True))
+    bucket = open_data_bucket(data_bucket)
+    bundle = locate(folder, Console(stderr=True))
+    ref = push_bundle(bucket, bundle, on_file=lambda name: say(f"  {name}", err=True))
     say(f"{ref.name}@{ref.digest[:16]}")
 
 

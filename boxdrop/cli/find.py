@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @click.option("--top", type=Whole(1), default=20, show_default=True, help="Boxes to print.")
 @click.option(
     "--detector",
-    metavar="BUNDLE",
-    help="Folder of an exported detector. Default: the project's, or the demo's.",
+    metavar="NAME",
+    help="A known detector, or the folder of an exported one. Default: the project's, or the demo detector.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Output folder. Default: found."
@@ -104,12 +104,15 @@ def _open(
     where: str, detector: str | None, provider: Literal["cpu", "cuda"], system: str | None
 ) -> "tuple[Detector, str]":
     """The detector, and the source as `open_source` takes it."""
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.detectors import locate
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
 
+    named = None if detector is None else locate(detector, Console(stderr=True))
     if where.startswith("s3://") or Path(where).exists():
         enter_system_of(where, system)
-        return Detector.load(detector or BUNDLE, provider), where
+        return Detector.load(named or BUNDLE, provider), where
     from boxdrop.services import Services
     from boxdrop.teach.project import labels_in_force, load_detector
 
@@ -118,5 +121,5 @@ def _open(
     if services.ledger.project(where) is None:
         raise BoxdropError(f"--in {quote(where)}: there is no such folder, and no such project")
     row, _ = labels_in_force(services, where)
-    model = load_detector(services, row, provider) if detector is None else Detector.load(detector, provider)
+    model = load_detector(services, row, provider) if named is None else Detector.load(named, provider)
     return model, f"s3://{chosen.image_bucket}/{where}/"

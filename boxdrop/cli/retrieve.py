@@ -141,8 +141,9 @@ _MORE = (
     click.option(
         "--detector",
         "ranking",
-        metavar="BUNDLE",
-        help="Own archive only: the detector that ranks the images. Default: the demo detector.",
+        metavar="NAME",
+        help="Own archive only: the detector that ranks the images, a known one or the folder of an exported "
+        "one. Default: the demo detector.",
     ),
     click.option(
         "--threshold",
@@ -370,6 +371,8 @@ def _source(
 
 
 def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None]) -> "CandidateSource":
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.detectors import locate
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
     from boxdrop.retrieve.archive import Archive, Ranking, rank
@@ -391,7 +394,8 @@ def _archive(caption: str, wishes: Wishes, count: int, say: Callable[[str], None
             say(f"{ranking.images:,} images ranked")
 
     # Twice as many as wanted, since some will be duplicates or too small.
-    detector = Detector.load(wishes.ranking or BUNDLE)
+    named = None if wishes.ranking is None else locate(wishes.ranking, Console(stderr=True))
+    detector = Detector.load(named or BUNDLE)
     left_out: Counter[LeftOut] = Counter()
     ranked = rank(
         source,

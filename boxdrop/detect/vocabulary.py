@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from boxdrop.detect.contract import FIXED
 from boxdrop.domain.labels import LabelSet
 
 VOCABULARY: Final = "vocabulary.txt"
@@ -20,7 +21,8 @@ FEW: Final = 0.5
 """From this share of images without boxes on, boxdrop warns: users choose photos that show their labels."""
 
 OTHER_DETECTOR: Final = (
-    "for photographs and other names, use a larger detector: docs/detectors.md, then `boxdrop bundle push`"
+    "for photographs and other names, use a larger detector: `boxdrop detectors`, docs/detectors.md, then "
+    "`boxdrop bundle push`"
 )
 
 _WORDS = re.compile(r"\w+")
@@ -93,17 +95,23 @@ def doubts_of(detector: str, known: Vocabulary | None, label_set: LabelSet) -> s
     return None
 
 
-def few_boxes_said(images: int, without: int, detector: str) -> str | None:
+def few_boxes_said(images: int, without: int, detector: str, family: str) -> str | None:
     """A warning about a detector that found nothing in most images; None if it found enough.
 
     Args:
         images: that the detector processed.
         without: how many of these have no box.
+        detector, family: the bundle's.
     """
     if not images or without < FEW * images:
         return None
     share = "no image has" if without == images else f"{without:,} of {images:,} images have no"
     said = f"{share} a box" if without == images else f"{share} box"
+    if family == FIXED:  # it knows the labels, or there would have been no run
+        return (
+            f"{said}: they show none of the labels, or none that the detector {detector} is sure of; try a "
+            "lower threshold"
+        )
     hint = OTHER_DETECTOR if detector == DEMO else "try other words as prompts, or a lower threshold"
     return f"{said}: the detector {detector} may not know what your labels name; {hint}"
 

@@ -81,4 +81,5 @@ def few_boxes(summary: RunSummary) -> str | None:
         summary.predicted,
         summary.predicted if not summary.boxes else summary.without_boxes,
         summary.bundle.name,
+        summary.bundle.family,
     )

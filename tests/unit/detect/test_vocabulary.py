@@ -3,6 +3,7 @@
 import pytest
 
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.detect.contract import FIXED
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said, read_vocabulary, vocabulary_of
 from boxdrop.domain.labels import LabelSet
 from model_export.demo.names import names
@@ -57,6 +58,14 @@ def test_unknown_labels_are_named_with_the_way_out() -> None:
 def test_a_run_that_found_nothing_in_most_images_is_reported(
     images: int, without: int, said: str | None
 ) -> None:
-    found = few_boxes_said(images, without, "demo")
+    found = few_boxes_said(images, without, "demo", "owlvit")
     assert (found is None) == (said is None)
     assert said is None or (found or "").startswith(said)
+
+
+def test_fixed_classes_are_known_so_that_few_boxes_mean_something_else() -> None:
+    found = few_boxes_said(10, 10, "nanodet-coco", FIXED)
+    assert found == (
+        "no image has a box: they show none of the labels, or none that the detector nanodet-coco is sure "
+        "of; try a lower threshold"
+    )
