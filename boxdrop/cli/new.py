@@ -167,6 +167,8 @@ def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
         document["tiling"] = "auto"
     if label_set.lesson is not None:
         document["lesson"] = label_set.lesson
+    if label_set.teaches_itself:
+        document["teach"] = "auto"
     if label_set.review != LATEST:
         document["review"] = review_fields(label_set.review)
     labels: list[object] = []

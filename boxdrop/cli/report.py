@@ -69,12 +69,15 @@ def report(
     from boxdrop.cli.console import Console
     from boxdrop.review.examples import Examples
     from boxdrop.review.figures import to_fields
+    from boxdrop.review.learning import learning_fields, learning_lines
     from boxdrop.review.page import render
     from boxdrop.review.report import make_report
     from boxdrop.services import Services
+    from boxdrop.store.teachings import read_teachings
 
     services = Services.of_system(open_system(system))
     _check_project(services, project)
+    teachings = read_teachings(services.data, project)
     examples = Examples()
     with Console(stderr=True).working("Reading what people verified") as working:
         observe = (lambda _: None) if html is None else examples
@@ -83,15 +86,20 @@ def report(
             working.update("Cutting out examples")
             pictures = list(examples.pictures(services.images))
     if html is not None:
-        page = render(project, made, trusted=trust, at=services.clock(), pictures=pictures)
+        page = render(
+            project, made, trusted=trust, at=services.clock(), pictures=pictures, teachings=teachings
+        )
         write_page(html, page)
         say(f"{counted(made.images, 'verified image')} in {html}", err=as_json)
     if as_json:
-        say(json.dumps({"project": project, "trust": trust, **to_fields(made, trust)}))
+        fields = to_fields(made, trust) | {"teaching": learning_fields(teachings)}
+        say(json.dumps({"project": project, "trust": trust, **fields}))
     elif html is None:
         console = Console()
         for each in _lines(project, made, trust):
             console.print(each)
+        for line in learning_lines(teachings):
+            console.print(line, markup=False, highlight=False)
 
 
 def write_page(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from boxdrop.aws.s3 import Bucket
+    from boxdrop.domain.teaching import Teaching
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
     from boxdrop.store.outlooks import StoredOutlook
@@ -162,6 +163,15 @@ class View:
             return None
         return read_outlook(self._data, progress.project.name)
 
+    def teaching(self, progress: "Progress") -> "Teaching | None":
+        """What came of teaching the project last."""
+        from boxdrop.ledger import State
+        from boxdrop.store.teachings import read_teachings
+
+        if self._data is None or not progress.counts[State.VERIFIED]:
+            return None
+        return next(reversed(read_teachings(self._data, progress.project.name)), None)
+
     def picture(self, width: int) -> "RenderableType":
         """The whole report, for a terminal of this width."""
         from rich.console import Group
@@ -177,6 +187,8 @@ class View:
             lines += _notes(each, self.findings(each))
             if (seen_last := self.outlook(each)) is not None:
                 lines.append(Text(f"  {_outlook(each.project.name, seen_last)}"))
+            if (taught := self.teaching(each)) is not None:
+                lines.append(Text(f"  {_taught(taught)}"))
         if done := [each.project.name for each in seen if each.counts[State.VERIFIED]]:
             name = done[0] if len(done) == 1 else "PROJECT"
             lines += [Text(f"  Export verified work: boxdrop export {name} --out FOLDER", "dim")]
@@ -241,6 +253,12 @@ def _outlook(project: str, seen: "StoredOutlook") -> str:
     )
 
 
+def _taught(teaching: "Teaching") -> str:
+    from boxdrop.domain.teaching import sentence_of
+
+    return f"{span((datetime.now(UTC) - teaching.at).total_seconds())} ago: {sentence_of(teaching)}"
+
+
 def _headline(progress: "Progress") -> str:
     wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
     return f"{progress.project.name}: {progress.stage}{wait}."
@@ -296,7 +314,7 @@ def _print_json(view: View, failures: bool) -> None:
     import json
 
     seen = view.look()
-    projects = [_fields(each, view.findings(each), view.outlook(each)) for each in seen]
+    projects = [_fields(each, view.findings(each), view.outlook(each), view.teaching(each)) for each in seen]
     document: dict[str, Any] = {
         "projects": projects,
         "dead_letters": view.dead_letters(),
@@ -311,7 +329,10 @@ def _print_json(view: View, failures: bool) -> None:
 
 
 def _fields(
-    progress: "Progress", findings: tuple[str, ...], outlook: "StoredOutlook | None"
+    progress: "Progress",
+    findings: tuple[str, ...],
+    outlook: "StoredOutlook | None",
+    teaching: "Teaching | None",
 ) -> dict[str, Any]:
     project, oldest = progress.project, progress.oldest
     return {
@@ -332,6 +353,16 @@ def _fields(
             "expected": round(outlook.expected, 1),
             "low": outlook.low,
             "high": outlook.high,
+        },
+        "teaching": None
+        if teaching is None
+        else {
+            "at": teaching.at.isoformat(),
+            "images": teaching.images,
+            "lesson": teaching.lesson,
+            "f1_with_words": None if teaching.before is None else teaching.before.f1,
+            "f1_with_lesson": None if teaching.after is None else teaching.after.f1,
+            "problem": teaching.problem,
         },
         "oldest_undone": None
         if oldest is None

@@ -1,31 +1,29 @@
 """``boxdrop teach``: teach a project's detector from its verified images."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
-from boxdrop.domain.errors import BoxdropError, LabelSetError
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.label_edit import with_lesson
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.teaching import outlook_of
 
 if TYPE_CHECKING:
     from boxdrop.cli.labels_file import LabelsFile
+    from boxdrop.domain.curve import Curve
     from boxdrop.domain.lesson import Figures, Lesson
     from boxdrop.services import Services
 
-_LESSON_LINE: Final = re.compile(r"^lesson[ \t]*:.*\n?", re.MULTILINE)
-_LABELS_LINE: Final = re.compile(r"^labels[ \t]*:", re.MULTILINE)
-
 
 @click.command(no_args_is_help=True)
-@click.argument("project")
+@click.argument("project", required=False)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -36,15 +34,21 @@ _LABELS_LINE: Final = re.compile(r"^labels[ \t]*:", re.MULTILINE)
 @click.option(
     "--from-now", is_flag=True, help="Use it for new images only; do not run those that are there again."
 )
+@click.option(
+    "--due",
+    is_flag=True,
+    help="Teach the projects whose labels.yaml says `teach: auto` and whose verified images have doubled.",
+)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @system_option
 def teach(
-    project: str,
+    project: str | None,
     out: Path | None,
     dry_run: bool,
     back: bool,
     from_now: bool,
+    due: bool,
     provider: Literal["cpu", "cuda"],
     yes: bool,
     system: str | None,
@@ -55,6 +59,7 @@ def teach(
       boxdrop teach fruit             fit a lesson, and bring it into force
       boxdrop teach fruit --dry-run   show what a lesson would be worth
       boxdrop teach fruit --back      return to the lesson before
+      boxdrop teach --due             all projects that say `teach: auto`
 
     Cross-validation decides for each label whether the lesson replaces its words. Images that nobody has
     verified run again, unless you say --from-now; verified images stay as they are.
@@ -63,69 +68,89 @@ def teach(
         raise BoxdropError("--back teaches nothing: leave out --out and --dry-run")
     if from_now and dry_run:
         raise BoxdropError("--dry-run changes nothing: leave out --from-now")
-    from boxdrop.cli.labels_file import LabelsFile
+    if due and (back or from_now or dry_run or out is not None):
+        raise BoxdropError("--due goes alone, or with a PROJECT, --provider and --system")
     from boxdrop.services import Services
 
     chosen = open_system(system)
     services = Services.of_system(chosen)
+    if due:
+        _teach_due(services, project, provider)
+        return
+    if project is None:
+        raise BoxdropError("give a PROJECT to teach, or --due for all that teach themselves")
+    from boxdrop.cli.labels_file import LabelsFile
+
     if back:
         _go_back(services, LabelsFile(chosen, project), project, yes, from_now)
         return
     file = None if dry_run else LabelsFile(chosen, project)  # as it is now: a change meanwhile is noticed
-    lesson = _teach(services, project, provider)
+    lesson, curve = _teach(services, project, provider)
     for line in figures_of(lesson):
         say(line)
+    if curve is not None:
+        for line in outlook_of(curve):
+            say(line)
     if not lesson.labels:
         say("The words are as good as anything learned from these images. Verify more, and teach again.")
-        return
-    if out is not None:
+    elif out is not None:
         from boxdrop.lessons import write_lesson_text
 
         out.write_bytes(write_lesson_text(lesson))
         say(f"Written to {out}")
     if file is None:
         return
+    from boxdrop.ledger import State
     from boxdrop.store.lessons import write_lesson
+    from boxdrop.store.teachings import add_teaching
+    from boxdrop.teach.automatic import teaching_of
 
-    number = write_lesson(services.data, lesson)
-    say(f"Lesson {number}. To return to what was before: boxdrop teach {quote(project)} --back")
-    file.put(with_lesson(file.text, number, file.where), yes, from_now=from_now)
+    number = None
+    if lesson.labels:
+        number = write_lesson(services.data, lesson)
+        say(f"Lesson {number}. To return to what was before: boxdrop teach {quote(project)} --back")
+        file.put(with_lesson(file.text, number, file.where), yes, from_now=from_now)
+    verified = services.ledger.count_images(project, (State.VERIFIED,))[State.VERIFIED]
+    add_teaching(services.data, project, teaching_of(lesson, curve, verified, number))
 
 
-def _teach(services: "Services", project: str, provider: Literal["cpu", "cuda"]) -> "Lesson":
+def _teach(
+    services: "Services", project: str, provider: Literal["cpu", "cuda"]
+) -> "tuple[Lesson, Curve | None]":
     from boxdrop.cli.console import Console
-    from boxdrop.datasets.items import LeftOut
-    from boxdrop.teach.project import labels_in_force, load_detector, read_examples
-    from boxdrop.teach.teaching import Example, examine, teach
+    from boxdrop.teach.project import teach_project
 
-    row, label_set = labels_in_force(services, project)
-    detector = load_detector(services, row, provider)
     left_out: Counter[str] = Counter()
-
-    def usable() -> Iterator[Example]:
-        for each in read_examples(services, project, label_set):
-            if isinstance(each, LeftOut):
-                left_out[str(each.why)] += 1
-            else:
-                yield each
-
     with Console(stderr=True).working("Reading verified images") as status:
-        words = replace(label_set, lesson=None)
-        seen = [
-            *examine(
-                detector,
-                words,
-                usable(),
-                lambda count: status.update(f"Reading verified images: {count:,}"),
-            )
-        ]
-        status.update("Fitting")
-        lesson = teach(
-            detector, words, seen, project=project, made_at=services.clock(), previous=label_set.lesson
+        taught = teach_project(
+            services,
+            project,
+            provider,
+            on_image=lambda count: status.update(f"Verified images: {count:,} read"),
+            on_left_out=lambda each: left_out.update([str(each.why)]),
         )
     for why, count in sorted(left_out.items()):
         say(f"  {counted(count, 'image')} left out: {why}", err=True)
-    return lesson
+    return taught
+
+
+def _teach_due(services: "Services", project: str | None, provider: Literal["cpu", "cuda"]) -> None:
+    """One project after the other; the fault of one does not keep others from being taught."""
+    from boxdrop.domain.teaching import sentence_of
+    from boxdrop.teach.automatic import teach_itself
+
+    names = [each.name for each in services.ledger.projects()] if project is None else [project]
+    failed = []
+    for name in names:
+        try:
+            taught = teach_itself(services, name, provider)
+        except BoxdropError as error:
+            failed.append(f"{name}: {error}")
+        else:
+            if taught is not None:
+                say(f"{name}: {sentence_of(taught)}")
+    if failed:
+        raise BoxdropError("; ".join(failed))
 
 
 def _go_back(services: "Services", file: "LabelsFile", project: str, yes: bool, from_now: bool) -> None:
@@ -137,23 +162,6 @@ def _go_back(services: "Services", file: "LabelsFile", project: str, yes: bool, 
     previous = read_lesson(services.data, current).previous
     say(f"Back from lesson {current} to {'words alone' if previous is None else f'lesson {previous}'}")
     file.put(with_lesson(file.text, previous, file.where), yes, from_now=from_now)
-
-
-def with_lesson(text: str, lesson: str | None, source: str = "labels.yaml") -> str:
-    """The text of a labels.yaml with another lesson, or (None) with none; all else stays as it is written.
-
-    Raises:
-        LabelSetError: the text is no label set.
-    """
-    wanted = replace(LabelSet.from_yaml(text, source), lesson=lesson)
-    line = "" if lesson is None else f'lesson: "{lesson}"\n'
-    changed = _LABELS_LINE.sub(f"{line}labels:", _LESSON_LINE.sub("", text), count=1)
-    try:
-        if LabelSet.from_yaml(changed, source) == wanted:
-            return changed
-    except LabelSetError:
-        pass
-    return wanted.to_yaml()  # it was a bare list, or YAML in braces
 
 
 def figures_of(lesson: "Lesson") -> Iterator[str]:

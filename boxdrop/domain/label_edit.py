@@ -1,14 +1,17 @@
-"""Changing thresholds in the text of a ``labels.yaml``, with its comments and layout kept as they are."""
+"""Changing a ``labels.yaml`` as text, with its comments and layout kept as they are."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.yaml_nodes import Node, read_nodes
 
 _ITEM = re.compile(r"^(\s*)-(\s+)(\S.*?)(\s+#.*)?$")
 _NAME = re.compile(r"^(\s*(?:-\s+)?)name\s*:")
+_LESSON_LINE = re.compile(r"^lesson[ \t]*:.*\n?", re.MULTILINE)
+_LABELS_LINE = re.compile(r"^labels[ \t]*:", re.MULTILINE)
 _THRESHOLD = re.compile(r"(threshold\s*:\s*)[^\s,}#]+")
 
 
@@ -67,3 +70,20 @@ def _edit(lines: list[str], item: Node, threshold: str) -> bool:
     indent = written[1].replace("-", " ", 1)
     lines.insert(name_node.line, f"{indent}threshold: {threshold}")
     return True
+
+
+def with_lesson(text: str, lesson: str | None, source: str = "labels.yaml") -> str:
+    """The text of a labels.yaml with another lesson, or (None) with none; all else stays as it is written.
+
+    Raises:
+        LabelSetError: the text is no label set.
+    """
+    wanted = replace(LabelSet.from_yaml(text, source), lesson=lesson)
+    line = "" if lesson is None else f'lesson: "{lesson}"\n'
+    changed = _LABELS_LINE.sub(f"{line}labels:", _LESSON_LINE.sub("", text), count=1)
+    try:
+        if LabelSet.from_yaml(changed, source) == wanted:
+            return changed
+    except LabelSetError:
+        pass
+    return wanted.to_yaml()  # it was a bare list, or YAML in braces

@@ -32,7 +32,7 @@ _LONGEST_NUMBER: Final = 40
 _MAX_MESSAGE: Final = 2_000
 
 _LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "classes", "id", "color")
-_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "review", "labels")
+_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "teach", "review", "labels")
 
 _NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -55,6 +55,7 @@ class Written(NamedTuple):
     tiling: Tiling = UNTILED
     lesson: str | None = None
     review: ReviewRule = LATEST
+    teaches_itself: bool = False
 
 
 def read_text(text: str, source: str) -> Written:
@@ -167,7 +168,16 @@ class _Reader:
         if "review" in entries:
             node = entries["review"]
             review = read_review(self._mapping(node, REVIEW_KEYS, "`review`"), node.line, self.error)
-        return Written(self.finish(drafts), caption, detector, tiling, lesson, review)
+        teaches_itself = False
+        if "teach" in entries:
+            node = entries["teach"]
+            if node.text != "auto":
+                raise self.error(
+                    node.line,
+                    f"`teach` must be `auto`, not {_quoted(node.text)}; leave it out to teach by hand",
+                )
+            teaches_itself = True
+        return Written(self.finish(drafts), caption, detector, tiling, lesson, review, teaches_itself)
 
     def split(self, text: str, line: int | None, what: str) -> list[str]:
         """Names between commas and line breaks, without quotes, dashes and brackets around them."""

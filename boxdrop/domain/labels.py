@@ -38,6 +38,7 @@ class LabelSet:
         tiling: whether images are also processed in parts.
         review: which annotation of an image counts; changes neither prompts nor boxes.
         lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.
+        teaches_itself: whether verified images teach the detector without being asked to.
 
     >>> from boxdrop import LabelSet
     >>> fruit = LabelSet.from_short_form("pineapple, banana")
@@ -56,6 +57,7 @@ class LabelSet:
     tiling: Tiling = UNTILED
     lesson: str | None = None
     review: ReviewRule = LATEST
+    teaches_itself: bool = False
     _by_name: dict[str, Label] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -152,6 +154,8 @@ class LabelSet:
             document["tiling"] = "auto"
         if self.lesson is not None:
             document["lesson"] = self.lesson
+        if self.teaches_itself:
+            document["teach"] = "auto"
         if self.review != LATEST:
             document["review"] = review_fields(self.review)
         document["labels"] = labels

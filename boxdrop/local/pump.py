@@ -52,6 +52,7 @@ _CALL: Final = 10  # messages per SQS call
 _PAYLOAD: Final = 6_000_000  # bytes per event, Lambda's limit
 _GRACE_S: Final = 2.0  # after an error of SQS itself
 _STOP_S: Final = 15.0  # for all threads to end: a long poll, or the last output of a stopped function
+_TEACH_S: Final = 900.0  # for the features of some thousand images
 _BODY: Final = 10 * 1024 * 1024  # API Gateway's limit
 
 
@@ -72,6 +73,7 @@ class Settings:
         environment: variables for the functions in addition to `function_environment`.
         package: has a folder per function, with its ``handler``.
         job: the module whose ``handler`` runs a shard.
+        teach: the module whose ``handler`` teaches the projects that are due.
     """
 
     runtime: Sequence[str] = RUNTIME
@@ -80,6 +82,7 @@ class Settings:
     environment: Mapping[str, str] | None = None
     package: str = "functions"
     job: str = "functions.job.worker"
+    teach: str = "boxdrop.local.teaching"
 
 
 class Pump:
@@ -106,10 +109,17 @@ class Pump:
         }
         job = self._job.function
         self.functions[job] = function(job, self.settings.job, self._job.timeout_s)
+
+        def teacher() -> Function:
+            return function("teach", self.settings.teach, _TEACH_S)
+
+        self._make_teacher, self._teacher = teacher, teacher()  # has no process until it is called
+        self._reviewed = Event()
         self._threads = [
             *(self._thread(self._deliver, name, local_delivery(name)) for name in there if name != JOBS),
             self._thread(self._work),
             self._thread(self._reconcile_now_and_then),
+            self._thread(self._teach_after_reviews),
             self._thread(self._web.serve_forever),
         ]
 
@@ -138,9 +148,10 @@ class Pump:
         """
         self._stopping.set()
         self._web.shutdown()
-        for function in self.functions.values():
+        functions = [*self.functions.values(), self._teacher]
+        for function in functions:
             function.ask_to_stop()
-        for function in self.functions.values():
+        for function in functions:
             function.stop()
         until = time.monotonic() + _STOP_S
         for thread in self._threads:
@@ -175,6 +186,8 @@ class Pump:
                         log("pump", "an event failed", function=function.name, error=str(error))
                         continue
                 source.delete([each for each in messages if each["MessageId"] not in failed])
+                if name == "reviews":
+                    self._reviewed.set()
             except Exception as error:  # SQS's fault or ours: the pump continues
                 self._complain(name, error)
 
@@ -223,6 +236,24 @@ class Pump:
         while not self._stopping.wait(self.settings.reconcile_s):
             calls += 1
             self._tell(timer_event() | ({"sync": True} if calls % LOCAL_SYNC_EVERY == 0 else {}))
+
+    def _teach_after_reviews(self) -> None:
+        """Let projects with ``teach: auto`` teach themselves, now and then, while people verify.
+
+        The process ends each time: it is seldom needed, and holds a detector.
+        """
+        while not self._stopping.wait(self.settings.reconcile_s):
+            if not self._reviewed.is_set():
+                continue
+            self._reviewed.clear()
+            self._teacher = self._make_teacher()
+            if self._stopping.is_set():
+                return
+            try:
+                self._teacher.invoke(timer_event())
+            except FunctionError as error:
+                log("pump", "an event failed", function=self._teacher.name, error=str(error))
+            self._teacher.stop()
 
     def webhook(self, request: Mapping[str, Any]) -> tuple[int, str]:
         """Call the webhook's function with an API Gateway event; returns status and body of the response."""

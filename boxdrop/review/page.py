@@ -9,8 +9,10 @@ from typing import Final
 
 from boxdrop.assessment.intervals import Share
 from boxdrop.assessment.outcomes import Change, Corners
+from boxdrop.domain.teaching import Teaching
 from boxdrop.review.examples import Cut, Example
 from boxdrop.review.figures import Figures, Report, Verdict
+from boxdrop.review.learning import learning_section
 from boxdrop.review.plots import fates, over_time, overlaps, share_range
 
 _MOST_LABELS: Final = 12
@@ -33,6 +35,7 @@ def render(
     trusted: float,
     at: datetime,
     pictures: Iterable[tuple[Example, Cut | None]] = (),
+    teachings: Sequence[Teaching] = (),
 ) -> str:
     """Make the page.
 
@@ -42,6 +45,7 @@ def render(
         trusted: the bar of the verdicts.
         at: when it was counted.
         pictures: examples, those of one kind of change together.
+        teachings: what came of teaching the project, oldest first.
     """
     style, template = (
         (files("boxdrop.review") / name).read_text(encoding="utf-8") for name in ("page.css", "page.html")
@@ -53,7 +57,7 @@ def render(
         "style": style,
         "counts": _counts(report),
         "notice": _notice(report),
-        "sections": "\n".join(_sections(report, trusted, pictures)),
+        "sections": "\n".join(_sections(report, trusted, pictures, teachings)),
     }
     first, *rest = template.split("{{")
     return first + "".join(values[name] + after for name, _, after in (part.partition("}}") for part in rest))
@@ -92,7 +96,10 @@ def _notice(report: Report) -> str:
 
 
 def _sections(
-    report: Report, trusted: float, pictures: Iterable[tuple[Example, Cut | None]]
+    report: Report,
+    trusted: float,
+    pictures: Iterable[tuple[Example, Cut | None]],
+    teachings: Sequence[Teaching],
 ) -> Iterator[str]:
     if not report.whole.images:
         yield _section("Nothing to report yet", "Verify tasks in Label Studio first.", "")
@@ -128,6 +135,10 @@ def _sections(
         hint = "By day or week of the verification, with 95 % intervals."
         key = _key({"precision": "precision-dot", "recall": "recall-dot"})
         yield _section("Over time", hint, key + over_time(report.periods), "half")
+    if teachings:
+        hint = "On images that the fit had not seen. Changes: boxes to delete or draw. Shaded: 95 % of cases."
+        key = _key({"AP": "precision-dot", "changes per image": "recall-dot"})
+        yield _section("Teaching", hint, key + learning_section(teachings), "half")
     work = [("detector", report.models), ("annotator", report.annotators)]
     tables = "".join(_work(name, parts) for name, parts in work)
     hint = "Annotators by their number in Label Studio. Seconds: median of an image."

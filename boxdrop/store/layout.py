@@ -13,6 +13,7 @@
     reviews/PROJECT/task-N.json, annotation-N.json which task and image a number of Label Studio was about
     lessons/LESSON.json                            what verified images taught a detector, kept for ever
     reviews/PROJECT/outlook.json                   how many images probably need a change
+    reviews/PROJECT/teachings.json                 what came of teaching the project
     tracked/STORE/RUN.json                         that a ZenML store has a run
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
@@ -213,6 +214,11 @@ def task_pointer_key(project: str, task_id: int) -> str:
 def outlook_key(project: str) -> str:
     """Key of how many images of a project probably need a change."""
     return f"{reviews_prefix(project)}outlook.json"
+
+
+def teachings_key(project: str) -> str:
+    """Key of what came of teaching a project."""
+    return f"{reviews_prefix(project)}teachings.json"
 
 
 def marks_prefix(store_id: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from boxdrop.assessment.calibration import best_probability, calibrate, logit, sigmoid
 from boxdrop.teach.fit import Heads, fit, prototypes
-from boxdrop.teach.patches import Patches, VerifiedImage
+from boxdrop.teach.patches import Patches, VerifiedImage, stack_views
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
 
 Choice = Literal["words", "mixed", "lesson"]
@@ -91,6 +91,33 @@ class Words:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Learner:
+    """Fits heads to some of the verified images.
+
+    Attributes:
+        patches: of all images.
+        words: what the detector knows without a lesson.
+        new: bool [L], labels that the words do not find: their heads start at their boxes alone.
+        able: bool [L], labels with boxes enough; the others get no head of use.
+    """
+
+    patches: Patches
+    words: Words
+    new: NDArray[np.bool_]
+    able: NDArray[np.bool_]
+
+    def fit(self, images: NDArray[np.bool_]) -> Heads:
+        """Fit to the images, bool [images], that are to be learned from."""
+        rows, columns, labels = images[self.patches.images], np.flatnonzero(self.able), self.words.labels
+        centres, examples = prototypes(self.patches, rows, labels)
+        wordy = np.where(self.new & (examples > 0), 0, _WORDS_COUNT)
+        begin = wordy[:, None] * self.words.starts(self.patches) + examples[:, None] * centres
+        begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
+        heads = fit(self.patches.of_labels(columns), rows, begin[columns].astype(np.float32))
+        return _spread(heads, columns, labels)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Verdict:
     """What the guard decided.
 
@@ -99,7 +126,7 @@ class Verdict:
         heads: fitted to all images; rows of labels that keep their words are of no use.
         biases: float32 [L], what to add to a label's logits so that its best cut is its threshold in force.
         before, after: cross-fitted trials, with the words and with the choices.
-        new: bool [L], labels that the words do not find.
+        learner: what fitted the heads.
     """
 
     shares: NDArray[np.float32]
@@ -107,7 +134,12 @@ class Verdict:
     biases: NDArray[np.float32]
     before: Trial
     after: Trial
-    new: NDArray[np.bool_]
+    learner: Learner
+
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        """Labels that the words do not find, bool [L]."""
+        return self.learner.new
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -129,24 +161,13 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
     boxes = before.objects.sum(axis=0)
     new = _is_new(before, words)
     able = np.where(new, boxes >= 1, boxes >= FEWEST_BOXES)
-    columns = np.flatnonzero(able)
-    starts = words.starts(patches)
-
-    def fitted(rows: NDArray[np.bool_]) -> Heads:
-        centres, examples = prototypes(patches, rows, labels)
-        wordy = np.where(new & (examples > 0), 0, _WORDS_COUNT)
-        begin = wordy[:, None] * starts + examples[:, None] * centres
-        begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
-        return _spread(
-            fit(patches.of_labels(columns), rows, begin[columns].astype(np.float32)), columns, labels
-        )
-
-    heads = fitted(np.ones(len(patches), bool))
+    learner = Learner(stack_views(verified, patches, labels), words, new, able)
+    heads = learner.fit(np.ones(images, bool))
     learned = np.full_like(asked, _UNASKED)
     fold_of = _folds(images)
     for fold in range(int(fold_of.max()) + 1 if images > 1 else 0):
         held = (fold_of == fold)[patches.images]
-        learned[held] = fitted(~held).logits(patches, held)
+        learned[held] = learner.fit(fold_of != fold).logits(patches, held)
     learned[:, ~able] = asked[:, ~able]
     rng = np.random.default_rng(_SEED)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=_SAMPLES).astype(np.float64)
@@ -169,7 +190,7 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
                     shares[label], biases[label] = best.share, best.biases[label]
     used = asked + shares * (learned - asked) + biases
     after = _try(verified, patches, used.astype(np.float32), words)
-    return Verdict(shares, heads, biases, before, after, new)
+    return Verdict(shares, heads, biases, before, after, learner)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

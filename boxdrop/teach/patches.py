@@ -29,12 +29,15 @@ class VerifiedImage:
         boxes: float32 [M, 4], xyxy, upright pixels: what people verified. None at all is a statement too.
         labels: int64 [M], index of each box's label.
         size: upright width and height in pixels.
+        views: features of the same image shown differently, such as smaller; their boxes are in the pixels of
+            the image itself. They are learned from, and never judged by.
     """
 
     features: Features
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     size: tuple[int, int]
+    views: tuple[Features, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -125,6 +128,29 @@ def keep_informative(
     weights = np.ones(len(chosen) + len(sample), np.float32)
     weights[len(chosen) :] = len(rest) / max(1, len(sample))
     return features.take(np.concatenate([chosen, sample]), weights)
+
+
+def stack_views(verified: Sequence[VerifiedImage], patches: Patches, labels: int) -> Patches:
+    """Add the patches of the images' views to those of the images; see `stack`."""
+    parts, images = [patches], [patches.images]
+    for number, image in enumerate(verified):
+        for view in image.views:
+            parts.append(stack([replace(image, features=view, views=())], labels))
+            images.append(np.full(len(view), number))
+    if len(parts) == 1:
+        return patches
+    firsts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+    best = [part.best + np.array([first, 0]) for part, first in zip(parts, firsts, strict=True)]
+    return Patches(
+        embeddings=np.concatenate([part.embeddings for part in parts]),
+        shifts=np.concatenate([part.shifts for part in parts]),
+        scales=np.concatenate([part.scales for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        images=np.concatenate(images),
+        targets=np.concatenate([part.targets for part in parts]),
+        counted=np.concatenate([part.counted for part in parts]),
+        best=np.concatenate(best),
+    )
 
 
 def stack(verified: Sequence[VerifiedImage], labels: int) -> Patches:

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,14 +16,16 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.sessions import Provider
+from boxdrop.domain.curve import Curve
 from boxdrop.domain.errors import ImageError, LessonError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import Lesson
 from boxdrop.review.reviewed import Reviewed, read_reviewed
 from boxdrop.sources import BucketImages
 from boxdrop.store.bundles import describe, fetch
 from boxdrop.store.labelsets import read_label_set
-from boxdrop.teach.teaching import Example
+from boxdrop.teach.teaching import Example, examine, teach_with_curve
 
 if TYPE_CHECKING:
     from boxdrop.ledger import Project
@@ -56,6 +59,51 @@ def load_detector(services: "Services", row: "Project", provider: Provider = "cp
     cache = os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles"
     ref = describe(services.data, row.bundle_name, row.bundle_digest)
     return Detector.load(fetch(services.data, ref, Path(cache)), provider)
+
+
+def teach_project(
+    services: "Services",
+    project: str,
+    provider: Provider = "cpu",
+    *,
+    on_image: Callable[[int], None] | None = None,
+    on_left_out: Callable[[LeftOut], None] | None = None,
+) -> tuple[Lesson, Curve | None]:
+    """Fit a lesson to a project's verified images; nothing is stored.
+
+    Args:
+        services: needs `ledger`, `images` and `data`.
+        project: its name.
+        provider: see `Detector.load`.
+        on_image: called with the number of images read so far.
+        on_left_out: called with each image that teaches nothing.
+
+    Returns:
+        The lesson, and how it got better with the number of images.
+
+    Raises:
+        LessonError: there is no such project, its detector cannot be taught, or too few images are verified.
+        BoxdropError: a bucket or the ledger cannot be read.
+    """
+    row, label_set = labels_in_force(services, project)
+    detector = load_detector(services, row, provider)
+    words = replace(label_set, lesson=None)
+
+    def usable() -> Iterator[Example]:
+        for each in read_examples(services, project, label_set):
+            if not isinstance(each, LeftOut):
+                yield each
+            elif on_left_out is not None:
+                on_left_out(each)
+
+    return teach_with_curve(
+        detector,
+        words,
+        [*examine(detector, words, usable(), on_image)],
+        project=project,
+        made_at=services.clock(),
+        previous=label_set.lesson,
+    )
 
 
 def read_examples(

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.features import Features
 from boxdrop.detect.lessons import encode_heads
+from boxdrop.domain.curve import Curve
 from boxdrop.domain.errors import LessonError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import LabelFigures, Lesson, TaughtImage, TaughtLabel
+from boxdrop.teach.curve import draw_curve
 from boxdrop.teach.guard import Verdict, Words, judge
 from boxdrop.teach.patches import VerifiedImage, keep_informative, stack
 
@@ -101,6 +103,23 @@ def teach(
     Raises:
         LessonError: there are too few images.
     """
+    taught = teach_with_curve(
+        detector, label_set, seen, project=project, made_at=made_at, previous=previous, curve=False
+    )
+    return taught[0]
+
+
+def teach_with_curve(
+    detector: Detector,
+    label_set: LabelSet,
+    seen: Iterable[Examined],
+    *,
+    project: str,
+    made_at: datetime,
+    previous: str | None = None,
+    curve: bool = True,
+) -> tuple[Lesson, Curve | None]:
+    """As `teach`, with how the lesson got better with the number of images, where there are enough."""
     examples = sorted(seen, key=lambda each: each.image.image_id)
     if len(examples) < FEWEST_IMAGES:
         raise LessonError(
@@ -109,9 +128,10 @@ def teach(
         )
     verified = [each.verified for each in examples]
     words = words_of(detector, label_set)
-    verdict = judge(verified, stack(verified, len(label_set)), words)
+    patches = stack(verified, len(label_set))
+    verdict = judge(verified, patches, words)
     every = np.ones(len(label_set), bool)
-    return Lesson(
+    lesson = Lesson(
         project=project,
         bundle=detector.bundle.name,
         bundle_digest=detector.bundle.digest,
@@ -125,6 +145,7 @@ def teach(
         figures=tuple(_figures(label_set, words, verdict)),
         previous=previous,
     )
+    return lesson, draw_curve(verified, patches, words, verdict) if curve else None
 
 
 def words_of(detector: Detector, label_set: LabelSet) -> Words:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from boxdrop.documents import to_json
 from boxdrop.domain.identity import time_of_run
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import Lesson
 from boxdrop.store.layout import label_set_key
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
@@ -125,6 +126,7 @@ def make_entry(
     labels: str,
     thumbnails: Mapping[str, bytes],
     published: Published | None,
+    lesson: Lesson | None = None,
 ) -> Entry:
     """Build the entry for ZenML.
 
@@ -134,6 +136,7 @@ def make_entry(
         labels: the label set's snapshot, YAML.
         thumbnails: small JPEGs of the summary's samples, by key; may be empty.
         published: its state in Label Studio; None if it was not published, or if that is unknown.
+        lesson: that the detector used; None without one.
     """
     label_set = LabelSet.from_yaml(labels, label_set_key(summary.labels))
     return Entry(
@@ -149,7 +152,7 @@ def make_entry(
             caption=summary.caption,
             detector=summary.bundle.name,
         ),
-        metadata=run_metadata(summary, published),
+        metadata=run_metadata(summary, published) | lesson_metadata(label_set.lesson, lesson),
         tags=run_tags(summary),
         steps=_steps(summary, label_set, manifest, labels, thumbnails, published),
     )
@@ -201,6 +204,26 @@ def run_metadata(summary: RunSummary, published: Published | None = None) -> dic
         jobs=list(summary.job_ids) or None,
         tasks=published.tasks if published else None,
         label_studio_project=published.project_id if published else None,
+    )
+
+
+def lesson_metadata(number: str | None, lesson: Lesson | None) -> dict[str, Any]:
+    """What ZenML records about the lesson of a run: cross-validated, with the words and with the lesson."""
+    if number is None:
+        return {}
+    if lesson is None:
+        return {"lesson": number}
+    before, after = lesson.before, lesson.after
+    return _known(
+        lesson=number,
+        lesson_images=len(lesson.images),
+        lesson_boxes=lesson.boxes,
+        lesson_labels=[each.name for each in lesson.labels],
+        lesson_f1_of_words=before.f1,
+        lesson_f1=after.f1,
+        lesson_ap_of_words=before.ap,
+        lesson_ap=after.ap,
+        lesson_made_at=lesson.made_at.isoformat(),
     )
 
 

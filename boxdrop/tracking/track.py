@@ -16,9 +16,12 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError, RunError, TrackingError
 from boxdrop.domain.identity import earliest_run_id
 from boxdrop.domain.images import Limits, decode
+from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import Lesson
 from boxdrop.ledger import Ledger
 from boxdrop.store.labelsets import read_label_set_text
 from boxdrop.store.layout import RUNS, manifest_key, summary_key
+from boxdrop.store.lessons import read_lesson
 from boxdrop.store.manifests import read_manifest
 from boxdrop.store.reports import RunSummary, read_summary
 from boxdrop.store.tracked import TrackedRun, read_mark, tracked_runs, write_mark
@@ -101,10 +104,12 @@ class Tracking:
         if summary is None:
             raise RunError(f"run {run_id} has no summary in s3://{self._bucket.name} yet")
         outcome = self._published(summary, now or datetime.now(UTC))
+        labels = read_label_set_text(self._bucket, summary.labels)
         entry = make_entry(
             summary,
             manifest=self._read(manifest_key(run_id)),
-            labels=read_label_set_text(self._bucket, summary.labels),
+            labels=labels,
+            lesson=self._lesson(labels),
             thumbnails=self._thumbnails(summary),
             published=outcome,
         )
@@ -178,6 +183,16 @@ class Tracking:
                 "it is registered when they are"
             )
         return outcome
+
+    def _lesson(self, labels: str) -> Lesson | None:
+        """The lesson of a label set; None without one, or where it cannot be read: figures block no run."""
+        number = LabelSet.from_snapshot(labels, "labels").lesson
+        if number is None:
+            return None
+        try:
+            return read_lesson(self._bucket, number)
+        except BoxdropError:
+            return None
 
     def _thumbnails(self, summary: RunSummary) -> dict[str, bytes]:
         """Make thumbnails of the samples, of exactly the versions that the boxes belong to."""

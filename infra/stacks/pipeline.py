@@ -259,7 +259,7 @@ class Pipeline(Stack):
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
             track.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-            track.allow("ReadData", ["s3:GetObject"], objects(RUNS, LABEL_SETS, TRACKED, ZENML))
+            track.allow("ReadData", ["s3:GetObject"], objects(RUNS, LABEL_SETS, LESSONS, TRACKED, ZENML))
             track.allow("WriteData", ["s3:PutObject"], objects(TRACKED, ZENML))
             # Thumbnails of samples, from the exact version that the boxes belong to.
             track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])

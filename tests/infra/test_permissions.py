@@ -35,6 +35,7 @@ RARE: Final = {
     ("launch", "s3:PutObject", "predictions/*"): f"boxes dropped with images: {DROPPED}",
     ("launch", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
     ("reconcile", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
+    ("track", "s3:GetObject", "lessons/*"): "figures of a lesson: tests/unit/tracking/test_entry.py",
     ("job", "s3:GetObject", "lessons/*"): "labels that name a lesson: tests/e2e/test_local.py",
     ("job", "s3:GetObject", "display/*"): "display copies: tests/integration/job/test_display_copies.py",
     ("job", "s3:PutObject", "display/*"): "display copies: tests/integration/job/test_display_copies.py",

@@ -62,13 +62,19 @@ def quick(monkeypatch: pytest.MonkeyPatch, system: System) -> None:
 class Bench:
     """A running pump, and what its functions wrote down."""
 
-    def __init__(self, system: System, folder: Path) -> None:
+    def __init__(self, system: System, folder: Path, reconcile_s: float = 600) -> None:
         assert system.endpoint_url
         self.system, self.folder = system, folder
         self.sqs = client("sqs", system.endpoint_url, REGION)
         self.s3 = client("s3", system.endpoint_url, REGION)
         environment = {"RECORDS": str(folder)}
-        settings = Settings(reconcile_s=600, environment=environment, package=HANDLERS, job=f"{HANDLERS}.job")
+        settings = Settings(
+            reconcile_s=reconcile_s,
+            environment=environment,
+            package=HANDLERS,
+            job=f"{HANDLERS}.job",
+            teach=f"{HANDLERS}.recorder",
+        )
         self.pump = Pump(system, settings)
 
     def send(self, queue: str, *bodies: str) -> None:
@@ -121,6 +127,21 @@ def test_an_object_becomes_an_event_of_eventbridge_in_a_batch(bench: Bench) -> N
     assert record["eventSource"] == "aws:sqs"
     assert record["attributes"]["ApproximateReceiveCount"] == "1"
     eventually(lambda: bench.left("uploads") == 0)
+
+
+def test_projects_may_teach_themselves_after_reviews_and_only_then(
+    system: System, quick: None, tmp_path: Path
+) -> None:
+    made = Bench(system, tmp_path, reconcile_s=0.5)
+    made.pump.start()
+    try:
+        eventually(lambda: len(made.events("reconcile")) > 2)
+        assert made.events("teach") == []
+        made.send("reviews", "one")
+        eventually(lambda: len(made.events("teach")) == 1)
+        eventually(lambda: made.pump._teacher.pid is None)  # it holds a detector only while it works
+    finally:
+        made.pump.stop()
 
 
 def test_publish_gets_only_parts_and_summaries(bench: Bench) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from boxdrop.cli.teach import with_lesson
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Bundle
 from boxdrop.detect.lessons import encode_heads
 from boxdrop.domain.errors import LessonError
+from boxdrop.domain.label_edit import with_lesson
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Figures, Lesson, TaughtLabel
 from boxdrop.ledger import Project

@@ -77,13 +77,14 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
 @pytest.fixture
 def badges(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Six images with verified stars, and two that wait for a person. The fit itself runs once."""
-    fitted: list[Lesson] = []
+    fitted: list[tuple[Lesson, Any]] = []
     fit = teaching._teach
 
-    def fit_once(*arguments: Any) -> Lesson:
+    def fit_once(*arguments: Any) -> tuple[Lesson, Any]:
         if not fitted:
             fitted.append(fit(*arguments))
-        return replace(fitted[0], made_at=world.clock(), previous=lesson_in_force(world))
+        lesson, curve = fitted[0]
+        return replace(lesson, made_at=world.clock(), previous=lesson_in_force(world)), curve
 
     monkeypatch.setattr(teaching, "_teach", fit_once)
     in_force(world, LABELS)

@@ -276,6 +276,15 @@ def test_a_lesson_and_labels_without_words_are_read_and_written_back() -> None:
     assert LabelSet.from_yaml(labels_yaml(label_set, None)) == label_set
 
 
+def test_a_project_teaches_itself_if_it_says_so_which_is_no_reason_to_detect_again() -> None:
+    label_set = LabelSet.from_yaml("teach: auto\nlabels: [banana]\n")
+    assert label_set.teaches_itself
+    assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
+    assert label_set.digest("d") == LabelSet.from_yaml("labels: [banana]\n").digest("d")
+    with pytest.raises(LabelSetError, match=r"line 1: `teach` must be `auto`, not 'yes'; leave it out to"):
+        LabelSet.from_yaml("teach: yes\nlabels: [banana]\n")
+
+
 def test_a_lesson_whose_id_looks_like_a_number_stays_text() -> None:
     for number in ("1234567890123456", "12345678e0123456", "0000000000000000"):
         label_set = LabelSet.from_yaml(f"lesson: {number}\nlabels: [banana]\n")

@@ -6,7 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+
+from boxdrop.detect.lessons import encode_heads
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.lesson import Figures, Lesson, TaughtImage, TaughtLabel
 from boxdrop.store.reports import (
     RunSummary,
     Sample,
@@ -99,6 +103,42 @@ def test_what_is_not_known_is_left_out() -> None:
     assert None not in metadata.values()
     told = entry(summary(), Published(7, 97, 0, None)).metadata
     assert (told["label_studio_project"], told["tasks"]) == (7, 97)
+
+
+def test_a_run_with_a_lesson_has_its_cross_validated_figures() -> None:
+    number = "0123456789abcdef"
+    labels = f'lesson: "{number}"\n{LABELS}'
+    heads = encode_heads(np.ones((1, 130), np.float32))
+    lesson = Lesson(
+        project="fruit",
+        bundle="demo",
+        bundle_digest="cd" * 32,
+        width=128,
+        made_at=BEGAN,
+        labels=(TaughtLabel("banana", 1, ("banana",), "mixed", 9, heads),),
+        images=(TaughtImage("a" * 32, "v1"),),
+        boxes=9,
+        before=Figures(0.5, 0.4, 0.44, None),
+        after=Figures(0.7, 0.6, 0.65, 0.6),
+        figures=(),
+    )
+    told = make_entry(summary(), manifest=b"", labels=labels, thumbnails={}, published=None, lesson=lesson)
+    assert {key: value for key, value in told.metadata.items() if "lesson" in key} == {
+        "lesson": number,
+        "lesson_images": 1,
+        "lesson_boxes": 9,
+        "lesson_labels": ["banana"],
+        "lesson_f1_of_words": 0.44,
+        "lesson_f1": 0.65,
+        "lesson_ap": 0.6,
+        "lesson_made_at": BEGAN.isoformat(),
+    }
+    lost = make_entry(summary(), manifest=b"", labels=labels, thumbnails={}, published=None)
+    assert lost.metadata["lesson"] == number
+    assert (
+        "lesson"
+        not in make_entry(summary(), manifest=b"", labels=LABELS, thumbnails={}, published=None).metadata
+    )
 
 
 def test_steps_have_the_times_at_which_they_happened() -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from boxdrop.cli.teach import with_lesson
 from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.label_edit import with_lesson
 from boxdrop.domain.labels import LabelSet
 
 ID, OTHER = "0123456789abcdef", "fedcba9876543210"
