@@ -19,13 +19,16 @@ from boxdrop.domain.errors import BoxdropError
 
 LOCAL: Final = "local"
 VARIABLE: Final = "BOXDROP_SYSTEM"
+PASSES_IMAGES_ON: Final = "BOXDROP_LABEL_STUDIO_PASSES_IMAGES_ON"
+"""Set where browsers reach only Label Studio, see `System.public_url`."""
+
 LOCAL_KEY: Final = "boxdrop"
 """Access key id and secret of the local system: it accepts any, and listens only on loopback."""
 
 _ANSWER_S = 2.0
 _REASON_SHOWN = 200  # characters
 _KINDS: Final[Mapping[str, Any]] = {"queues": dict, "window_s": (int, float)}
-_OPTIONAL: Final = ("label_studio_url", "label_studio_secret", "endpoint_url")
+_OPTIONAL: Final = ("label_studio_url", "label_studio_secret", "endpoint_url", "public_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class System:
         label_studio_url: of Label Studio.
         label_studio_secret: id of Label Studio's token in Secrets Manager.
         endpoint_url: of the AWS API; None for AWS itself.
+        public_url: where people on other machines open Label Studio, if that differs from `label_studio_url`.
+            Browsers cannot reach `endpoint_url` then, so Label Studio passes the images on.
     """
 
     name: str
@@ -56,6 +61,7 @@ class System:
     label_studio_url: str | None = None
     label_studio_secret: str | None = None
     endpoint_url: str | None = None
+    public_url: str | None = None
 
     def queue(self, name: str) -> str:
         """URL of a queue.
@@ -80,6 +86,8 @@ class System:
                 "AWS_ACCESS_KEY_ID": LOCAL_KEY,
                 "AWS_SECRET_ACCESS_KEY": LOCAL_KEY,
             }
+        if self.public_url:
+            variables[PASSES_IMAGES_ON] = "1"
         return variables
 
     def enter(self) -> None:

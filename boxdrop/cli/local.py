@@ -76,7 +76,13 @@ def local() -> None:
 @click.option(
     "--aws-port", type=_PORT, help="Port of the local AWS. Default: the last one used, initially 4566."
 )
-def up(only: str | None, port: int | None, aws_port: int | None) -> None:
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="Where your reverse proxy serves Label Studio to people on other machines; '' for nowhere. Kept "
+    "until you change it.",
+)
+def up(only: str | None, port: int | None, aws_port: int | None, public_url: str | None) -> None:
     """Start everything that is not running.
 
     The first start also installs it: a minute or two, 1.1 GB.
@@ -84,7 +90,7 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
-        _print_label_studio(LabelStudio().up(port, _say))
+        _print_label_studio(LabelStudio().up(port, _say, public_url))
         return
     from boxdrop.local.recovery import settle
     from boxdrop.local.stack import Stack
@@ -92,7 +98,7 @@ def up(only: str | None, port: int | None, aws_port: int | None) -> None:
 
     stack = Stack()
     with terminated_in_order():
-        running = stack.up(port, aws_port, _say)
+        running = stack.up(port, aws_port, _say, public_url)
     settle(stack, running, _say)
     _print_system(running)
 
@@ -122,7 +128,7 @@ def demo() -> None:
     one_more = SCENES / "fruit-basket-01.jpg"
     say(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
     say()
-    say(f"  {running.label_studio.url}/projects/{_number(ledger, PROJECT)}/data")
+    say(f"  {running.label_studio.page_url}/projects/{_number(ledger, PROJECT)}/data")
     say(f"  log in as  {running.label_studio.email}")
     say(f"  password   {running.label_studio.password}")
     say()
@@ -176,7 +182,7 @@ def status(only: str | None) -> None:
         stack.worker(),
     )
     lines = {
-        "Label Studio": f"runs at {studio.url} (process {studio.pid})" if studio else None,
+        "Label Studio": f"runs at {studio.page_url} (process {studio.pid})" if studio else None,
         "AWS": f"runs at {aws.url} (process {aws.pid})" if aws else None,
         "the pump": f"delivers events (process {pump})" if pump else None,
         "the job": f"is ready (process {worker})" if worker else None,
@@ -295,7 +301,9 @@ def down(only: str | None) -> None:
 
 
 def _print_label_studio(server: "Server") -> None:
-    say(f"Label Studio runs at {server.url}")
+    say(f"Label Studio runs at {server.page_url}")
+    if server.public_url:
+        say(f"  proxied to {server.url}")
     say(f"  log in as  {server.email}")
     say(f"  password   {server.password}")
     say(f"  data       {server.data}")

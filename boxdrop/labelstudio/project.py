@@ -23,6 +23,7 @@ from boxdrop.labelstudio.config import (
 from boxdrop.labelstudio.connection import ONCE, Connection
 from boxdrop.labelstudio.tabs import ensure_tabs
 from boxdrop.labelstudio.webhook import own_webhooks
+from boxdrop.system import PASSES_IMAGES_ON
 
 _FIELDS: Final = "id,title,label_config,description,color"
 _TITLE_LENGTH = 3, 50  # Label Studio's limits
@@ -165,7 +166,8 @@ def connect_bucket(connection: Connection, project: Project, bucket: str) -> int
     The endpoint is this process's (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``). Label Studio signs with
     the credentials of its own environment, or with ``BOXDROP_PRESIGN_ACCESS_KEY_ID`` and
     ``…_SECRET_ACCESS_KEY``, which it stores: use a read-only user. The storage is never synced: a sync would
-    create a task for each object.
+    create a task for each object. Where browsers reach only Label Studio, it passes the images on instead
+    (`boxdrop.system.PASSES_IMAGES_ON`).
 
     Returns:
         Label Studio's id of the storage.
@@ -213,7 +215,7 @@ def _connect(
     settings: dict[str, Any] = {
         **storage,
         "use_blob_urls": True,
-        "presign": True,
+        "presign": not os.environ.get(PASSES_IMAGES_ON),
         "presign_ttl": _PRESIGN_MINUTES,
         "recursive_scan": False,
         "s3endpoint": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,

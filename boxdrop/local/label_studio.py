@@ -40,12 +40,18 @@ _DISK_BYTES = 1_500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The content of ``server.json``: boxdrop's user in Label Studio, and the preferred port."""
+    """The content of ``server.json``: boxdrop's user in Label Studio, and how the server is reached.
+
+    Attributes:
+        port: the preferred one, on loopback.
+        public_url: where a reverse proxy serves it to people on other machines; None if it serves nobody.
+    """
 
     email: str
     password: str
     token: str
     port: int
+    public_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Server:
         pid: of the process.
         data: the folder with its database and uploads.
         log: what the server prints.
+        public_url: see `Login`.
     """
 
     url: str
@@ -68,6 +75,12 @@ class Server:
     pid: int
     data: Path
     log: Path
+    public_url: str | None = None
+
+    @property
+    def page_url(self) -> str:
+        """Where people open it."""
+        return self.public_url or self.url
 
 
 class LabelStudio:
@@ -91,24 +104,29 @@ class LabelStudio:
         # The part of the command line that identifies the server.
         self._mark = ["--data-dir", str(self.data), "--enable-legacy-api-token"]
 
-    def up(self, port: int | None = None, say: Say = print) -> Server:
+    def up(self, port: int | None = None, say: Say = print, public_url: str | None = None) -> Server:
         """Install and start the server, and wait for it, as needed; a running server is returned at once.
 
         Args:
             port: use exactly this one. Default: the last one used, initially 8080; the next free one if it is
                 taken.
             say: called with a sentence before each step that takes time.
+            public_url: where a reverse proxy serves it; empty: nowhere. Default: as before.
 
         Raises:
             LocalError: the installation or the start failed, or the port is taken; with the way out.
         """
+        if public_url:
+            public_url = check_public_url(public_url)
         with self._only_one(say):
             pid = self._process()
-            if pid is not None and (server := self._join(pid, port)):
+            if pid is not None and (server := self._join(pid, port, public_url)):
                 return server
             self.install(say)
             first = not (self.data / "label_studio.sqlite3").exists()
             login = self._login(first)
+            if public_url is not None:
+                login = replace(login, public_url=public_url or None)
             takes = "; the first time, setting up its database takes up to a minute" if first else ""
 
             def start(free: int) -> Server:
@@ -151,7 +169,7 @@ class LabelStudio:
         found = processes.find(self._mark)
         return min(found, default=None)
 
-    def _join(self, pid: int, port: int | None) -> Server | None:
+    def _join(self, pid: int, port: int | None, public_url: str | None) -> Server | None:
         """Wait for a server that another process started; None if it ends in the meantime."""
         login = self._read_login()
         if login is None:
@@ -166,6 +184,11 @@ class LabelStudio:
                 f"Label Studio is already running on port {taken}; to move "
                 "it, run `boxdrop local down` and then "
                 f"`boxdrop local up --port {port}`"
+            )
+        if public_url is not None and (public_url or None) != login.public_url:
+            raise LocalError(
+                "Label Studio is already running with another public address; to change it, run `boxdrop "
+                "local down` and then the same command again"
             )
         until = time.monotonic() + _START_S
         while not answers(_health(server.url)):
@@ -182,7 +205,14 @@ class LabelStudio:
     def _server(self, pid: int, login: Login) -> Server:
         port = processes.argument(pid, "--port") or str(login.port)
         return Server(
-            f"http://{HOST}:{port}", login.email, login.password, login.token, pid, self.data, self.log
+            f"http://{HOST}:{port}",
+            login.email,
+            login.password,
+            login.token,
+            pid,
+            self.data,
+            self.log,
+            login.public_url,
         )
 
     def _start(self, login: Login) -> int:
@@ -220,7 +250,7 @@ class LabelStudio:
     def _read_login(self) -> Login | None:
         try:
             kept = json.loads(self._login_file.read_text())
-            return Login(**{each.name: kept[each.name] for each in fields(Login)})
+            return Login(**{each.name: kept[each.name] for each in fields(Login) if each.name in kept})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -252,6 +282,34 @@ def token_for(url: str) -> str | None:
     return server.token if same else None
 
 
+def check_public_url(url: str) -> str:
+    """The address without a slash at its end.
+
+    Raises:
+        LocalError: it is not ``http://HOST`` or ``https://HOST``, with a port if there is one.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise LocalError(f"{url}: give the public address as https://HOST, without a path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _public(login: Login) -> dict[str, str]:
+    """Variables of a server behind a reverse proxy."""
+    if not login.public_url:
+        return {}
+    return {
+        "LABEL_STUDIO_HOST": login.public_url,
+        "ALLOWED_HOSTS": f"{HOST},localhost,{urlsplit(login.public_url).hostname}",
+        "CSRF_TRUSTED_ORIGINS": login.public_url,
+        "SESSION_COOKIE_SECURE": "1" if login.public_url.startswith("https:") else "0",
+    }
+
+
 def _environment(login: Login) -> dict[str, str]:
     """Variables of the server."""
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -275,6 +333,7 @@ def _environment(login: Login) -> dict[str, str]:
             "SSRF_PROTECTION_ENABLED": "False",
             "PYTHONUNBUFFERED": "1",
         }
+        | _public(login)
     )
 
 

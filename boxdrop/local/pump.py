@@ -402,7 +402,7 @@ def function_environment(system: System, webhook_url: str) -> dict[str, str]:
         "BOXDROP_LABEL_STUDIO_SECRET": system.label_studio_secret or "",
         "LABEL_STUDIO_URL": system.label_studio_url or "",
         **PRESIGN,
-        "BOXDROP_PROVIDER": "cpu",
+        "BOXDROP_PROVIDER": os.environ.get("BOXDROP_PROVIDER") or "cpu",
         "BOXDROP_BUNDLE_CACHE": str(home() / "bundles"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "POWERTOOLS_METRICS_NAMESPACE": "boxdrop",

@@ -63,12 +63,14 @@ def create(
     label_studio_token: str,
     webhook_secret: str,
     browser_origins: tuple[str, ...],
+    public_url: str | None = None,
 ) -> System:
     """Create everything that is missing.
 
     Args:
         endpoint: of AWS.
         browser_origins: pages that may read images: those of Label Studio.
+        public_url: where people on other machines open Label Studio.
 
     Returns:
         The system, described.
@@ -98,6 +100,7 @@ def create(
         label_studio_url=label_studio_url,
         label_studio_secret=LABEL_STUDIO_SECRET,
         endpoint_url=endpoint,
+        public_url=public_url,
     )
 
 

@@ -84,13 +84,20 @@ class Stack:
         """The log file of each component."""
         return {"pump": self.pump_log, "label-studio": self.label_studio.log, "aws": self.aws.log}
 
-    def up(self, port: int | None = None, aws_port: int | None = None, say: Say = print) -> Running:
+    def up(
+        self,
+        port: int | None = None,
+        aws_port: int | None = None,
+        say: Say = print,
+        public_url: str | None = None,
+    ) -> Running:
         """Install and start components, and wait for them, as needed; running ones are left alone.
 
         Args:
             port: of Label Studio.
             aws_port: of AWS.
             say: called with a sentence before each step that takes time.
+            public_url: see `boxdrop.local.label_studio.LabelStudio.up`.
 
         Raises:
             LocalError: something cannot be started (what this call had started is stopped again), or another
@@ -100,7 +107,7 @@ class Stack:
         with only_one(self.folder, "the system", say), self._undone_if_it_fails():
             check_disk(self.folder)
             aws_server = self.aws.up(aws_port, say)
-            studio = self.label_studio.up(port, say)
+            studio = self.label_studio.up(port, say, public_url)
             before = self._remembered()
             secret = before.get("secret") or secrets.token_urlsafe(24)
             system = self._describe(aws_server, studio, secret)
@@ -118,9 +125,11 @@ class Stack:
                 "secret": secret,
                 "endpoint": system.endpoint_url,
                 "label_studio": system.label_studio_url,
+                "public_url": system.public_url or "",
             }
             self._write(self._memory, json.dumps(now, indent=1))
-            moved = bool(before) and any(before.get(name) != now[name] for name in ("webhook", "endpoint"))
+            addresses = ("webhook", "endpoint", "public_url")
+            moved = bool(before) and any(before.get(name, "") != now[name] for name in addresses)
             return Running(system, aws_server, studio, pump, aws_server.crashed, moved)
 
     def _refuse_a_second_system(self) -> None:
@@ -185,6 +194,7 @@ class Stack:
             aws.REGION,
             label_studio_url=studio.url,
             label_studio_token=studio.token,
+            public_url=studio.public_url,
             webhook_secret=secret,
             browser_origins=(studio.url, f"http://localhost:{ours}"),
         )
