@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     help="Take the keys from an S3 Inventory in CSV instead of listing the bucket.",
 )
 @click.option(
-    "--skip", default=0, type=click.IntRange(0), metavar="N", help="With --inventory: continue after N keys."
+    "--skip", default=0, type=Whole(0), metavar="N", help="With --inventory: continue after N keys."
 )
 @system_option
 def backfill(location: str, start_after: str, inventory: str | None, skip: int, system: str | None) -> None:

@@ -93,9 +93,9 @@ def use(
 
     \b
       boxdrop bundle use owlv2
-      boxdrop bundle use mine --canary 5%    # a trial; people verify what it finds
-      boxdrop bundle canary                  # what they changed, beside the default
-      boxdrop bundle use --promote           # or --back
+      boxdrop bundle use mine --canary 5%  # a trial on new images
+      boxdrop bundle canary                # what people changed in them
+      boxdrop bundle use --promote         # or --back
     """
     from datetime import UTC, datetime
 
@@ -138,7 +138,7 @@ def use(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
 def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None:
-    """Compare the canary with the detectors in force, on what people verified.
+    """Compare the canary with the default, on what people verified.
 
     For each project with verified tasks of both: images that were submitted without a change, precision and
     recall with 95 % intervals, and seconds per image. Without PROJECT, all projects.
