@@ -23,6 +23,7 @@ PRIOR_IMAGES: Final = 5.0
 """Weight of the prior, in images that hold both boxes and mistakes."""
 
 _Z: Final = 1.959964
+_ONE_SIDED: Final = 1.644854
 _STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365)
 """97.5 % quantiles of Student's distribution for 1 to 7 degrees of freedom; the series below is exact to
 three digits after that."""
@@ -85,6 +86,13 @@ class Clusters:
             return Share(0, 0, 0, 0.0, 1.0)
         low, high = _wilson(self._right / self._of, self._of / self._design_effect(), self._quantile())
         return Share(self._right, self._of, self._images, low, high)
+
+    def low(self) -> float:
+        """The end of a one-sided interval: the true share is higher in 95 of 100 cases; 0 of no boxes."""
+        if not self._of:
+            return 0.0
+        quantile = self._quantile() * _ONE_SIDED / _Z
+        return _wilson(self._right / self._of, self._of / self._design_effect(), quantile)[0]
 
     def _quantile(self) -> float:
         return student(max(1, round(self._effective_images()) - 1)) if self._images > 1 else _Z

@@ -23,6 +23,7 @@ _COMMANDS = {
     "labels": ("boxdrop.cli.labels", "Show or change the labels of a project."),
     "apply": ("boxdrop.cli.apply", "Show what changed labels run again, then run it."),
     "rank": ("boxdrop.cli.rank", "Put the images with the most to correct first."),
+    "accept": ("boxdrop.cli.accept", "Accept images whose boxes are so sure that nobody has to check."),
     "recheck": ("boxdrop.cli.recheck", "Name verified images that may hold a mistake."),
     "tune": ("boxdrop.cli.tune", "Suggest thresholds, learned from verified images."),
     "retry": ("boxdrop.cli.retry", "Try failed images and messages again."),

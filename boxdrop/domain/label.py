@@ -63,20 +63,24 @@ UNTILED: Final = Tiling()
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """Which annotation of an image counts, where several people annotated it.
+    """How people's work is used: which annotation of an image counts, and which images need nobody.
 
     Attributes:
         counts: ``latest``, the one saved last; ``agreed``, the one saved last, and only where everybody
             agrees; ``reviewer``, the one that a reviewer saved last, and no other.
         reviewers: Label Studio's numbers of the reviewers.
+        accept_above: the precision, 0 to 1, that accepted images must have; None: people verify all images.
+        audit: share of the images to accept that people verify all the same.
     """
 
     counts: Literal["latest", "agreed", "reviewer"] = "latest"
     reviewers: tuple[int, ...] = ()
+    accept_above: float | None = None
+    audit: float = 0.05
 
 
 LATEST: Final = ReviewRule()
-"""What counts unless labels.yaml says otherwise."""
+"""What holds unless labels.yaml says otherwise."""
 
 
 def color_of(class_id: int) -> str:

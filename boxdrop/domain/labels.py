@@ -36,7 +36,7 @@ class LabelSet:
         caption: what the images show ("fruit baskets"); the project's title.
         detector: name or path of the bundle to use, if the user set it.
         tiling: whether images are also processed in parts.
-        review: which annotation of an image counts; changes neither prompts nor boxes.
+        review: how people's work is used; changes neither prompts nor boxes.
         lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.
         teaches_itself: whether verified images teach the detector without being asked to.
 

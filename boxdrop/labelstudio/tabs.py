@@ -6,7 +6,7 @@ They are made once. Afterwards they belong to the annotators: a changed, renamed
 from typing import Any, Final
 
 from boxdrop.labelstudio.connection import ONCE, Connection
-from boxdrop.labelstudio.task_data import LOOK_AGAIN_KEY
+from boxdrop.labelstudio.task_data import ACCEPTED, LOOK_AGAIN_KEY
 
 _HIDDEN: Final = (
     "tasks:data.image_id",
@@ -52,6 +52,7 @@ def _state(operator: str, value: str) -> dict[str, Any]:
     return {"filter": "filter:tasks:data.state", "operator": operator, "type": "String", "value": value}
 
 
+_NOT_ACCEPTED: Final = _state("not_equal", ACCEPTED)
 _SHOWN: Final = (_state("not_equal", "gone"), _state("not_equal", "stale"))
 
 TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
@@ -62,6 +63,7 @@ TABS: Final[dict[str, tuple[tuple[dict[str, Any], ...], tuple[str, ...]]]] = {
             _number("cancelled_annotations", "equal"),
             _state("not_equal", "gone"),
             _state("not_equal", "failed"),
+            _NOT_ACCEPTED,
         ),
         ("tasks:predictions_score",),
     ),
@@ -122,6 +124,35 @@ def ensure_look_again(connection: Connection, project: int) -> None:
     widths = {"columnsWidth": {**_data(title)["columnsWidth"], column: 300}}
     with connection.explaining(f"make the tab {title} of project {project}"):
         connection.sdk.views.create(project=project, data=_data(title) | widths | what, request_options=ONCE)
+
+
+def ensure_accepted(connection: Connection, project: int) -> None:
+    """Make the tab *Accepted*, and take accepted tasks out of *To verify*, as far as boxdrop made that tab.
+
+    Raises:
+        LabelStudioError: Label Studio refused.
+    """
+    path = f"/api/dm/views?project={project}"
+    listed = connection.request(f"list the tabs of project {project}", "GET", path)
+    present = {(view.get("data") or {}).get("title"): view for view in listed}
+    with connection.explaining(f"make the tab Accepted of project {project}"):
+        if "Accepted" not in present:
+            items = [_state("equal", ACCEPTED), _number("total_annotations", "equal")]
+            what = {"filters": {"conjunction": "and", "items": items}, "ordering": []}
+            connection.sdk.views.create(project=project, data=_data("Accepted") | what, request_options=ONCE)
+        view = present.get("To verify")
+        wanted, _ = TABS["To verify"]
+        if view is not None and _filters(view["data"]) == [*wanted[:-1]]:  # of an earlier version
+            filters = {**view["data"]["filters"], "items": list(wanted)}
+            connection.sdk.views.update(
+                str(view["id"]), project=project, data={**view["data"], "filters": filters}
+            )
+
+
+def _filters(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The filters of a tab, without what Label Studio adds to them."""
+    keys = ("filter", "operator", "type", "value")
+    return [{key: each.get(key) for key in keys} for each in (data.get("filters") or {}).get("items") or []]
 
 
 def _is_plain(data: dict[str, Any]) -> bool:

@@ -22,6 +22,9 @@ SHOWN_AS: Final = "shown_as"
 PRIORITY_KEY: Final = "priority"
 """In a task's data, and the column of that name: how much there is to check in the image."""
 
+ACCEPTED: Final = "accepted"
+"""The column *state* of a task whose boxes count without a person; see `boxdrop.review.acceptance`."""
+
 LOOK_AGAIN_KEY: Final = "look_again"
 """In a task's data, and the column of that name: what may be wrong with what was verified."""
 

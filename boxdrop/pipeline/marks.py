@@ -9,6 +9,7 @@ from typing import Final
 
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.publishing import CHUNK
+from boxdrop.labelstudio.task_data import ACCEPTED
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, State
 from boxdrop.pipeline.publish import BusyError, hold_lease
@@ -23,13 +24,17 @@ _SHOWN_AS_THEY_ARE: Final = (State.VERIFIED, State.STALE, State.GONE, State.FAIL
 def shown_state(row: Image, task: Task) -> str:
     """The value of the column *state* for an image.
 
+    A task that `boxdrop accept` marked stays so until an annotator works on it.
+
     Args:
         row: the image's.
         task: the image's current task.
     """
     if row.state in _SHOWN_AS_THEY_ARE:
         return row.state
-    return SKIPPED if task.skipped else State.TASKED
+    if task.skipped:
+        return SKIPPED
+    return ACCEPTED if task.state == ACCEPTED and not task.touched else State.TASKED
 
 
 def write_states(ledger: Ledger, tasks: ProjectTasks, image_ids: Iterable[str]) -> int:

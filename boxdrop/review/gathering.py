@@ -1,6 +1,7 @@
 """Gathers the evidence of a project: its verified images, with the candidates stored for each."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from boxdrop.assessment.evidence import Evidence, detections_of, truth_of
@@ -21,12 +22,14 @@ class Gathered:
         ids: their image ids.
         images: those that the detector in force saw, by image_id, which is a hash: in no order that means
             anything.
+        times: when each was saved last.
         others: fresh verified images whose stored prediction is of another detector or other prompts, is
             lost, or was never offered.
     """
 
     ids: tuple[str, ...]
     images: tuple[Evidence, ...]
+    times: tuple[datetime, ...]
     others: int
 
 
@@ -53,7 +56,7 @@ def gather(services: "Services", project: "Project", label_set: "LabelSet") -> G
     Raises:
         BoxdropError: the bucket or the ledger cannot be read.
     """
-    found: dict[str, Evidence] = {}
+    found: dict[str, tuple[Evidence, datetime]] = {}
     others = 0
     for each in read_with_predictions(services, project.name):
         if isinstance(each, LeftOut):
@@ -63,6 +66,8 @@ def gather(services: "Services", project: "Project", label_set: "LabelSet") -> G
             continue
         candidates = detections_of(each.prediction.candidates, label_set.names)
         boxes, labels = truth_of(each.annotation.boxes, label_set.names)
-        found[each.row.image_id] = Evidence.of(each.row.key, candidates, boxes, labels)
+        evidence = Evidence.of(each.row.key, candidates, boxes, labels)
+        found[each.row.image_id] = evidence, each.annotation.updated_at
     ids = tuple(sorted(found))
-    return Gathered(ids, tuple(found[image_id] for image_id in ids), others)
+    kept = [found[image_id] for image_id in ids]
+    return Gathered(ids, tuple(image for image, _ in kept), tuple(time for _, time in kept), others)

@@ -9,12 +9,16 @@ from boxdrop.assessment.priority import Outlook, learn_ranking, outlook, thresho
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.tasks import ProjectTasks
 from boxdrop.pipeline.publish import hold_lease, number_of
+from boxdrop.review.acceptance import is_in_force, waiting_audits
 from boxdrop.review.differences import read_unverified
 from boxdrop.review.gathering import find_project, gather
+from boxdrop.store.acceptances import read_acceptance
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.outlooks import StoredOutlook, write_outlook
 
 if TYPE_CHECKING:
+    from boxdrop.domain.labels import LabelSet
+    from boxdrop.ledger import Project
     from boxdrop.services import Services
 
 _AT_ONCE = 200
@@ -74,6 +78,7 @@ def order_images(
             chances.append(ranking.chance(found))
         if image.task_id is not None:
             doubts[image.task_id] = doubt
+    doubts |= _audited(services, row, label_set, doubts)
     keys = sorted(keys, key=lambda each: (-each[0], each[1]))[:shown]
     changed = 0
     with hold_lease(services.ledger, name, services.settings.lease_s, wait_s) as keep:
@@ -89,3 +94,14 @@ def order_images(
         write_outlook(services.data, name, stored)
     first = tuple((key, doubt) for doubt, key in keys)
     return Ordered(len(doubts), changed, ranking.images, seen, first)
+
+
+def _audited(
+    services: "Services", project: "Project", label_set: "LabelSet", doubts: dict[int, float]
+) -> dict[int, float]:
+    """The priority of tasks that are audited (see `boxdrop.review.acceptance`): with the highest of all."""
+    stored = read_acceptance(services.data, project.name)
+    if stored is None or not is_in_force(stored, project, label_set):
+        return {}
+    waiting = waiting_audits(services, stored).keys() & doubts.keys()
+    return dict.fromkeys(sorted(waiting), max(doubts.values(), default=0.0))

@@ -14,6 +14,7 @@
     lessons/LESSON.json                            what verified images taught a detector, kept for ever
     reviews/PROJECT/outlook.json                   how many images probably need a change
     reviews/PROJECT/teachings.json                 what came of teaching the project
+    reviews/PROJECT/acceptance.json                which images were accepted, and what the audit says
     tracked/STORE/RUN.json                         that a ZenML store has a run
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
@@ -219,6 +220,11 @@ def outlook_key(project: str) -> str:
 def teachings_key(project: str) -> str:
     """Key of what came of teaching a project."""
     return f"{reviews_prefix(project)}teachings.json"
+
+
+def acceptance_key(project: str) -> str:
+    """Key of which images of a project were accepted, and what the audit says."""
+    return f"{reviews_prefix(project)}acceptance.json"
 
 
 def marks_prefix(store_id: str) -> str:

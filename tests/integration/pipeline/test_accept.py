@@ -1,0 +1,160 @@
+"""`boxdrop accept`: images that need nobody, against a system on moto and a real Label Studio."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from boxdrop.assessment.acceptance import is_audited
+from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, to_json
+from boxdrop.domain.predictions import Prediction
+from boxdrop.labelstudio.connection import Connection
+from boxdrop.labelstudio.tasks import ProjectTasks
+from boxdrop.local.label_studio import Server
+from boxdrop.pipeline.labels import part_event
+from boxdrop.store.layout import annotation_key
+from boxdrop.store.manifests import read_manifest
+from boxdrop.store.parts import Part, write_part
+
+from .test_handlers import Functions, functions, live, tasks
+from .test_rank import number
+from .test_retry_and_apply import Call, call
+from .test_tune import candidate
+from .world import World
+
+__all__ = ["call", "functions", "live"]
+
+LABELS = "review: {accept_above: 0.9 precision, audit: 60%}\nlabels: [banana, apple]"
+IMAGES = 72
+VERIFIED = 48
+UNSURE = 2
+"""Every so many images hold a box that is not sure."""
+
+
+def detected(live: Functions, run_id: str) -> tuple[list[Prediction], list[dict[str, Any]]]:
+    """Do what the job does: three sure boxes an image, hidden ones that are wrong, and some in between."""
+    world, manifest = live.world, read_manifest(live.world.data, run_id)
+    records, events = [], []
+    for name in manifest.header.parts():
+        some = []
+        for image in manifest.images_of(name):
+            place = int(image.key.rpartition("/")[2].removesuffix(".jpg"))
+            found = [candidate("banana", n, 0.96) for n in range(3)] + [candidate("apple", 3, 0.04)]
+            if place % 12 < UNSURE:
+                found.append(candidate("apple", 4, 0.6))
+            who = f"s3://{world.images.name}/{image.key}", image.image_id, image.version
+            some.append(Prediction(*who, manifest.header.model_version, 640, 100, (), tuple(found)))
+        write_part(world.data, Part(name, tuple(some)))
+        records += some
+        events.append(part_event(world.data.name, name.key))
+    return sorted(records, key=lambda each: each.image), events
+
+
+def verify(world: World, record: Prediction, *, right: bool = True) -> None:
+    """A person keeps the bananas, or deletes them, and deletes every other apple."""
+    row, when = world.ledger.image(record.image_id), datetime.now(UTC)
+    assert row is not None
+    shown = [(f"r{n}", each) for n, each in enumerate(record.candidates) if each.score > 0.5]
+    is_even = int(record.image[-5]) % 2 == 0
+    kept = [(who, each) for who, each in shown if (right if each.label == "banana" else is_even)]
+    offered = tuple(OfferedBox(each.label, each.score, each.xyxy, who) for who, each in shown)
+    document = Annotation(
+        image=row.key,
+        image_id=record.image_id,
+        version=record.version,
+        task_id=row.task_id or 1,
+        annotation_id=row.task_id or 1,
+        order=when,
+        updated_at=when,
+        user=3,
+        lead_time=1.0,
+        width=640,
+        height=100,
+        boxes=tuple(DrawnBox(each.label, each.xyxy, who) for who, each in kept),
+        offer=Offer(record.prediction_id, record.model_version, offered),
+    )
+    world.data.put(annotation_key("fruit", record.image_id), to_json(document).encode())
+    world.ledger.record_verified(record.image_id, record.version, when)
+
+
+def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
+    live: Functions, connection: Connection, call: Call, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.token)
+    world = live.world
+    names = [f"fruit/{place:02}.jpg" for place in range(IMAGES)]
+    live.deliver("dispatch", world.labels("fruit", LABELS), *(world.put(name) for name in names))
+    (run_id,) = live.launch()
+    records, events = detected(live, run_id)
+    assert live.deliver("publish", *events) == []
+
+    def said(*options: str) -> dict[str, Any]:
+        done = call("accept", "fruit", "--json", *options)
+        assert done.exit_code == 0, done.output
+        fields: dict[str, Any] = json.loads(done.stdout)
+        return fields
+
+    def tab(title: str) -> list[str]:
+        views = connection.request("look", "GET", f"/api/dm/views?project={number(live)}")
+        (view,) = [each for each in views if each["data"]["title"] == title]
+        path = f"/api/tasks?view={view['id']}&project={number(live)}&page_size=200"
+        return [each["data"]["image_id"] for each in connection.request("look", "GET", path)["tasks"]]
+
+    assert "nothing is accepted yet" in call("accept", "fruit").output
+
+    for record in records[:VERIFIED]:
+        verify(world, record)
+    waiting = records[VERIFIED:]
+    sure = [each.image_id for place, each in enumerate(waiting) if place % 12 >= UNSURE]
+    audited = {each for each in sure if is_audited(each, 0.6)}
+    opened, *others = sorted({*sure} - audited)
+    task_of = {task.data["image_id"]: task.id for task in tasks(connection, world).values()}
+    connection.sdk.annotations.create(task_of[opened], result=[], was_cancelled=True)  # a person skipped it
+
+    first = said()
+    accepted = set(others)
+    assert (first["accepted"], first["marked"], first["unmarked"]) == (len(accepted), len(accepted), 0)
+    assert first["proof"]["precision_at_least"] >= 0.9
+    assert first["proof"]["right"] == first["proof"]["boxes"] == 3 * VERIFIED * (12 - UNSURE) / 12
+    assert (first["audit"]["waiting"], first["audit"]["of"]) == (len(audited), len(audited))
+    assert set(tab("Accepted")) == accepted
+    unverified = {each.image_id for each in waiting}
+
+    def left() -> list[str]:
+        return [each for each in tab("To verify") if each in unverified]
+
+    assert {*left()} == unverified - accepted - {opened}
+    assert audited <= {*left()[: len(audited) + 4]}  # four are as uncertain as an image can be
+    assert call("rank", "fruit").exit_code == 0
+    assert audited <= {*left()[: len(audited) + 4]}
+
+    project = ProjectTasks(connection, number(live) or 0)
+    project.mark_all([task_of[each] for each in others[:1]], "tasked")  # as after a kill half-way
+    assert said()["marked"] == 1
+    assert set(tab("Accepted")) == accepted
+
+    by_id = {each.image_id: each for each in records}
+    failed = sorted(audited)[:4]
+    verify(world, by_id[failed[0]], right=False)
+    assert said()["stopped"] is None
+    for image_id in failed[1:]:
+        verify(world, by_id[image_id], right=False)
+    stopped = said()
+    assert stopped["stopped"]
+    assert stopped["accepted"] == 0
+    assert tab("Accepted") == []
+    assert accepted <= {*left()}
+    told = call("accept", "fruit").output
+    assert "0 of 12 boxes were right in 4 audited images, and 90.0% was promised" in told
+    assert "boxdrop accept fruit --restart" in told
+    live.deliver("dispatch", world.labels("fruit", f"caption: another\n{LABELS}"))
+    live.launch()
+    assert said()["stopped"]  # another caption excuses nothing
+    began = said("--restart")
+    assert (began["stopped"], began["accepted"], began["learned_from"]) == (None, 0, 4)
+
+    live.deliver("dispatch", world.labels("fruit", "labels: [banana, apple]"))
+    live.launch()
+    assert "has no `review: {accept_above: 0.98 precision}`" in call("accept", "fruit").output
