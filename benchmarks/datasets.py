@@ -37,6 +37,7 @@ class Stored:
     classes = (ClassName(1, "apple"),)
     splits = splits.names
     dropped_boxes = Counter()
+    predictions = False
     def __iter__(self):
         for number in range(count):
             key = f"{number:032x}"

@@ -66,6 +66,7 @@ class Choice:
     min_size: float = 0.0
     split: str | None = None
     group_by: str | None = None
+    predictions: bool = False
 
     def selection(self) -> "Selection":
         """The same, read.
@@ -87,6 +88,7 @@ class Choice:
             min_size=self.min_size,
             splits=Splits() if self.split is None else Splits.parse(self.split),
             grouping=Grouping(self.group_by),
+            predictions=self.predictions,
         )
 
     def open(self, services: "Services", project: str, dataset: str | None) -> "Stored":
@@ -103,7 +105,7 @@ class Choice:
         if self != Choice():
             raise BoxdropError(
                 "a frozen data set has its own labels and splits: leave out --labels, --since, --min-size, "
-                "--split and --group-by, or leave out --dataset"
+                "--split, --group-by and --include, or leave out --dataset"
             )
         return open_frozen(services.data, project, dataset)
 

@@ -1,5 +1,6 @@
 """``boxdrop export``: verified work in a format that other tools read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ _S3 = "s3://"
     show_default=True,
     help="Rotate images upright, like their boxes, or copy them byte for byte.",
 )
+@click.option(
+    "--include",
+    type=click.Choice(["predictions"]),
+    help="Add the images that nobody has verified, with the detector's boxes, marked as such.",
+)
 @click.option("--dataset", metavar="NAME", help="Export a frozen data set instead of current verified work.")
 @selection_options
 @system_option
@@ -48,6 +54,7 @@ def export(
     out: str,
     images: str,
     pixels: str,
+    include: str | None,
     dataset: str | None,
     choice: Choice,
     system: str | None,
@@ -68,7 +75,7 @@ def export(
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
-    stored = choice.open(services, project, dataset)
+    stored = replace(choice, predictions=include == "predictions").open(services, project, dataset)
     folder = _staging(out) if out.startswith(_S3) else Path(out)
     with _Progress() as show:
         summary = export(
@@ -132,6 +139,12 @@ class _Progress:
 
 def _report(summary: "Summary", out: str) -> None:
     say(f"{counted(summary.images, 'image')} with {counted(summary.boxes, 'box', 'boxes')} in {out}")
+    if summary.predicted_images:
+        boxes = counted(summary.predicted_boxes, "box", "boxes")
+        say(
+            f"  and {counted(summary.predicted_images, 'image')} that nobody has verified, with {boxes} of a "
+            "detector; unverified.tsv lists them"
+        )
     for why, count in sorted(summary.left_out.items()):
         say(f"  {counted(count, 'image')} left out: {why}", err=True)
     for why, count in sorted(summary.dropped_boxes.items()):

@@ -20,6 +20,7 @@ class Tally:
         self.splits = tuple(splits)
         self.classes = tuple(classes)
         self.images = self.boxes = self.turned = self.negatives = 0
+        self.predicted_images = self.predicted_boxes = 0
         self.images_of: Counter[str] = Counter()
         self.boxes_of: Counter[tuple[int, str]] = Counter()
         self.sizes: Counter[str] = Counter()
@@ -27,7 +28,11 @@ class Tally:
         self.detectors: Counter[str] = Counter()
 
     def add(self, item: Item) -> None:
-        """Count one item."""
+        """Count one item; an unverified one on its own, not among the verified."""
+        if not item.verified:
+            self.predicted_images += 1
+            self.predicted_boxes += len(item.boxes)
+            return
         self.images += 1
         self.images_of[item.split] += 1
         self.negatives += not item.boxes
@@ -62,6 +67,7 @@ def card(
         f"{tally.images:,} verified images with {tally.boxes:,} boxes; {tally.negatives:,} of the images "
         f"were verified as empty. Format: {format.name}.",
         "",
+        *_predicted(tally),
         "## Boxes by label and split",
         "",
         _row("id", "label", *tally.splits),
@@ -81,6 +87,16 @@ def card(
     if pictures:
         lines += ["", "## Some of the images", "", *(f"![]({path})" for path in pictures)]
     return "\n".join(lines) + "\n"
+
+
+def _predicted(tally: Tally) -> list[str]:
+    if not tally.predicted_images:
+        return []
+    return [
+        f"**{tally.predicted_images:,} more images are not verified**: their {tally.predicted_boxes:,} boxes "
+        "are a detector's. unverified.tsv lists them; the counts below are without them.",
+        "",
+    ]
 
 
 def _table(title: str, counts: Mapping[str, int]) -> list[str]:

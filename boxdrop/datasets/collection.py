@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from boxdrop.datasets.freshness import Fresh, read_documents
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, ClassName, DatasetError, Item, LeftOut, Origin, Why
+from boxdrop.datasets.predicted import read_predictions
 from boxdrop.datasets.splits import Grouping, Splits
 from boxdrop.domain.annotations import Annotation, DrawnBox, was_moved
+from boxdrop.domain.identity import region_id
+from boxdrop.domain.predictions import Prediction
+from boxdrop.ledger import Image
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
@@ -24,6 +28,8 @@ class Selection:
         labels: only boxes of these labels; None for all. Images without any stay, as negatives.
         since: only images that were verified at this time or later.
         min_size: only boxes whose shorter side has at least this many pixels.
+        predictions: also images that nobody has verified, with the boxes that their tasks show. `since` does
+            not apply to them.
     """
 
     labels: frozenset[str] | None = None
@@ -31,6 +37,7 @@ class Selection:
     min_size: float = 0.0
     splits: Splits = field(default_factory=Splits)
     grouping: Grouping = field(default_factory=Grouping)
+    predictions: bool = False
 
 
 def classes_of(services: "Services", project: str, selection: Selection) -> tuple[ClassName, ...]:
@@ -52,13 +59,14 @@ def classes_of(services: "Services", project: str, selection: Selection) -> tupl
 
 
 class Collection:
-    """The current verified images of a project.
+    """The current verified images of a project, and the unverified ones if they are selected.
 
     Args:
         services: needs `ledger` and `data`.
 
     Attributes:
         classes: see `classes_of`.
+        predictions: whether there may be unverified images.
         dropped_boxes: boxes that were left out so far, by reason.
 
     Raises:
@@ -72,11 +80,12 @@ class Collection:
         self._ids = {each.name: each.id for each in classes_of(services, project, Selection())}
         self.classes = classes_of(services, project, self._selection)
         self.splits = self._selection.splits.names
+        self.predictions = self._selection.predictions
         self.dropped_boxes: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Item | LeftOut]:
         """Stream the images with annotators' work, by image_id, each as an item or with the reason why it is
-        left out.
+        left out; then the unverified images, if they are selected, in no order.
 
         Raises:
             BoxdropError: the bucket or the ledger cannot be read.
@@ -84,6 +93,9 @@ class Collection:
         self.dropped_boxes.clear()
         for each in read_documents(self._services, self._project):
             yield each if isinstance(each, LeftOut) else self._item(each)
+        if self.predictions:
+            for image, prediction in read_predictions(self._services, self._project):
+                yield self._predicted(image, prediction)
 
     def _item(self, fresh: Fresh) -> Item | LeftOut:
         row, document = fresh.row, fresh.annotation
@@ -100,11 +112,38 @@ class Collection:
             version=document.version,
             width=document.width,
             height=document.height,
-            split=self._selection.splits.of(self._selection.grouping.of(row.key, row.image_id)),
+            split=self._split(row),
             reviewed_at=document.updated_at,
             user=document.user,
             model_version=document.offer.model_version if document.offer else None,
             boxes=tuple(self._boxes(document)),
+        )
+
+    def _split(self, row: Image) -> str:
+        return self._selection.splits.of(self._selection.grouping.of(row.key, row.image_id))
+
+    def _predicted(self, row: Image, prediction: Prediction) -> Item:
+        boxes = []
+        for index, box in enumerate(prediction.boxes):
+            if box.label in self._ids and self._is_selected(box.label, box.xyxy):
+                region = region_id(prediction.prediction_id, index)
+                number = box_number(row.image_id, region)
+                where = self._ids[box.label], box.xyxy, region
+                boxes.append(Box(number, box.label, *where, "predicted", score=box.score))
+        return Item(
+            number=image_number(row.image_id),
+            image_id=row.image_id,
+            bucket=row.bucket,
+            key=row.key,
+            version=prediction.version,
+            width=prediction.width,
+            height=prediction.height,
+            split=self._split(row),
+            reviewed_at=row.since,
+            user=None,
+            model_version=prediction.model_version,
+            boxes=tuple(boxes),
+            verified=False,
         )
 
     def _reason(self, document: Annotation) -> tuple[Why | None, str]:
@@ -123,19 +162,26 @@ class Collection:
         for box in document.boxes:
             again = regions[box.region]
             regions[box.region] += 1
-            left, top, right, bottom = box.xyxy
-            side = min(right - left, bottom - top)
-            if self._selection.labels is not None and box.label not in self._selection.labels:
-                self.dropped_boxes["other labels"] += 1
-            elif side <= 0:
-                self.dropped_boxes["without an area"] += 1
-            elif side < self._selection.min_size:
-                self.dropped_boxes["smaller than --min-size"] += 1
-            else:
-                before = offered.get(box.region)
-                origin = _origin(box, before.label if before else None, before.xyxy if before else None)
-                number = box_number(document.image_id, box.region, again)
-                yield Box(number, box.label, self._ids[box.label], box.xyxy, box.region, origin, box.rotation)
+            if not self._is_selected(box.label, box.xyxy):
+                continue
+            before = offered.get(box.region)
+            origin = _origin(box, before.label if before else None, before.xyxy if before else None)
+            number = box_number(document.image_id, box.region, again)
+            yield Box(number, box.label, self._ids[box.label], box.xyxy, box.region, origin, box.rotation)
+
+    def _is_selected(self, label: str, xyxy: tuple[float, float, float, float]) -> bool:
+        """Whether a box is in the selection; one that is not is counted."""
+        left, top, right, bottom = xyxy
+        side = min(right - left, bottom - top)
+        if self._selection.labels is not None and label not in self._selection.labels:
+            self.dropped_boxes["other labels"] += 1
+        elif side <= 0:
+            self.dropped_boxes["without an area"] += 1
+        elif side < self._selection.min_size:
+            self.dropped_boxes["smaller than --min-size"] += 1
+        else:
+            return True
+        return False
 
 
 def _origin(box: DrawnBox, label: str | None, xyxy: tuple[float, float, float, float] | None) -> Origin:

@@ -27,6 +27,7 @@ PRIVATE: Final = ".boxdrop"
 """The folder of an export's state; readers ignore hidden folders."""
 MANIFEST: Final = "manifest.tsv"
 LEFT_OUT: Final = "left-out.tsv"
+UNVERIFIED: Final = "unverified.tsv"
 CARD: Final = "DATASET.md"
 
 _WORKERS: Final = 8
@@ -51,6 +52,9 @@ class Stored(Protocol):
     def splits(self) -> Sequence[str]: ...
 
     @property
+    def predictions(self) -> bool: ...
+
+    @property
     def dropped_boxes(self) -> Counter[str]: ...
 
     def __iter__(self) -> Iterator[Item | LeftOut]: ...
@@ -71,7 +75,8 @@ class Summary:
     """The result of an export.
 
     Attributes:
-        images, boxes: in the data set.
+        images, boxes: verified ones in the data set.
+        predicted_images, predicted_boxes: unverified ones in the data set.
         left_out: images that are not in it, by reason.
         dropped_boxes: left-out boxes of its images, by reason.
         turned: rotated boxes; the format may drop the rotation.
@@ -80,6 +85,8 @@ class Summary:
 
     images: int = 0
     boxes: int = 0
+    predicted_images: int = 0
+    predicted_boxes: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     dropped_boxes: Counter[str] = field(default_factory=Counter)
     turned: int = 0
@@ -94,6 +101,7 @@ class _Source:
     project: str
     classes: Sequence[ClassName]
     splits: Sequence[str]
+    predictions: bool
     spool: Spool
     links: bool
 
@@ -171,7 +179,12 @@ class _Export:
         if images == Images.COPY:
             self._copy(open_bucket, pixels)
         source = _Source(
-            self._project, self._stored.classes, self._stored.splits, self._spool, images == Images.LINK
+            self._project,
+            self._stored.classes,
+            self._stored.splits,
+            self._stored.predictions,
+            self._spool,
+            images == Images.LINK,
         )
         for number, path in enumerate(self._format.write(self._folder, source), 1):
             self._keep(path)
@@ -252,8 +265,11 @@ class _Export:
                 cells = (each.key, str(each.why), each.detail)
                 file.write("\t".join(cell.encode("unicode_escape").decode() for cell in cells) + "\n")
         self._keep(LEFT_OUT)
+        if source.predictions:
+            self._list_unverified(source)
         summary = self._summary
         summary.images, summary.boxes, summary.turned = tally.images, tally.boxes, tally.turned
+        summary.predicted_images, summary.predicted_boxes = tally.predicted_images, tally.predicted_boxes
         summary.dropped_boxes = Counter(self._stored.dropped_boxes)
         first = itertools.islice(source.entries(), 8)
         shown = [entry.image for entry in first if self._spool.has_file(entry.image)]
@@ -262,6 +278,16 @@ class _Export:
                 card(self._project, self._format, tally, summary.left_out, summary.dropped_boxes, shown)
             )
         self._keep(CARD)
+
+    def _list_unverified(self, source: _Source) -> None:
+        """List the unverified images, for formats whose own files cannot tell them apart."""
+        with AtomicFile(self._folder / UNVERIFIED) as file:
+            file.write("image\tkey\tboxes\tmodel_version\n")
+            for item, image in ((each.item, each.image) for each in source.entries()):
+                if not item.verified:
+                    cells = (image, item.key, str(len(item.boxes)), item.model_version or "")
+                    file.write("\t".join(cell.encode("unicode_escape").decode() for cell in cells) + "\n")
+        self._keep(UNVERIFIED)
 
     def _remove_older(self) -> None:
         """Remove only those files of an earlier export that this one does not have."""

@@ -61,6 +61,8 @@ class Header:
 class FrozenDataset:
     """A frozen data set, whose items are streamed; see `boxdrop.datasets.export.Stored`."""
 
+    predictions = False
+
     def __init__(self, bucket: Bucket, header: Header) -> None:
         self.header = header
         self.classes = header.classes

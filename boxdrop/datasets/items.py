@@ -19,13 +19,14 @@ class DatasetError(BoxdropError):
     """A data set that is missing or invalid, or cannot be made."""
 
 
-Origin = Literal["kept", "adjusted", "relabelled", "drawn"]
-"""What the annotator did: accepted the detector's box, moved it, relabelled it, or drew a new one."""
+Origin = Literal["kept", "adjusted", "relabelled", "drawn", "predicted"]
+"""What the annotator did: accepted the detector's box, moved it, relabelled it, or drew a new one; predicted:
+nobody has verified the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A verified box.
+    """A verified box, or a detector's box on an image that nobody has verified.
 
     Attributes:
         number: see `boxdrop.datasets.identifiers.box_number`.
@@ -34,6 +35,7 @@ class Box:
             box around it.
         rotation: degrees clockwise, if the annotator rotated the rectangle; usually 0.
         region: Label Studio's id.
+        score: of a detector's box, 0 to 1; None for a verified box.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Box:
     region: str
     origin: Origin
     rotation: float = 0.0
+    score: float | None = None
 
     @property
     def size(self) -> tuple[float, float]:
@@ -55,15 +58,19 @@ class Box:
 class Item:
     """One version of an image with its verified boxes. No boxes: verified as empty.
 
+    Or, where a data set includes predictions, an image that nobody has verified with the detector's boxes.
+
     Attributes:
         number: see `boxdrop.datasets.identifiers.image_number`.
         image_id, version: see `boxdrop.domain.identity`.
         bucket, key: of the image.
         width, height: upright size in pixels.
         split: its split.
-        reviewed_at: when an annotator saved it last.
+        reviewed_at: when an annotator saved it last; for an unverified image, when its task got these boxes.
         user: Label Studio's id of that annotator.
-        model_version: the detector whose boxes the annotator started from, if known.
+        model_version: the detector whose boxes the annotator started from, if known; for an unverified image,
+            the detector that found the boxes.
+        verified: whether an annotator verified it.
     """
 
     number: int
@@ -78,6 +85,7 @@ class Item:
     user: int | None
     model_version: str | None
     boxes: tuple[Box, ...]
+    verified: bool = True
 
     @property
     def stem(self) -> str:

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, sha256 TEXT, bytes INTE
 CREATE TABLE IF NOT EXISTS older_files (path TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _IMAGE, _BOX = 0, 1
+_WITHDRAWN: Final = frozenset({Why.DELETED, Why.LOST, Why.UNVERIFIED})
 _PAGE: Final = 1000
 
 
@@ -77,6 +78,8 @@ class Spool:
             self._db.execute(clear)
         for count, each in enumerate(source, 1):
             if isinstance(each, Item):
+                if not each.verified and not self._make_room(each):
+                    continue
                 item = self._with_free_numbers(each)
                 row = (item.image_id, item.version, item.split, image_of(item), to_json(item))
                 self._db.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?)", row)
@@ -84,6 +87,20 @@ class Spool:
                 self._leave_out(each)
             yield count
         self._db.execute("COMMIT")
+
+    def _make_room(self, item: Item) -> bool:
+        """Whether an unverified image belongs in the data set, which has what annotators said already.
+
+        Their work was read first, and may have changed since; an image comes once, and what they skipped or
+        what cannot be used stays out. Where their work was withdrawn, the image is unverified again.
+        """
+        if self._db.execute("SELECT 1 FROM items WHERE image_id = ?", (item.image_id,)).fetchone():
+            return False
+        row = self._db.execute("SELECT why FROM left_out WHERE image_id = ?", (item.image_id,)).fetchone()
+        if row is not None and row[0] not in _WITHDRAWN:
+            return False
+        self._db.execute("DELETE FROM left_out WHERE image_id = ?", (item.image_id,))
+        return True
 
     def _with_free_numbers(self, item: Item) -> Item:
         """The item, with the next hash for each number that an earlier item has taken."""

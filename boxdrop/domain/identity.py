@@ -98,6 +98,18 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
+def region_id(prediction: str, index: int) -> str:
+    """Identity of a predicted box in Label Studio.
+
+    The same prediction gives the same ids whenever it is published, so annotations can be matched with it.
+
+    Args:
+        prediction: of `prediction_id`.
+        index: the box's place in the prediction.
+    """
+    return hashlib.sha256(f"{prediction}/{index}".encode()).hexdigest()[:12]
+
+
 def lesson_id(document: bytes) -> str:
     """Identity of a lesson: a hash of its document."""
     return hashlib.sha256(document).hexdigest()[:LESSON_DIGITS]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from boxdrop.domain.errors import PredictionError
+from boxdrop.domain.identity import region_id
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.predictions import Box, Prediction
 from boxdrop.labelstudio.config import DATA_KEY, FROM_NAME, ORIGINAL_KEY, TO_NAME
@@ -138,10 +139,8 @@ def _region(prediction: Prediction, index: int, box: Box) -> dict[str, Any]:
     left, top, right, bottom = box.xyxy
     x, width = _percent(left, right, prediction.width)
     y, height = _percent(top, bottom, prediction.height)
-    # The same prediction gives the same ids, so a region can be matched with the annotation made from it.
-    region_id = hashlib.sha256(f"{prediction.prediction_id}/{index}".encode()).hexdigest()[:12]
     return {
-        "id": region_id,
+        "id": region_id(prediction.prediction_id, index),
         "type": "rectanglelabels",
         "from_name": FROM_NAME,
         "to_name": TO_NAME,

@@ -34,7 +34,7 @@ class Coco:
                 )
                 file.write(",\n".join(map(to_line, categories)))
                 file.write('],\n"images":[')
-                _join(file, (_image(each, split) for each in source.entries(split)))
+                _join(file, (_image(each, split, source.predictions) for each in source.entries(split)))
                 file.write('],\n"annotations":[')
                 _join(file, (box for each in source.entries(split) for box in _annotations(each)))
                 file.write("]}\n")
@@ -46,7 +46,7 @@ def _join(file: Any, objects: Iterator[dict[str, Any]]) -> None:
         file.write((",\n" if number else "\n") + to_line(each))
 
 
-def _image(entry: Entry, split: str) -> dict[str, Any]:
+def _image(entry: Entry, split: str, marked: bool) -> dict[str, Any]:
     item = entry.item
     return {
         "id": item.number,
@@ -57,7 +57,7 @@ def _image(entry: Entry, split: str) -> dict[str, Any]:
         "image_id": item.image_id,
         "key": item.key,
         "version": item.version,
-    }
+    } | ({"verified": item.verified} if marked else {})
 
 
 def _annotations(entry: Entry) -> Iterator[dict[str, Any]]:
@@ -72,4 +72,4 @@ def _annotations(entry: Entry) -> Iterator[dict[str, Any]]:
             "iscrowd": 0,
             "segmentation": [],
             "attributes": {"origin": box.origin} | ({"turned": box.rotation} if box.rotation else {}),
-        }
+        } | ({} if box.score is None else {"score": box.score})

@@ -42,6 +42,11 @@ class Source(Protocol):
         """Names of the splits."""
         ...
 
+    @property
+    def predictions(self) -> bool:
+        """Whether there may be unverified images; then a format marks each image as verified or not."""
+        ...
+
     def entries(self, split: str | None = None) -> Iterator[Entry]:
         """Stream the entries of a split, or of all, by image_id."""
         ...

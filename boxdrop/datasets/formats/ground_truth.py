@@ -54,8 +54,8 @@ def _line(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
         f"{_ATTRIBUTE}-metadata": {
             "job-name": "boxdrop",
             "class-map": {number: name for number, name in names.items() if number in used},
-            "human-annotated": "yes",
-            "objects": [{"confidence": 1} for _ in boxes],
+            "human-annotated": "yes" if item.verified else "no",
+            "objects": [{"confidence": 1 if box.score is None else box.score} for box in item.boxes],
             "creation-date": time_text(item.reviewed_at).removesuffix("Z"),
             "type": "groundtruth/object-detection",
         },

@@ -32,14 +32,14 @@ class HuggingFace:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             with AtomicFile(folder / path) as file:
                 if first is not None:
-                    file.write(to_line(_row(first)) + "\n")
+                    file.write(to_line(_row(first, source.predictions)) + "\n")
                 for entry in source.entries(split):
                     if first is None or entry.item.image_id != first.item.image_id:
-                        file.write(to_line(_row(entry)) + "\n")
+                        file.write(to_line(_row(entry, source.predictions)) + "\n")
             yield path
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: Entry, marked: bool) -> dict[str, Any]:
     item = entry.item
     sizes = [box.size for box in item.boxes]
     return {
@@ -58,7 +58,8 @@ def _row(entry: Entry) -> dict[str, Any]:
             "label": [box.label for box in item.boxes],
             "origin": [box.origin for box in item.boxes],
             "rotation": [float(box.rotation) for box in item.boxes],
+            **({"score": [1.0 if box.score is None else box.score for box in item.boxes]} if marked else {}),
         },
         "key": item.key,
         "version": item.version,
-    }
+    } | ({"verified": item.verified} if marked else {})

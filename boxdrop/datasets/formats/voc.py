@@ -32,7 +32,7 @@ class Voc:
         for entry in source.entries():
             path = f"Annotations/{entry.item.stem}.xml"
             with AtomicFile(folder / path) as file:
-                file.write(_document(entry, source.project))
+                file.write(_document(entry, source))
             yield path
         for split in source.splits:
             path = f"ImageSets/Main/{split}.txt"
@@ -46,9 +46,11 @@ class Voc:
         yield _LABEL_MAP
 
 
-def _document(entry: Entry, project: str) -> str:
+def _document(entry: Entry, source: Source) -> str:
     item = entry.item
     root = ElementTree.Element("annotation")
+    if source.predictions:
+        root.set("verified", "yes" if item.verified else "no")  # as labelImg writes it
 
     def add(parent: ElementTree.Element, name: str, value: object = None) -> ElementTree.Element:
         child = ElementTree.SubElement(parent, name)
@@ -58,7 +60,7 @@ def _document(entry: Entry, project: str) -> str:
 
     add(root, "folder", "JPEGImages")
     add(root, "filename", entry.image.rpartition("/")[2])
-    add(add(root, "source"), "database", project)
+    add(add(root, "source"), "database", source.project)
     size = add(root, "size")
     for name, value in (("width", item.width), ("height", item.height), ("depth", 3)):
         add(size, name, value)

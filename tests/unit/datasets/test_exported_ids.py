@@ -37,6 +37,7 @@ class Stored:
     def __init__(self, labels: Sequence[str], images: dict[str, Drawn]) -> None:
         self.classes = tuple(ClassName(number, name) for number, name in enumerate(labels, 1))
         self.splits = SPLITS.names
+        self.predictions = False
         self.dropped_boxes: Counter[str] = Counter()
         ids = {name: number for number, name in enumerate(labels, 1)}
         self._items = [self._item(name, drawn, ids) for name, drawn in images.items()]
