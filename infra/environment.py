@@ -109,8 +109,7 @@ class Environment(Settings):
         Adopt | None,
         Field(
             description="Buckets and ledger that `cdk destroy` left behind; its secrets are used again, "
-            "too. Keep the "
-            "setting from then on. Default: new ones."
+            "too. Keep the setting from then on. Default: new ones."
         ),
     ] = None
     network: Annotated[Network | None, Field(description="Your own VPC. Default: a new one.")] = None
@@ -131,8 +130,7 @@ class Environment(Settings):
             ge=1,
             le=6,
             description="Availability zones of the new VPC. Default: all that every account has in the "
-            "region; two "
-            "with `private_network`, whose endpoints cost money in each.",
+            "region; two with `private_network`, whose endpoints cost money in each.",
         ),
     ] = None
     permissions_boundary_arn: Annotated[
@@ -181,8 +179,7 @@ class Environment(Settings):
         Field(
             description=f"Default: those of {', '.join(BATCH_PREFERENCE[:3])} that the region offers; for "
             f"SageMaker, the first of {', '.join(SAGEMAKER_PREFERENCE)}. With several, Batch chooses one "
-            f"that is "
-            "available.",
+            "that is available.",
         ),
     ] = None
     max_vcpus: Annotated[
@@ -191,8 +188,7 @@ class Environment(Settings):
             ge=4,
             le=1024,
             description="Batch: most vCPUs at once, Spot and on-demand together; an xlarge has 4. Your "
-            "quotas "
-            "limit it, too. AWS Batch may exceed each part by one instance.",
+            "quotas limit it, too. AWS Batch may exceed each part by one instance.",
         ),
     ] = 16
     on_demand_vcpus: Annotated[
@@ -201,8 +197,7 @@ class Environment(Settings):
             ge=4,
             le=1020,
             description="Batch: how many of `max_vcpus` on-demand instances may use while Spot is on. "
-            "Default: a "
-            "quarter, at least 4.",
+            "Default: a quarter, at least 4.",
         ),
     ] = None
     max_instances: Annotated[int, Field(ge=1, le=50, description="SageMaker: most instances at once.")] = 2
@@ -235,8 +230,7 @@ class Environment(Settings):
             ge=1,
             le=200_000,
             description="Most images in one run; the next run gets the rest. A launch claims images for "
-            "three minutes: "
-            "18,000 to 120,000 of them.",
+            "three minutes: 18,000 to 120,000 of them.",
         ),
     ] = RUN_IMAGES
     shard_images: Annotated[
@@ -246,8 +240,7 @@ class Environment(Settings):
         tuple[str, ...],
         Field(
             description="Keys of the image bucket that count, with `*` for any characters, such as "
-            "`photos/*` or "
-            "`*.jpg`. Others are never looked at. `labels.yaml` always counts. Default: all."
+            "`photos/*` or `*.jpg`. Others are never looked at. `labels.yaml` always counts. Default: all."
         ),
     ] = ()
     lambda_concurrency: Annotated[
@@ -255,8 +248,7 @@ class Environment(Settings):
         Field(
             ge=10,
             description="How many calls of functions your account may run at once (`boxdrop doctor` asks). "
-            "New accounts "
-            "may have 10: then set it, so that some are left for the webhook.",
+            "New accounts may have 10: then set it, so that some are left for the webhook.",
         ),
     ] = 1000
     apply_limit: Annotated[
@@ -282,10 +274,8 @@ class Environment(Settings):
         bool,
         Field(
             description="Whether the cost allocation tag `boxdrop:environment` is active in your billing "
-            "account "
-            "(`boxdrop doctor` checks it). Then the budget counts only what has this tag; until then, it "
-            "counts "
-            "the services that boxdrop uses, whoever uses them."
+            "account (`boxdrop doctor` checks it). Then the budget counts only what has this tag; until "
+            "then, it counts the services that boxdrop uses, whoever uses them."
         ),
     ] = False
     removal_policy: Annotated[
@@ -339,24 +329,21 @@ class Environment(Settings):
             if prefix and each.split(".")[1] not in SAGEMAKER_AMI_FAMILIES:
                 raise ValueError(
                     f"instance_types: SageMaker has no image with driver 580 for {each!r}; use one of the "
-                    f"families "
-                    f"{', '.join(SAGEMAKER_AMI_FAMILIES)}"
+                    f"families {', '.join(SAGEMAKER_AMI_FAMILIES)}"
                 )
         if self.compute == "batch" and not (self.spot or self.on_demand):
             raise ValueError("spot and on_demand are both off: one of them must be on")
         if self.compute == "batch" and min(self.ceilings.values()) < VCPUS:
             raise ValueError(
                 f"max_vcpus: {self.max_vcpus} are not enough for an instance of {VCPUS} vCPUs on Spot and "
-                f"one on "
-                f"demand; allow {self.on_demand_share + VCPUS}, or turn spot or on_demand off"
+                f"one on demand; allow {self.on_demand_share + VCPUS}, or turn spot or on_demand off"
             )
         if self.image_bucket_key_arn and not self.image_bucket:
             raise ValueError("image_bucket_key_arn is the key of a bucket of yours: name it as image_bucket")
         if self.adopt and (self.adopt.image_bucket is None) != (self.image_bucket is not None):
             raise ValueError(
                 "adopt.image_bucket: name the retained image bucket; leave it out only where image_bucket "
-                "names "
-                "a bucket of yours"
+                "names a bucket of yours"
             )
         if self.adopt and self.removal_policy == "destroy":
             raise ValueError(
@@ -394,8 +381,7 @@ class Environment(Settings):
             where = "SageMaker" if self.compute == "sagemaker" else "EC2"
             raise ConfigError(
                 f"environments.{self.name}.instance_types: {where} offers none of the default GPU instance "
-                f"types "
-                f"in {self.chosen_region}; list types that it offers, or choose another region"
+                f"types in {self.chosen_region}; list types that it offers, or choose another region"
             )
         return found
 
@@ -408,9 +394,8 @@ class Environment(Settings):
         """
         if self.region is None:
             raise ConfigError(
-                f"environments.{self.name}.region: name a region here, or set AWS_REGION: instance types "
-                f"and zones "
-                "depend on it"
+                f"environments.{self.name}.region: name a region here, or set AWS_REGION: instance types and "
+                "zones depend on it"
             )
         return self.region
 

@@ -104,10 +104,8 @@ class Alarms(Settings):
         Field(
             ge=0,
             description="Alarm if more reviews per day than this arrive without a webhook call, counted in "
-            "the "
-            "comparisons with Label Studio, four a day. A few are normal: Label Studio calls once and "
-            "waits one "
-            "second.",
+            "the comparisons with Label Studio, four a day. A few are normal: Label Studio calls once and "
+            "waits one second.",
         ),
     ] = 10
     image_age_minutes: Annotated[
