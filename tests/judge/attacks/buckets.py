@@ -1,0 +1,134 @@
+"""What happens to the objects of a bucket, faster and in other orders than anyone expects."""
+
+import time
+
+from tests.judge.hands import LABELS
+from tests.judge.ring import Ring
+
+_NAMES = (
+    "",
+    "/b",
+    "/b/c",
+    " b",
+    "%2Fb",
+    "!-b",
+    "/annotation-",
+    "/ünï cödé",
+    "/" + "n" * 150,
+    "/20261124T215700Z-0123abcd",
+)
+
+
+def overwrite_fifty_times(ring: Ring) -> None:
+    """One key, fifty contents."""
+    (key,) = ring.drop(1)
+    for _ in range(50):
+        ring.hands.put(key)
+        time.sleep(ring.dice.choice((0, 0, 0, 0.3)))
+
+
+def delete_and_create(ring: Ring) -> None:
+    """Keys come and go."""
+    keys = ring.drop(3)
+    there = set(keys)
+    for _ in range(20):
+        key = ring.dice.choice(keys)
+        if key in there and ring.dice.random() < 0.6:
+            ring.hands.delete(key)
+            there.discard(key)
+        else:
+            ring.hands.put(key)
+            there.add(key)
+        time.sleep(ring.dice.choice((0, 0, 0.5)))
+
+
+def there_and_back(ring: Ring) -> None:
+    """A, B, A: the content of before returns, once while nothing is verified, once after."""
+    keys = ring.drop(2)
+    first = {key: ring.hands.put(key) for key in keys}
+    ring.hands.submit(ring.hands.wait_for_task(keys[0], ring.project))
+    for key in keys:
+        ring.hands.put(key)
+        time.sleep(ring.dice.choice((0, 2, 6)))
+        ring.hands.put(key, first[key])
+
+
+def rename(ring: Ring) -> None:
+    """Keys are renamed, as `aws s3 mv` does, one of them verified, one not yet tasked."""
+    tasks = ring.drop_and_wait(2)
+    first, second = tasks
+    ring.hands.submit(tasks[first])
+    for key in (first, second):
+        ring.hands.put(key.replace(".jpg", " moved.jpg"))
+        ring.hands.delete(key)
+
+
+def nested_projects(ring: Ring) -> None:
+    """Projects inside each other, and names that look like something else; the inner ones first, or last."""
+    names = [ring.project + name for name in _NAMES]
+    ring.dice.shuffle(names)
+    for name in names:
+        if ring.dice.random() < 0.5:
+            ring.hands.labels(name)
+            ring.hands.put(f"{name}/one.jpg")
+        else:
+            ring.hands.put(f"{name}/one.jpg")
+            ring.hands.labels(name)
+        time.sleep(ring.dice.choice((0, 1)))
+    for name in ring.dice.sample(names, 4):
+        ring.hands.put(f"{name}/two.jpg")
+
+
+def nested_projects_that_people_work_in(ring: Ring) -> None:
+    """The outer and the inner project are verified; then both get other labels, and sync."""
+    inner = f"{ring.project}/sub"
+    for name in (inner, ring.project):
+        ring.hands.labels(name)
+        ring.hands.put(f"{name}/one.jpg")
+        ring.hands.put(f"{name}/two.jpg")
+        ring.hands.submit(ring.hands.wait_for_task(f"{name}/one.jpg", name))
+    for name in (ring.project, inner):
+        ring.hands.labels(name, LABELS.replace("apple", "apple, pear"))
+    for name in (ring.project, inner):
+        ring.sync(name)
+
+
+def labels_mischief(ring: Ring) -> None:
+    """Labels come after the images, break, are replaced, deleted and restored."""
+    for key in ring.keys(4):
+        ring.hands.put(key)
+    ring.hands.labels(ring.project, "labels: [")
+    time.sleep(ring.dice.uniform(0, 2))
+    ring.hands.labels(ring.project)
+    time.sleep(ring.dice.uniform(0, 4))
+    ring.hands.labels(ring.project, None)
+    ring.hands.put(f"{ring.project}/without.jpg")
+    ring.hands.labels(ring.project, "labels: [apple, apple]")
+    time.sleep(ring.dice.uniform(0, 2))
+    ring.hands.put(f"{ring.project}/broken.jpg")
+    ring.hands.labels(ring.project, LABELS.replace("apple", "apple, plum"))
+
+
+def broken_files(ring: Ring) -> None:
+    """Files that are no images, become images, and are broken again."""
+    ring.hands.labels(ring.project)
+    whole = ring.hands.picture()
+    for number, body in enumerate((whole[:300], b"<html>404</html>", b"\0" * 1000, b"")):
+        ring.hands.put(f"{ring.project}/bad-{number}.jpg", body, readable=False)
+    time.sleep(ring.dice.uniform(0, 5))
+    ring.hands.put(f"{ring.project}/bad-0.jpg")
+    ring.hands.put(f"{ring.project}/good.jpg")
+    time.sleep(ring.dice.uniform(0, 5))
+    ring.hands.put(f"{ring.project}/good.jpg", whole[:200], readable=False)
+
+
+ATTACKS = (
+    overwrite_fifty_times,
+    delete_and_create,
+    there_and_back,
+    rename,
+    nested_projects,
+    nested_projects_that_people_work_in,
+    labels_mischief,
+    broken_files,
+)
