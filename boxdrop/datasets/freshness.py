@@ -4,6 +4,7 @@ Data sets, the review report and everything that learns from verified work read 
 that an image that was retracted, deleted or overwritten leaves all of them at once.
 """
 
+import heapq
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from boxdrop.domain.annotations import Annotation, AnnotationError, Document, Re
 from boxdrop.domain.label import LATEST, ReviewRule
 from boxdrop.ledger import Image, State
 from boxdrop.store.labelsets import read_label_set
-from boxdrop.store.layout import annotation_key, annotations_prefix
+from boxdrop.store.layout import annotation_key, annotations_prefix, prefixes_of
+from boxdrop.store.reviews import read_review
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.services import Services
 
 _PAGE: Final = 500
@@ -49,14 +52,25 @@ def read_documents(services: "Services", project: str) -> Iterator[Fresh | LeftO
     Raises:
         BoxdropError: the bucket or the ledger cannot be read.
     """
-    prefix = annotations_prefix(project)
-    keys = (each.key for each in services.data.list(prefix))
-    ids = (key.removeprefix(prefix).removesuffix(".json") for key in keys)
-    own = (each for each in ids if "/" not in each)  # others belong to a project inside this one
+    ids = _documented(services.data, project)
     rule = review_rule(services, project)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        while page := list(itertools.islice(own, _PAGE)):
+        while page := list(itertools.islice(ids, _PAGE)):
             yield from _read_page(services, project, page, pool, rule)
+
+
+def _documented(data: "Bucket", project: str) -> Iterator[str]:
+    """The ids of images with a document, in order."""
+    prefixes = prefixes_of(annotations_prefix(project), project)
+    for image_id, _ in itertools.groupby(heapq.merge(*(_ids_below(data, each) for each in prefixes))):
+        yield image_id
+
+
+def _ids_below(data: "Bucket", prefix: str) -> Iterator[str]:
+    for listed in data.list(prefix):
+        image_id = listed.key.removeprefix(prefix).removesuffix(".json")
+        if "/" not in image_id:  # others belong to a nested project, by keys of the earlier form
+            yield image_id
 
 
 def read_documents_of(
@@ -75,7 +89,7 @@ def read_documents_of(
 def _read_page(
     services: "Services", project: str, page: "Sequence[str]", pool: ThreadPoolExecutor, rule: ReviewRule
 ) -> Iterator[Fresh | LeftOut]:
-    bodies = pool.map(lambda each: services.data.get(annotation_key(project, each)), page)
+    bodies = pool.map(lambda each: read_review(services.data, project, each), page)
     rows = services.ledger.images(page)
     for image_id, stored in zip(page, bodies, strict=True):
         if stored is not None:

@@ -17,7 +17,8 @@ from typing import Final
 from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.datasets.items import FORMAT, ClassName, DatasetError, Item, LeftOut
 from boxdrop.documents import from_json, to_json
-from boxdrop.store.layout import dataset_key, dataset_part_key, datasets_prefix
+from boxdrop.store.layout import dataset_key, dataset_part_key, datasets_prefix, prefixes_of
+from boxdrop.store.nested import get_own
 
 _PART: Final = 5_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -78,7 +79,7 @@ class FrozenDataset:
         """
         for part in self.header.parts:
             key = dataset_part_key(self.header.project, self.header.name, part.sha256)
-            stored = self._bucket.get(key)
+            stored = get_own(self._bucket, key, self.header.project)
             where = f"s3://{self._bucket.name}/{key}"
             if stored is None:
                 raise DatasetError(f"{where} is missing: restore it, or freeze the data set again")
@@ -110,7 +111,7 @@ def freeze(
     """
     if not _NAME.fullmatch(name):
         raise DatasetError(f"{name!r} is not a valid name for a data set: use letters, digits, dots, - and _")
-    if bucket.exists(dataset_key(project, name)):
+    if _header(bucket, project, name) is not None:
         raise DatasetError(f"{project} has a frozen data set {name} already; give another name")
     left_out: Counter[str] = Counter()
     parts: list[Part] = []
@@ -148,7 +149,7 @@ def _items(source: Iterable[Item | LeftOut], left_out: Counter[str]) -> Iterator
 
 def _header(bucket: Bucket, project: str, name: str) -> Header | None:
     key = dataset_key(project, name)
-    stored = bucket.get(key)
+    stored = get_own(bucket, key, project)
     if stored is None:
         return None
     return from_json(
@@ -158,7 +159,8 @@ def _header(bucket: Bucket, project: str, name: str) -> Header | None:
 
 def frozen_datasets(bucket: Bucket, project: str) -> list[Header]:
     """The frozen data sets of a project, oldest first."""
-    names = bucket.list_folders(datasets_prefix(project))
+    prefixes = prefixes_of(datasets_prefix(project), project)
+    names = sorted({name for prefix in prefixes for name in bucket.list_folders(prefix)})
     found = (_header(bucket, project, name) for name in names)
     return sorted((each for each in found if each is not None), key=lambda each: each.frozen_at)
 

@@ -120,8 +120,9 @@ class Shard:
         Raises:
             StoppedError: it was asked to stop before all of them were written.
         """
-        present = {*list_parts(self._with.data, self._header.project, self._header.run_id)}
-        self._others = present.intersection(self._parts)
+        own = {*self._parts}
+        present = list_parts(self._with.data, self._header.project, self._header.run_id)
+        self._others = {part for part in present if part in own}  # as listed: their keys may be earlier ones
         missing = [part for part in self._parts if part not in self._others]
         detector, label_set = self._load()
         try:

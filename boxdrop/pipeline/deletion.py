@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.domain.identity import is_run_id
 from boxdrop.iterables import chunked
 from boxdrop.ledger import State
 from boxdrop.pipeline.labels import labels_key
@@ -18,11 +17,11 @@ from boxdrop.store.layout import (
     annotations_prefix,
     boxes_prefix,
     display_prefix,
-    parts_prefix,
-    predictions_prefix,
     reviews_prefix,
     run_prefix,
 )
+from boxdrop.store.nested import list_own
+from boxdrop.store.parts import list_parts, list_runs_with_parts
 
 _AT_ONCE = 1000
 
@@ -57,7 +56,7 @@ def plan_deletion(services: Services, name: str) -> Deletion:
         raise BoxdropError(f"there is no project {name}; `boxdrop status` lists them")
     counts = services.ledger.count_images(name)
     known = services.ledger.list_runs(name, _AT_ONCE)
-    stored = filter(is_run_id, services.data.list_folders(predictions_prefix(name)))
+    stored = list_runs_with_parts(services.data, name)
     return Deletion(
         sum(counts.values()),
         counts[State.VERIFIED] + counts[State.STALE],
@@ -99,19 +98,16 @@ def delete_project(
     data = services.data
     for run_id in plan.runs:
         on_progress(f"run {run_id}")
-        for prefix in (parts_prefix(name, run_id), run_prefix(run_id)):
-            _delete(data.delete_all, (listed.key for listed in data.list(prefix)))
+        _delete(data.delete_all, (part.key for part in list_parts(data, name, run_id)))
+        _delete(data.delete_all, (listed.key for listed in data.list(run_prefix(run_id))))
     prefixes = [
         reviews_prefix(name),
         display_prefix(name),
         *([annotations_prefix(name)] if verified_too else []),
     ]
-    for prefix in prefixes:  # a folder further down belongs to a nested project
-        keys = (each.key for each in data.list(prefix) if "/" not in each.key.removeprefix(prefix))
-        _delete(data.delete_all, keys)
-    dropped = (each.key for each in data.list(boxes_prefix(name)))
-    own = (key for key in dropped if key.removeprefix(boxes_prefix(name)).count("/") == 1)
-    _delete(data.delete_all, own)
+    for prefix in prefixes:
+        _delete(data.delete_all, list_own(data, prefix, name))
+    _delete(data.delete_all, list_own(data, boxes_prefix(name), name, levels=1))
     # with labels.yaml, the next upload would make the project again
     if services.images.exists(labels_key(name)):
         services.images.delete_all([labels_key(name)])

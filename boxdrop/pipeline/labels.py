@@ -26,10 +26,10 @@ from boxdrop.ledger import Ledger, Outcome, Project, State
 from boxdrop.services import Services
 from boxdrop.store.bundles import BundleRef, resolve
 from boxdrop.store.labelsets import read_label_set, write_label_set
-from boxdrop.store.layout import PartName, predictions_prefix
+from boxdrop.store.layout import PartName
 from boxdrop.store.lessons import read_lesson
 from boxdrop.store.manifests import read_header
-from boxdrop.store.parts import list_parts
+from boxdrop.store.parts import list_parts, list_runs_with_parts
 
 FILE: Final = "labels.yaml"
 
@@ -306,10 +306,10 @@ def stored_parts(data: Bucket, project: Project, *, kept: bool = False) -> Itera
     Args:
         kept: also those of images that stay as an earlier detector or lesson left them.
     """
-    for run_id in data.list_folders(predictions_prefix(project.name)):
+    for run_id in list_runs_with_parts(data, project.name):
         parts = list_parts(data, project.name, run_id)
         first = next(parts, None)
-        if first is None:  # a nested project's folder
+        if first is None:  # in the earlier form, the folder of a nested project that is named like a run
             continue
         header = read_header(data, run_id)
         is_kept = kept and header.generation >= project.oldest_generation

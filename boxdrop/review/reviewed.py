@@ -23,8 +23,7 @@ from boxdrop.domain.annotations import Annotation
 from boxdrop.domain.label import ReviewRule
 from boxdrop.domain.predictions import Prediction
 from boxdrop.ledger import Image
-from boxdrop.store.layout import predictions_prefix
-from boxdrop.store.parts import list_parts, read_part
+from boxdrop.store.parts import list_parts, list_runs_with_parts, read_part
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
@@ -112,7 +111,7 @@ def _and_others(services: "Services", project: str, runs: Iterable[str]) -> Iter
     """The runs that rows name, then the others, newest first: a row that was retried names a later run."""
     named = set(runs)
     yield from named
-    yield from sorted({*services.data.list_folders(predictions_prefix(project))} - named, reverse=True)
+    yield from sorted({*list_runs_with_parts(services.data, project)} - named, reverse=True)
 
 
 def _still_fresh(

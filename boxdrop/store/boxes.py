@@ -9,6 +9,7 @@ from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
 from boxdrop.domain.errors import RunError
 from boxdrop.store.layout import boxes_key, boxes_prefix
+from boxdrop.store.nested import get_own, list_own
 from boxdrop.store.write_once import write_once
 
 FORMAT: Final = "boxdrop-boxes/1"
@@ -63,7 +64,7 @@ def has_boxes(bucket: Bucket, project: str) -> bool:
     Raises:
         BoxdropError: the bucket cannot be listed.
     """
-    return next(bucket.list(boxes_prefix(project)), None) is not None
+    return next(list_own(bucket, boxes_prefix(project), project, levels=1), None) is not None
 
 
 def read_boxes(
@@ -83,7 +84,7 @@ def read_boxes(
     name = project
     while True:
         key = boxes_key(name, model_version, image_id, version)
-        stored = bucket.get(key)
+        stored = get_own(bucket, key, name)
         if stored is not None:
             where = f"s3://{bucket.name}/{key}"
             return from_json(DroppedBoxes, stored.body, format=FORMAT, where=where, error=RunError), name
@@ -99,9 +100,8 @@ def list_boxes(bucket: Bucket, project: str) -> Iterator[DroppedBoxes]:
     Raises:
         RunError: one is not valid.
     """
-    prefix = boxes_prefix(project)
-    for listed in bucket.list(prefix):
-        stored = bucket.get(listed.key) if listed.key.removeprefix(prefix).count("/") == 1 else None
+    for key in list_own(bucket, boxes_prefix(project), project, levels=1):
+        stored = bucket.get(key)
         if stored is not None:
-            where = f"s3://{bucket.name}/{listed.key}"
+            where = f"s3://{bucket.name}/{key}"
             yield from_json(DroppedBoxes, stored.body, format=FORMAT, where=where, error=RunError)

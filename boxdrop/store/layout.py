@@ -22,13 +22,15 @@
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
     bundles/canary.json                            which detector runs on a share of new images
 
-A project's name is a folder of the image bucket and may hold slashes. `project_folder` is the only place
-that turns it into a part of a key.
+A project's name is a folder of the image bucket and may hold slashes. `project_folder` turns it into one part
+of a key, PROJECT above, so that no project's keys begin with another's. Earlier, a nested project's name was
+written as it is; `earlier_folder` is that form, which is still read. Only this module spells either form:
+docs/decisions/120-one-folder-per-project.md.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from boxdrop.domain.identity import RUN_ID
@@ -57,18 +59,62 @@ PART_IMAGES: Final = 128
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
 CANARY_KEY: Final = f"{BUNDLES}canary.json"
 _VERSION_DIGITS: Final = 16
+_FOLDER_BYTES: Final = 940  # of the 1,024 that a key may have; the longest rest is that of a part
 BUNDLE_DIGITS: Final = 16
 """Digits of a bundle's digest in its keys."""
 
 _PART_KEY = re.compile(rf"{PREDICTIONS}(.+)/({RUN_ID})/part-(\d{{8}})-(\d{{8}})\.jsonl")
+_ESCAPED = re.compile("!-|!_")
 _SUMMARY_KEY = re.compile(rf"{RUNS}({RUN_ID})/summary\.json")
 SUMMARY_WILDCARD: Final = f"{RUNS}*/summary.json"
 """The pattern of the summaries' keys, for EventBridge."""
 
 
 def project_folder(project: str) -> str:
-    """A project's name in keys. Only this function decides it."""
+    """A project's name as one part of a key: ``/`` becomes ``!-``, and ``!`` becomes ``!_``.
+
+    Different projects have different folders, and none contains a slash. So no project's keys begin with
+    another's. A name without ``/`` and ``!`` stays as it is.
+
+    A name of so many levels that its keys would be longer than S3 allows keeps its earlier form.
+    """
+    folder = project.replace("!", "!_").replace("/", "!-")
+    return folder if len(folder.encode("utf-8", "surrogateescape")) <= _FOLDER_BYTES else project
+
+
+def project_of_folder(folder: str) -> str | None:
+    """The inverse of `project_folder`; None if it makes no such folder."""
+    project = _ESCAPED.sub(lambda found: "/" if found[0] == "!-" else "!", folder)
+    return project if project_folder(project) == folder else None
+
+
+def earlier_folder(project: str) -> str | None:
+    """The folder of the project's keys in the earlier form, if it differs from `project_folder`; else None.
+
+    A name that is another project's folder now (``a!-b`` is that of ``a/b``) has no earlier form: what is
+    there is the other project's.
+    """
+    if project == project_folder(project) or project_of_folder(project) is not None:
+        return None
     return project
+
+
+def earlier_key(key: str, project: str) -> str | None:
+    """The earlier form of a project's key; None if it is the same."""
+    folder = earlier_folder(project)
+    if folder is None:
+        return None
+    top, _, rest = key.partition("/")
+    return f"{top}/{folder}/{rest.partition('/')[2]}"
+
+
+def prefixes_of(prefix: str, project: str) -> tuple[str, ...]:
+    """A project's prefix, and its earlier form if that differs.
+
+    Below the earlier one, there may be keys of projects in folders of this project.
+    """
+    earlier = earlier_key(prefix, project)
+    return (prefix,) if earlier is None else (prefix, earlier)
 
 
 def label_set_key(digest: str) -> str:
@@ -130,23 +176,33 @@ def run_of_summary_key(key: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PartName:
-    """Which lines of which manifest a part is about: `first` to before `last`, from 0."""
+    """Which lines of which manifest a part is about: `first` to before `last`, from 0.
+
+    Attributes:
+        is_earlier: whether its key has the earlier form; it is the same part.
+    """
 
     project: str
     run_id: str
     first: int
     last: int
+    is_earlier: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
         """The part's key."""
-        return f"{parts_prefix(self.project, self.run_id)}part-{self.first:08}-{self.last:08}.jsonl"
+        key = f"{parts_prefix(self.project, self.run_id)}part-{self.first:08}-{self.last:08}.jsonl"
+        return (earlier_key(key, self.project) or key) if self.is_earlier else key
 
     @classmethod
     def from_key(cls, key: str) -> "PartName | None":
-        """Read a key; None if it is not a part's. A project's name may hold slashes."""
+        """Read a key of either form; None if it is not a part's."""
         found = _PART_KEY.fullmatch(key)
-        return cls(found[1], found[2], int(found[3]), int(found[4])) if found else None
+        if found is None:
+            return None
+        project = project_of_folder(found[1])
+        name = found[2], int(found[3]), int(found[4])
+        return cls(found[1], *name, is_earlier=True) if project is None else cls(project, *name)
 
 
 def predictions_prefix(project: str) -> str:

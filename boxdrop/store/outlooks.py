@@ -6,6 +6,7 @@ from datetime import datetime
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import DocumentError, from_json, to_json
 from boxdrop.store.layout import outlook_key
+from boxdrop.store.nested import get_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def write_outlook(bucket: Bucket, project: str, outlook: StoredOutlook) -> None:
 
 def read_outlook(bucket: Bucket, project: str) -> StoredOutlook | None:
     """Read it; None if there is none, or another version of boxdrop wrote it."""
-    stored = bucket.get(outlook_key(project))
+    stored = get_own(bucket, outlook_key(project), project)
     if stored is None:
         return None
     try:

@@ -4,6 +4,7 @@ A part holds one record of `boxdrop.domain.predictions` for each image that was 
 Images that were overwritten or deleted in the meantime have none; the object's metadata counts them.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from boxdrop.domain.identity import is_run_id
 from boxdrop.domain.predictions import Record
 from boxdrop.domain.predictions import from_json as record_from_json
 from boxdrop.domain.predictions import to_json as record_to_json
-from boxdrop.store.layout import PartName, parts_prefix
+from boxdrop.store.layout import PartName, parts_prefix, predictions_prefix, prefixes_of
 from boxdrop.store.write_once import write_once
 
 
@@ -69,11 +70,26 @@ def read_part(bucket: Bucket, key: str) -> Part:
 def list_parts(bucket: Bucket, project: str, run_id: str) -> Iterator[PartName]:
     """Stream the names of the parts of a run that exist, in order.
 
-    A project inside another has keys that begin like the outer one's; those are left out.
+    Keys of the earlier form may begin like those of a nested project; those are left out.
     """
-    if not is_run_id(run_id):  # a folder of a project inside this one: its parts may be very many
+    if not is_run_id(run_id):  # the folder of a nested project: its parts may be very many
         return
-    for listed in bucket.list(parts_prefix(project, run_id)):
+    prefixes = prefixes_of(parts_prefix(project, run_id), project)
+    before: PartName | None = None
+    for name in heapq.merge(*(_own_parts(bucket, prefix, project, run_id) for prefix in prefixes)):
+        if name != before:
+            yield name
+        before = name
+
+
+def _own_parts(bucket: Bucket, prefix: str, project: str, run_id: str) -> Iterator[PartName]:
+    for listed in bucket.list(prefix):
         name = PartName.from_key(listed.key)
         if name is not None and (name.project, name.run_id) == (project, run_id):
             yield name
+
+
+def list_runs_with_parts(bucket: Bucket, project: str) -> list[str]:
+    """The runs that have parts in a project, oldest first."""
+    prefixes = prefixes_of(predictions_prefix(project), project)
+    return sorted({run for prefix in prefixes for run in bucket.list_folders(prefix) if is_run_id(run)})

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from boxdrop.aws.s3 import Bucket, Put, StoredObject
 from boxdrop.documents import from_json, to_json
 from boxdrop.domain.errors import RunError
-from boxdrop.store.layout import annotation_key, annotation_pointer_key, task_pointer_key
+from boxdrop.store.layout import annotation_key, annotation_pointer_key, earlier_key, task_pointer_key
+from boxdrop.store.nested import get_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ def read_review(bucket: Bucket, project: str, image_id: str) -> StoredObject | N
     Raises:
         BoxdropError: the bucket cannot be read.
     """
-    return bucket.get(annotation_key(project, image_id))
+    return get_own(bucket, annotation_key(project, image_id), project)
 
 
 def write_review(
@@ -45,6 +46,8 @@ def write_review(
     """
     key = annotation_key(project, image_id)
     put = bucket.create(key, body) if replacing is None else bucket.replace(key, body, replacing.etag)
+    if put == Put.REFUSED and replacing is not None and earlier_key(key, project) is not None:
+        put = bucket.create(key, body)  # what was read had a key of the earlier form; this one counts now
     return put == Put.STORED
 
 
@@ -73,7 +76,7 @@ def task_pointer(bucket: Bucket, project: str, task_id: int) -> Pointer | None:
     Raises:
         RunError: the pointer is not valid.
     """
-    return _read(bucket, task_pointer_key(project, task_id))
+    return _read(bucket, project, task_pointer_key(project, task_id))
 
 
 def annotation_pointer(bucket: Bucket, project: str, annotation_id: int) -> Pointer | None:
@@ -82,7 +85,7 @@ def annotation_pointer(bucket: Bucket, project: str, annotation_id: int) -> Poin
     Raises:
         RunError: the pointer is not valid.
     """
-    return _read(bucket, annotation_pointer_key(project, annotation_id))
+    return _read(bucket, project, annotation_pointer_key(project, annotation_id))
 
 
 def _same(stored: StoredObject, pointer: Pointer) -> bool:
@@ -92,8 +95,8 @@ def _same(stored: StoredObject, pointer: Pointer) -> bool:
         return False
 
 
-def _read(bucket: Bucket, key: str) -> Pointer | None:
-    stored = bucket.get(key)
+def _read(bucket: Bucket, project: str, key: str) -> Pointer | None:
+    stored = get_own(bucket, key, project)
     if stored is None:
         return None
     try:

@@ -146,7 +146,8 @@ def summary(done: Sequence[Round]) -> str:
             each.content_s
         )
     lines = [
-        f"{name:40} {len(some):3} rounds, content after {statistics.median(some):5.1f} s, worst {max(some):5.1f} s"
+        f"{name:40} {len(some):3} rounds, content after {statistics.median(some):5.1f} s, "
+        f"worst {max(some):5.1f} s"
         for name, some in sorted(seconds.items())
     ]
     wrong = sum(bool(each.wrong) for each in done)

@@ -243,8 +243,8 @@ def _wanted_state(case: Case, key: str, version: str | None, task: Any) -> str:
         return "gone"
     if not any(_counts(each) for each in task["annotations"]):
         return "tasked"
-    (document,) = case.documents[case.identity(key)] or ({},)
-    return "verified" if document.get("version") == version else "stale"
+    versions = [document.get("version") for document in case.documents[case.identity(key)]]
+    return "verified" if version in versions else "stale"
 
 
 def _counts(annotation: Any) -> bool:

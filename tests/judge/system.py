@@ -14,8 +14,9 @@ from pathlib import Path
 from boxdrop.local.stack import Stack
 from boxdrop.servers import processes
 from tests.judge.evidence import Addresses
-from tests.label_studio_server import free_port, quiet
+from tests.label_studio_server import quiet
 from tests.local_system import fresh_stack
+from tests.ports import free_port
 
 FUNCTIONS = ("dispatch", "launch", "publish", "collect", "reconcile", "webhook")
 

@@ -134,7 +134,9 @@ def test_a_part_is_written_once_and_read_back(bucket: Bucket) -> None:
 def test_the_parts_of_a_project_inside_another_are_not_the_outer_ones(bucket: Bucket) -> None:
     run_id, other = new_run_id(), new_run_id()
     outer = PartName("nest", run_id, 0, 8)
-    for name in (outer, PartName("nest/sub", other, 0, 8), PartName(f"nest/{other}", run_id, 0, 8)):
+    inner = [("nest/sub", other), (f"nest/{other}", run_id)]
+    earlier = [PartName(*each, 0, 8, is_earlier=True) for each in inner]
+    for name in (outer, *earlier):
         write_part(bucket, Part(name, ()))
     folders = list(bucket.list_folders(predictions_prefix("nest")))
     assert "sub" in folders
