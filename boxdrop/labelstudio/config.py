@@ -9,6 +9,7 @@ pipeline publishes into it. Label Studio keeps attributes that it does not know.
 import hashlib
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import Final
 
 from boxdrop.domain.labels import LabelSet
@@ -136,12 +137,37 @@ def frozen_ids(config: str) -> dict[str, int]:
     return ids
 
 
-def updated_config(config: str, label_set: LabelSet) -> str:
+def trusted_ids(config: str, label_set: LabelSet, label_ids: Mapping[str, int]) -> dict[str, int]:
+    """Every label that the project ever had, with its id, where another record of them exists.
+
+    People can rename a label by hand, or give it another category; then the configuration gives an id to a
+    second name. What `label_ids` records wins. Of the other labels, only those that are asked for keep their
+    ids: another caller has just added them.
+
+    Args:
+        config: as read from Label Studio.
+        label_set: the labels that are asked for.
+        label_ids: the record; if it is empty, the configuration is the only one.
+    """
+    found = frozen_ids(config)
+    if not label_ids:
+        return found
+    taken = set(label_ids.values())
+    added = {
+        name: number
+        for name, number in found.items()
+        if name in label_set and name not in label_ids and number not in taken
+    }
+    return {**label_ids, **added}
+
+
+def updated_config(config: str, label_set: LabelSet, known: Mapping[str, int] | None = None) -> str:
     """Update the labels of an existing configuration and leave everything else as people made it.
 
     Args:
         config: as read from Label Studio.
         label_set: with frozen ids, see `boxdrop.domain.labels.LabelSet.with_frozen_ids`.
+        known: of `trusted_ids`. Default: the ids in the configuration.
 
     Returns:
         the same text if nothing has to change.
@@ -154,7 +180,7 @@ def updated_config(config: str, label_set: LabelSet) -> str:
     if view is None or rectangles is None:
         raise ValueError(f'the labeling configuration has no <RectangleLabels name="{FROM_NAME}">')
     before = ET.tostring(view)
-    known = frozen_ids(config)
+    known = frozen_ids(config) if known is None else known
     _set_labels(rectangles, label_set)
     retired = {name: known[name] for name in sorted(known) if name not in label_set}
     if retired:

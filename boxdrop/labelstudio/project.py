@@ -16,6 +16,7 @@ from boxdrop.labelstudio.config import (
     is_of_pipeline,
     labeling_config,
     project_key,
+    trusted_ids,
     updated_config,
     with_key,
     with_marks,
@@ -60,6 +61,7 @@ def ensure_project(
     key: str | None = None,
     *,
     pipeline: bool = False,
+    label_ids: Mapping[str, int] | None = None,
 ) -> Project:
     """Find the project or create it, and update its labels.
 
@@ -74,6 +76,8 @@ def ensure_project(
         key: the project's permanent identity: a folder's path or ``s3://bucket/prefix/``. Default: the title.
         pipeline: whether the caller is a pipeline. A pipeline takes over a project that `boxdrop annotate`
             made. The reverse is refused: the two would replace each other's labels and boxes.
+        label_ids: every label that the project ever had, with its frozen id, if that is recorded elsewhere.
+            It wins over what people wrote into the labeling configuration.
 
     Raises:
         RefusedError: a label that annotations use is no longer in the label set.
@@ -92,7 +96,7 @@ def ensure_project(
             f"{key or title}: publishing here would replace its labels and boxes. Leave out "
             "--label-studio; to change what the pipeline detects, change the labels.yaml of its project"
         )
-    return _bring_up_to_date(connection, found, label_set, pipeline)
+    return _bring_up_to_date(connection, found, label_set, pipeline, label_ids or {})
 
 
 def is_there(connection: Connection, project: int) -> bool:
@@ -278,12 +282,15 @@ def _create(connection: Connection, label_set: LabelSet, title: str, identity: s
             return
 
 
-def _bring_up_to_date(connection: Connection, found: Any, label_set: LabelSet, pipeline: bool) -> Project:
+def _bring_up_to_date(
+    connection: Connection, found: Any, label_set: LabelSet, pipeline: bool, label_ids: Mapping[str, int]
+) -> Project:
     config = found.label_config
-    frozen = label_set.with_frozen_ids(frozen_ids(config))
+    known = trusted_ids(config, label_set, label_ids)
+    frozen = label_set.with_frozen_ids(known)
     where = f"project {found.title!r} (number {found.id}) in Label Studio"
     try:
-        wanted = updated_config(config, frozen)
+        wanted = updated_config(config, frozen, known)
     except ValueError as error:
         raise RefusedError(f"{where}: {error}; restore it, or delete the project") from None
     changed: dict[str, Any] = {}

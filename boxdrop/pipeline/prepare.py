@@ -44,6 +44,7 @@ def prepare(services: Services, name: str, label_set: LabelSet) -> Project:
             title,
             key=f"s3://{row.bucket}/{name}/",
             pipeline=True,
+            label_ids=row.label_ids,
         )
         ids = {label.name: label.id for label in project.label_set}
         if ledger.freeze_labels(name, ids).outcome == Outcome.SUPERSEDED:

@@ -8,8 +8,9 @@ import pytest
 from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError, LabelStudioError
 from boxdrop.domain.labels import LabelSet
+from boxdrop.labelstudio.config import frozen_ids
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.project import ensure_project
+from boxdrop.labelstudio.project import ensure_project, find_fault
 from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.prepare import prepare
@@ -88,6 +89,33 @@ def test_ids_come_from_the_ledger_and_stay_though_the_labels_change(
     row = ledger.project(NAME)
     assert row is not None
     assert row.label_ids == {"pineapple": 1, "banana": 2, "apple": 3, "grape": 4}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('value="apple"', 'value="pear"'),  # a label renamed: its id would belong to two names
+        ('value="apple"', 'value="Apple"'),
+        ('category="3"', 'category="7"'),
+        ('category="3"', 'category="2"'),
+        ('category="3"', ""),
+        ("</RectangleLabels>", '<Label value="pear" category="9"/></RectangleLabels>'),
+    ],
+)
+def test_labels_that_people_changed_by_hand_are_restored_with_their_ids(
+    ledger: Ledger, connection: Connection, photos: str, before: str, after: str
+) -> None:
+    project = prepare(services(ledger, connection), NAME, FRUIT)
+    config = connection.sdk.projects.get(project.id).label_config
+    assert before in config
+    connection.sdk.projects.update(project.id, label_config=config.replace(before, after))
+    again = prepare(services(ledger, connection), NAME, FRUIT)
+    ids = {label.name: label.id for label in again.label_set}
+    assert ids == {"pineapple": 1, "banana": 2, "apple": 3}
+    restored = connection.sdk.projects.get(project.id).label_config
+    assert frozen_ids(restored) == ids
+    key = f"s3://{photos}/{NAME}/"
+    assert find_fault(connection, project.id, key, ids) is None, "sync would restore them again and again"
 
 
 def test_a_project_deleted_in_label_studio_is_made_again_with_its_tasks(
