@@ -127,12 +127,12 @@ def _one_row_per_image(case: Case) -> Iterator[Violation]:
             if not row["key"].startswith(f"{row['project']}/"):
                 yield Violation(name, row["key"], f"it is in the project {row['project']}")
     for key, version in case.done.objects.items():
-        row = case.rows.get(key)
-        if row is None:
+        found = case.rows.get(key)
+        if found is None:
             if version is not None:
                 yield Violation(name, key, "no row")
-        elif row.get("version") != version or (version is None) != (row["state"] == "gone"):
-            yield Violation(name, key, f"the object is {version}, the row {_short(row)}")
+        elif found.get("version") != version or (version is None) != (found["state"] == "gone"):
+            yield Violation(name, key, f"the object is {version}, the row {_short(found)}")
 
 
 def _has_labels(case: Case, key: str) -> bool:

@@ -8,8 +8,8 @@ import pytest
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.datasets.freshness import Fresh, read_documents
-from boxdrop.datasets.frozen import DatasetError, freeze, frozen_datasets, open_frozen
-from boxdrop.datasets.items import ClassName, Item
+from boxdrop.datasets.frozen import freeze, frozen_datasets, open_frozen
+from boxdrop.datasets.items import ClassName, DatasetError, Item
 from boxdrop.domain.annotations import Annotation, Reason, Tombstone, to_json
 from boxdrop.domain.identity import new_run_id
 from boxdrop.store.boxes import DroppedBoxes, has_boxes, list_boxes, read_boxes, write_boxes
