@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.bundle import Defaults
+from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.domain.labels import LabelSet
-from model_export.parity import COCO_NAMES
 from model_export.pictures import draw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

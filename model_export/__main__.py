@@ -74,17 +74,19 @@ def main(
     portable: bool,
     force: bool,
 ) -> None:
-    """Export a zero-shot detector of transformers as a bundle for boxdrop.
+    """Export a detector of transformers as a bundle for boxdrop.
 
     SOURCE is an id on the Hugging Face hub, or a folder that save_pretrained() wrote, of one of these
-    families: OWL-ViT, OWLv2, Grounding DINO, MM-Grounding-DINO (including LLMDet) and OmDet-Turbo.
-    docs/detectors.md compares their accuracy, speed and licences.
+    families: OWL-ViT, OWLv2, Grounding DINO, MM-Grounding-DINO (including LLMDet) and OmDet-Turbo, which find
+    any words; or RT-DETR, RT-DETRv2, D-FINE, DEIMv2, LW-DETR, RF-DETR, DETR, Deformable DETR and YOLOS, which
+    find their classes. docs/detectors.md compares their accuracy, speed and licences.
 
-    The bundle contains two ONNX graphs (text and images), the tokenizer, and bundle.json, which describes the
-    preprocessing. Before it is stored at --out, drawn images go through transformers and through the bundle,
-    with 1 to 80 labels: both must give the same detections, with scores within 0.0001 and boxes within 0.1
-    pixel. Otherwise there is no bundle, and a table shows the differences. With --precision int8 or fp16 the
-    graphs are converted after that, and bundle.json records the drift.
+    The bundle contains two ONNX graphs (text and images) and the tokenizer, or one graph and the names of its
+    classes, and bundle.json, which describes the preprocessing. Before it is stored at --out, drawn images go
+    through transformers and through the bundle, with 1 to 80 labels: both must give the same detections, with
+    scores within 0.0001 and boxes within 0.1 pixel. Otherwise there is no bundle, and a table shows the
+    differences. With --precision int8 or fp16 the graphs are converted after that, and bundle.json records
+    the drift.
 
     \b
     Examples:

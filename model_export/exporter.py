@@ -19,17 +19,20 @@ from boxdrop.detect.bundle import (
     Bundle,
     Defaults,
     Source,
+    Text,
     cpu_graph,
     digest_of,
     is_valid_name,
 )
+from boxdrop.detect.contract import FIXED
 from boxdrop.detect.detector import Detector
 from model_export.drift import CHOOSING_LIMITS, LIMITS, measure
 from model_export.errors import ExportError
 from model_export.families import family_of
+from model_export.families.fixed import FixedFamily, FixedModel
 from model_export.graphs import OPSET, plain_attention, write_graph
 from model_export.optimise import optimise
-from model_export.parity import compare, label_sets_for
+from model_export.parity import compare, label_sets_of
 from model_export.precision import PRECISIONS, to_fp16, to_int8
 from model_export.source import resolve
 
@@ -86,8 +89,12 @@ def export(
     _check(out, choices)
     origin = resolve(source, choices.revision)
     family = family_of(origin)
+    fixed = isinstance(family, FixedFamily)
     name = choices.name or _name_from(origin.id)
-    template = family.template if choices.template is None else choices.template
+    if fixed and choices.template is not None:
+        raise ExportError(f"--template: a {family.name} has fixed classes and reads no words; leave it out")
+    template = "{}" if isinstance(family, FixedFamily) else family.template
+    template = template if choices.template is None else choices.template
     threshold = family.threshold if choices.threshold is None else choices.threshold
     floor = min(family.floor, threshold) if choices.floor is None else choices.floor
     if not 0 < floor <= threshold <= 1:
@@ -101,19 +108,26 @@ def export(
             torch.set_num_threads(choices.threads)
         say(f"loading {origin.id} ({family.name}, {origin.revision})")
         loaded = family.load(origin)
-        text = loaded.text(template)
-        loaded.tokenizer().save(str(workshop / TOKENIZER))
-        written = [workshop / TOKENIZER]
-        with plain_attention(loaded.model):
-            say("tracing the text encoder")
-            written += write_graph(loaded.text_graph(), workshop / TEXT_GRAPH, choices.opset)
-            say("tracing the image encoder and the heads")
+        written: list[Path] = []
+        text: Text | None = None
+        if isinstance(loaded, FixedModel):
+            say("tracing the model")
             image_graph = loaded.image_graph()
             written += write_graph(image_graph, workshop / IMAGE_GRAPH, choices.opset)
+        else:
+            text = loaded.text(template)
+            loaded.tokenizer().save(str(workshop / TOKENIZER))
+            written.append(workshop / TOKENIZER)
+            with plain_attention(loaded.model):
+                say("tracing the text encoder")
+                written += write_graph(loaded.text_graph(), workshop / TEXT_GRAPH, choices.opset)
+                say("tracing the image encoder and the heads")
+                image_graph = loaded.image_graph()
+                written += write_graph(image_graph, workshop / IMAGE_GRAPH, choices.opset)
         bundle = Bundle(
             path=workshop,
             name=name,
-            family=family.name,
+            family=FIXED if fixed else family.name,
             precision="fp32",
             source=Source(
                 id=origin.id,
@@ -126,6 +140,8 @@ def export(
             text=text,
             defaults=Defaults(threshold, floor),
             files={file.name: digest_of(file) for file in written},
+            classes=loaded.classes if isinstance(loaded, FixedModel) else (),
+            contract=loaded.contract if isinstance(loaded, FixedModel) else None,
         )
         if not choices.portable:
             bundle = _rewritten(bundle, say)
@@ -141,7 +157,7 @@ def export(
         if choices.precision != "fp32":
             say(f"converting to {choices.precision}")
             bundle = _converted(bundle, workshop / "smaller", choices.precision, image_graph.heads)
-            label_sets = label_sets_for(text, loaded.tokenizer())
+            label_sets = label_sets_of(loaded, text)
             drift = measure(exact, Detector.load(bundle, threads=choices.threads), label_sets, say=say)
             say(drift.line())
             chooses = any(row.chosen for row in report.rows)
@@ -202,7 +218,8 @@ def _converted(bundle: Bundle, folder: Path, precision: str, heads: Sequence[tor
             if cpu_graph("") in name:
                 (folder / name).unlink()
         for graph in (TEXT_GRAPH, IMAGE_GRAPH):
-            to_fp16(folder / graph)
+            if graph in bundle.files:
+                to_fp16(folder / graph)
     else:
         for name in of_image:
             if cpu_graph("") in name:

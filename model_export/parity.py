@@ -22,13 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.bundle import Text
 from boxdrop.detect.detector import Detector
+from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.labels import Label, LabelSet
 from model_export.pictures import SHAPES, draw
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from model_export.families import LoadedModel
+    from model_export.families.fixed import FixedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +64,6 @@ class Tolerance:
 TOLERANCE: Final = Tolerance(score=1e-4, box=0.1, level=1.0, place=1e-3, swapped=0.02)
 
 _COMPARED = 500  # boxes of a picture
-COCO_NAMES: Final = (  # noqa: SIM905
-    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, "
-    "stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, "
-    "backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball "
-    "bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, "
-    "spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, "
-    "couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, "
-    "microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, "
-    "toothbrush"
-).split(", ")
-"""The 80 names of COCO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +173,7 @@ class Report:
 
 
 def compare(
-    loaded: "LoadedModel",
+    loaded: "LoadedModel | FixedModel",
     detector: Detector,
     label_sets: Sequence[LabelSet] | None = None,
     pictures: Sequence[str] = tuple(SHAPES),
@@ -199,9 +190,8 @@ def compare(
     """
     bundle = detector.bundle
     settings = bundle.text
-    assert settings is not None
     if label_sets is None:
-        label_sets = label_sets_for(settings, loaded.tokenizer())
+        label_sets = label_sets_of(loaded, settings)
     images = [draw(name) for name in pictures]
     arrays = [np.asarray(image) for image in images]
     sizes = [image.size for image in images]
@@ -210,7 +200,7 @@ def compare(
     levels: list[float] = []
     for label_set in label_sets:
         say(f"parity: {len(images)} pictures, {len(label_set)} labels, {len(label_set.prompts)} prompts")
-        texts = [settings.fill(prompt) for prompt in label_set.prompts]
+        texts = [prompt if settings is None else settings.fill(prompt) for prompt in label_set.prompts]
         passes = [words.prompts for words in detector.embed(label_set)]
         by_pass = [
             [loaded.reference(image, [texts[i] for i in prompts]) for prompts in passes] for image in images
@@ -220,7 +210,9 @@ def compare(
         for reference, pixels in zip(references, inputs, strict=True):
             levels.append(float(np.abs((reference.pixels - pixels) * std).max() * 255))
         floors = [_floor_for(reference) for reference in references]
-        for batch in dict.fromkeys((1, len(images))):
+        # Fixed classes have no padding: only images of one size share a batch.
+        together = 1 if settings is None and bundle.preprocess.resize == "short-edge" else len(images)
+        for batch in dict.fromkeys((1, together)):
             for start in range(0, len(images), batch):
                 part = range(start, min(start + batch, len(images)))
                 found, choices = _answers(
@@ -329,6 +321,14 @@ def _compare_choices(
     return np.concatenate(chosen) != choice.chosen, _largest(gaps)
 
 
+def label_sets_of(loaded: "LoadedModel | FixedModel", text: Text | None) -> list[LabelSet]:
+    """Label sets of 1 label, of 3 with several prompts, and of up to 80: words or, without text, classes."""
+    if text is None:
+        names = cast("FixedModel", loaded).classes
+        return _label_sets([name for name in names if name][:80])
+    return label_sets_for(text, cast("LoadedModel", loaded).tokenizer())
+
+
 def label_sets_for(text: Text, tokenizer: "Tokenizer") -> list[LabelSet]:
     """Label sets of 1 label, of 3 with several prompts, and of 80, in words short enough for a model.
 
@@ -340,10 +340,16 @@ def label_sets_for(text: Text, tokenizer: "Tokenizer") -> list[LabelSet]:
 
     made_up = ("".join(letters) for letters in product(ascii_lowercase, repeat=2))
     words = [name for name in (*COCO_NAMES, *made_up) if is_short(name)][:80]
+    return _label_sets(words)
+
+
+def _label_sets(words: list[str]) -> list[LabelSet]:
     several = (("one", words[0:1]), ("two", words[1:3]), ("three", words[3:6]))
     return [
         LabelSet((Label(words[0], (words[0],)),)),
-        LabelSet(tuple(Label(name, tuple(prompts), None, i) for i, (name, prompts) in enumerate(several))),
+        LabelSet(
+            tuple(Label(name, tuple(words), None, i) for i, (name, words) in enumerate(several) if words)
+        ),
         LabelSet(tuple(Label(word, (word,), None, i) for i, word in enumerate(words))),
     ]
 

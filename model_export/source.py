@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -16,6 +16,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_ANSWERS_S = 10.0
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
+WITHOUT_WORDS: Final = (
+    *("rt_detr", "rt_detr_v2", "d_fine", "deimv2", "lw_detr", "rf_detr"),
+    *("deformable_detr", "detr", "yolos"),
+)
+"""Model types with fixed classes, which have no tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +77,17 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
     if revision is not None:
         raise ExportError(f"--revision {revision}: a folder has no revisions; leave it out")
     weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise ExportError(
-            f"{source}: has no tokenizer ({' or '.join(_TOKENIZERS)}); write it with "
-            "processor.save_pretrained(), or copy it from the model that this one was made from"
-        )
     if not (folder / "config.json").is_file() or not weights:
         missing = "config.json" if not (folder / "config.json").is_file() else "weights (model.safetensors)"
         raise ExportError(
             f"{source}: has no {missing}; write it with model.save_pretrained() and "
             "processor.save_pretrained()"
+        )
+    model_type = _config(str(folder), source, None).model_type
+    if model_type not in WITHOUT_WORDS and not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ExportError(
+            f"{source}: has no tokenizer ({' or '.join(_TOKENIZERS)}); write it with "
+            "processor.save_pretrained(), or copy it from the model that this one was made from"
         )
     joined = hashlib.sha256("".join(digest_of(file).sha256 for file in weights).encode()).hexdigest()
     card = folder / "README.md"
@@ -90,7 +96,7 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
         id=folder.resolve().name,
         revision=f"sha256:{joined[:16]}",
         commit=None,
-        model_type=_config(str(folder), source, None).model_type,
+        model_type=model_type,
         licence=_licence(card) if card.is_file() else None,
     )
 

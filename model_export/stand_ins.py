@@ -17,7 +17,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from model_export.parity import COCO_NAMES
+from boxdrop.detectors.coco import COCO_NAMES
 
 Settings = dict[str, Any]
 
@@ -229,20 +229,21 @@ def _scale_omdet(model: Any, seed: int) -> None:
     def own(_: str, module: Any) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.7, 1.4, generator=generator)
-            _spread(module.running_mean, 0.1, generator)
+            spread(module.running_mean, 0.1, generator)
 
-    _spread_layers(model, generator, own)
+    spread_layers(model, generator, own)
     projection = model.language_backbone.text_projection
-    _spread(projection, 1 / math.sqrt(len(projection)), generator)
+    spread(projection, 1 / math.sqrt(len(projection)), generator)
     for head in (model.decoder.encoder_bbox_head, *model.decoder.decoder_bbox_head):
         head.layers[-1].weight.mul_(0.5)
 
 
-def _spread(tensor: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+def spread(tensor: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+    """Fill a tensor with normal random numbers."""
     tensor.normal_(0, deviation, generator=generator)
 
 
-def _spread_layers(model: Any, generator: torch.Generator, own: Callable[[str, Any], None]) -> None:
+def spread_layers(model: Any, generator: torch.Generator, own: Callable[[str, Any], None]) -> None:
     """Spread the weights that both families have.
 
     Args:
@@ -250,18 +251,18 @@ def _spread_layers(model: Any, generator: torch.Generator, own: Callable[[str, A
     """
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            _spread(module.weight, 1 / math.sqrt(module.in_features), generator)
+            spread(module.weight, 1 / math.sqrt(module.in_features), generator)
             if module.bias is not None and "sampling_offsets" not in name:
-                _spread(module.bias, 0.02, generator)
+                spread(module.bias, 0.02, generator)
         elif isinstance(module, torch.nn.Embedding):
-            _spread(module.weight, 0.3, generator)
+            spread(module.weight, 0.3, generator)
         elif isinstance(module, torch.nn.Conv2d):
-            _spread(module.weight, 1 / math.sqrt(module.weight[0].numel()), generator)
+            spread(module.weight, 1 / math.sqrt(module.weight[0].numel()), generator)
         if name.endswith("sampling_offsets"):  # the bias is a star around the place, as it starts out
             module.weight.mul_(0.3)
         own(name, module)
         if hasattr(module, "relative_position_bias_table"):
-            _spread(module.relative_position_bias_table, 0.5, generator)
+            spread(module.relative_position_bias_table, 0.5, generator)
 
 
 def _write_processor(folder: Path, settings: Settings) -> None:
@@ -309,13 +310,13 @@ def _scale_grounding(model: Any, seed: int) -> None:
 
     def own(name: str, module: Any) -> None:
         if name.endswith("fusion_layer"):  # starts at 1e-4, and would say nothing about the fusion
-            _spread(module.vision_param, 0.3, generator)
-            _spread(module.text_param, 0.3, generator)
+            spread(module.vision_param, 0.3, generator)
+            spread(module.text_param, 0.3, generator)
 
-    _spread_layers(model, generator, own)
+    spread_layers(model, generator, own)
     core = model.model
-    _spread(core.level_embed, 0.3, generator)
-    _spread(core.query_position_embeddings.weight, 0.1, generator)
+    spread(core.level_embed, 0.3, generator)
+    spread(core.query_position_embeddings.weight, 0.1, generator)
     for head in (*model.bbox_embed, core.encoder_output_bbox_embed):
         head.layers[-1].weight.mul_(0.5)
     # Logits are products of two normed vectors: some 2 around -3, where a trained model's are, by scale and

@@ -100,7 +100,9 @@ class BundleReader:
         fill = self._whole(fields, "fill", "preprocess", least=0) if "fill" in fields else 0
         if fill > 255:
             raise self.error(f"`preprocess.fill` is {fill}; it must be a level from 0 to 255")
-        return Preprocess(height, width, resize, self._colour(fields, "mean"), std, channels, fill)
+        multiple = self._whole(fields, "multiple", "preprocess") if "multiple" in fields else 1
+        mean = self._colour(fields, "mean")
+        return Preprocess(height, width, resize, mean, std, channels, fill, multiple)
 
     def text(self) -> Text | None:
         """How prompts are tokenised; None for fixed classes."""

@@ -269,7 +269,8 @@ class Detector:
         options: onnxruntime.RunOptions | None = None,
     ) -> list[NDArray[np.float32]]:
         """Run the image graph for the named outputs; returns them pass by pass."""
-        if self._one_by_one and len(pixels) > 1:
+        mixed = isinstance(self._family, FixedClasses) and len({each.shape for each in pixels}) > 1
+        if len(pixels) > 1 and (mixed or self._one_by_one):
             singles = [self.ask(outputs, [image], label_set, options) for image in pixels]
             return [np.concatenate(each) for each in zip(*singles, strict=True)]
         images = self._family.images(pixels)

@@ -63,7 +63,7 @@ def reduction_for(width: int, height: int, settings: Preprocess) -> int:
     elif settings.resize in _LETTERBOXES:
         ratio = max(width / settings.width, height / settings.height)
     elif settings.resize == "short-edge":
-        across, down = fitted(width, height, settings.height, settings.width)
+        across, down = _short_edge_size(width, height, settings)
         ratio = min(width / across, height / down)
     else:
         ratio = min(width / settings.width, height / settings.height)
@@ -92,7 +92,7 @@ def prepare(image: Picture, settings: Preprocess, reduction: int = 1) -> NDArray
     if settings.resize == "pad-square":
         return _pad_square(image, settings, reduction)
     if settings.resize == "short-edge":
-        size = fitted(image.shape[1], image.shape[0], settings.height, settings.width)
+        size = _short_edge_size(image.shape[1], image.shape[0], settings)
         return _stretch(image, size, Image.Resampling.BILINEAR, settings)
     if settings.resize in _LETTERBOXES:
         return _letterbox(image, settings)
@@ -116,6 +116,13 @@ def fitted(width: int, height: int, short: int, long: int) -> tuple[int, int]:
     return (short, other) if width < height else (other, short)
 
 
+def _short_edge_size(width: int, height: int, settings: Preprocess) -> tuple[int, int]:
+    """Size (width, height) of the model's input for ``short-edge``."""
+    across, down = fitted(width, height, settings.height, settings.width)
+    least = settings.multiple
+    return max(least, across - across % least), max(least, down - down % least)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where an image is in the model's input.
@@ -136,7 +143,7 @@ class Placement:
 def placement_of(width: int, height: int, settings: Preprocess) -> Placement:
     """Where `prepare` places an image of this upright width and height."""
     if settings.resize == "short-edge":
-        across, down = fitted(width, height, settings.height, settings.width)
+        across, down = _short_edge_size(width, height, settings)
         return Placement(0, 0, across, down, across, down)
     if settings.resize == "pad-square":
         scale = settings.height / max(width, height)

@@ -38,6 +38,7 @@ class Preprocess:
         mean, std: per channel, red green blue, of values scaled to 0 to 1.
         channels: their order in the input, ``rgb`` or ``bgr``.
         fill: 0 to 255, of what a letterbox leaves free.
+        multiple: for ``short-edge``: both sides are cut to multiples of it.
     """
 
     height: int
@@ -47,14 +48,14 @@ class Preprocess:
     std: tuple[float, float, float]
     channels: str = "rgb"
     fill: int = 0
+    multiple: int = 1
 
     def settings(self) -> dict[str, Any]:
         """For ``bundle.json`` and the digest: without what is as it was before there was a choice."""
         fields = asdict(self)
-        if self.channels == "rgb":
-            del fields["channels"]
-        if not self.fill:
-            del fields["fill"]
+        for name, before in (("channels", "rgb"), ("fill", 0), ("multiple", 1)):
+            if fields[name] == before:
+                del fields[name]
         return fields
 
 

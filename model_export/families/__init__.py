@@ -6,6 +6,7 @@ from PIL import Image
 
 from boxdrop.detect.bundle import Preprocess, Text
 from model_export.errors import ExportError
+from model_export.families.fixed import FIXED_FAMILIES, FixedFamily
 from model_export.families.grounding import GroundingFamily
 from model_export.families.omdet import OmDetFamily
 from model_export.families.owl import OwlFamily
@@ -74,15 +75,14 @@ FAMILIES: Final[dict[str, ExportFamily]] = {
 }
 
 
-def family_of(origin: Origin) -> ExportFamily:
+def family_of(origin: Origin) -> ExportFamily | FixedFamily:
     """The family of a model.
 
     Raises:
         ExportError: it is of an unknown family.
     """
-    family = FAMILIES.get(origin.model_type)
+    family = FAMILIES.get(origin.model_type) or FIXED_FAMILIES.get(origin.model_type)
     if family is None:
-        raise ExportError(
-            f"{origin.id}: its model_type is {origin.model_type!r}; boxdrop can export {', '.join(FAMILIES)}"
-        )
+        known = ", ".join((*FAMILIES, *FIXED_FAMILIES))
+        raise ExportError(f"{origin.id}: its model_type is {origin.model_type!r}; boxdrop can export {known}")
     return family

@@ -15,12 +15,30 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
     Raises:
         ExportError: transformers cannot load it, or weights are missing.
     """
-    revision = origin.commit or "main"
-    try:
-        model, info = model_class.from_pretrained(
-            origin.location, revision=revision, dtype=torch.float32, output_loading_info=True
+    model = load_weights(model_class, origin)
+    return model, _loaded(transformers.AutoTokenizer.from_pretrained, origin)
+
+
+def load_weights(model_class: Any, origin: Origin) -> Any:
+    """Load a model in 32 bits, in evaluation mode.
+
+    Raises:
+        ExportError: transformers cannot load it, or weights are missing.
+    """
+    model, info = _loaded(model_class.from_pretrained, origin, dtype=torch.float32, output_loading_info=True)
+    if info["missing_keys"]:
+        # transformers would continue with random values in their place.
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ExportError(
+            f"{origin.id}: {len(info['missing_keys'])} weights are missing ({some}, …); "
+            f"this is not a complete {type(model).__name__}"
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(origin.location, revision=revision)
+    return model.eval()
+
+
+def _loaded(load: Any, origin: Origin, **options: Any) -> Any:
+    try:
+        return load(origin.location, revision=origin.commit or "main", **options)
     except ImportError as error:  # the published OmDet-Turbo has its backbone from timm
         raise ExportError(
             f"{origin.id}: {_first_line(error)}; install what it names, then export again"
@@ -30,14 +48,6 @@ def load_model(model_class: Any, origin: Origin) -> tuple[Any, Any]:
             f"{origin.id}: transformers {transformers.__version__} cannot load it: {_first_line(error)}; if "
             "a file is incomplete, download or copy it again"
         ) from None
-    if info["missing_keys"]:
-        # transformers would continue with random values in their place.
-        some = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ExportError(
-            f"{origin.id}: {len(info['missing_keys'])} weights are missing ({some}, …); "
-            f"this is not a complete {model_class.__name__}"
-        )
-    return model.eval(), tokenizer
 
 
 def _first_line(error: Exception) -> str:

@@ -22,12 +22,13 @@ from transformers.models.grounding_dino import modeling_grounding_dino
 
 import boxdrop.detect.families
 from boxdrop.detect import Bundle, Detector
+from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.domain.labels import LabelSet
 from model_export import exporter
 from model_export.errors import ExportError
 from model_export.exporter import Choices, export
 from model_export.families import FAMILIES
-from model_export.parity import COCO_NAMES, TOLERANCE, compare
+from model_export.parity import TOLERANCE, compare
 from model_export.pictures import SHAPES, draw
 from model_export.source import resolve
 from model_export.stand_ins import TINY, make

@@ -22,6 +22,7 @@ from onnx import numpy_helper
 
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detect.bundle import CARD, digest_of
+from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.domain.labels import LabelSet
 from model_export import exporter, graphs
@@ -29,7 +30,7 @@ from model_export.__main__ import main
 from model_export.errors import ExportError
 from model_export.exporter import Choices, export
 from model_export.families import FAMILIES
-from model_export.parity import COCO_NAMES, TOLERANCE, compare, label_sets_for
+from model_export.parity import TOLERANCE, compare, label_sets_for
 from model_export.pictures import SHAPES, draw
 from model_export.source import resolve
 from model_export.stand_ins import TINY, make
@@ -266,6 +267,7 @@ def test_the_bundle_says_where_it_comes_from(bundles: dict[str, Bundle], sources
     assert bundle.source.id == "tiny-owlvit"
     assert bundle.source.revision.startswith("sha256:")
     assert bundle.source.transformers == transformers.__version__
+    assert bundle.text is not None
     assert bundle.text.template == "a photo of a {}"
     assert (bundle.defaults.threshold, bundle.defaults.floor) == (0.1, 0.02)
     assert (bundle.preprocess.width, bundle.preprocess.resize) == (96, "bicubic")
@@ -294,6 +296,7 @@ def test_choices_reach_the_bundle(sources: dict[str, Path], tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.name == "mine"
+    assert bundle.text is not None
     assert bundle.text.template == "{}"
     assert (bundle.defaults.threshold, bundle.defaults.floor) == (0.01, 0.01)
     assert bundle.source.licence == "apache-2.0"
@@ -410,7 +413,9 @@ def test_a_folder_without_a_processor_gets_the_familys_own(
 def test_prompts_that_the_tokenizer_cannot_shorten_are_left_out_of_parity(
     bundles: dict[str, Bundle], loaded: Callable[[str], Any]
 ) -> None:
-    text = replace(bundles["owlvit"].text, max_length=7, template="{}")
+    before = bundles["owlvit"].text
+    assert before is not None
+    text = replace(before, max_length=7, template="{}")
     sets = label_sets_for(text, loaded("owlvit").tokenizer())
     assert [len(label_set) for label_set in sets] == [1, 3, 80]
     assert "refrigerator" in COCO_NAMES

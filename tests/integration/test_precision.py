@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 
 from boxdrop.detect import Bundle, Detector
+from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.domain.labels import LabelSet
 from model_export import drift, exporter
 from model_export.__main__ import PRECISIONS as OFFERED
@@ -24,7 +25,7 @@ from model_export.drift import CHOOSING_LIMITS, LIMITS, Drift
 from model_export.errors import ExportError
 from model_export.exporter import Choices, export
 from model_export.families import FAMILIES
-from model_export.parity import COCO_NAMES, compare
+from model_export.parity import compare
 from model_export.pictures import draw
 from model_export.precision import PRECISIONS, to_int8
 from model_export.source import resolve
