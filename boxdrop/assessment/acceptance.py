@@ -11,7 +11,6 @@ these images, and stops the rule once the bets have won too much (Shin, Ramdas a
 arXiv 2203.03532): images may arrive in any number, and boxes of one image may share their fate.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +24,7 @@ from boxdrop.assessment.intervals import Clusters, Share
 from boxdrop.assessment.priority import LEAST_BOXES, LEAST_IMAGES, contenders
 from boxdrop.assessment.thresholds import fit
 from boxdrop.domain.detections import Detections, select
+from boxdrop.domain.identity import fraction_of
 
 HIDDEN: Final = 0.1
 """An image in which more objects than this are expected below the thresholds is left to people."""
@@ -114,11 +114,6 @@ def judge(image: Evidence, thresholds: NDArray[np.floating]) -> tuple[int, int]:
 def is_audited(image_id: str, share: float) -> bool:
     """Whether an image belongs to the part that people verify all the same; always the same answer."""
     return fraction_of(f"audit/{image_id}") < share
-
-
-def fraction_of(text: str) -> float:
-    """A number from 0 to 1 that a hash draws."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 @dataclass(frozen=True, slots=True)

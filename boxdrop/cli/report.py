@@ -133,6 +133,7 @@ def _lines(project: str, report: "Report", trusted: float) -> "Iterable[Renderab
             "the task was open, so what the annotator started from is unknown.",
             "yellow",
         )
+    yield from _control(report)
     if not whole.images:
         yield Text("Nothing to report yet: verify tasks in Label Studio, and run this again.")
         return
@@ -222,6 +223,20 @@ def _cuts(rows: "Iterable[tuple[str, str, Figures]]") -> "Table":
             title, f"{each.offered:,}", _percent(each.precision), f"{each.verified:,}", _percent(each.recall)
         )
     return table
+
+
+def _control(report: "Report") -> "Iterable[RenderableType]":
+    from rich.text import Text
+
+    from boxdrop.assessment.control import say_control
+
+    if not report.blind:
+        return
+    yield Text(f"{counted(report.blind, 'image')} verified without seeing boxes, to measure what boxes do:")
+    if report.control is None:
+        yield Text("  too few to compare; two with boxes and two without are the least", "dim")
+    for each in () if report.control is None else say_control(report.control):
+        yield Text(f"  {each}")
 
 
 def _agreement(report: "Report") -> "Iterable[RenderableType]":

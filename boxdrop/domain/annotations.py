@@ -62,11 +62,18 @@ class OfferedBox:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The prediction that the annotator started from."""
+    """The prediction that the annotator started from.
+
+    Attributes:
+        boxes: that the annotator was shown.
+        blind: the prediction's boxes were left out on purpose (``review: {blind: …}`` of labels.yaml), so
+            `boxes` is empty whatever the detector found.
+    """
 
     prediction_id: str
     model_version: str
     boxes: tuple[OfferedBox, ...]
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,7 @@ def to_json(document: Document) -> str:
                 {"label": box.label, "score": box.score, "xyxy": list(box.xyxy), "region": box.region}
                 for box in document.offer.boxes
             ],
+            **({"blind": True} if document.offer.blind else {}),
         },
         "notes": list(document.notes),
     }
@@ -350,7 +358,8 @@ class _Reader:
             if not is_number(score) or not 0 <= score <= 1:
                 raise inner.error(f"{what}: score must be from 0 to 1, not {score!r}")
             boxes.append(OfferedBox(label, float(score), xyxy, region))
-        return Offer(inner.text("prediction_id"), inner.text("model_version"), tuple(boxes))
+        blind = value.get("blind") is True
+        return Offer(inner.text("prediction_id"), inner.text("model_version"), tuple(boxes), blind)
 
     def box(
         self, what: str, entry: Any, size: tuple[int, int] | None

@@ -30,6 +30,11 @@ def prediction_id(image_id: str, version: str, model_version: str) -> str:
     return _hash(image_id, version, model_version)
 
 
+def fraction_of(text: str) -> float:
+    """A number from 0 to 1 that a hash draws: the same text gives the same number, on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
 def object_version(version_id: str | None, etag: str | None, size: int | None) -> str | None:
     """Identify the content of an object: by version-id, or by etag and size if versioning is off.
 

@@ -4,6 +4,8 @@ import colorsys
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from boxdrop.domain.identity import fraction_of
+
 MAX_NAME_LENGTH = 100
 FIRST_ID = 1
 """boxdrop assigns class ids from here on: COCO importers read 0 as "no label" and drop such boxes. Older
@@ -71,12 +73,18 @@ class ReviewRule:
         reviewers: Label Studio's numbers of the reviewers.
         accept_above: the precision, 0 to 1, that accepted images must have; None: people verify all images.
         audit: share of the images to accept that people verify all the same.
+        blind: share of the images whose boxes people do not see, to measure what the boxes do.
     """
 
     counts: Literal["latest", "agreed", "reviewer"] = "latest"
     reviewers: tuple[int, ...] = ()
     accept_above: float | None = None
     audit: float = 0.05
+    blind: float = 0.0
+
+    def is_blind(self, image_id: str) -> bool:
+        """Whether people draw the boxes of an image themselves; a hash decides, so always the same way."""
+        return fraction_of(f"blind/{image_id}") < self.blind
 
 
 LATEST: Final = ReviewRule()

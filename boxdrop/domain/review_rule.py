@@ -8,10 +8,11 @@ from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.label import LATEST, ReviewRule
 from boxdrop.domain.yaml_nodes import Node, shown
 
-REVIEW_KEYS: Final = ("counts", "reviewers", "accept_above", "audit")
+REVIEW_KEYS: Final = ("counts", "reviewers", "accept_above", "audit", "blind")
 
 _LEAST_PROMISE: Final = 0.5
 _LEAST_AUDIT: Final = 0.01
+_MOST_BLIND: Final = 0.5
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s*(%?)(?:\s+precision)?")
 _WHOLE: Final = re.compile(r"[1-9][0-9]{0,9}")
 
@@ -29,7 +30,7 @@ def read_review(
         LabelSetError: naming the line and the way out.
     """
     if not entries:
-        raise error(line, "`review` is empty; give `counts`, `accept_above` or both")
+        raise error(line, "`review` is empty; give `counts`, `accept_above` or `blind`")
     accept_above, audit = None, LATEST.audit
     if "accept_above" in entries:
         accept_above = _share(entries["accept_above"], "accept_above", "0.98 precision", error)
@@ -42,8 +43,13 @@ def read_review(
         audit = _share(entries["audit"], "audit", "5%", error)
         if not _LEAST_AUDIT <= audit <= 1:
             raise error(entries["audit"].line, "`audit` must be from 1% to 100%, such as 5%")
+    blind = 0.0
+    if "blind" in entries:
+        blind = _share(entries["blind"], "blind", "5%", error)
+        if blind > _MOST_BLIND:
+            raise error(entries["blind"].line, "`blind` must be from 0 to 50%, such as 5%")
     reviewers = _reviewers(entries["reviewers"], error) if "reviewers" in entries else ()
-    return ReviewRule(_counts(entries, line, reviewers, error), reviewers, accept_above, audit)
+    return ReviewRule(_counts(entries, line, reviewers, error), reviewers, accept_above, audit, blind)
 
 
 def _counts(
@@ -86,6 +92,8 @@ def review_fields(rule: ReviewRule) -> dict[str, object]:
         fields["reviewers"] = list(rule.reviewers)
     if rule.accept_above is not None:
         fields |= {"accept_above": rule.accept_above, "audit": rule.audit}
+    if rule.blind:
+        fields["blind"] = rule.blind
     return fields
 
 

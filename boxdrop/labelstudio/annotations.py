@@ -24,7 +24,7 @@ from boxdrop.domain.annotations import (
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.config import FROM_NAME
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.task_data import stored_version
+from boxdrop.labelstudio.task_data import BLIND_KEY, stored_version
 
 _PAGE: Final = 100
 _PIXEL_DIGITS: Final = 3  # a thousandth of a pixel, as in predictions
@@ -254,7 +254,8 @@ def _offer(
         score = scores.get(box.region)
         if is_number(score) and 0 <= score <= 1:
             offered.append(OfferedBox(box.label, float(score), box.xyxy, box.region))
-    return Offer(str(task.data["prediction_id"]), str(task.data["model_version"]), tuple(offered))
+    blind = task.data.get(BLIND_KEY) is True
+    return Offer(str(task.data["prediction_id"]), str(task.data["model_version"]), tuple(offered), blind)
 
 
 def _regions(result: Any) -> list[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ _HIDDEN: Final = (
     "tasks:data.version",
     "tasks:data.prediction_id",
     "tasks:data.caption",
+    "tasks:data.blind",
     "tasks:data.width",
     "tasks:data.height",
     "tasks:inner_id",

@@ -26,6 +26,9 @@ PRIORITY_KEY: Final = "priority"
 ACCEPTED: Final = "accepted"
 """The column *state* of a task whose boxes count without a person; see `boxdrop.review.acceptance`."""
 
+BLIND_KEY: Final = "blind"
+"""In the data of a task whose boxes people do not see; see `boxdrop.domain.label.ReviewRule.blind`."""
+
 LOOK_AGAIN_KEY: Final = "look_again"
 """In a task's data, and the column of that name: what may be wrong with what was verified."""
 
@@ -42,6 +45,9 @@ def to_task(
     checking most. Where nobody asked for the doubt, it is the score of the least certain box; an image
     without boxes gets 0: nothing confirms that it is empty.
 
+    A detector's boxes on an image of the blind slice are left out. Boxes that were dropped with an image have
+    no candidates, and are never left out.
+
     Args:
         prediction: its boxes become regions.
         label_set: the project's.
@@ -52,13 +58,16 @@ def to_task(
         PredictionError: a box has an unknown label or an invalid score, or is not inside the image.
     """
     _check(prediction, label_set)
-    scores = [box.score for box in prediction.boxes]
+    is_blind = bool(prediction.candidates) and label_set.review.is_blind(prediction.image_id)
+    boxes = () if is_blind else prediction.boxes
+    scores = [box.score for box in boxes]
     data = {
         DATA_KEY: image_url,
         "file_name": _file_name(prediction.image),
-        "labels_found": _labels_found(prediction.boxes, label_set),
-        "boxes": len(prediction.boxes),
+        "labels_found": _labels_found(boxes, label_set),
+        "boxes": len(boxes),
         "lowest_score": round(min(scores), 3) if scores else None,
+        **({BLIND_KEY: True} if is_blind else {}),
         **({} if prediction.doubt is None else {PRIORITY_KEY: round(prediction.doubt, 2)}),
         "width": prediction.width,
         "height": prediction.height,
@@ -80,7 +89,7 @@ def to_task(
                 "score": min(scores, default=0.0)
                 if prediction.doubt is None
                 else certainty(prediction.doubt),
-                "result": [_region(prediction, i, box) for i, box in enumerate(prediction.boxes)],
+                "result": [_region(prediction, i, box) for i, box in enumerate(boxes)],
             }
         ],
     }

@@ -147,7 +147,7 @@ def collect_event(
 
 
 def _changes(document: Annotation) -> Counter[str]:
-    if document.offer is None:
+    if document.offer is None or document.offer.blind:
         return Counter()
     outcomes = compare(document.offer.boxes, document.boxes)
     found = Counter(str(each.change) for each in outcomes.offered)

@@ -112,7 +112,7 @@ def audit_of(services: "Services", name: str, stored: StoredAcceptance) -> Audit
     rule = read_label_set(services.data, find_project(services, name)[1]).review
     found: list[tuple[datetime, str, tuple[int, int]]] = []
     for each in read_documents_of(services, name, sorted(asked), rule):
-        if not isinstance(each, Fresh) or each.annotation.offer is None:
+        if not isinstance(each, Fresh) or each.annotation.offer is None or each.annotation.offer.blind:
             continue
         offer, wanted = each.annotation.offer, asked[each.row.image_id]
         if (each.annotation.version, offer.prediction_id) != (wanted.version, wanted.prediction_id):

@@ -23,6 +23,7 @@ from boxdrop.assessment.agreement import (
     disagreements,
     opinions_of,
 )
+from boxdrop.assessment.control import Control, control_fields
 from boxdrop.assessment.intervals import Clusters, Share
 from boxdrop.assessment.outcomes import Change, Corners, Drawn, Offered, Outcomes, iou_matrix
 from boxdrop.domain.annotations import Annotation
@@ -139,6 +140,7 @@ class Report:
     Attributes:
         images: verified images that count.
         unknown_start: those among them of which it is unknown which prediction the person started from.
+        blind: those among them whose boxes people did not see, on purpose; see `control`.
         left_out: images that people worked on and that do not count, by reason; ``skipped`` among them.
         whole: all boxes.
         labels, models, sizes, overlaps, qualities, annotators: the same, for each value of a cut.
@@ -150,6 +152,7 @@ class Report:
         agreement: for each label, the boxes of two people that have a partner, see
             `boxdrop.assessment.agreement`.
         disagreements: what two people differ about.
+        control: what the boxes do to people, by the blind slice; None where nobody verified any of it.
     """
 
     images: int
@@ -169,6 +172,8 @@ class Report:
     shared: int = 0
     agreement: Mapping[str, Share] = field(default_factory=dict)
     disagreements: tuple[Disagreement, ...] = ()
+    blind: int = 0
+    control: Control | None = None
 
 
 SIZES: Final = ("small", "medium", "large")
@@ -257,7 +262,7 @@ class _Counter:
     """Every tally of a report."""
 
     def __init__(self) -> None:
-        self.images = self.unknown_start = self.quality_images = 0
+        self.images = self.unknown_start = self.blind = self.quality_images = 0
         self.left_out: Counter[str] = Counter()
         self.whole = _Tally()
         self.labels: dict[str, _Tally] = defaultdict(_Tally)
@@ -279,7 +284,8 @@ class _Counter:
         outcomes, annotation = reviewed.outcomes, reviewed.annotation
         self.compare_people(annotation)
         if outcomes is None:
-            self.unknown_start += 1
+            self.blind += reviewed.is_blind
+            self.unknown_start += not reviewed.is_blind
             return
         model_version = reviewed.model_version or ""
         day = annotation.updated_at.date()
@@ -338,6 +344,7 @@ class _Counter:
             shared=self.shared,
             agreement={label: self.agreement[label].share() for label in sorted(self.agreement)},
             disagreements=tuple(self.disagreements),
+            blind=self.blind,
         )
 
 
@@ -410,6 +417,8 @@ def to_fields(report: Report, trusted: float = TRUSTED) -> dict[str, Any]:
         "format": FORMAT,
         "images": report.images,
         "unknown_start": report.unknown_start,
+        "blind": report.blind,
+        "control": None if report.control is None else control_fields(report.control),
         "left_out": dict(report.left_out),
         "whole": figures(report.whole),
         "labels": {

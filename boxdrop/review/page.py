@@ -7,6 +7,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Final
 
+from boxdrop.assessment.control import say_control
 from boxdrop.assessment.intervals import Share
 from boxdrop.assessment.outcomes import Change, Corners
 from boxdrop.domain.teaching import Teaching
@@ -105,6 +106,13 @@ def _sections(
         yield _section("Nothing to report yet", "Verify tasks in Label Studio first.", "")
         return
     yield _labels(report, trusted)
+    if report.control is not None:
+        hint = (
+            f"{report.control.blind.images:,} images were verified without seeing boxes, drawn by a hash, "
+            f"beside {report.control.shown.images:,} with them; 95 % intervals in brackets."
+        )
+        said = "".join(f"<p>{html.escape(each)}</p>" for each in say_control(report.control))
+        yield _section("What boxes do to people", hint, said)
     cuts = [("size", report.sizes), ("overlap", report.overlaps), ("", report.qualities)]
     rows = [
         (f"{cut}: {name}" if cut else name, each)

@@ -1,8 +1,10 @@
 """Making a project's review report: figures, the quality of images, and examples with their pictures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from boxdrop.review.control import measure_control
 from boxdrop.review.figures import Report, count
 from boxdrop.review.quality import measure_images, words
 from boxdrop.review.reviewed import Reviewed, read_reviewed
@@ -29,4 +31,5 @@ def make_report(
         BoxdropError: a bucket or the ledger cannot be read.
     """
     measured = measure_images(services, project, quality_images) if quality_images else {}
-    return count(read_reviewed(services, project), qualities=words(measured), observe=observe)
+    made = count(read_reviewed(services, project), qualities=words(measured), observe=observe)
+    return replace(made, control=measure_control(services, project)) if made.blind else made

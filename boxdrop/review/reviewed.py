@@ -38,8 +38,9 @@ class Reviewed:
     Attributes:
         row: the image's row in the ledger: bucket, key, version.
         annotation: what the person says; `lead_time`, `user`, `updated_at`, `boxes`, `offer`.
-        outcomes: what became of the boxes; None where boxdrop does not know which prediction the person
-            started from. Such an image says what is true, and nothing about the detector.
+        outcomes: what became of the boxes; None where the person saw none on purpose (`is_blind`), or boxdrop
+            does not know which prediction they started from. Such an image says what is true, and nothing
+            about what people do with boxes.
         prediction: the stored prediction that was offered, with all its candidates down to the floor; None
             where it was not asked for, or its part is gone. Its `boxes` follow the thresholds of the day it
             was computed; those that the person saw are `annotation.offer.boxes`.
@@ -49,6 +50,11 @@ class Reviewed:
     annotation: Annotation
     outcomes: Outcomes | None
     prediction: Prediction | None = None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the person was shown no boxes on purpose."""
+        return self.annotation.offer is not None and self.annotation.offer.blind
 
     @property
     def model_version(self) -> str | None:
@@ -125,5 +131,5 @@ def _still_fresh(
 
 def _reviewed(fresh: Fresh) -> Reviewed:
     offer = fresh.annotation.offer
-    outcomes = None if offer is None else compare(offer.boxes, fresh.annotation.boxes)
+    outcomes = None if offer is None or offer.blind else compare(offer.boxes, fresh.annotation.boxes)
     return Reviewed(fresh.row, fresh.annotation, outcomes)
