@@ -67,6 +67,7 @@ class Choice:
     split: str | None = None
     group_by: str | None = None
     predictions: bool = False
+    accepted: frozenset[str] | None = None
 
     def selection(self) -> "Selection":
         """The same, read.
@@ -89,6 +90,7 @@ class Choice:
             splits=Splits() if self.split is None else Splits.parse(self.split),
             grouping=Grouping(self.group_by),
             predictions=self.predictions,
+            accepted=self.accepted,
         )
 
     def open(self, services: "Services", project: str, dataset: str | None) -> "Stored":

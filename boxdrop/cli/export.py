@@ -42,8 +42,9 @@ _S3 = "s3://"
 )
 @click.option(
     "--include",
-    type=click.Choice(["predictions"]),
-    help="Add the images that nobody has verified, with the detector's boxes, marked as such.",
+    type=click.Choice(["predictions", "accepted"]),
+    help="Add the images that nobody has verified, with the detector's boxes, marked as such: all of them, "
+    "or those that `boxdrop accept` accepted.",
 )
 @click.option("--dataset", metavar="NAME", help="Export a frozen data set instead of current verified work.")
 @selection_options
@@ -75,7 +76,13 @@ def export(
     from boxdrop.services import Services
 
     services = Services.of_system(open_system(system))
-    stored = replace(choice, predictions=include == "predictions").open(services, project, dataset)
+    if include is not None:
+        choice = replace(choice, predictions=True)
+    if include == "accepted" and dataset is None:
+        from boxdrop.review.acceptance import read_accepted
+
+        choice = replace(choice, accepted=read_accepted(services, project))
+    stored = choice.open(services, project, dataset)
     folder = _staging(out) if out.startswith(_S3) else Path(out)
     with _Progress() as show:
         summary = export(

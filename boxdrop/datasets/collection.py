@@ -30,6 +30,7 @@ class Selection:
         min_size: only boxes whose shorter side has at least this many pixels.
         predictions: also images that nobody has verified, with the boxes that their tasks show. `since` does
             not apply to them.
+        accepted: with `predictions`, only these image_ids: those that `boxdrop accept` accepted.
     """
 
     labels: frozenset[str] | None = None
@@ -38,6 +39,7 @@ class Selection:
     splits: Splits = field(default_factory=Splits)
     grouping: Grouping = field(default_factory=Grouping)
     predictions: bool = False
+    accepted: frozenset[str] | None = None
 
 
 def classes_of(services: "Services", project: str, selection: Selection) -> tuple[ClassName, ...]:
@@ -94,8 +96,10 @@ class Collection:
         for each in read_documents(self._services, self._project):
             yield each if isinstance(each, LeftOut) else self._item(each)
         if self.predictions:
+            accepted = self._selection.accepted
             for image, prediction in read_predictions(self._services, self._project):
-                yield self._predicted(image, prediction)
+                if accepted is None or image.image_id in accepted:
+                    yield self._predicted(image, prediction)
 
     def _item(self, fresh: Fresh) -> Item | LeftOut:
         row, document = fresh.row, fresh.annotation

@@ -8,6 +8,7 @@ Everything follows from what is stored and from hashes, so a command that was in
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from boxdrop.assessment.acceptance import AcceptanceRule, Audit, is_audited, learn_acceptance, watch
@@ -15,6 +16,7 @@ from boxdrop.assessment.evidence import detections_of
 from boxdrop.assessment.outcomes import compare
 from boxdrop.assessment.priority import Ranking, thresholds_of
 from boxdrop.datasets.freshness import Fresh, read_documents_of
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.tabs import ensure_accepted
 from boxdrop.labelstudio.task_data import ACCEPTED
@@ -240,3 +242,26 @@ def _unmark(services: "Services", tasks: ProjectTasks, accepted: dict[int, str])
     tasks.mark_all([task.number for task in found if not task.touched], State.TASKED)
     write_states(services.ledger, tasks, [task.image_id for task in found if task.touched])
     return len(found)
+
+
+def read_accepted(services: "Services", name: str) -> frozenset[str]:
+    """Image ids that are accepted now, by a decision in force and an audit that is judged anew.
+
+    Raises:
+        BoxdropError: labels.yaml asks for none, nothing was decided yet about the boxes that are shown now,
+            or the audit broke the promise; says what to do.
+    """
+    row, digest = find_project(services, name)
+    label_set, stored = read_label_set(services.data, digest), read_acceptance(services.data, name)
+    command = f"boxdrop accept {quote(name)}"
+    if label_set.review.accept_above is None:
+        raise BoxdropError(
+            f"{name} accepts no images: its labels.yaml has no `review: {{accept_above: 0.98 precision}}`"
+        )
+    if stored is None or stored.basis != basis_of(row, label_set):
+        raise BoxdropError(f"it is not decided yet which images of {name} are accepted; run: {command}")
+    if stored.stopped or audit_of(services, name, stored).broken_after is not None:
+        raise BoxdropError(
+            f"the audit of {name} found too many wrong boxes: nothing is accepted; see {command}"
+        )
+    return frozenset(each.image_id for each in stored.images)

@@ -2,9 +2,11 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 from boxdrop.assessment.acceptance import is_audited
 from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, to_json
@@ -79,7 +81,12 @@ def verify(world: World, record: Prediction, *, right: bool = True) -> None:
 
 
 def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
-    live: Functions, connection: Connection, call: Call, server: Server, monkeypatch: pytest.MonkeyPatch
+    live: Functions,
+    connection: Connection,
+    call: Call,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.token)
@@ -135,12 +142,24 @@ def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
     assert said()["marked"] == 1
     assert set(tab("Accepted")) == accepted
 
+    def exported(folder: str) -> Result:
+        out = str(tmp_path / folder)
+        return call("export", "fruit", "--include", "accepted", "--images", "none", "--out", out)
+
+    assert f"and {len(accepted)} images that nobody has verified" in exported("kept").output
+    listed = (tmp_path / "kept/unverified.tsv").read_text()
+    keys = {each.image_id: each.image.removeprefix(f"s3://{world.images.name}/") for each in records}
+    assert {row.split("\t")[1] for row in listed.splitlines()[1:]} == {keys[each] for each in accepted}
+
     by_id = {each.image_id: each for each in records}
     failed = sorted(audited)[:4]
     verify(world, by_id[failed[0]], right=False)
     assert said()["stopped"] is None
     for image_id in failed[1:]:
         verify(world, by_id[image_id], right=False)
+    refused = exported("refused")  # even before the rule is decided anew
+    assert refused.exit_code == 1
+    assert "the audit of fruit found too many wrong boxes: nothing is accepted" in refused.output
     stopped = said()
     assert stopped["stopped"]
     assert stopped["accepted"] == 0
