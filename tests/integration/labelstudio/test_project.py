@@ -9,6 +9,7 @@ from boxdrop.labelstudio.config import frozen_ids, identity_of, labeling_config
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.project import Project, ensure_project
 from boxdrop.labelstudio.publishing import publish
+from boxdrop.labelstudio.tabs import ensure_accepted
 from boxdrop.labelstudio.tasks import ProjectTasks
 
 from .conftest import FRUIT, MakeProject, annotate, next_task, prediction, somewhere, tasks_of
@@ -164,6 +165,23 @@ def test_a_project_of_an_earlier_version_gets_the_tabs_once(connection: Connecti
         views = connection.request("look", "GET", f"/api/dm/views?project={old.id}")
         assert [each["data"]["title"] for each in views] == ["To verify", "Skipped", "Stale", "Done"]
         assert views[0]["data"]["ordering"] == ["tasks:predictions_score"]
+
+
+def test_accepted_tasks_leave_the_tab_of_an_earlier_version_but_not_one_that_people_made(
+    connection: Connection,
+) -> None:
+    ours, theirs = (ensure_project(connection, FRUIT, name, key=name) for name in ("ours", "theirs"))
+    for project, kept in ((ours, slice(-1)), (theirs, slice(2))):
+        first, *_ = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+        items = first["data"]["filters"]["items"][kept]
+        data = {**first["data"], "filters": {"conjunction": "and", "items": items}}
+        connection.sdk.views.update(str(first["id"]), project=project.id, data=data)
+        for _ in range(2):
+            ensure_accepted(connection, project.id)
+        first, *others = connection.request("look", "GET", f"/api/dm/views?project={project.id}")
+        assert [each["data"]["title"] for each in others] == ["Skipped", "Stale", "Done", "Accepted"]
+        said = {each["value"] for each in first["data"]["filters"]["items"] if each["type"] == "String"}
+        assert ("accepted" in said) is (project is ours)
 
 
 def test_the_description_follows_the_labels_unless_people_wrote_their_own(connection: Connection) -> None:
