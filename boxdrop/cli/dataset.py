@@ -33,11 +33,20 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
         min_size: float,
         split: str | None,
         group_by: str | None,
+        near_duplicates: str,
         **others: Any,
     ) -> None:
-        command(choice=Choice(labels, since, min_size, split, group_by), **others)
+        together = near_duplicates == "together"
+        command(choice=Choice(labels, since, min_size, split, group_by, together=together), **others)
 
     for option in (
+        click.option(
+            "--near-duplicates",
+            type=click.Choice(["together", "ignore"]),
+            default="together",
+            show_default=True,
+            help="Keep images that look alike in one split, or ignore that they do.",
+        ),
         click.option(
             "--group-by",
             metavar="REGEX",
@@ -68,6 +77,7 @@ class Choice:
     group_by: str | None = None
     predictions: bool = False
     accepted: frozenset[str] | None = None
+    together: bool = True
 
     def selection(self) -> "Selection":
         """The same, read.
@@ -91,6 +101,7 @@ class Choice:
             grouping=Grouping(self.group_by),
             predictions=self.predictions,
             accepted=self.accepted,
+            together=self.together,
         )
 
     def open(self, services: "Services", project: str, dataset: str | None) -> "Stored":
@@ -107,7 +118,7 @@ class Choice:
         if self != Choice():
             raise BoxdropError(
                 "a frozen data set has its own labels and splits: leave out --labels, --since, --min-size, "
-                "--split, --group-by and --include, or leave out --dataset"
+                "--split, --group-by, --near-duplicates and --include, or leave out --dataset"
             )
         return open_frozen(services.data, project, dataset)
 

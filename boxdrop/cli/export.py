@@ -71,7 +71,8 @@ def export(
       boxdrop export fruit --format yolo --out fruit/ --split train=80,val=20
       boxdrop export fruit --format yolo --out s3://training/fruit/
     """
-    from boxdrop.datasets.export import Images, export
+    from boxdrop.datasets.collection import Collection
+    from boxdrop.datasets.export import Images, Progress, export
     from boxdrop.datasets.pictures import Pixels
     from boxdrop.services import Services
 
@@ -85,6 +86,8 @@ def export(
     stored = choice.open(services, project, dataset)
     folder = _staging(out) if out.startswith(_S3) else Path(out)
     with _Progress() as show:
+        if isinstance(stored, Collection):
+            stored.on_compared = lambda done: show(Progress("comparing", done))
         summary = export(
             project,
             stored,
@@ -151,6 +154,12 @@ def _report(summary: "Summary", out: str) -> None:
         say(
             f"  and {counted(summary.predicted_images, 'image')} that nobody has verified, with {boxes} of a "
             "detector; unverified.tsv lists them"
+        )
+    if summary.empty_splits:
+        say(
+            f"  no image in {', '.join(summary.empty_splits)}: there are few images, or most look alike and "
+            "stay together; --near-duplicates ignore spreads them",
+            err=True,
         )
     for why, count in sorted(summary.left_out.items()):
         say(f"  {counted(count, 'image')} left out: {why}", err=True)

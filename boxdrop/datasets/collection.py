@@ -1,23 +1,34 @@
 """Collects verified work: a stream of items by image id, with one page in memory."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from boxdrop.datasets.freshness import Fresh, read_documents
+from boxdrop.aws.s3 import Bucket
+from boxdrop.datasets.freshness import Fresh, read_documents, read_ids
 from boxdrop.datasets.identifiers import box_number, image_number
 from boxdrop.datasets.items import Box, ClassName, DatasetError, Item, LeftOut, Origin, Why
+from boxdrop.datasets.lookalikes import UNKNOWN, Places, Seen, look_of, open_places, store_places
 from boxdrop.datasets.predicted import read_predictions
-from boxdrop.datasets.splits import Grouping, Splits
+from boxdrop.datasets.splits import Grouping, Splits, place_of
 from boxdrop.domain.annotations import Annotation, DrawnBox, was_moved
+from boxdrop.domain.errors import ImageError
 from boxdrop.domain.identity import region_id
+from boxdrop.domain.images import DEFAULT_LIMITS, decode
 from boxdrop.domain.predictions import Prediction
-from boxdrop.ledger import Image
+from boxdrop.iterables import chunked
+from boxdrop.ledger import Image, State
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
+
+
+_PAGE: Final = 500
+_WORKERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,8 @@ class Selection:
         predictions: also images that nobody has verified, with the boxes that their tasks show. `since` does
             not apply to them.
         accepted: with `predictions`, only these image_ids: those that `boxdrop accept` accepted.
+        together: whether near-duplicates share a split, where there are several; see
+            `boxdrop.datasets.lookalikes`. It reads each image once.
     """
 
     labels: frozenset[str] | None = None
@@ -40,6 +53,7 @@ class Selection:
     grouping: Grouping = field(default_factory=Grouping)
     predictions: bool = False
     accepted: frozenset[str] | None = None
+    together: bool = True
 
 
 def classes_of(services: "Services", project: str, selection: Selection) -> tuple[ClassName, ...]:
@@ -69,6 +83,7 @@ class Collection:
     Attributes:
         classes: see `classes_of`.
         predictions: whether there may be unverified images.
+        on_compared: called as new images are compared with the others, with how many were.
         dropped_boxes: boxes that were left out so far, by reason.
 
     Raises:
@@ -84,6 +99,8 @@ class Collection:
         self.splits = self._selection.splits.names
         self.predictions = self._selection.predictions
         self.dropped_boxes: Counter[str] = Counter()
+        self.on_compared: Callable[[int], None] = lambda done: None
+        self._places: Places | None = None
 
     def __iter__(self) -> Iterator[Item | LeftOut]:
         """Stream the images with annotators' work, by image_id, each as an item or with the reason why it is
@@ -93,6 +110,7 @@ class Collection:
             BoxdropError: the bucket or the ledger cannot be read.
         """
         self.dropped_boxes.clear()
+        self._places = self._place_images()
         for each in read_documents(self._services, self._project):
             yield each if isinstance(each, LeftOut) else self._item(each)
         if self.predictions:
@@ -124,7 +142,58 @@ class Collection:
         )
 
     def _split(self, row: Image) -> str:
-        return self._selection.splits.of(self._selection.grouping.of(row.key, row.image_id))
+        if self._places is not None and self._places.of(row.image_id) is None:  # verified a moment ago
+            self._places = self._place_images()
+        place = None if self._places is None else self._places.of(row.image_id)
+        return self._selection.splits.at(self._own_place(row) if place is None else place)
+
+    def _own_place(self, row: Image) -> int:
+        return place_of(self._selection.grouping.of(row.key, row.image_id))
+
+    def _place_images(self) -> Places | None:
+        """The places of all images, those without one included; None where near-duplicates do not matter."""
+        if len(self.splits) < 2 or not self._selection.together:
+            return None
+        where = self._services.data, self._project, self._selection.grouping.pattern
+        while True:
+            places = open_places(*where)
+            seen = list(self._look_at(row for row in self._images() if places.of(row.image_id) is None))
+            if not seen:
+                return places
+            store_places(*where, places, seen)
+
+    def _images(self) -> Iterator[Image]:
+        """The images that may get into the data set, once each."""
+        ids = read_ids(self._services, self._project)
+        while page := list(itertools.islice(ids, _PAGE)):
+            for row in self._services.ledger.images(page).values():
+                if row.state == State.VERIFIED and row.project == self._project and row.version is not None:
+                    yield row
+        if self.predictions:
+            seen = {row.image_id: row for row, _ in read_predictions(self._services, self._project)}
+            yield from seen.values()
+
+    def _look_at(self, rows: Iterator[Image]) -> Iterator[Seen]:
+        buckets: dict[str, Bucket] = {self._services.images.name: self._services.images}
+
+        def look(row: Image) -> Seen:
+            assert row.version is not None
+            try:
+                data = buckets[row.bucket].read_version(row.key, row.version, DEFAULT_LIMITS.max_bytes)
+                seen = look_of(decode(data).pixels)
+            except ImageError:  # the export will say so
+                seen = UNKNOWN
+            return Seen(row.image_id, self._own_place(row), seen)
+
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            done = 0
+            for some in chunked(rows, _PAGE):
+                for name in {row.bucket for row in some} - buckets.keys():
+                    buckets[name] = Bucket(name)
+                for seen in pool.map(look, some):
+                    done += 1
+                    self.on_compared(done)
+                    yield seen
 
     def _predicted(self, row: Image, prediction: Prediction) -> Item:
         boxes = []

@@ -62,8 +62,12 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of an export: `step` is ``collecting``, ``copying`` or ``writing``; `total` 0 where
-    unknown."""
+    """The progress of an export.
+
+    Attributes:
+        step: ``comparing``, ``collecting``, ``copying`` or ``writing``.
+        done, total: `total` is 0 where it is unknown.
+    """
 
     step: str
     done: int
@@ -79,6 +83,7 @@ class Summary:
         predicted_images, predicted_boxes: unverified ones in the data set.
         left_out: images that are not in it, by reason.
         dropped_boxes: left-out boxes of its images, by reason.
+        empty_splits: splits without a verified image.
         turned: rotated boxes; the format may drop the rotation.
         copied, kept: copied images, and those that already existed.
     """
@@ -89,6 +94,7 @@ class Summary:
     predicted_boxes: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     dropped_boxes: Counter[str] = field(default_factory=Counter)
+    empty_splits: tuple[str, ...] = ()
     turned: int = 0
     copied: int = 0
     kept: int = 0
@@ -270,6 +276,8 @@ class _Export:
         summary = self._summary
         summary.images, summary.boxes, summary.turned = tally.images, tally.boxes, tally.turned
         summary.predicted_images, summary.predicted_boxes = tally.predicted_images, tally.predicted_boxes
+        if tally.images and len(tally.splits) > 1:
+            summary.empty_splits = tuple(each for each in tally.splits if not tally.images_of[each])
         summary.dropped_boxes = Counter(self._stored.dropped_boxes)
         first = itertools.islice(source.entries(), 8)
         shown = [entry.image for entry in first if self._spool.has_file(entry.image)]

@@ -52,18 +52,22 @@ def read_documents(services: "Services", project: str) -> Iterator[Fresh | LeftO
     Raises:
         BoxdropError: the bucket or the ledger cannot be read.
     """
-    ids = _documented(services.data, project)
+    own = read_ids(services, project)
     rule = review_rule(services, project)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        while page := list(itertools.islice(ids, _PAGE)):
+        while page := list(itertools.islice(own, _PAGE)):
             yield from _read_page(services, project, page, pool, rule)
 
 
-def _documented(data: "Bucket", project: str) -> Iterator[str]:
-    """The ids of images with a document, in order."""
+def read_ids(services: "Services", project: str) -> Iterator[str]:
+    """Stream the ids of the images of a project that have a document, in order.
+
+    Raises:
+        BoxdropError: the bucket cannot be read.
+    """
     prefixes = prefixes_of(annotations_prefix(project), project)
-    for image_id, _ in itertools.groupby(heapq.merge(*(_ids_below(data, each) for each in prefixes))):
-        yield image_id
+    ids = heapq.merge(*(_ids_below(services.data, each) for each in prefixes))
+    return (image_id for image_id, _ in itertools.groupby(ids))
 
 
 def _ids_below(data: "Bucket", prefix: str) -> Iterator[str]:

@@ -58,6 +58,7 @@ def verified(
     split: str | None = None,
     splits: str | None = None,
     group_by: str | None = None,
+    near_duplicates: bool = True,
     labels: list[str] | None = None,
     since: datetime | None = None,
     dataset: str | None = None,
@@ -76,6 +77,7 @@ def verified(
         split: only this split.
         splits: ``"train=80,val=10,test=10"``; by default, all is ``train``.
         group_by: see `boxdrop.datasets.splits.Grouping`.
+        near_duplicates: whether images that look alike share a split; then each image is read once for it.
         labels: only boxes of these labels.
         since: only images verified at this time or later.
         dataset: a frozen data set instead of current work; it has its own splits and labels.
@@ -95,6 +97,7 @@ def verified(
         since=since,
         splits=Splits() if splits is None else Splits.parse(splits),
         grouping=Grouping(group_by),
+        together=near_duplicates,
     )
     stored = (
         Collection(services, project, selection)

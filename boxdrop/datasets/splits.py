@@ -13,6 +13,11 @@ ALL: Final = "train"
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
+def place_of(group: str) -> int:
+    """A group's own place among the splits, from 1 to 2**53: a hash."""
+    return stable_number("split", group)
+
+
 @dataclass(frozen=True, slots=True)
 class Splits:
     """Names and shares of splits.
@@ -54,12 +59,15 @@ class Splits:
 
     def of(self, group: str) -> str:
         """The split of a group of images. It depends only on the group and the shares."""
+        return self.at(place_of(group))
+
+    def at(self, place: int) -> str:
+        """The split at a place, from 1 to 2**53; see `place_of`."""
         total = sum(share for _, share in self.shares)
-        place = stable_number("split", group) / 2**BITS
         end = 0.0
         for name, share in self.shares:
             end += share / total
-            if place < end:
+            if place / 2**BITS < end:
                 return name
         return self.shares[-1][0]
 

@@ -18,6 +18,7 @@
     tracked/STORE/RUN.json                         that a ZenML store has a run
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
+    places/PROJECT/GROUPING16/NUMBER.gz            places of images among splits, see `datasets.lookalikes`
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
     bundles/canary.json                            which detector runs on a share of new images
@@ -46,6 +47,7 @@ TRACKED: Final = "tracked/"
 BUNDLES: Final = "bundles/"
 DATASETS: Final = "datasets/"
 LESSONS: Final = "lessons/"
+PLACES: Final = "places/"
 
 SAGEMAKER: Final = "sagemaker/"
 """SageMaker writes its responses and failures here. A job writes its results itself: that one of them is here
@@ -311,6 +313,16 @@ def bundle_prefix(name: str, digest: str) -> str:
 def latest_bundle_key(name: str) -> str:
     """Key of the object that records which bundle a name means."""
     return f"{bundle_versions_prefix(name)}latest.json"
+
+
+def places_prefix(project: str, pattern: str | None) -> str:
+    """What the keys of the places of a project's images among splits begin with.
+
+    Args:
+        pattern: what groups images; None: each image is a group.
+    """
+    grouping = hashlib.sha256(("" if pattern is None else f"={pattern}").encode()).hexdigest()[:16]
+    return f"{PLACES}{project_folder(project)}/{grouping}/"
 
 
 def datasets_prefix(project: str) -> str:

@@ -152,7 +152,7 @@ def test_no_history_moves_an_id_or_a_split_or_a_byte_of_what_was_frozen(fruit: V
     stayed, frozen = 0, 0
 
     # shrinking a failure takes minutes on moto; the drawn history is short enough to read
-    @settings(max_examples=9, deadline=None, database=None, phases=[Phase.generate])
+    @settings(max_examples=6, deadline=None, database=None, phases=[Phase.generate])
     @given(
         st.tuples(beginnings, steps),
         steps,
@@ -186,4 +186,4 @@ def test_no_history_moves_an_id_or_a_split_or_a_byte_of_what_was_frozen(fruit: V
 
     check()
     assert stayed > 5, "the histories drawn leave nothing that could move"
-    assert frozen > 2
+    assert frozen > 1

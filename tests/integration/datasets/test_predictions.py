@@ -167,4 +167,5 @@ def test_the_command_line_counts_them_apart(fruit: Verified, tmp_path: Path) -> 
     assert "1 image with 1 box in" in done.output
     assert "and 2 images that nobody has verified, with 2 boxes of a detector" in done.output
     assert refused.exit_code == 1
-    assert "leave out --labels, --since, --min-size, --split, --group-by and --include" in refused.output
+    assert "a frozen data set has its own labels and splits" in refused.output
+    assert "--near-duplicates and --include" in refused.output

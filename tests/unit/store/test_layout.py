@@ -15,7 +15,9 @@ from tests.imports import ROOT
 
 RUN = "20261124T215700Z-0123abcd"
 PRODUCT = ("boxdrop", "functions", "infra", "model_export", "benchmarks", "scripts", "examples")
-FOLDERS = "labelsets|lessons|runs|predictions|display|boxes|annotations|reviews|tracked|bundles|datasets"
+FOLDERS = (
+    "labelsets|lessons|runs|predictions|display|boxes|annotations|reviews|tracked|bundles|datasets|places"
+)
 
 
 def _texts(file: Path) -> Iterator[tuple[int, str]]:
