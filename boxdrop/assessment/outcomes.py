@@ -30,6 +30,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from boxdrop.domain import detections
 from boxdrop.domain.annotations import DrawnBox, OfferedBox, was_moved
 
 RIGHT_IOU: Final = 0.5
@@ -169,15 +170,8 @@ def match(
 
 def iou_matrix(boxes: Sequence[Corners], others: Sequence[Corners]) -> NDArray[np.float64]:
     """Intersection over union of N boxes with M others, float64 [N, M]; 0 where both are empty."""
-    first = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
-    second = np.asarray(others, np.float64).reshape(1, -1, 4)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    intersection = np.clip(sides, 0, None).prod(axis=2)
-    areas = [(each[..., 2:] - each[..., :2]).prod(axis=2) for each in (first, second)]
-    union = areas[0] + areas[1] - intersection
-    overlaps: NDArray[np.float64] = np.zeros_like(intersection)
-    np.divide(intersection, union, out=overlaps, where=union > 0)
-    return overlaps
+    first, second = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, others))
+    return detections.iou_matrix(first, second)
 
 
 def _pair_regions(offered: Sequence[OfferedBox], drawn: Sequence[DrawnBox]) -> dict[int, int]:

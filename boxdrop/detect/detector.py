@@ -329,7 +329,8 @@ class Detector:
         if not isinstance(self._family, Owl):
             raise LessonError(
                 f"detector {self.bundle.name} is of the family {self.bundle.family}; only OWL-ViT and OWLv2 "
-                "can be taught: use one of them, or remove `lesson` from labels.yaml"
+                "can be taught, and searched by example: use one of them (`detector:` in labels.yaml), and "
+                "remove `lesson`, if labels.yaml has one"
             )
 
     def read(

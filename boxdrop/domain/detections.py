@@ -8,11 +8,13 @@ detecting again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
+Float = TypeVar("Float", np.float32, np.float64)
 
 NMS_IOU = 0.5
 """Two boxes of one label that overlap by more than this IoU are one object (0.5 counts as a hit in COCO)."""
@@ -83,13 +85,19 @@ def concatenate(parts: Sequence[Detections]) -> Detections:
 
 def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
     """Intersection over union of one box [4] with others [N, 4], xyxy; 0 if both are empty."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    intersection = np.clip(sides, 0, None).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-    union = (box[2:] - box[:2]).prod() + areas - intersection
-    overlap: NDArray[np.float32] = np.zeros_like(intersection)
-    np.divide(intersection, union, out=overlap, where=union > 0)
-    return overlap
+    overlaps: NDArray[np.float32] = iou_matrix(box[None], others)[0]
+    return overlaps
+
+
+def iou_matrix(boxes: NDArray[Float], others: NDArray[Float]) -> NDArray[Float]:
+    """Intersection over union of every pair, xyxy: [N, 4] and [M, 4] to [N, M]; 0 where both are empty."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    intersection = np.clip(sides, 0, None).prod(axis=2)
+    first, second = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, others))
+    union = first[:, None] + second - intersection
+    overlaps: NDArray[Float] = np.zeros_like(intersection)
+    np.divide(intersection, union, out=overlaps, where=union > 0)
+    return overlaps
 
 
 def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_PER_LABEL) -> Detections:

@@ -24,6 +24,9 @@ from boxdrop.teach.patches import Patches
 PATCH_WEIGHT: Final = 0.125
 """Neighbouring patches show the same object, so one patch counts as an eighth of an observation."""
 
+NEW_PATCH_WEIGHT: Final = 0.044
+"""The same for labels that start at their boxes instead of words: these starts deserve more trust."""
+
 LAMBDA_QUERY: Final = 5.0
 LAMBDA_SHIFT: Final = 15.0
 LAMBDA_BIAS: Final = 1.5
@@ -79,7 +82,13 @@ def prototypes(
     return unit, np.bincount(used[:, 1], minlength=labels)
 
 
-def fit(patches: Patches, rows: NDArray[np.bool_], start: NDArray[np.float32], steps: int = STEPS) -> Heads:
+def fit(
+    patches: Patches,
+    rows: NDArray[np.bool_],
+    start: NDArray[np.float32],
+    counts: NDArray[np.float32] | None = None,
+    steps: int = STEPS,
+) -> Heads:
     """Fit one head per label on some of the patches.
 
     Most patches score so low for a label that they teach it nothing, and are left out. Those that the fit
@@ -89,6 +98,7 @@ def fit(patches: Patches, rows: NDArray[np.bool_], start: NDArray[np.float32], s
         patches: of all images.
         rows: bool [N], which of them to learn from.
         start: float32 [L, D], w0.
+        counts: float32 [L], how much of an observation a patch is; `PATCH_WEIGHT` by default.
         steps: iterations at most.
 
     Returns:
@@ -113,7 +123,7 @@ def fit(patches: Patches, rows: NDArray[np.bool_], start: NDArray[np.float32], s
                 break
             scale = scales[use, None]
             inputs = np.hstack([embeddings[use] * scale, shifts[use, None] * scale, np.ones_like(scale)])
-            weight = weights[use] * np.float32(PATCH_WEIGHT)
+            weight = weights[use] * (np.float32(PATCH_WEIGHT) if counts is None else counts[label])
             query, shift, bias = np.split(
                 _solve(inputs, target[use], weight, start[label], steps), [width, width + 1]
             )

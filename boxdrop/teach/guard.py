@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.assessment.calibration import best_probability, calibrate, logit, sigmoid
-from boxdrop.teach.fit import Heads, fit, prototypes
+from boxdrop.teach.fit import NEW_PATCH_WEIGHT, PATCH_WEIGHT, Heads, fit, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage, stack_views
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
 
@@ -113,7 +113,8 @@ class Learner:
         wordy = np.where(self.new & (examples > 0), 0, _WORDS_COUNT)
         begin = wordy[:, None] * self.words.starts(self.patches) + examples[:, None] * centres
         begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
-        heads = fit(self.patches.of_labels(columns), rows, begin[columns].astype(np.float32))
+        counts = np.where(self.new, NEW_PATCH_WEIGHT, PATCH_WEIGHT).astype(np.float32)
+        heads = fit(self.patches.of_labels(columns), rows, begin[columns].astype(np.float32), counts[columns])
         return _spread(heads, columns, labels)
 
 

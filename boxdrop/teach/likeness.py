@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.features import Features
 from boxdrop.detect.lessons import encode_heads
+from boxdrop.domain.detections import iou_matrix
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import lesson_id
 from boxdrop.domain.labels import Label, LabelSet
 from boxdrop.domain.lesson import Figures, Lesson, TaughtLabel
 from boxdrop.lessons import write_lesson_text
-from boxdrop.teach.patches import IGNORED_IOU, pairwise_iou
+from boxdrop.teach.patches import IGNORED_IOU
 
 LABEL: Final = "like this"
 
@@ -77,7 +78,7 @@ def head_like(features: Features, box: NDArray[np.float32]) -> NDArray[np.float3
     Raises:
         BoxdropError: the detector draws no box near this one.
     """
-    overlaps = pairwise_iou(features.boxes, box[None])[:, 0]
+    overlaps = iou_matrix(features.boxes, box[None])[:, 0]
     best = float(overlaps.max())
     if best < IGNORED_IOU:
         said = ", ".join(f"{each:g}" for each in box)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.features import Features
+from boxdrop.domain.detections import iou_matrix
 
 POSITIVE_IOU: Final = 0.5
 """A patch whose box overlaps a verified box by at least this IoU is an example of its label."""
@@ -16,8 +17,11 @@ IGNORED_IOU: Final = 0.3
 """Between this IoU and `POSITIVE_IOU`, a patch is neither an example nor a counterexample."""
 
 PATCHES_KEPT: Final = 320
-"""Patches kept per image. A demo image has 196, OWL-ViT 576, OWLv2 3,600: so 10,000 images of OWLv2 at 512
-numbers of 16 bits take 3.3 GB, and 1,000 take 330 MB."""
+"""Patches kept per image. A demo image has 196, OWL-ViT 576, OWLv2 3,600."""
+
+PATCHES_OF_A_VIEW: Final = 200
+"""Patches kept of the smaller view of an image. So 10,000 images of OWLv2, with 512 numbers of 16 bits a
+patch, take 5.3 GB, and 1,000 take 530 MB."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,18 +83,6 @@ class Patches:
         return self.scales[:, None] * (self.embeddings @ queries.T + self.shifts[:, None])
 
 
-def pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of every pair, xyxy: [N, 4] and [M, 4] to float32 [N, M]."""
-    near = np.maximum(first[:, None, :2], second[None, :, :2])
-    far = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(far - near, 0, None).prod(axis=-1)
-    areas = (first[:, 2:] - first[:, :2]).prod(axis=-1)[:, None] + (second[:, 2:] - second[:, :2]).prod(
-        axis=-1
-    )
-    overlap: NDArray[np.float32] = (common / np.maximum(areas - common, 1e-9)).astype(np.float32)
-    return overlap
-
-
 def keep_informative(
     features: Features,
     boxes: NDArray[np.float32],
@@ -113,9 +105,7 @@ def keep_informative(
     if count <= limit:
         return features
     near = (
-        pairwise_iou(features.boxes, boxes).max(axis=1) >= IGNORED_IOU
-        if len(boxes)
-        else np.zeros(count, bool)
+        iou_matrix(features.boxes, boxes).max(axis=1) >= IGNORED_IOU if len(boxes) else np.zeros(count, bool)
     )
     hardness = features.shifts * features.scales
     if len(queries):
@@ -169,7 +159,7 @@ def stack(verified: Sequence[VerifiedImage], labels: int) -> Patches:
         target = np.zeros((len(image.features), labels), np.float32)
         counts = np.ones_like(target, bool)
         if len(image.labels):
-            overlaps = pairwise_iou(image.features.boxes, image.boxes)
+            overlaps = iou_matrix(image.features.boxes, image.boxes)
             closest = overlaps.max(axis=1)
             for label in np.unique(image.labels):
                 mine = overlaps[:, image.labels == label].max(axis=1)

@@ -17,10 +17,11 @@ from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.sessions import Provider
 from boxdrop.domain.curve import Curve
-from boxdrop.domain.errors import ImageError, LessonError
+from boxdrop.domain.errors import ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson
+from boxdrop.review.gathering import find_project
 from boxdrop.review.reviewed import Reviewed, read_reviewed
 from boxdrop.sources import BucketImages
 from boxdrop.store.bundles import describe, fetch
@@ -38,14 +39,10 @@ def labels_in_force(services: "Services", project: str) -> "tuple[Project, Label
     """A project and the labels that its images are detected with now.
 
     Raises:
-        LessonError: there is no such project, or it has no labels yet.
+        BoxdropError: there is no such project, or it has no labels yet.
     """
-    row = services.ledger.project(project)
-    if row is None:
-        raise LessonError(f"there is no project {project}; `boxdrop status` lists them")
-    if row.labels is None or row.bundle_name is None or row.bundle_digest is None:
-        raise LessonError(f"the labels of {project} are not in force yet; see: boxdrop status {project}")
-    return row, read_label_set(services.data, row.labels)
+    row, digest = find_project(services, project)
+    return row, read_label_set(services.data, digest)
 
 
 def load_detector(services: "Services", row: "Project", provider: Provider = "cpu") -> Detector:
@@ -82,8 +79,8 @@ def teach_project(
         The lesson, and how it got better with the number of images.
 
     Raises:
-        LessonError: there is no such project, its detector cannot be taught, or too few images are verified.
-        BoxdropError: a bucket or the ledger cannot be read.
+        LessonError: its detector cannot be taught, or too few images are verified.
+        BoxdropError: there is no such project, or a bucket or the ledger cannot be read.
     """
     row, label_set = labels_in_force(services, project)
     detector = load_detector(services, row, provider)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from boxdrop.detect.families.arrays import sigmoid
 from boxdrop.detect.postprocess import candidates_of
-from boxdrop.domain.detections import suppress
+from boxdrop.domain.detections import iou_matrix, suppress
 from boxdrop.domain.lesson import Figures
-from boxdrop.teach.patches import POSITIVE_IOU, VerifiedImage, pairwise_iou
+from boxdrop.teach.patches import POSITIVE_IOU, VerifiedImage
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,7 +103,7 @@ def try_out(
         found = suppress(
             candidates_of(sigmoid(scored), image.features.boxes, np.arange(labels), floor, image.size)
         )
-        overlaps = pairwise_iou(found.boxes, image.boxes)
+        overlaps = iou_matrix(found.boxes, image.boxes)
         overlaps[found.labels[:, None] != image.labels[None]] = 0
         for box, (score, label) in enumerate(zip(found.scores.tolist(), found.labels.tolist(), strict=True)):
             best = int(overlaps[box].argmax()) if len(image.boxes) else -1

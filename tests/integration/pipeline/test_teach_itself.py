@@ -5,6 +5,7 @@ import json
 import pytest
 
 from boxdrop.aws.s3 import Bucket
+from boxdrop.store.layout import teachings_key
 from boxdrop.store.teachings import read_teachings
 from tests.shape_scenes import draw_shapes
 
@@ -79,7 +80,7 @@ def test_what_cannot_be_taught_is_noted_once_and_what_cannot_be_read_is_no_excus
     [noted] = read_teachings(badges.data, "fruit")
     assert noted.problem is not None
     assert labels_yaml(badges).lesson is None
-    badges.data.put("reviews/fruit/teachings.json", b"{}")  # by a later version of boxdrop
+    badges.data.put(teachings_key("fruit"), b"{}")  # by a later version of boxdrop
     assert read_teachings(Bucket(badges.data.name, client=badges.s3), "fruit") == ()
 
 

@@ -1,5 +1,7 @@
 """The fit: convex, near its start with little evidence, and the same for a label whatever the others are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from boxdrop.detect.features import Features
 from boxdrop.teach.fit import Heads, fit, prototypes
 from boxdrop.teach.lbfgs import minimise
-from boxdrop.teach.patches import Patches, VerifiedImage, keep_informative, stack
+from boxdrop.teach.patches import Patches, VerifiedImage, keep_informative, stack, stack_views
 
 WIDTH = 8
 
@@ -103,6 +105,20 @@ def test_a_patch_of_two_boxes_is_an_example_of_the_nearer_one() -> None:
     stacked = stack([VerifiedImage(seen.features, two, np.array([0, 1]), seen.size)], labels=2)
     assert stacked.targets[0].tolist() == [1, 0]
     assert not stacked.counted[0, 1]
+
+
+def test_views_add_examples_under_the_number_of_their_image() -> None:
+    rng = np.random.default_rng(8)
+    seen, other = image(rng, things=1), image(rng, things=2)
+    verified = [seen, replace(other, views=(other.features.take(np.arange(5), np.ones(5, np.float32)),))]
+    alone = stack(verified, labels=1)
+    both = stack_views(verified, alone, labels=1)
+    count = len(alone)
+    assert len(both) == count + 5
+    assert both.images[count:].tolist() == [1] * 5
+    assert both.targets[count:, 0].tolist() == [1, 1, 0, 0, 0]
+    assert both.best.tolist() == [*alone.best.tolist(), [count, 0], [count + 1, 0]]
+    assert stack_views([seen], stack([seen], 1), 1).images.tolist() == [0] * len(seen.features)
 
 
 def test_an_image_that_people_verified_as_empty_holds_counterexamples_only() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Detector
-from boxdrop.domain.detections import iou
+from boxdrop.domain.detections import iou, iou_matrix
 from boxdrop.domain.errors import LessonError
 from boxdrop.domain.identity import lesson_id
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson
 from boxdrop.lessons import read_lesson_text, write_lesson_text
+from boxdrop.teach.patches import PATCHES_OF_A_VIEW
 from boxdrop.teach.teaching import Examined, Example, examine, teach
 from tests.shape_scenes import draw_shapes
 
@@ -83,6 +84,15 @@ def test_a_lesson_says_what_it_was_taught_on_and_what_it_is_worth(
     assert (lesson.before.f1, lesson.before.recall) == (0, 0)
     assert lesson.after.recall > 0.8
     assert {each.name: each.taught for each in lesson.figures} == {"badge": "lesson", "banana": "words"}
+
+
+def test_each_image_is_seen_twice_and_both_views_draw_the_same_boxes(seen: list[Examined]) -> None:
+    for each in (each.verified for each in seen if len(each.verified.boxes)):
+        [view] = each.views
+        assert len(view) <= PATCHES_OF_A_VIEW
+        for found in (view, each.features):
+            assert (iou_matrix(each.boxes, found.boxes).max(axis=1) > 0.6).all()
+        assert view.weights.sum() == pytest.approx(196)
 
 
 def test_the_same_images_in_any_order_give_the_same_lesson(
