@@ -76,6 +76,8 @@ def export(
     from boxdrop.datasets.pictures import Pixels
     from boxdrop.services import Services
 
+    if not out.strip():
+        raise BoxdropError("--out is empty: give a folder, or s3://bucket/prefix/")
     services = Services.of_system(open_system(system))
     if include is not None:
         choice = replace(choice, predictions=True)

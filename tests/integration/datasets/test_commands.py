@@ -56,6 +56,7 @@ def test_a_data_set_is_frozen_listed_compared_and_exported(fruit: Verified, tmp_
     ("arguments", "message"),
     [
         (("export", "pears", "--out", "x"), "there is no project pears; there are: fruit"),
+        (("export", "fruit", "--out", ""), "--out is empty: give a folder"),
         (("export", "fruit", "--out", "x", "--labels", "pear"), "fruit has no label pear"),
         (("export", "fruit", "--out", "x", "--split", "train"), "is not NAME=SHARE"),
         (("export", "fruit", "--out", "x", "--group-by", "("), "is not a regular expression"),
