@@ -9,6 +9,7 @@ import click
 from boxdrop.cli.numbers import Percent
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_system, system_option
 from boxdrop.cli.terminal import say
+from boxdrop.cli.wrap import wrap
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.domain.times import time_text
 
@@ -24,6 +25,9 @@ def bundle() -> None:
     boxdrop bundle push bundles/owlv2
     boxdrop bundle use owlv2
     """
+
+
+bundle.add_command(wrap)
 
 
 @bundle.command("list")

@@ -72,6 +72,7 @@ def export(
       boxdrop export fruit --format yolo --out s3://training/fruit/
     """
     from boxdrop.datasets.collection import Collection
+    from boxdrop.datasets.credited import read_credits
     from boxdrop.datasets.export import Images, Progress, export
     from boxdrop.datasets.pictures import Pixels
     from boxdrop.services import Services
@@ -97,6 +98,7 @@ def export(
             folder,
             images=Images(images),
             pixels=Pixels(pixels),
+            credits=read_credits(services.images, project),
             on_progress=show,
         )
         if out.startswith(_S3):

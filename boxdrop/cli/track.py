@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from boxdrop.cli.numbers import Whole
-from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
-from boxdrop.cli.terminal import say
+from boxdrop.cli.system import (
+    bucket_option,
+    open_data_bucket,
+    open_ledger,
+    open_system,
+    system_option,
+    table_option,
+)
+from boxdrop.cli.terminal import counted, say
+from boxdrop.domain.errors import BoxdropError
 
 if TYPE_CHECKING:
     from boxdrop.tracking.track import SyncSummary
@@ -63,6 +71,32 @@ def sync(
     console.print(_said(summary))
     if summary.failed:
         raise click.exceptions.Exit(1)
+
+
+@track.command()
+@click.argument("project")
+@system_option
+def review(project: str, system: str | None) -> None:
+    """Add what people changed to the runs of PROJECT in ZenML.
+
+    Each run gets the figures of `boxdrop report` for its own images, as metadata whose names begin with
+    review_. Run it again as verified work grows; only what changed is written.
+    """
+    from boxdrop.cli.console import Console
+    from boxdrop.review.reviewed import read_reviewed
+    from boxdrop.review.runs import count_by_run, metadata_of
+    from boxdrop.services import Services
+    from boxdrop.tracking.register import connect
+    from boxdrop.tracking.store import configured_store
+
+    services = Services.of_system(open_system(system))
+    if services.ledger.project(project) is None:
+        raise BoxdropError(f"there is no project {project}; `boxdrop status` lists the projects")
+    with Console(stderr=True).working(f"Reading what people verified in {project}"):
+        runs = count_by_run(read_reviewed(services, project))
+        tracker = connect(configured_store(), services.data.name)
+        changed = sum(tracker.note(run_id, metadata_of(each)) for run_id, each in runs.items())
+    say(f"{project}: {counted(len(runs), 'run')} with verified images, {changed:,} with new figures in ZenML")
 
 
 @track.command()

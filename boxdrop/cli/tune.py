@@ -3,6 +3,7 @@
 import difflib
 import json
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from boxdrop.domain.labels import LabelSet
     from boxdrop.ledger import Project
     from boxdrop.review.gathering import Gathered
+    from boxdrop.review.tuning_page import BoxChanges
     from boxdrop.services import Services
 
 _SHARE = Finite(0, 1, min_open=True, max_open=True)
@@ -36,6 +38,12 @@ _SHARE = Finite(0, 1, min_open=True, max_open=True)
 )
 @click.option("--precision", type=_SHARE, help="Reach this share of right boxes instead.")
 @click.option("--recall", type=_SHARE, help="Reach this share of objects found instead.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write a page with pictures of boxes that would appear and disappear.",
+)
 @click.option("--apply", "apply_", is_flag=True, help="Write labels.yaml and bring it into force.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
@@ -44,6 +52,7 @@ def tune(
     purpose: str,
     precision: float | None,
     recall: float | None,
+    html: Path | None,
     apply_: bool,
     as_json: bool,
     system: str | None,
@@ -57,12 +66,15 @@ def tune(
     \b
       boxdrop tune fruit                     best F1, for people who review
       boxdrop tune fruit --precision 0.95    few wrong boxes
+      boxdrop tune fruit --html tune.html    with pictures of boxes won and lost
       boxdrop tune fruit --apply
     """
     from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, suggest
     from boxdrop.cli.labels_file import LabelsFile
+    from boxdrop.cli.report import write_page
     from boxdrop.pipeline.labels import change_by
     from boxdrop.review.gathering import find_project, gather
+    from boxdrop.review.tuning_page import render
     from boxdrop.services import Services
     from boxdrop.store.bundles import resolve
 
@@ -92,13 +104,19 @@ def tune(
         note = _others(gathered)
         raise type(error)(f"{error}{f' ({note})' if note else ''}") from None
     new = _changed(label_set, suggestion)
-    won, lost = _count(services, row, label_set, new) if suggestion.changes else ({}, {})
+    changes = _changes(services, row, label_set, new if suggestion.changes else label_set)
+    won, lost = changes.won, changes.lost
     text = file.text_with_thresholds(new)
     if as_json:
         say(json.dumps(_fields(label_set, suggestion, goal, won, lost), indent=1))
     else:
         _show(project, label_set, suggestion, goal, gathered)
         _show_diff(file, text, sum(won.values()), sum(lost.values()))
+    if html is not None:
+        pictures = changes.pictures(services.images)
+        page = render(project, label_set.names, suggestion, changes, pictures, services.clock())
+        write_page(html, page)
+        say(f"Pictures of both: {html}", err=as_json)
     if apply_ and suggestion.changes:
         file.put(text, yes=True)
     elif suggestion.changes and not as_json:
@@ -120,21 +138,16 @@ def _changed(label_set: "LabelSet", suggestion: "Suggestion") -> "LabelSet":
     return replace(label_set, labels=labels)
 
 
-def _count(
-    services: "Services", row: "Project", before: "LabelSet", after: "LabelSet"
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Boxes won and lost in unverified images, by label."""
-    from collections import Counter
-
+def _changes(services: "Services", row: "Project", before: "LabelSet", after: "LabelSet") -> "BoxChanges":
+    """Boxes won and lost in unverified images."""
     from boxdrop.review.differences import differences
+    from boxdrop.review.tuning_page import BoxChanges
 
-    won: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    for each in differences(services, row, before, after):
+    found = BoxChanges()
+    for each in differences(services, row, before, after) if after != before else ():
         if each is not None:
-            won.update(box.label for box in each.won)
-            lost.update(box.label for box in each.lost)
-    return won, lost
+            found(each)
+    return found
 
 
 def _others(gathered: "Gathered") -> str:

@@ -53,6 +53,7 @@ def card(
     left_out: Mapping[str, int],
     dropped_boxes: Mapping[str, int],
     pictures: Sequence[str],
+    licences: Mapping[str, int],
 ) -> str:
     """The card as Markdown.
 
@@ -60,12 +61,13 @@ def card(
         left_out: images that are not in the data set, by reason.
         dropped_boxes: left-out boxes of images in the data set, by reason.
         pictures: paths of some images.
+        licences: retrieved images by licence.
     """
     lines = [
         f"# {_cell(project)}",
         "",
-        f"{tally.images:,} verified images with {tally.boxes:,} boxes; {tally.negatives:,} of the images "
-        f"were verified as empty. Format: {format.name}.",
+        f"Verified images: {tally.images:,}, with {tally.boxes:,} boxes. Verified as empty: "
+        f"{tally.negatives:,}. Format: {format.name}.",
         "",
         *_predicted(tally),
         "## Boxes by label and split",
@@ -80,10 +82,11 @@ def card(
     lines += _table("Boxes by size", tally.sizes)
     lines += _table("What annotators did with the detector's boxes", tally.origins)
     lines += _table("Detectors behind the annotations (images)", tally.detectors)
+    lines += _table("Licences of retrieved images (credits: CREDITS.md)", licences)
     lines += _table("Images left out (see left-out.tsv)", left_out)
     lines += _table("Boxes left out", dropped_boxes)
     if tally.turned:
-        lines += ["", f"{tally.turned:,} boxes were rotated. This format drops: {format.drops}."]
+        lines += ["", f"Rotated boxes: {tally.turned:,}. This format drops: {format.drops}."]
     if pictures:
         lines += ["", "## Some of the images", "", *(f"![]({path})" for path in pictures)]
     return "\n".join(lines) + "\n"
@@ -93,8 +96,8 @@ def _predicted(tally: Tally) -> list[str]:
     if not tally.predicted_images:
         return []
     return [
-        f"**{tally.predicted_images:,} more images are not verified**: their {tally.predicted_boxes:,} boxes "
-        "are a detector's. unverified.tsv lists them; the counts below are without them.",
+        f"**Images that nobody verified: {tally.predicted_images:,}**, with {tally.predicted_boxes:,} boxes "
+        "of a detector. unverified.tsv lists them; the counts below are without them.",
         "",
     ]
 

@@ -6,12 +6,13 @@ images. Two exports of the same items are identical, byte for byte.
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 from boxdrop.annotate.exports import AtomicFile
 from boxdrop.aws.s3 import Bucket
@@ -22,12 +23,18 @@ from boxdrop.datasets.pictures import Pixels, digest_of, fetch
 from boxdrop.datasets.spool import ImageFile, ImageNames, Spool
 from boxdrop.domain.errors import ImageError
 from boxdrop.folders import clear_disk_errors, exclusive
+from boxdrop.retrieve.credits import credits_page
+
+if TYPE_CHECKING:
+    from boxdrop.retrieve.provenance import SourceRecord
 
 PRIVATE: Final = ".boxdrop"
 """The folder of an export's state; readers ignore hidden folders."""
 MANIFEST: Final = "manifest.tsv"
 LEFT_OUT: Final = "left-out.tsv"
 UNVERIFIED: Final = "unverified.tsv"
+LINKS: Final = "images.tsv"
+CREDITS: Final = "CREDITS.md"
 CARD: Final = "DATASET.md"
 
 _WORKERS: Final = 8
@@ -38,7 +45,7 @@ class Images(StrEnum):
     """How images are exported."""
 
     COPY = "copy"
-    LINK = "link"  # the format's files refer to the images in S3
+    LINK = "link"  # images.tsv names the images in S3, and so do the files of formats that can
     NONE = "none"
 
 
@@ -125,6 +132,7 @@ def export(
     *,
     images: Images = Images.COPY,
     pixels: Pixels = Pixels.UPRIGHT,
+    credits: Mapping[str, "SourceRecord"] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
     """Write a data set to a folder, which is created, or may hold an earlier export.
@@ -137,6 +145,7 @@ def export(
         open_bucket: opens a bucket by name, to read images.
         images: whether images are copied.
         pixels: how they are copied.
+        credits: of `boxdrop.datasets.credited.read_credits`; those of images in the data set are written.
         on_progress: called often.
 
     Raises:
@@ -152,7 +161,7 @@ def export(
     ):
         spool = Spool(folder / PRIVATE / "export.sqlite3")
         try:
-            work = _Export(project, stored, format, folder, spool, on_progress)
+            work = _Export(project, stored, format, folder, spool, credits, on_progress)
             return work.run(open_bucket, images, pixels)
         finally:
             spool.close()
@@ -168,6 +177,7 @@ class _Export:
         format: Format,
         folder: Path,
         spool: Spool,
+        credits: Mapping[str, "SourceRecord"],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._project = project
@@ -175,6 +185,7 @@ class _Export:
         self._format = format
         self._folder = folder
         self._spool = spool
+        self._credits = credits
         self._report = on_progress
         self._names = ImageNames(format.image_path)
         self._summary = Summary()
@@ -268,11 +279,13 @@ class _Export:
             file.write("image\twhy\tdetail\n")
             for each in self._spool.left_out():
                 self._summary.left_out[each.why] += 1
-                cells = (each.key, str(each.why), each.detail)
-                file.write("\t".join(cell.encode("unicode_escape").decode() for cell in cells) + "\n")
+                file.write(_row(each.key, str(each.why), each.detail))
         self._keep(LEFT_OUT)
         if source.predictions:
             self._list_unverified(source)
+        if source.links:
+            self._list_links(source)
+        credited = self._write_credits()
         summary = self._summary
         summary.images, summary.boxes, summary.turned = tally.images, tally.boxes, tally.turned
         summary.predicted_images, summary.predicted_boxes = tally.predicted_images, tally.predicted_boxes
@@ -283,7 +296,15 @@ class _Export:
         shown = [entry.image for entry in first if self._spool.has_file(entry.image)]
         with AtomicFile(self._folder / CARD) as file:
             file.write(
-                card(self._project, self._format, tally, summary.left_out, summary.dropped_boxes, shown)
+                card(
+                    self._project,
+                    self._format,
+                    tally,
+                    summary.left_out,
+                    summary.dropped_boxes,
+                    shown,
+                    credited,
+                )
             )
         self._keep(CARD)
 
@@ -293,9 +314,27 @@ class _Export:
             file.write("image\tkey\tboxes\tmodel_version\n")
             for item, image in ((each.item, each.image) for each in source.entries()):
                 if not item.verified:
-                    cells = (image, item.key, str(len(item.boxes)), item.model_version or "")
-                    file.write("\t".join(cell.encode("unicode_escape").decode() for cell in cells) + "\n")
+                    file.write(_row(image, item.key, str(len(item.boxes)), item.model_version or ""))
         self._keep(UNVERIFIED)
+
+    def _list_links(self, source: _Source) -> None:
+        """Name the object and the version behind each image that the format's files mention."""
+        with AtomicFile(self._folder / LINKS) as file:
+            file.write("image\taddress\tversion\n")
+            for entry in source.entries():
+                file.write(_row(entry.image, entry.item.address, entry.item.version))
+        self._keep(LINKS)
+
+    def _write_credits(self) -> Counter[str]:
+        """Credit the creators of retrieved images; returns how many images have which licence."""
+        keys = (item.key for item, _ in self._spool.entries()) if self._credits else iter(())
+        records = [self._credits[key] for key in keys if key in self._credits]
+        if records:
+            with AtomicFile(self._folder / CREDITS) as file:
+                file.write(credits_page(self._project, records))
+            self._keep(CREDITS)
+        licences = (record.candidate.license for record in records)
+        return Counter(licence.name or licence.code for licence in licences)
 
     def _remove_older(self) -> None:
         """Remove only those files of an earlier export that this one does not have."""
@@ -307,3 +346,8 @@ class _Export:
         with AtomicFile(self._folder / MANIFEST) as file:
             for path, sha256, size in self._spool.files():
                 file.write(f"{sha256}\t{size}\t{path}\n")
+
+
+def _row(*cells: str) -> str:
+    """A row of a table; no cell can end it."""
+    return "\t".join(cell.encode("unicode_escape").decode() for cell in cells) + "\n"

@@ -192,7 +192,7 @@ class ProjectTasks:
         Returns:
             How many tasks were changed.
         """
-        changed = 0
+        same: dict[float, list[int]] = {}  # numbers of tasks by their new priority
         query = {"selectedItems": {"all": False, "included": list(doubts)}}
         for listed in self._list(query, fields="all", include=f"{_KNOWN},predictions"):
             task, data = _known(listed), listed["data"] or {}
@@ -205,12 +205,11 @@ class ProjectTasks:
                     self._connection.sdk.predictions.update(
                         prediction["id"], task=task.number, score=certainty(doubt)
                     )
-                # The data comes last: it says that everything before it was done.
-                self._connection.sdk.tasks.update(
-                    str(task.number), data={**data, PRIORITY_KEY: round(doubt, 2)}
-                )
-            changed += 1
-        return changed
+            same.setdefault(round(doubt, 2), []).append(task.number)
+        # The data comes last: it says that everything before it was done.
+        for priority, numbers in same.items():
+            self._write_all(numbers, PRIORITY_KEY, priority)
+        return sum(map(len, same.values()))
 
     def note(self, texts: Mapping[int, str]) -> None:
         """Write what to look at again into tasks, and empty it in all others.
@@ -252,27 +251,30 @@ class ProjectTasks:
         return True
 
     def mark_all(self, numbers: Sequence[int], state: str) -> None:
-        """Write a state into the data of many tasks, in one call per 1,000: the Data Manager's own action.
+        """Write a state into the data of many tasks, in one call per 1,000.
 
         Call it under the project's lease: others that write a task's data then wait.
         """
         for start in range(0, len(numbers), _PAGE):
-            some = list(numbers[start : start + _PAGE])
-            self._before_write()
-            self._connection.request(
-                f"mark {len(some)} tasks of project {self.project} as {state}",
-                "POST",
-                "/api/dm/actions",
-                timeout=IMPORT_TIMEOUT_S,
-                params={"id": "add_data_field", "project": self.project},
-                json={
-                    "project": self.project,
-                    "selectedItems": {"all": False, "included": some},
-                    "value_name": "state",
-                    "value_type": "String",
-                    "value": state,
-                },
-            )
+            self._write_all(numbers[start : start + _PAGE], "state", state)
+
+    def _write_all(self, numbers: Sequence[int], name: str, value: str | float) -> None:
+        """Write one value into the data of several tasks, by the Data Manager's own action."""
+        self._before_write()
+        self._connection.request(
+            f"set {name} of {len(numbers)} tasks of project {self.project} to {value}",
+            "POST",
+            "/api/dm/actions",
+            timeout=IMPORT_TIMEOUT_S,
+            params={"id": "add_data_field", "project": self.project},
+            json={
+                "project": self.project,
+                "selectedItems": {"all": False, "included": list(numbers)},
+                "value_name": name,
+                "value_type": "String" if isinstance(value, str) else "Number",
+                "value": value,
+            },
+        )
 
     def in_state(self, state: str) -> list[Task]:
         """boxdrop's tasks whose column *state* says this, lowest number first."""

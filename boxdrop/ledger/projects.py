@@ -29,6 +29,8 @@ class Project:
         labels_sequencer: order of the newest ``labels.yaml``, see `boxdrop.ledger.states.padded`.
         labels_error: why the newest ``labels.yaml`` is not in force, in a sentence; the previous one stays in
             force.
+        labels_unread: whether `labels_error` is about a ``labels.yaml`` that is newer than `stored_labels`:
+            then it stays, whatever becomes of the stored label set.
         labels_at: when `stored_labels` or `labels_error` last changed.
         labels: digest of the label set that is in force; None while images wait for one.
         detection: the detection digest in force.
@@ -58,6 +60,7 @@ class Project:
     stored_labels: str | None = None
     labels_sequencer: str = ""
     labels_error: str | None = None
+    labels_unread: bool = False
     labels_at: datetime | None = None
     labels: str | None = None
     detection: str | None = None
@@ -255,7 +258,14 @@ def store_labels(
             return Result(Outcome.UNORDERED, row)
         if order <= row.labels_sequencer or (seen and seen.labels_sequencer != row.labels_sequencer):
             return Result(Outcome.SUPERSEDED, row)
-    changed = replace(row, stored_labels=stored, labels_error=error, labels_sequencer=order, labels_at=now)
+    changed = replace(
+        row,
+        stored_labels=stored,
+        labels_error=error,
+        labels_unread=error is not None,
+        labels_sequencer=order,
+        labels_at=now,
+    )
     return Result(Outcome.APPLIED, replace(changed, held=None, held_images=0))
 
 
@@ -284,7 +294,7 @@ def apply_labels(
         held_images=0,
         from_now=from_now,
         oldest=oldest,
-        labels_error=None,
+        labels_error=row.labels_error if row.labels_unread else None,
     )
     if (row.labels, row.detection) == (labels, detection):
         return Result(Outcome.ALREADY, applied)
@@ -306,7 +316,8 @@ def hold_labels(row: Project | None, labels: str, detection: str, images: int) -
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
         return Result(Outcome.SUPERSEDED, row)
-    held = replace(row, held=detection, held_images=images, labels_error=None)
+    error = row.labels_error if row.labels_unread else None
+    held = replace(row, held=detection, held_images=images, labels_error=error)
     return Result(Outcome.ALREADY if held == row else Outcome.APPLIED, held)
 
 
@@ -316,9 +327,9 @@ def refuse_labels(row: Project | None, labels: str, error: str) -> Result[Projec
         return Result(Outcome.UNKNOWN, None)
     if row.stored_labels != labels:
         return Result(Outcome.SUPERSEDED, row)
-    return Result(
-        Outcome.ALREADY if row.labels_error == error else Outcome.APPLIED, replace(row, labels_error=error)
-    )
+    if row.labels_unread or row.labels_error == error:
+        return Result(Outcome.ALREADY, row)
+    return Result(Outcome.APPLIED, replace(row, labels_error=error))
 
 
 def spread(

@@ -64,13 +64,47 @@ class Cut:
     corners: Corners
 
 
-class Examples:
-    """Picks examples while a report is counted, evenly over labels. Which boxes it picks is set by a hash of
-    image and region, so the same work gives the same examples.
+class Picked:
+    """Examples of several kinds, evenly over labels, in little memory. A hash decides which ones it keeps, so
+    the same work gives the same examples.
     """
 
     def __init__(self) -> None:
         self._found: dict[tuple[Change, str], list[tuple[str, Example]]] = defaultdict(list)
+
+    def add(self, example: Example, identity: str) -> None:
+        """Offer an example; `identity` is unique to it."""
+        rank = hashlib.sha256(identity.encode()).hexdigest()
+        kept = self._found[example.change, example.label]
+        if len(kept) == _PER_LABEL and rank >= kept[-1][0]:
+            return
+        kept.append((rank, example))
+        kept.sort(key=lambda each: each[0])
+        del kept[_PER_LABEL:]
+
+    def chosen(self, change: Change, most: int = PER_KIND) -> list[Example]:
+        """The examples of one kind: one of each label in turn."""
+        queues = [
+            [example for _, example in found]
+            for (kind, _), found in sorted(self._found.items(), key=lambda item: item[0][1])
+            if kind == change
+        ]
+        turns = (each for turn in itertools.zip_longest(*queues) for each in turn if each is not None)
+        return list(itertools.islice(turns, most))
+
+    def pictures(self, bucket: "Bucket") -> Iterator[tuple[Example, Cut | None]]:
+        """The chosen examples with their pictures; None where the image can no longer be read.
+
+        Raises:
+            UnavailableError: S3 does not answer.
+        """
+        for change in KINDS:
+            for example in self.chosen(change):
+                yield example, _cut(bucket, example)
+
+
+class Examples(Picked):
+    """Picks examples while a report is counted."""
 
     def __call__(self, reviewed: Reviewed) -> None:
         """Look at an image; see `boxdrop.review.figures.count`."""
@@ -99,36 +133,10 @@ class Examples:
         before: Corners | None = None,
         after: Corners | None = None,
     ) -> None:
-        rank = hashlib.sha256(f"{reviewed.row.image_id}/{region}".encode()).hexdigest()
-        kept = self._found[change, label]
-        if len(kept) == _PER_LABEL and rank >= kept[-1][0]:
-            return
         example = Example(
             reviewed.row.key, reviewed.annotation.version, change, label, became, score, before, after
         )
-        kept.append((rank, example))
-        kept.sort(key=lambda each: each[0])
-        del kept[_PER_LABEL:]
-
-    def chosen(self, change: Change, most: int = PER_KIND) -> list[Example]:
-        """The examples of one kind: one of each label in turn."""
-        queues = [
-            [example for _, example in found]
-            for (kind, _), found in sorted(self._found.items(), key=lambda item: item[0][1])
-            if kind == change
-        ]
-        turns = (each for turn in itertools.zip_longest(*queues) for each in turn if each is not None)
-        return list(itertools.islice(turns, most))
-
-    def pictures(self, bucket: "Bucket") -> Iterator[tuple[Example, Cut | None]]:
-        """The chosen examples with their pictures; None where the image can no longer be read.
-
-        Raises:
-            UnavailableError: S3 does not answer.
-        """
-        for change in KINDS:
-            for example in self.chosen(change):
-                yield example, _cut(bucket, example)
+        self.add(example, f"{reviewed.row.image_id}/{region}")
 
 
 def _cut(bucket: "Bucket", example: Example) -> Cut | None:

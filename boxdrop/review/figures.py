@@ -180,7 +180,7 @@ SIZES: Final = ("small", "medium", "large")
 OVERLAPS: Final = ("alone", "some overlap", "much overlap")
 
 
-class _Tally:
+class Tally:
     """Counts towards one `Figures`."""
 
     def __init__(self) -> None:
@@ -264,16 +264,16 @@ class _Counter:
     def __init__(self) -> None:
         self.images = self.unknown_start = self.blind = self.quality_images = 0
         self.left_out: Counter[str] = Counter()
-        self.whole = _Tally()
-        self.labels: dict[str, _Tally] = defaultdict(_Tally)
-        self.models: dict[str, _Tally] = defaultdict(_Tally)
-        self.models_by_label: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
-        self.sizes: dict[str, _Tally] = defaultdict(_Tally)
-        self.overlaps: dict[str, _Tally] = defaultdict(_Tally)
-        self.qualities: dict[str, _Tally] = defaultdict(_Tally)
-        self.days: dict[date, _Tally] = defaultdict(_Tally)
-        self.weeks: dict[date, _Tally] = defaultdict(_Tally)
-        self.annotators: dict[int, _Tally] = defaultdict(_Tally)
+        self.whole = Tally()
+        self.labels: dict[str, Tally] = defaultdict(Tally)
+        self.models: dict[str, Tally] = defaultdict(Tally)
+        self.models_by_label: dict[tuple[str, str], Tally] = defaultdict(Tally)
+        self.sizes: dict[str, Tally] = defaultdict(Tally)
+        self.overlaps: dict[str, Tally] = defaultdict(Tally)
+        self.qualities: dict[str, Tally] = defaultdict(Tally)
+        self.days: dict[date, Tally] = defaultdict(Tally)
+        self.weeks: dict[date, Tally] = defaultdict(Tally)
+        self.annotators: dict[int, Tally] = defaultdict(Tally)
         self.confusion: Counter[tuple[str, str]] = Counter()
         self.shared = 0
         self.agreement: dict[str, Clusters] = defaultdict(Clusters)
@@ -298,12 +298,12 @@ class _Counter:
             images += [self.qualities[word] for word in quality]
         for tally in images:
             tally.add(outcomes, annotation, is_image=True)
-        for label, part in _split(outcomes, lambda boxes: [each.label for each in boxes]).items():
+        for label, part in split(outcomes, lambda boxes: [each.label for each in boxes]).items():
             self.labels[label].add(part, annotation)
             self.models_by_label[label, model_version].add(part, annotation)
-        for size, part in _split(outcomes, lambda boxes: [size_of(each.xyxy) for each in boxes]).items():
+        for size, part in split(outcomes, lambda boxes: [size_of(each.xyxy) for each in boxes]).items():
             self.sizes[size].add(part, annotation)
-        for overlap, part in _split(outcomes, _overlaps).items():
+        for overlap, part in split(outcomes, _overlaps).items():
             self.overlaps[overlap].add(part, annotation)
         self.confusion.update(
             (each.label, each.became)
@@ -365,7 +365,7 @@ def _overlaps(boxes: Boxes) -> list[str]:
     return [OVERLAPS[(each >= SOME_OVERLAP) + (each >= MUCH_OVERLAP)] for each in most.tolist()]
 
 
-def _split(outcomes: Outcomes, words: Callable[[Boxes], list[str]]) -> dict[str, Outcomes]:
+def split(outcomes: Outcomes, words: Callable[[Boxes], list[str]]) -> dict[str, Outcomes]:
     """The boxes of an image by a word: offered boxes by theirs, verified boxes by theirs."""
     offered: dict[str, list[Offered]] = defaultdict(list)
     drawn: dict[str, list[Drawn]] = defaultdict(list)

@@ -103,7 +103,7 @@ def _sections(
     teachings: Sequence[Teaching],
 ) -> Iterator[str]:
     if not report.whole.images:
-        yield _section("Nothing to report yet", "Verify tasks in Label Studio first.", "")
+        yield section("Nothing to report yet", "Verify tasks in Label Studio first.", "")
         return
     yield _labels(report, trusted)
     if report.control is not None:
@@ -112,7 +112,7 @@ def _sections(
             f"beside {report.control.shown.images:,} with them; 95 % intervals in brackets."
         )
         said = "".join(f"<p>{html.escape(each)}</p>" for each in say_control(report.control))
-        yield _section("What boxes do to people", hint, said)
+        yield section("What boxes do to people", hint, said)
     cuts = [("size", report.sizes), ("overlap", report.overlaps), ("", report.qualities)]
     rows = [
         (f"{cut}: {name}" if cut else name, each)
@@ -125,40 +125,41 @@ def _sections(
         "Precision by the offered box, recall by the verified one. Small: below 32² pixels, large: from 96² "
         f"on. Overlap: IoU with the nearest other box, some from 0.1 on, much from 0.3 on.{note}"
     )
-    yield _section("Where the detector fails", hint, _shares("boxes", rows, trusted))
+    yield section("Where the detector fails", hint, _shares("boxes", rows, trusted))
     if report.whole.adjusted:
         title = "How far boxes were adjusted"
         hint = f"{report.whole.adjusted:,} adjusted boxes by their overlap (IoU) with what was offered."
-        yield _section(title, hint, overlaps(report.whole.ious), "half")
+        yield section(title, hint, overlaps(report.whole.ious), "half")
     if report.confusion:
         hint = "Relabelled boxes: rows were offered, columns are what annotators made of them."
-        yield _section("Confused labels", hint, _confusion(report.confusion), "half")
+        yield section("Confused labels", hint, _confusion(report.confusion), "half")
     if report.shared:
         hint = (
             f"{report.shared:,} images were annotated by several people. Agreement: the share of their boxes "
             "that another one drew, too."
         )
-        yield _section("Agreement of annotators", hint, _agreement(report), "half")
+        yield section("Agreement of annotators", hint, _agreement(report), "half")
     if len(report.periods) > 1:
         hint = "By day or week of the verification, with 95 % intervals."
         key = _key({"precision": "precision-dot", "recall": "recall-dot"})
-        yield _section("Over time", hint, key + over_time(report.periods), "half")
+        yield section("Over time", hint, key + over_time(report.periods), "half")
     if teachings:
         hint = "On images that the fit had not seen. Changes: boxes to delete or draw. Shaded: 95 % of cases."
         key = _key({"AP": "precision-dot", "changes per image": "recall-dot"})
-        yield _section("Teaching", hint, key + learning_section(teachings), "half")
+        yield section("Teaching", hint, key + learning_section(teachings), "half")
     work = [("detector", report.models), ("annotator", report.annotators)]
     tables = "".join(_work(name, parts) for name, parts in work)
     hint = "Annotators by their number in Label Studio. Seconds: median of an image."
-    yield _section("By detector and annotator", hint, tables, "half")
+    yield section("By detector and annotator", hint, tables, "half")
     by_kind = {kind: list(found) for kind, found in groupby(pictures, lambda pair: pair[0].change)}
     for kind, (title, hint) in _KINDS.items():
         if kind in by_kind:
-            figures = "".join(_figure(example, cut) for example, cut in by_kind[kind])
-            yield _section(f"Examples: {title.lower()}", hint, f'<div class="gallery">{figures}</div>')
+            figures = "".join(figure_of(example, cut) for example, cut in by_kind[kind])
+            yield section(f"Examples: {title.lower()}", hint, f'<div class="gallery">{figures}</div>')
 
 
-def _section(title: str, hint: str, inside: str, kind: str = "") -> str:
+def section(title: str, hint: str, inside: str, kind: str = "") -> str:
+    """A part of a page, as HTML; `hint` is text."""
     return (
         f'<section class="{kind}"><h2>{title}</h2><p class="hint">{html.escape(hint)}</p>{inside}</section>'
     )
@@ -207,7 +208,7 @@ def _labels(report: Report, trusted: float) -> str:
     columns = [("label", ""), ("boxes", ""), ("offered", "number"), ("added", "number")]
     columns += [("precision", ""), ("recall", ""), ("", "")]
     key = _key({name: f"fill-{name}" for name in names})
-    return _section("Which labels to trust", hint, key + _table(columns, rows, "stack"))
+    return section("Which labels to trust", hint, key + _table(columns, rows, "stack"))
 
 
 def _share(name: str, share: Share, trusted: float) -> str:
@@ -280,7 +281,8 @@ def _work(title: str, parts: Mapping[str, Figures]) -> str:
     return _table(head, (row(name, each) for name, each in parts.items()))
 
 
-def _figure(example: Example, cut: Cut | None) -> str:
+def figure_of(example: Example, cut: Cut | None) -> str:
+    """An example with its picture, as HTML."""
     if cut is None:
         inside = "<p>The image can no longer be read.</p>"
     else:

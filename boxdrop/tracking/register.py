@@ -89,6 +89,24 @@ class Tracker:
                 self._complete(run, entry)
             return Registered(str(run.id), created, get_run_url(run))
 
+    def note(self, run_id: str, values: Mapping[str, Any]) -> bool:
+        """Add metadata to a run, as far as it has other values.
+
+        Returns:
+            Whether anything was added; False also if ZenML has no such run.
+
+        Raises:
+            TrackingError: ZenML refused, or stopped answering. Call again later.
+        """
+        with _clear_errors():
+            run = self._find(run_id)
+            if run is None:
+                return False
+            known = run.run_metadata
+            changed = {name: value for name, value in values.items() if known.get(name) != value}
+            self._add_metadata(run.id, "pipeline_run", changed)
+            return bool(changed)
+
     def _run(self, entry: Entry) -> "tuple[PipelineRunResponse, bool]":
         from zenml.enums import ExecutionStatus
         from zenml.exceptions import EntityExistsError

@@ -84,6 +84,13 @@ class Journal:
         with self._lock, self.path.open("a", encoding="ascii") as file:
             file.write(line + "\n")
 
+    def last(self, did: str) -> float | None:
+        """When this was done last, Unix time; None if never."""
+        if not self.path.exists():
+            return None
+        entries = [json.loads(line) for line in self.path.read_text(encoding="ascii").splitlines()]
+        return max((entry["at"] for entry in entries if entry["did"] == did), default=None)
+
     def done(self) -> Done:
         """What all entries add up to."""
         if not self.path.exists():

@@ -16,7 +16,6 @@ class Ring:
 
     Attributes:
         project: that no other attack uses.
-        recoveries: of each kill, what was killed and how many seconds it took until the judge was content.
     """
 
     system: System
@@ -49,6 +48,11 @@ class Ring:
     def drop_and_wait(self, count: int) -> dict[str, Any]:
         """As `drop`, and wait for the tasks; returns them by key."""
         return {key: self.hands.wait_for_task(key, self.project) for key in self.drop(count)}
+
+    def task_count(self) -> int:
+        """How many tasks the project has in Label Studio."""
+        number = self.hands.number_of(self.project)
+        return 0 if number is None else int(self.at.call("GET", f"/api/projects/{number}/")["task_number"])
 
     def sync(self, project: str | None = None) -> None:
         """`boxdrop sync`, the documented way out of what people did in Label Studio.

@@ -19,11 +19,11 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from tests.judge.attacks import buckets, callers, people, webhook
+from tests.judge.attacks import buckets, callers, people, size, webhook
 from tests.judge.attacks import time as times
 from tests.judge.court import judge, keep
 from tests.judge.journal import Journal
@@ -35,6 +35,7 @@ Attack = Callable[[Ring], None]
 PEACEFUL: tuple[Attack, ...] = (*people.ATTACKS, *buckets.ATTACKS, *webhook.ATTACKS, *callers.ATTACKS)
 """Attacks that leave all processes alone, so that several may run at once."""
 DEADLY: tuple[Attack, ...] = times.ATTACKS
+ONLY_BY_NAME: tuple[Attack, ...] = size.ATTACKS
 
 PATIENCE_S = 240.0
 ROUNDS_OF_A_SYSTEM = 8
@@ -47,6 +48,7 @@ class Round:
     Attributes:
         attacks: their names.
         attack_s, content_s: how long they took, and then the judge until it was content.
+        recovery_s: seconds from the last kill until the judge was content; None without a kill.
         wrong: violations, and attacks that failed.
     """
 
@@ -55,6 +57,7 @@ class Round:
     attack_s: float
     content_s: float
     wrong: tuple[str, ...] = field(default=())
+    recovery_s: float | None = None
 
 
 def plan(seed: int, number: int, among: Sequence[Attack] = (*PEACEFUL, *DEADLY)) -> list[Attack]:
@@ -114,10 +117,12 @@ def rounds(
                 journal = Journal(folder / f"journal-{number}.jsonl")
                 fought = 0
             attacks = plan(seed, number, among)
-            began = time.monotonic()
+            began, began_at = time.monotonic(), time.time()
             wrong = fight(system, journal, seed, number, attacks)
             attack_s = time.monotonic() - began
             found, evidence, content_s = judge(system.start(), journal, patience_s)
+            killed_at = journal.last("killed")
+            recovery_s = None if killed_at is None or killed_at < began_at else time.time() - killed_at
             wrong += map(str, found)
             names = tuple(each.__name__ for each in attacks)
             if wrong:
@@ -132,7 +137,7 @@ def rounds(
             if wrong or fought == ROUNDS_OF_A_SYSTEM:
                 system.stop()
                 system = None
-            yield Round(number, names, attack_s, content_s, tuple(wrong))
+            yield Round(number, names, attack_s, content_s, tuple(wrong), recovery_s)
     finally:
         if system is not None:
             system.stop()
@@ -150,6 +155,12 @@ def summary(done: Sequence[Round]) -> str:
         f"worst {max(some):5.1f} s"
         for name, some in sorted(seconds.items())
     ]
+    recovered = [each.recovery_s for each in done if each.recovery_s is not None]
+    if recovered:
+        lines.append(
+            f"{len(recovered)} kills: content after {statistics.median(recovered):.1f} s, "
+            f"worst {max(recovered):.1f} s"
+        )
     wrong = sum(bool(each.wrong) for each in done)
     return "\n".join([*lines, f"{len(done)} rounds, {wrong} of them with violations"])
 
@@ -168,7 +179,11 @@ def main() -> int:
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="boxdrop-judge-"))
     folder.mkdir(parents=True, exist_ok=True)
     names = asked.attacks.split(",") if asked.attacks else []
-    among = [each for each in (*PEACEFUL, *DEADLY) if not names or each.__name__ in names]
+    among = [
+        each
+        for each in (*PEACEFUL, *DEADLY, *ONLY_BY_NAME)
+        if each.__name__ in names or not (names or each in ONLY_BY_NAME)
+    ]
     print(f"judge: SEED={seed}, {len(among)} attacks, in {folder}", flush=True)
     done = []
     numbers = iter(range(asked.first, asked.first + asked.rounds))
@@ -179,9 +194,7 @@ def main() -> int:
         for one in each.wrong[:5]:
             print(f"    WRONG {one}", flush=True)
         with (folder / "rounds.jsonl").open("a") as file:
-            file.write(
-                json.dumps([each.number, each.attacks, each.attack_s, each.content_s, each.wrong]) + "\n"
-            )
+            file.write(json.dumps(asdict(each)) + "\n")
     print(summary(done))
     return int(any(each.wrong for each in done))
 

@@ -122,6 +122,22 @@ def test_a_mistake_leaves_the_labels_before_it_and_the_next_right_file_removes_i
     assert (mended.labels_error, mended.labels) == (None, "A")
 
 
+def test_a_mistake_stays_reported_whatever_becomes_of_the_labels_before_it() -> None:
+    stored = store(IN_FORCE, "B", "2")
+    wrong = store(stored, None, "3", "line 1: …")
+    assert wrong is not None
+    for result in (
+        projects.apply_labels(wrong, "B", "b", None, NOW),
+        projects.hold_labels(wrong, "B", "b", 9),
+        projects.refuse_labels(wrong, "B", "no such detector"),
+    ):
+        assert result.row is not None
+        assert result.row.labels_error == "line 1: …"
+        mended = store(result.row, "C", "4")
+        assert mended is not None
+        assert mended.labels_error is None
+
+
 def test_an_older_mistake_is_old_news() -> None:
     newest = store(IN_FORCE, "B", "3")
     assert newest is not None

@@ -1,11 +1,13 @@
 """`boxdrop export` and `boxdrop dataset`, as a user calls them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from boxdrop.cli import boxdrop
+from tests.unit.retrieve.test_provenance import RECORD
 
 from .conftest import Verified, box
 
@@ -27,6 +29,28 @@ def test_export_counts_what_it_wrote_and_what_it_left_out(fruit: Verified, tmp_p
     assert f"1 image with 1 box in {tmp_path / 'out'}" in done.output
     assert "1 image left out: skipped" in done.output
     assert (tmp_path / "out/data.yaml").is_file()
+
+
+def test_retrieved_images_are_credited_and_links_name_their_versions(fruit: Verified, tmp_path: Path) -> None:
+    fruit.verify("a.jpg", [box("apple", 1, 2, 30, 40)])
+    fruit.verify("mine.jpg")
+    records = [replace(RECORD, file=name).to_json() for name in ("a.jpg", "not verified.jpg")]
+    fruit.world.images.put("fruit/sources.jsonl", "\n".join(records).encode())
+
+    done = call("export", "fruit", "--format", "yolo", "--images", "link", "--out", tmp_path / "out")
+
+    assert done.exit_code == 0, done.output
+    credits = (tmp_path / "out/CREDITS.md").read_text()
+    assert "`a.jpg`" in credits
+    assert RECORD.candidate.creator in credits
+    assert "not verified.jpg" not in credits
+    licence = RECORD.candidate.license.name or RECORD.candidate.license.code
+    assert f"| {licence} | 1 |" in (tmp_path / "out/DATASET.md").read_text()
+    rows = [line.split("\t") for line in (tmp_path / "out/images.tsv").read_text().splitlines()[1:]]
+    for name in ("a.jpg", "mine.jpg"):
+        row = fruit.world.row(f"fruit/{name}")
+        assert [row.version] == [each[2] for each in rows if each[1] == f"s3://{row.bucket}/{row.key}"]
+    assert not any((tmp_path / "out").rglob("*.jpg"))
 
 
 def test_status_leads_to_the_export_once_something_is_verified(fruit: Verified) -> None:

@@ -101,8 +101,8 @@ def test_unverified_images_are_marked_and_do_not_count(fruit: Verified, tmp_path
     assert {row[1] for row in listed} == KEYS
     assert all((tmp_path / row[0]).is_file() and row[2] == "1" for row in listed)
     card = (tmp_path / "DATASET.md").read_text()
-    assert "1 verified images with 1 boxes" in card
-    assert "**2 more images are not verified**: their 2 boxes are a detector's" in card
+    assert "Verified images: 1, with 1 boxes." in card
+    assert "**Images that nobody verified: 2**, with 2 boxes of a detector" in card
     assert "| 3 | apple | 0 |" in card
 
 

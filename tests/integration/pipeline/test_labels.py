@@ -70,6 +70,9 @@ def test_a_mistake_is_reported_and_the_previous_labels_stay(world: World) -> Non
     assert (row.labels, row.generation) == (before.labels, 1)
     world.dispatch(world.put("fruit/a.jpg"))
     assert [run.images for run in world.launch_all()] == [1]
+    assert project(world).labels_error == row.labels_error, (
+        "a launch with the labels before it hides the mistake"
+    )
     world.dispatch(world.labels("fruit"))
     assert project(world).labels_error is None
 

@@ -1,6 +1,7 @@
 """`boxdrop tune`: thresholds learned from verified images, against a system on moto over HTTP."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ def verify(world: World, record: Prediction) -> None:
     world.ledger.record_verified(record.image_id, record.version, when)
 
 
-def test_a_suggestion_changes_nothing_and_mistakes_are_one_sentence(verified: World, call: Call) -> None:
+def test_a_suggestion_changes_nothing_and_mistakes_are_one_sentence(
+    verified: World, call: Call, tmp_path: Path
+) -> None:
     before = stored(verified)
     shown = call("tune", "fruit")
     assert shown.exit_code == 0, shown.output
@@ -105,6 +108,13 @@ def test_a_suggestion_changes_nothing_and_mistakes_are_one_sentence(verified: Wo
     assert "To apply: boxdrop tune fruit --apply" in shown.output
     assert stored(verified) == before
     assert verified.received(verified.parts) == []
+
+    page = tmp_path / "tune/page.html"
+    assert f"Pictures of both: {page}" in call("tune", "fruit", "--html", str(page)).output
+    written = page.read_text(encoding="utf-8")
+    assert written.count("<figure>") > 3
+    assert "Boxes that appear" in written
+    assert "Boxes that disappear" in written
 
     told: dict[str, Any] = json.loads(call("tune", "fruit", "--for", "training", "--json").output)
     banana, apple = told["labels"]

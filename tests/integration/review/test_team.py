@@ -6,12 +6,13 @@ boxdrop's matching is used for them.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import requests
 from click.testing import CliRunner
@@ -242,6 +243,72 @@ def expected(plans: list[Plan]) -> Mapping[str, Counter[str]]:
     return found
 
 
+Words = Callable[[Plan, list[Corners]], list[str]]
+
+
+def outcome(plan: Plan) -> tuple[list[tuple[Corners, bool]], list[tuple[Corners, bool]]]:
+    """The offered boxes of a plan, each with whether it is right; the verified ones, with whether found."""
+    offered = [(corners, fate in ("keep", "move")) for _, corners, fate in plan.offered]
+    placed = {"keep": lambda each: each, "relabel": lambda each: each, "move": moved, "drag": dragged}
+    verified = [
+        (placed[fate](corners), fate in ("keep", "move"))
+        for _, corners, fate in plan.offered
+        if fate != "delete"
+    ]
+    return offered, verified + [(corners, False) for _, corners in plan.missed]
+
+
+def check_cut(told: dict[str, Any], plans: list[Plan], words: Words, prefix: str = "") -> None:
+    """Precision and recall of each word are those of the plans."""
+    truth: dict[str, list[int]] = {}
+    for plan in plans:
+        for side, boxes in enumerate(outcome(plan)):
+            for word, (_, right) in zip(words(plan, [each for each, _ in boxes]), boxes, strict=True):
+                counts = truth.setdefault(word, [0, 0, 0, 0])
+                counts[2 * side] += right
+                counts[2 * side + 1] += 1
+    assert len(truth) > 1
+    for word, each in told.items():
+        if word.startswith(prefix):
+            shares = (each["precision"], each["recall"])
+            found = [share[name] for share in shares for name in ("right", "of")]
+            assert found == truth.get(word, [0, 0, 0, 0]), word
+
+
+def size_word(corners: Corners) -> str:
+    area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+    return "small" if area < 1024 else "medium" if area < 9216 else "large"
+
+
+def overlap_words(boxes: list[Corners]) -> list[str]:
+    """By the IoU with the nearest other box, computed anew here."""
+
+    def iou(one: Corners, other: Corners) -> float:
+        across = min(one[2], other[2]) - max(one[0], other[0])
+        down = min(one[3], other[3]) - max(one[1], other[1])
+        both = max(across, 0) * max(down, 0)
+        areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (one, other)]
+        return both / (sum(areas) - both)
+
+    found = []
+    for place, box in enumerate(boxes):
+        most = max((iou(box, each) for n, each in enumerate(boxes) if n != place), default=0.0)
+        found.append("alone" if most < 0.1 else "some overlap" if most < 0.3 else "much overlap")
+    return found
+
+
+def by_brightness(plans: list[Plan]) -> Words:
+    """Thirds of the scenes by their mean grey value."""
+    grey = {}
+    for plan in plans:
+        with PIL.Image.open(SCENES / plan.name) as picture:
+            grey[plan.name] = float(np.asarray(picture.convert("L"), np.float64).mean())
+    ordered = sorted(grey, key=lambda name: grey[name])
+    thirds = ("lowest third", "middle third", "highest third")
+    word = {name: f"brightness: {thirds[3 * place // len(ordered)]}" for place, name in enumerate(ordered)}
+    return lambda plan, boxes: [word[plan.name]] * len(boxes)
+
+
 def sign_up(connection: Connection, email: str) -> requests.Session:
     """A second person, who followed an invitation and is logged in."""
     invitation = connection.request("invite somebody", "GET", "/api/invite")["token"]
@@ -347,9 +414,12 @@ def test_every_figure_is_the_teams_truth(report: dict[str, Any], plans: list[Pla
     assert list(report["models"]) == [MODEL]
     assert [each["images"] for each in report["annotators"].values()] == [len(counted)]
     assert report["quality_images"] == len(counted)
-    sizes = report["sizes"].values()
-    assert sum(each["precision"]["of"] for each in sizes) == report["whole"]["offered"]
-    assert sum(each["recall"]["of"] for each in sizes) == report["whole"]["verified"]
+    check_cut(report["sizes"], counted, lambda plan, boxes: [size_word(each) for each in boxes])
+    check_cut(report["overlaps"], counted, lambda plan, boxes: overlap_words(boxes))
+    check_cut(report["qualities"], counted, by_brightness(counted), "brightness: ")
+    sharpness = [each for word, each in report["qualities"].items() if word.startswith("sharpness: ")]
+    assert sum(each["images"] for each in sharpness) == len(counted)
+    assert sum(each["precision"]["right"] for each in sharpness) == report["whole"]["precision"]["right"]
 
     shared = plans[SHARED]
     lost = Counter(label for label, _ in shared.missed)

@@ -28,6 +28,21 @@ def find(run_id: str) -> Any:
     return Client().get_pipeline_run(found.items[0].id)
 
 
+def test_figures_of_verified_work_are_added_once_and_follow_what_people_do(
+    tracker: Tracker, system: System
+) -> None:
+    summary = system.run(images=2)
+    Tracking(tracker, system.data).track(summary.run_id)
+    told = {"review_images": 2, "review_precision": 0.75, "review_precision_by_label": {"apple": 0.75}}
+    assert tracker.note(summary.run_id, told)
+    assert not tracker.note(summary.run_id, told)
+    assert tracker.note(summary.run_id, {**told, "review_images": 3})
+    found = find(summary.run_id).run_metadata
+    assert (found["review_images"], found["review_precision_by_label"]) == (3, {"apple": 0.75})
+    assert found["images"] == summary.images  # what was registered stays
+    assert not tracker.note("20200101T000000Z-00000000", told)
+
+
 def seconds(time: datetime) -> datetime:
     """UTC, as ZenML has times."""
     return time.astimezone(UTC).replace(tzinfo=None)
