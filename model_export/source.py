@@ -13,6 +13,7 @@ from boxdrop.detect.bundle import digest_of
 from model_export.errors import ExportError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ANSWERS_S = 10.0
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
@@ -104,10 +105,19 @@ def _folder(source: str, folder: Path, revision: str | None) -> Origin:
 def _hub(source: str, revision: str | None) -> Origin:
     _ask_hub(source, revision)
     config = _config(source, source, revision)
-    commit = getattr(config, "_commit_hash", None)
-    if not isinstance(commit, str):
-        raise ExportError(f"{source}: the hub did not report the commit; give one with --revision")
+    commit = _commit(source, revision)
     return Origin(source, source, commit, commit, config.model_type, _hub_licence(source, commit))
+
+
+def _commit(source: str, revision: str | None) -> str:
+    """The commit of the downloaded config.json: the name of its folder in the client's cache. transformers 5
+    does not report it."""
+    from huggingface_hub import hf_hub_download
+
+    commit = Path(hf_hub_download(source, "config.json", revision=revision)).parent.name
+    if not _COMMIT.fullmatch(commit):
+        raise ExportError(f"{source}: the hub did not report the commit; give one with --revision")
+    return commit
 
 
 def _ask_hub(source: str, revision: str | None) -> None:

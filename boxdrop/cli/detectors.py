@@ -42,18 +42,27 @@ def detectors(context: click.Context, classes: str | None) -> None:
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="Use what you downloaded elsewhere: npm's archive (.tgz), or a folder with its files.",
+    help="Use what you downloaded elsewhere: npm's archive (.tgz), or a folder with the model's files.",
 )
-def get(name: str, source: Path | None) -> None:
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of an exported detector: int8 is for CPUs, fp16 for CUDA.",
+)
+def get(name: str, source: Path | None, precision: str) -> None:
     """Get the detector NAME onto this machine, ready for use.
 
-    It replaces the one that is there only once it is complete. Downloads go through their own clients (npm),
-    with their settings for mirrors and proxies.
+    It replaces the one that is there only once it is complete. Downloads go through their own clients (npm,
+    the Hugging Face hub), with their settings: `npm config`, HTTPS_PROXY, HF_ENDPOINT for a mirror, HF_TOKEN.
+    Detectors of the hub are exported with PyTorch, which gets an environment of its own in boxdrop's home if
+    it is not installed here.
     """
     from boxdrop.cli.console import Console
 
     console = Console(stderr=True)
-    folder = _get(name, console, source)
+    folder = _get(name, console, source, precision)
     console.print(f"{name} is in {folder}. Use it: boxdrop annotate PHOTOS --labels ... --detector {name}")
 
 
@@ -128,7 +137,7 @@ def _agreed(known: "KnownDetector") -> bool:
     return click.confirm(question, default=True, err=True)
 
 
-def _get(name: str, console: "Console", source: Path | None = None) -> Path:
+def _get(name: str, console: "Console", source: Path | None = None, precision: str = "fp32") -> Path:
     from boxdrop.detectors.catalogue import known_detector
     from boxdrop.detectors.installation import install
 
@@ -139,7 +148,7 @@ def _get(name: str, console: "Console", source: Path | None = None) -> Path:
             f"is made, {known.size_mb:,} MB afterwards"
         )
     with console.working(f"Getting {name}") as status:
-        bundle = install(name, source, lambda step: status.update(f"{name}: {step}"))
+        bundle = install(name, source, lambda step: status.update(f"{name}: {step}"), precision)
     return bundle.path
 
 

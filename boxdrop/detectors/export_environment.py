@@ -1,0 +1,141 @@
+"""The Python that exports detectors: this one if it has PyTorch, or an environment of its own.
+
+The environment is in boxdrop's home. It holds PyTorch and what else an export needs; boxdrop itself is taken
+from where this program runs.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Final
+
+import boxdrop
+from boxdrop.domain.errors import BoxdropError
+from boxdrop.home import home
+
+_NEEDED: Final = ("torch", "transformers", "onnx", "safetensors", "scipy")
+_DISK_MB: Final = 6_000
+_MARK: Final = "boxdrop-complete"
+_LINES_SHOWN: Final = 8
+
+
+def run_export(
+    source: str, out: Path, name: str, precision: str, say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Export a model, see `model_export`; settings of the hub (``HF_ENDPOINT``, ``HF_TOKEN``) hold.
+
+    Args:
+        source: a hub id, or a folder.
+        out: the bundle's folder.
+        name: the bundle's.
+        precision: of the weights.
+        say: called with each step.
+
+    Raises:
+        BoxdropError: the environment cannot be made, or the export failed; with its last lines.
+    """
+    python = _python(say)
+    root = str(Path(boxdrop.__file__).parents[1])
+    paths = os.pathsep.join(path for path in (root, os.environ.get("PYTHONPATH", "")) if path)
+    command = [
+        python,
+        "-m",
+        "model_export",
+        source,
+        "--out",
+        str(out),
+        "--name",
+        name,
+        "--precision",
+        precision,
+    ]
+    _run(command, f"{name} cannot be exported", say, os.environ | {"PYTHONPATH": paths})
+
+
+def _python(say: Callable[[str], None]) -> str:
+    if all(importlib.util.find_spec(module) for module in _NEEDED):
+        return sys.executable
+    folder = home() / "export-environment"
+    python = folder / "bin" / "python"
+    if (folder / _MARK).is_file() and python.exists():
+        return str(python)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free // 10**6
+    if free < _DISK_MB:
+        raise BoxdropError(
+            f"{folder}: {free:,} MB of the disk are free, but PyTorch takes up to {_DISK_MB:,}; free some "
+            "space, or set BOXDROP_HOME to another disk"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"installing PyTorch and transformers into {folder}, once: up to {_DISK_MB:,} MB of disk")
+    failed = "PyTorch cannot be installed"
+    try:
+        uv = shutil.which("uv") or _uv_of_python()
+        if uv is None:
+            _run([sys.executable, "-m", "venv", str(folder)], failed, say)
+            _run([str(python), "-m", "pip", "install", "--no-input", *_requirements()], failed, say)
+        else:
+            _run([uv, "venv", "--no-project", "--python", sys.executable, str(folder)], failed, say)
+            install = [uv, "pip", "install", "--torch-backend", "auto", "--python", str(python)]
+            _run([*install, *_requirements()], failed, say)
+        (folder / _MARK).touch()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return str(python)
+
+
+def _uv_of_python() -> str | None:
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return None
+
+
+def _requirements() -> list[str]:
+    """What boxdrop and its extra ``export`` require."""
+    found = []
+    for line in requires("boxdrop") or []:
+        requirement, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
+        if extra is None or extra[1] == "export":
+            found.append(requirement.strip())
+    return found
+
+
+def _run(
+    command: list[str], failed: str, say: Callable[[str], None], environment: dict[str, str] | None = None
+) -> None:
+    """Run a program to its end; its lines go to `say`."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip():
+                lines = [*lines[-40:], line.rstrip()]
+                say(line.strip()[:200])
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        said = [line for line in lines if line.startswith("Error: ")] or lines[-_LINES_SHOWN:]
+        raise BoxdropError(f"{failed}: " + "\n".join(said).removeprefix("Error: "))
