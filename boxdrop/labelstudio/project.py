@@ -163,6 +163,33 @@ def find_fault(
     return None
 
 
+def find_disconnection(
+    connection: Connection, project: int, *, bucket: str | None, webhook: bool
+) -> ConfigFault | None:
+    """Check whether people deleted, or switched off, what connects a project with boxdrop.
+
+    Args:
+        connection: see `boxdrop.labelstudio.connection.connect`.
+        project: its number.
+        bucket: that a source storage must read; None if none was connected.
+        webhook: whether it must have boxdrop's webhook.
+    """
+    if webhook and not any(each.is_active for each in own_webhooks(connection, project)):
+        return ConfigFault(
+            "boxdrop's webhook was deleted or switched off in Label Studio; it will be made again, and until "
+            "then only `boxdrop sync` finds what people verify"
+        )
+    if bucket is not None:
+        with connection.explaining(f"list the storages of project {project}"):
+            storages = connection.sdk.import_storage.s3.list(project=project)
+        if not any(each.bucket == bucket for each in storages):
+            return ConfigFault(
+                f"the storage of s3://{bucket} was deleted in Label Studio, which cannot show the images "
+                "without it; it will be connected again"
+            )
+    return None
+
+
 def connect_bucket(connection: Connection, project: Project, bucket: str) -> int:
     """Let Label Studio show ``s3://bucket/…`` addresses of tasks: it signs a URL for each image that a
     browser loads.

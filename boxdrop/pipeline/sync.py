@@ -15,7 +15,7 @@ from typing import Final
 
 from boxdrop.iterables import chunked
 from boxdrop.labelstudio.connection import Connection
-from boxdrop.labelstudio.project import ConfigFault, find_fault, is_there
+from boxdrop.labelstudio.project import ConfigFault, find_disconnection, find_fault, is_there
 from boxdrop.labelstudio.publishing import CHUNK
 from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
@@ -172,6 +172,10 @@ def _find_fault(
     if row is None:
         return None
     fault = find_fault(connection, label_studio_id, f"s3://{row.bucket}/{name}/", row.label_ids)
+    if fault is None:
+        bucket = None if row.storage_id is None else row.bucket
+        webhook = row.webhook_id is not None
+        fault = find_disconnection(connection, label_studio_id, bucket=bucket, webhook=webhook)
     if fault is not None and not fault.by_hand:
         ledger.record_prepared(name, _AGAIN)
         ledger.record_republished(name, _AGAIN)

@@ -100,6 +100,7 @@ def violations(evidence: Evidence, done: Done) -> list[Violation]:
         _work_is_unharmed,
         _nothing_is_foreign,
         _labels_are_in_force,
+        _projects_are_connected,
         _nothing_is_dead_or_stuck,
     )
     return [found for rule in rules for found in rule(case)]
@@ -371,6 +372,14 @@ def _names(text: str) -> list[str] | None:
         return [each["name"] if isinstance(each, dict) else str(each) for each in labels]
     except (yaml.YAMLError, TypeError, KeyError):
         return None
+
+
+def _projects_are_connected(case: Case) -> Iterator[Violation]:
+    active = {each["project"] for each in case.evidence.webhooks if each["is_active"]}
+    for number, name in case.numbers.items():
+        if number in case.shown and number not in active:
+            found = f"Label Studio's project {number} has no webhook"
+            yield Violation("people's work is reported to the product", name, found)
 
 
 def _nothing_is_dead_or_stuck(case: Case) -> Iterator[Violation]:

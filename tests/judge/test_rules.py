@@ -198,6 +198,12 @@ def a_message_that_stays(evidence: Evidence, done: Done) -> str:
     return "launches"
 
 
+def a_project_without_a_webhook(evidence: Evidence, done: Done) -> str:
+    number = task(evidence, "fresh")["project"]
+    evidence.webhooks[:] = [each for each in evidence.webhooks if each["project"] != number]
+    return "fruit"
+
+
 def labels_that_never_came_into_force(evidence: Evidence, done: Done) -> str:
     evidence.labels["fruit/labels.yaml"] = "labels: [pear]"
     return "fruit/labels.yaml"
@@ -231,6 +237,7 @@ PLANTED = [
     a_part_of_no_run,
     a_dead_letter,
     a_message_that_stays,
+    a_project_without_a_webhook,
     labels_that_never_came_into_force,
 ]
 

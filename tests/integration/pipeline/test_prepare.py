@@ -15,6 +15,7 @@ from boxdrop.labelstudio.publishing import PublishSummary
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.prepare import prepare
 from boxdrop.pipeline.publish import number_of
+from boxdrop.pipeline.sync import sync_project
 from boxdrop.services import Services, WebhookTarget
 from tests.integration.labelstudio.conftest import FRUIT, prediction
 
@@ -116,6 +117,34 @@ def test_labels_that_people_changed_by_hand_are_restored_with_their_ids(
     assert frozen_ids(restored) == ids
     key = f"s3://{photos}/{NAME}/"
     assert find_fault(connection, project.id, key, ids) is None, "sync would restore them again and again"
+
+
+@pytest.mark.parametrize("what", ["webhook", "webhook off", "storage"])
+def test_a_connection_that_people_removed_is_found_by_sync_and_made_again(
+    ledger: Ledger, connection: Connection, photos: str, data_bucket: Bucket, what: str
+) -> None:
+    project = prepare(services(ledger, connection, TARGET), NAME, FRUIT)
+    ledger.record_prepared(NAME, "labels-1")
+    syncing = Services.of(ledger=ledger, label_studio=connection, data=data_bucket)
+    assert sync_project(syncing, NAME).faults == ()
+    row = ledger.project(NAME)
+    assert row is not None
+    assert row.webhook_id is not None
+    assert row.storage_id is not None
+    if what == "storage":
+        connection.sdk.import_storage.s3.delete(row.storage_id)
+    elif what == "webhook":
+        connection.sdk.webhooks.delete(row.webhook_id)
+    else:
+        connection.sdk.webhooks.update(row.webhook_id, url=TARGET.url, is_active=False)
+    (fault,) = sync_project(syncing, NAME).faults
+    assert what.split()[0] in fault
+    again = ledger.project(NAME)
+    assert again is not None
+    assert again.prepared != "labels-1", "the next publication prepares the project"
+    prepare(services(ledger, connection, TARGET), NAME, FRUIT)
+    assert sync_project(syncing, NAME).faults == ()
+    assert project.id == row.label_studio_id
 
 
 def test_a_project_deleted_in_label_studio_is_made_again_with_its_tasks(
