@@ -94,8 +94,8 @@ class Drift:
         score, overlap = fields["score"], fields["iou"]
         return (
             f"drift: {self.kept} of {self.boxes} boxes kept, Δscore mean {score['mean']:g}, 95 % "
-            f"{score['p95']:g}, max {score['max']:g}; "
-            f"IoU mean {overlap['mean']:g}, worst 5 % {overlap['p05']:g}"
+            f"{score['p95']:g}, max {score['max']:g}; IoU mean {overlap['mean']:g}, worst 5 % "
+            f"{overlap['p05']:g}"
         )
 
 

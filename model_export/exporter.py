@@ -186,8 +186,7 @@ def export(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ExportError(
                 f"{out.parent}: the disk is full; a bundle takes as much as the model, and as much again "
-                "while it is "
-                "made"
+                "while it is made"
             ) from None
         raise
     finally:

@@ -474,8 +474,7 @@ def check_shown_key(key: str) -> None:
         raise ImageError(
             "unshowable_key",
             f"Label Studio cannot show the key {key!r}, since it contains a question mark or a control "
-            "character: "
-            "upload the image under another name",
+            "character: upload the image under another name",
         )
 
 

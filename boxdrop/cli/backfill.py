@@ -75,8 +75,8 @@ def backfill(location: str, start_after: str, inventory: str | None, skip: int, 
     wanted, left_out = sum(summary.wanted.values()), summary.left_out.total()
     say(
         f"{counted(summary.listed, 'object')}: {counted(wanted, 'image')} wanted in "
-        f"{counted(len(summary.wanted), 'project')}, "
-        f"{summary.listed - left_out - wanted:,} known or boxdrop's own"
+        f"{counted(len(summary.wanted), 'project')}, {summary.listed - left_out - wanted:,} known or "
+        "boxdrop's own"
     )
     if left_out:
         say(describe_left_out(summary.left_out))

@@ -199,8 +199,7 @@ class Bundle:
             if size != expected.bytes:
                 raise BundleError(
                     f"{file}: has {size} bytes, but {CARD} says {expected.bytes}: it is incomplete or was "
-                    "altered; "
-                    "export or fetch the bundle again"
+                    "altered; export or fetch the bundle again"
                 )
             if (largest is None or size <= largest) and digest_of(file).sha256 != expected.sha256:
                 raise BundleError(

@@ -168,10 +168,9 @@ class Detector:
         for label in label_set:
             if label.threshold is not None and label.threshold < floor:
                 raise LabelSetError(
-                    f"label {label.name!r}: threshold {label.threshold:g} is below {floor:g}, the floor "
-                    "of detector "
-                    f"{self.bundle.name}, under which it keeps nothing; raise the threshold to {floor:g} "
-                    "or more"
+                    f"label {label.name!r}: threshold {label.threshold:g} is below {floor:g}, the floor of "
+                    f"detector {self.bundle.name}, under which it keeps nothing; raise the threshold to "
+                    f"{floor:g} or more"
                 )
         return [default if label.threshold is None else label.threshold for label in label_set]
 

@@ -112,8 +112,7 @@ def _offered(make_client: MakeClient, plan: Plan) -> str:
     if not there:
         raise NotOkError(
             f"{region} offers none of {', '.join(asked)}; name types that it offers as instance_types, or "
-            f"choose "
-            "another region"
+            "choose another region"
         )
     return f"{region} offers {', '.join(each for each in asked if each in there)}"
 
@@ -126,8 +125,7 @@ def _spot_role(make_client: MakeClient) -> str:
     except iam.exceptions.NoSuchEntityException:
         raise NotOkError(
             "the account has never used Spot; run once: aws iam create-service-linked-role "
-            "--aws-service-name "
-            "spot.amazonaws.com"
+            "--aws-service-name spot.amazonaws.com"
         ) from None
     return "the account has EC2's role for Spot"
 
@@ -139,8 +137,7 @@ def _concurrency(make_client: MakeClient, plan: Plan) -> str:
     if used > limit:
         raise NotOkError(
             f"the account allows {limit}, and this deployment uses up to {used}; set lambda_concurrency to "
-            f"{limit}, "
-            "or ask for more in Service Quotas: AWS Lambda, Concurrent executions"
+            f"{limit}, or ask for more in Service Quotas: AWS Lambda, Concurrent executions"
         )
     return f"{used} of the {limit} that the account allows"
 
@@ -157,9 +154,8 @@ def region_of_bucket(make_client: MakeClient, bucket: str) -> str:
     here = make_client("sts").meta.region_name
     if there != here:
         raise NotOkError(
-            f"{bucket} is in {there}, and its events do not reach {here}; deploy boxdrop in {there}, or "
-            f"use another "
-            "bucket"
+            f"{bucket} is in {there}, and its events do not reach {here}; deploy boxdrop in {there}, or use "
+            "another bucket"
         )
     return f"{bucket} is in {here}, too"
 
@@ -189,8 +185,7 @@ def _left(make_client: MakeClient, name: str) -> str:
     if found:
         raise NotOkError(
             f"{', '.join(sorted(found))}; to use them again, name them as adopt "
-            f"(docs/deploy.md#deploy-again), or "
-            "delete them"
+            "(docs/deploy.md#deploy-again), or delete them"
         )
     return "nothing"
 
@@ -202,6 +197,5 @@ def _cost_tag(make_client: MakeClient) -> str:
         return f"{_COST_TAG} is active: set cost_tag_active, and the budget counts only this deployment"
     return (
         f"{_COST_TAG} is not active, so the budget counts whole services; after the first day, activate it "
-        f"under "
-        "Billing, Cost allocation tags"
+        "under Billing, Cost allocation tags"
     )

@@ -181,9 +181,8 @@ class LabelStudio:
         taken = urlsplit(server.url).port
         if port not in (None, taken):
             raise LocalError(
-                f"Label Studio is already running on port {taken}; to move "
-                "it, run `boxdrop local down` and then "
-                f"`boxdrop local up --port {port}`"
+                f"Label Studio is already running on port {taken}; to move it, run `boxdrop local down` and "
+                f"then `boxdrop local up --port {port}`"
             )
         if public_url is not None and (public_url or None) != login.public_url:
             raise LocalError(

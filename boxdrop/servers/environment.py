@@ -112,9 +112,9 @@ class Environment:
             raise
         if code != 0:
             raise LocalError(
-                f"{self._name} could not be installed. The last lines of {log}:\n"
-                f"{last_lines(log, _LINES_SHOWN)}\n"
-                "Is the package index reachable, and the disk not full? Then run the same command again."
+                f"{self._name} could not be installed. The last lines of "
+                f"{log}:\n{last_lines(log, _LINES_SHOWN)}\nIs the package index reachable, and the disk not "
+                "full? Then run the same command again."
             )
 
 

@@ -37,8 +37,7 @@ def add_budget(stack: Stack, environment: Environment, dollars: float, topic_arn
         Annotations.of(stack).add_warning_v2(
             "boxdrop:budget",
             f"CloudFormation cannot make a budget in {environment.chosen_region}. Make one in the Billing "
-            f"console, or "
-            "set monthly_budget_usd to null (docs/deploy.md#without-a-budget).",
+            "console, or set monthly_budget_usd to null (docs/deploy.md#without-a-budget).",
         )
         return
     if environment.cost_tag_active:

@@ -337,16 +337,12 @@ class Monitoring(Stack):
 
 QUERIES: Final = {
     "what happened to this image": (
-        "fields @timestamp, service, message, run_id, reason\n"
-        "| filter image_id = 'IMAGE_ID' or key = 'KEY'\n"
-        "| sort @timestamp asc\n"
-        "| limit 200"
+        "fields @timestamp, service, message, run_id, reason\n| filter image_id = 'IMAGE_ID' or key = "
+        "'KEY'\n| sort @timestamp asc\n| limit 200"
     ),
     "what happened in this run": (
-        "fields @timestamp, service, message, image_id, reason\n"
-        "| filter run_id = 'RUN_ID'\n"
-        "| sort @timestamp asc\n"
-        "| limit 1000"
+        "fields @timestamp, service, message, image_id, reason\n| filter run_id = 'RUN_ID'\n| sort "
+        "@timestamp asc\n| limit 1000"
     ),
     "why images fail": (
         "filter ispresent(reason)\n| stats count(*) as images by reason, project\n"
@@ -356,10 +352,9 @@ QUERIES: Final = {
         "filter level = 'ERROR'\n| fields @timestamp, service, message\n| sort @timestamp desc\n| limit 100"
     ),
     "slow calls": (
-        "filter type = 'platform.report'\n"
-        "| stats count(*) as calls, avg(record.metrics.durationMs) as mean, "
-        "pct(record.metrics.durationMs, 95) as p95, max(record.metrics.maxMemoryUsedMB) as memory by @log\n"
-        "| sort p95 desc"
+        "filter type = 'platform.report'\n| stats count(*) as calls, avg(record.metrics.durationMs) as "
+        "mean, pct(record.metrics.durationMs, 95) as p95, max(record.metrics.maxMemoryUsedMB) as memory by "
+        "@log\n| sort p95 desc"
     ),
 }
 """Saved in CloudWatch Logs Insights: replace the words in capitals."""

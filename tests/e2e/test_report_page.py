@@ -22,11 +22,9 @@ CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 
 LABELS = LabelSet.from_yaml(
-    "caption: fruit baskets\n"
-    "labels:\n"
-    "- {name: pineapple, color: '#ff0000'}\n"
-    "- {name: banana, prompts: [banana, bunch of bananas], color: '#00ff00'}\n"
-    "- {name: apple, color: '#0000ff'}\n"
+    "caption: fruit baskets\nlabels:\n- {name: pineapple, color: '#ff0000'}\n- "
+    "{name: banana, prompts: [banana, bunch of bananas], color: '#00ff00'}\n- "
+    "{name: apple, color: '#0000ff'}\n"
 )
 SIZE = (640, 480)
 

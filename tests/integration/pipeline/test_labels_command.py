@@ -97,9 +97,9 @@ def test_an_editor_changes_the_labels(
 ) -> None:
     script = tmp_path / "editor.py"
     script.write_text(
-        "import sys, pathlib\n"
-        "file = pathlib.Path(sys.argv[1])\n"
-        "file.write_text(file.read_text().replace('apple]', '{name: apple, threshold: 0.9}]'))\n"
+        "import sys, pathlib\nfile = "
+        "pathlib.Path(sys.argv[1])\nfile.write_text(file.read_text().replace('apple]', "
+        "'{name: apple, threshold: 0.9}]'))\n"
     )
     monkeypatch.setenv("EDITOR", f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}")
     monkeypatch.delenv("VISUAL", raising=False)

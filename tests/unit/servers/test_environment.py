@@ -67,12 +67,11 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path: Path) -> No
 
 def test_an_interrupted_installation_ends_its_process_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from boxdrop.servers.environment import Environment\n"
-        f"folder = Path({str(tmp_path)!r}); (folder / 'r.txt').write_text('#')\n"
-        "wait = 'import sys, time; open(sys.argv[1], chr(119)).close(); time.sleep(60)'\n"
-        "started = str(folder / 'started')\n"
-        "Environment._commands = lambda self, path: [path.mkdir() or [sys.executable, '-c', wait, started]]\n"
-        "Environment(folder / 'venv', folder / 'r.txt', 'It', 0).install(print)\n"
+        "import sys; from pathlib import Path; from boxdrop.servers.environment import Environment\nfolder "
+        f"= Path({str(tmp_path)!r}); (folder / 'r.txt').write_text('#')\nwait = 'import sys, time; "
+        "open(sys.argv[1], chr(119)).close(); time.sleep(60)'\nstarted = str(folder / "
+        "'started')\nEnvironment._commands = lambda self, path: [path.mkdir() or [sys.executable, '-c', "
+        "wait, started]]\nEnvironment(folder / 'venv', folder / 'r.txt', 'It', 0).install(print)\n"
     )
     program = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
