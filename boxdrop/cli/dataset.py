@@ -188,6 +188,7 @@ def freeze(
         found,
         found.dropped_boxes,
         services.clock(),
+        found.prompts,
     )
     say(
         f"{name} ({header.digest}): {counted(header.images, 'image')} with "

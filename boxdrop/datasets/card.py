@@ -54,6 +54,7 @@ def card(
     dropped_boxes: Mapping[str, int],
     pictures: Sequence[str],
     licences: Mapping[str, int],
+    prompts: Mapping[str, Sequence[str]],
 ) -> str:
     """The card as Markdown.
 
@@ -62,6 +63,7 @@ def card(
         dropped_boxes: left-out boxes of images in the data set, by reason.
         pictures: paths of some images.
         licences: retrieved images by licence.
+        prompts: of each label in force.
     """
     lines = [
         f"# {_cell(project)}",
@@ -82,6 +84,7 @@ def card(
     lines += _table("Boxes by size", tally.sizes)
     lines += _table("What annotators did with the detector's boxes", tally.origins)
     lines += _table("Detectors behind the annotations (images)", tally.detectors)
+    lines += _prompts(prompts)
     lines += _table("Licences of retrieved images (credits: CREDITS.md)", licences)
     lines += _table("Images left out (see left-out.tsv)", left_out)
     lines += _table("Boxes left out", dropped_boxes)
@@ -100,6 +103,13 @@ def _predicted(tally: Tally) -> list[str]:
         "of a detector. unverified.tsv lists them; the counts below are without them.",
         "",
     ]
+
+
+def _prompts(prompts: Mapping[str, Sequence[str]]) -> list[str]:
+    if not prompts:
+        return []
+    rows = [_row(name, ", ".join(words)) for name, words in prompts.items()]
+    return ["", "## Prompts of the labels in force", "", _row("label", "prompts"), _row("---", "---"), *rows]
 
 
 def _table(title: str, counts: Mapping[str, int]) -> list[str]:

@@ -22,6 +22,7 @@ from boxdrop.domain.images import DEFAULT_LIMITS, decode
 from boxdrop.domain.predictions import Prediction
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, State
+from boxdrop.store.labelsets import read_label_set
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
@@ -74,6 +75,14 @@ def classes_of(services: "Services", project: str, selection: Selection) -> tupl
     return tuple(sorted((ClassName(row.label_ids[name], name) for name in wanted), key=lambda each: each.id))
 
 
+def prompts_of(services: "Services", project: str) -> dict[str, tuple[str, ...]]:
+    """The prompts of each label in force; of none where the project has no labels yet."""
+    row = services.ledger.project(project)
+    if row is None or row.labels is None:
+        return {}
+    return {label.name: label.prompts for label in read_label_set(services.data, row.labels)}
+
+
 class Collection:
     """The current verified images of a project, and the unverified ones if they are selected.
 
@@ -82,6 +91,7 @@ class Collection:
 
     Attributes:
         classes: see `classes_of`.
+        prompts: of each label in force.
         predictions: whether there may be unverified images.
         on_compared: called as new images are compared with the others, with how many were.
         dropped_boxes: boxes that were left out so far, by reason.
@@ -96,6 +106,7 @@ class Collection:
         self._selection = selection or Selection()
         self._ids = {each.name: each.id for each in classes_of(services, project, Selection())}
         self.classes = classes_of(services, project, self._selection)
+        self.prompts = prompts_of(services, project)
         self.splits = self._selection.splits.names
         self.predictions = self._selection.predictions
         self.dropped_boxes: Counter[str] = Counter()

@@ -59,6 +59,9 @@ class Stored(Protocol):
     def splits(self) -> Sequence[str]: ...
 
     @property
+    def prompts(self) -> Mapping[str, Sequence[str]]: ...
+
+    @property
     def predictions(self) -> bool: ...
 
     @property
@@ -304,6 +307,7 @@ class _Export:
                     summary.dropped_boxes,
                     shown,
                     credited,
+                    self._stored.prompts,
                 )
             )
         self._keep(CARD)

@@ -39,6 +39,7 @@ class Header:
     Attributes:
         images, boxes: how many there are.
         left_out: images that were left out, by reason.
+        prompts: of each label in force then; empty in data sets of earlier versions.
     """
 
     project: str
@@ -51,6 +52,7 @@ class Header:
     parts: tuple[Part, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
     dropped_boxes: Mapping[str, int] = field(default_factory=dict)
+    prompts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -68,6 +70,7 @@ class FrozenDataset:
         self.header = header
         self.classes = header.classes
         self.splits = header.splits
+        self.prompts = header.prompts
         self.dropped_boxes: Counter[str] = Counter(header.dropped_boxes)
         self._bucket = bucket
 
@@ -98,6 +101,7 @@ def freeze(
     source: Iterable[Item | LeftOut],
     dropped_boxes: Mapping[str, int],
     now: datetime,
+    prompts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Header:
     """Store a data set permanently.
 
@@ -105,6 +109,7 @@ def freeze(
         bucket: the data bucket.
         source: sorted by image_id.
         dropped_boxes: read after `source`.
+        prompts: of each label in force.
 
     Raises:
         DatasetError: the name is taken or invalid, or there is no image.
@@ -129,7 +134,17 @@ def freeze(
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(left_out.items())) or "none verified"
         raise DatasetError(f"{project} has no verified image to freeze ({reasons})")
     header = Header(
-        project, name, now, classes, splits, images, boxes, tuple(parts), dict(left_out), dict(dropped_boxes)
+        project,
+        name,
+        now,
+        classes,
+        splits,
+        images,
+        boxes,
+        tuple(parts),
+        dict(left_out),
+        dict(dropped_boxes),
+        dict(prompts or {}),
     )
     if bucket.create(dataset_key(project, name), to_json(header, format=FORMAT).encode()) == Put.REFUSED:
         stored = _header(bucket, project, name)

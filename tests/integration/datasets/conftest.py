@@ -41,6 +41,13 @@ class Verified:
         world.dispatch(world.labels("fruit"))
         world.ledger.freeze_labels("fruit", {"pineapple": 1, "banana": 2, "apple": 3})
 
+    def label(self, text: str) -> None:
+        """Bring a labels.yaml into force."""
+        self.world.dispatch(self.world.labels("fruit", text))
+        project = self.world.ledger.project("fruit")
+        assert project is not None
+        self.world.ledger.apply_labels("fruit", project.stored_labels or "", project.detection or "d")
+
     def image(self, name: str, body: bytes) -> str:
         """Upload an image; returns its id."""
         self.world.dispatch(self.world.put(f"fruit/{name}", body))

@@ -299,10 +299,11 @@ def test_a_frozen_data_set_exports_the_same_bytes_whatever_happens_later(
     fruit.verify("c.jpg")
     data = fruit.world.data
     splits = Splits.parse("train=70,val=30")
+    fruit.label("labels: [{name: apple, prompts: [red fruit, apple]}, banana, pineapple]")
 
     def freeze_as(name: str) -> None:
         now = Collection(fruit.world.services, "fruit", Selection(splits=splits))
-        freeze(data, "fruit", name, now.classes, now.splits, now, now.dropped_boxes, WHEN)
+        freeze(data, "fruit", name, now.classes, now.splits, now, now.dropped_boxes, WHEN, now.prompts)
 
     def write_frozen(folder: Path) -> Mapping[str, str]:
         stored = open_frozen(data, "fruit", "v1")
@@ -311,6 +312,8 @@ def test_a_frozen_data_set_exports_the_same_bytes_whatever_happens_later(
 
     freeze_as("v1")
     before = write_frozen(tmp_path / "before")
+    assert "| apple | red fruit, apple |" in (tmp_path / "before" / "DATASET.md").read_text()
+    fruit.label("labels: [{name: apple, prompts: [pomme]}, banana, pineapple]")
     fruit.verify("a.jpg", [box("pineapple", 1, 2, 30, 40)], body=jpeg(seed=77), when=LATER)
     fruit.verify("b.jpg", [box("apple", 1, 2, 30, 40)], body=jpeg(seed=2), when=LATER)
     fruit.world.dispatch(fruit.world.delete("fruit/c.jpg"))
@@ -356,11 +359,7 @@ def test_an_image_that_annotators_disagree_about_is_left_out_where_agreement_cou
     fruit.world.data.put(key, to_json(replace(document, others=(empty,))).encode())
 
     before = [each.why for each in Collection(fruit.world.services, "fruit") if isinstance(each, LeftOut)]
-    text = "labels: [pineapple, banana, apple]\nreview: {counts: agreed}"
-    fruit.world.dispatch(fruit.world.labels("fruit", text))
-    project = fruit.world.ledger.project("fruit")
-    assert project is not None
-    fruit.world.ledger.apply_labels("fruit", project.stored_labels or "", project.detection or "d")
+    fruit.label("labels: [pineapple, banana, apple]\nreview: {counts: agreed}")
     after = [each.why for each in Collection(fruit.world.services, "fruit") if isinstance(each, LeftOut)]
 
     assert (before, after) == ([], [Why.DISPUTED])

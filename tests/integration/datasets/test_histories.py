@@ -129,7 +129,7 @@ class History:
     def freeze(self, name: str, grouping: Grouping) -> None:
         now = self.collect(grouping)
         data = self.world.data
-        freeze(data, self.project, name, now.classes, now.splits, now, now.dropped_boxes, WHEN)
+        freeze(data, self.project, name, now.classes, now.splits, now, now.dropped_boxes, WHEN, now.prompts)
 
     def export_frozen(self, name: str, format: str, folder: Path) -> dict[str, str]:
         """Digests of the files of an export."""

@@ -38,6 +38,7 @@ class Stored:
         self.classes = tuple(ClassName(number, name) for number, name in enumerate(labels, 1))
         self.splits = SPLITS.names
         self.predictions = False
+        self.prompts: dict[str, tuple[str, ...]] = {}
         self.dropped_boxes: Counter[str] = Counter()
         ids = {name: number for number, name in enumerate(labels, 1)}
         self._items = [self._item(name, drawn, ids) for name, drawn in images.items()]
