@@ -83,7 +83,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(boxdrop, list(arguments))
+    return CliRunner().invoke(boxdrop, list(arguments), env={"COLUMNS": "160"})
 
 
 def left_in(home: Path) -> list[str]:

@@ -202,7 +202,7 @@ def test_a_run_that_died_half_way_through_its_claims_gives_them_back(
     keys = drop(fruit, 6)
     claim = Ledger.claim_wanted
 
-    def dies(self: Ledger, name: str, run_id: str, generation: int, limit: int, _seconds: float) -> Any:
+    def dies(self: Ledger, name: str, run_id: str, generation: int, *_: Any) -> Any:
         claim(self, name, run_id, generation, 2)
         raise Death
 
