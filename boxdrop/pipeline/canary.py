@@ -8,7 +8,7 @@ boxes and its model_version, and people verify them like all others; the report 
 from dataclasses import dataclass
 
 from boxdrop.domain.errors import BundleError, LabelSetError
-from boxdrop.domain.samples import is_sampled
+from boxdrop.domain.identity import fraction_of
 from boxdrop.ledger import Project
 from boxdrop.pipeline.labels import check_detector
 from boxdrop.services import Services
@@ -16,8 +16,6 @@ from boxdrop.store.bundles import BundleRef, describe
 from boxdrop.store.canary import read_canary
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.manifests import ManifestHeader
-
-_PURPOSE = "canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Trial:
 
     def takes(self, image_id: str) -> bool:
         """Whether the canary runs on an image."""
-        return is_sampled(image_id, self.share, _PURPOSE)
+        return fraction_of(f"canary/{image_id}") < self.share
 
     def leaves(self, image_id: str) -> bool:
         """Whether an image is left to the detector in force."""

@@ -22,7 +22,7 @@ from boxdrop.pipeline.publish import Batch, publish
 from boxdrop.pipeline.submission import submit_verified
 from boxdrop.services import Services
 from boxdrop.store.boxes import has_boxes
-from boxdrop.store.canary import read_canary
+from boxdrop.store.canary import has_canary
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName
 from boxdrop.store.manifests import read_header
@@ -75,7 +75,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     several = (
         project.oldest_generation < project.generation
         or is_trial(project, header)
-        or read_canary(services.data) is not None
+        or has_canary(services.data)
         or has_boxes(services.data, name.project)
     )
     one_version = project.model_version if several else None

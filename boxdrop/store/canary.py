@@ -29,6 +29,15 @@ class Canary:
     since: datetime
 
 
+def has_canary(bucket: Bucket) -> bool:
+    """Whether a system has a canary, whatever its object says.
+
+    Raises:
+        BoxdropError: the bucket cannot be read.
+    """
+    return bucket.exists(CANARY_KEY)
+
+
 def read_canary(bucket: Bucket) -> Canary | None:
     """The canary of a system; None if there is none.
 

@@ -7,6 +7,7 @@ from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from infra.config import Environment
+from infra.settings import FunctionsNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,11 @@ def make_functions_place(scope: Construct, environment: Environment) -> Function
         )
         groups = (group.attr_group_id,)
     if network.route_table_ids:
-        _add_endpoints(scope, environment, groups)
+        _add_endpoints(scope, environment.name, network, groups)
     return FunctionsPlace(network.subnet_ids, groups)
 
 
-def _add_endpoints(scope: Construct, environment: Environment, groups: tuple[str, ...]) -> None:
-    network = environment.functions_network
-    assert network is not None
+def _add_endpoints(scope: Construct, name: str, network: FunctionsNetwork, groups: tuple[str, ...]) -> None:
     region = Stack.of(scope).region
     for id, service in {"S3": "s3", "DynamoDb": "dynamodb"}.items():
         ec2.CfnVPCEndpoint(
@@ -62,7 +61,7 @@ def _add_endpoints(scope: Construct, environment: Environment, groups: tuple[str
         scope,
         "Endpoints",
         vpc_id=network.vpc_id,
-        group_description=f"boxdrop {environment.name}: endpoints that the functions call",
+        group_description=f"boxdrop {name}: endpoints that the functions call",
         security_group_ingress=[
             ec2.CfnSecurityGroup.IngressProperty(
                 ip_protocol="tcp",

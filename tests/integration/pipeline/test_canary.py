@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE
 from boxdrop.domain.errors import BundleError
-from boxdrop.domain.samples import is_sampled
+from boxdrop.domain.identity import fraction_of
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.store.bundles import push, resolve
-from boxdrop.store.canary import end_canary, read_canary, start_canary
+from boxdrop.store.canary import end_canary, has_canary, read_canary, start_canary
 from boxdrop.store.manifests import ManifestHeader, read_header
 
 from .test_handlers import Functions, functions, live, tasks
@@ -44,7 +44,7 @@ def drop(world: World, count: int = 20, project: str = "fruit") -> list[str]:
 
 
 def in_share(world: World, keys: list[str]) -> set[str]:
-    return {key for key in keys if is_sampled(world.id_of(key), SHARE, "canary")}
+    return {key for key in keys if fraction_of(f"canary/{world.id_of(key)}") < SHARE}
 
 
 def runs(world: World, project: str = "fruit") -> list[tuple[ManifestHeader, set[str]]]:
@@ -108,6 +108,7 @@ def test_an_altered_canary_stops_no_launch(world: World, canary: str) -> None:
     drop(world, 5)
     world.launch_all()
     assert world.states() == {"running": 5}
+    assert has_canary(world.data)  # publish asks this, and no more
     with pytest.raises(BundleError, match="end it with: boxdrop bundle use --back"):
         read_canary(world.data)
 
