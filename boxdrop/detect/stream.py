@@ -11,6 +11,10 @@ bit-identical results.
 
 This module knows neither S3 nor files: `fetch` is any function from an item to the bytes of its image.
 
+Ctrl-C may arrive at any line of the caller's thread. So this thread uses no lock that Python code releases
+(`Future`, `Condition`, `ThreadPoolExecutor`): interrupted in between, such a lock stays locked, and the other
+threads never end. `SimpleQueue`, and `with` on a `threading.Lock`, are safe: they are written in C.
+
 It is long because its stages share queues, and must be read together to see how they end.
 """
 
@@ -19,7 +23,6 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Queue, SimpleQueue
@@ -177,7 +180,9 @@ class Stream(Generic[T]):
                 outcomes have been yielded.
         """
         self.detector.embed(self.label_set)  # report an unusable label set before the first image
-        with _Run(self) as run:
+        run = _Run(self)
+        try:
+            run.start()
             for item in items:
                 run.take(item)
                 while run.next_is_ready or run.is_full:
@@ -185,6 +190,13 @@ class Stream(Generic[T]):
             run.end()
             while run.waiting:
                 yield run.next()
+        finally:
+            try:
+                run.stop()
+                run.join()
+            except KeyboardInterrupt:  # again: leave at once; the threads end by themselves
+                run.stop()
+                raise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +218,8 @@ class _Work(Generic[T]):
 
     Attributes:
         number: place in the order of items.
-        outcome: set once.
+        fetched: the bytes of its image, or why there are none.
+        outcome: its outcome, or the error that ends the stream. The first one counts.
         inputs: its inputs as they are made, then None.
         views: what the model looks at, the whole image first; set before the first input is there.
         display: what `on_image` returned; set before the first input is there, as is `damaged`.
@@ -215,20 +228,13 @@ class _Work(Generic[T]):
 
     item: T
     number: int
-    outcome: "Future[Outcome[T]]" = field(default_factory=Future)
+    fetched: "SimpleQueue[bytes | BaseException]" = field(default_factory=SimpleQueue)
+    outcome: "SimpleQueue[Outcome[T] | BaseException]" = field(default_factory=SimpleQueue)
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
     views: tuple[tiles.View, ...] = ()
     display: str | None = None
     damaged: tuple[str, ...] = ()
     found: dict[int, Detections] = field(default_factory=dict)
-
-    def finish(self, outcome: Outcome[T]) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
 
 
 def _part(pixels: NDArray[np.uint8], view: tiles.View) -> NDArray[np.uint8]:
@@ -292,14 +298,18 @@ class _Room:
                 del self._held[number]
             self._changed.notify_all()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """No input will be detected any more: nobody waits."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
 
 class _Run(Generic[T]):
-    """The threads of one pass over the items. Entered and left in the caller's thread."""
+    """The threads of one pass over the items.
+
+    `start`, `take`, `end`, `next`, `stop` and `join` are called in the caller's thread, the rest in others.
+    """
 
     def __init__(self, stream: Stream[T]) -> None:
         self.stream = stream
@@ -314,36 +324,43 @@ class _Run(Generic[T]):
         self._taken = 0
         self._lock = threading.Lock()  # of the order and the error
         self._error: BaseException | None = None
-        self._fetching = ThreadPoolExecutor(stream.fetchers, "boxdrop-fetch")
-        self._preparing = ThreadPoolExecutor(stream.workers, "boxdrop-prepare")
+        self._to_fetch: SimpleQueue[_Work[T] | None] = SimpleQueue()
+        self._to_prepare: SimpleQueue[_Work[T] | None] = SimpleQueue()
         self._works: SimpleQueue[_Work[T] | None] = SimpleQueue()
         self._gathered: Queue[list[_Input[T]] | None] = Queue(1)
         self._answers: Queue[_Answered[T] | None] = Queue(_BATCHES_WAITING)
-        self._stopping = threading.Event()
+        self._stopping = False
         self._call_off = onnxruntime.RunOptions()
+        stages = {
+            self._fetch: stream.fetchers,
+            self._prepare: stream.workers,
+            self._gather: 1,
+            self._detect: stream.lanes,
+            self._postprocess: 1,
+        }
         self._threads = [
             threading.Thread(target=work, name=f"boxdrop-{work.__name__.strip('_')}", daemon=True)
-            for work in (self._gather, *[self._detect] * stream.lanes, self._postprocess)
+            for work, count in stages.items()
+            for _ in range(count)
         ]
 
-    def __enter__(self) -> "_Run[T]":
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
+    def stop(self) -> None:
+        """Tell all threads to end. May be repeated, and interrupted."""
+        self._stopping = True
         self._call_off.terminate = True
-        self._room.stop()
-        self._fetching.shutdown(wait=False, cancel_futures=True)
-        self._preparing.shutdown(wait=False, cancel_futures=True)
         for work in self._order:
             work.inputs.put(None)
-        self._works.put(None)
-        self._fetching.shutdown(wait=True)
-        self._preparing.shutdown(wait=True)
+        self._end_of_items()
+
+    def join(self) -> None:
+        """Wait until all threads have ended."""
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():  # not so if `start` was interrupted
+                thread.join()
 
     @property
     def waiting(self) -> bool:
@@ -352,7 +369,7 @@ class _Run(Generic[T]):
 
     @property
     def next_is_ready(self) -> bool:
-        return bool(self._order) and self._order[0].outcome.done()
+        return bool(self._order) and not self._order[0].outcome.empty()
 
     @property
     def is_full(self) -> bool:
@@ -366,55 +383,81 @@ class _Run(Generic[T]):
         with self._lock:
             self._order.append(work)
             if self._error is not None:
-                work.fail(self._error)
-        self._preparing.submit(self._prepare, work, self._fetching.submit(self._fetch, work))
+                work.outcome.put(self._error)
+        self._to_fetch.put(work)
+        self._to_prepare.put(work)
         self._works.put(work)
 
     def end(self) -> None:
         """There are no more items: incomplete batches may run."""
-        self._works.put(None)
+        self._end_of_items()
+
+    def _end_of_items(self) -> None:
+        for queue, readers in (
+            (self._to_fetch, self.stream.fetchers),
+            (self._to_prepare, self.stream.workers),
+            (self._works, 1),
+        ):
+            for _ in range(readers):
+                queue.put(None)
 
     def next(self) -> Outcome[T]:
         """Wait for the next outcome in order."""
-        outcome = self._order[0].outcome.result()
+        outcome = self._order[0].outcome.get()
         with self._lock:
             self._order.popleft()
+        if isinstance(outcome, BaseException):
+            raise outcome
         return outcome
 
-    def _fetch(self, work: _Work[T]) -> bytes:
-        with self.clock("fetch"):
-            return self.stream.fetch(work.item)
+    def _fetch(self) -> None:
+        """In several threads: read the bytes of each image."""
+        for work in iter(self._to_fetch.get, None):
+            try:
+                if self._stopping:
+                    raise _StoppedError
+                with self.clock("fetch"):
+                    work.fetched.put(self.stream.fetch(work.item))
+            except BaseException as error:
+                work.fetched.put(error)
 
-    def _prepare(self, work: _Work[T], fetched: "Future[bytes]") -> None:
-        """In a worker thread: from bytes to the model's inputs."""
-        try:
-            data = fetched.result()
-            del fetched
-            with self.clock("decode"):
-                image = decode(data, self.stream.limits, self._reduction_for)
-            del data
-            work.views = self._views(image.width, image.height)
-            work.damaged = image.damaged
-            if self.stream.on_image is not None:
-                work.display = self.stream.on_image(work.item, image)
-            for number, view in enumerate(work.views):
-                self._room.take(work.number, 1)
-                with self.clock("preprocess"):
-                    part = image.pixels if number == 0 else _part(image.pixels, view)
-                    pixels = self.stream.detector.preprocess(part, image.reduction)
-                work.inputs.put(_Input(work, number, pixels))
-        except ImageError as error:
-            work.finish(Unusable(work.item, error.reason, str(error), error.width, error.height))
-        except MemoryError:
-            message = "decoding it needs more memory than is available"
-            work.finish(Unusable(work.item, "out_of_memory", message))
-        except (_StoppedError, CancelledError):
-            pass
-        except BaseException as error:
-            work.fail(error)
-        finally:
-            self._room.complete(work.number)
-            work.inputs.put(None)
+    def _prepare(self) -> None:
+        """In several threads: from bytes to the model's inputs."""
+        for work in iter(self._to_prepare.get, None):
+            try:
+                self._make_inputs(work)
+            except ImageError as error:
+                work.outcome.put(Unusable(work.item, error.reason, str(error), error.width, error.height))
+            except MemoryError:
+                message = "decoding it needs more memory than is available"
+                work.outcome.put(Unusable(work.item, "out_of_memory", message))
+            except _StoppedError:
+                pass
+            except BaseException as error:
+                work.outcome.put(error)
+            finally:
+                self._room.complete(work.number)
+                work.inputs.put(None)
+
+    def _make_inputs(self, work: _Work[T]) -> None:
+        data = work.fetched.get()
+        if isinstance(data, BaseException):
+            raise data
+        if self._stopping:
+            raise _StoppedError
+        with self.clock("decode"):
+            image = decode(data, self.stream.limits, self._reduction_for)
+        del data
+        work.views = self._views(image.width, image.height)
+        work.damaged = image.damaged
+        if self.stream.on_image is not None:
+            work.display = self.stream.on_image(work.item, image)
+        for number, view in enumerate(work.views):
+            self._room.take(work.number, 1)
+            with self.clock("preprocess"):
+                part = image.pixels if number == 0 else _part(image.pixels, view)
+                pixels = self.stream.detector.preprocess(part, image.reduction)
+            work.inputs.put(_Input(work, number, pixels))
 
     def _views(self, width: int, height: int) -> tuple[tiles.View, ...]:
         return tiles.plan(width, height, self.stream.label_set.tiling, self.stream.detector.bundle.preprocess)
@@ -441,6 +484,7 @@ class _Run(Generic[T]):
             for batch in batches.values():
                 self._gathered.put(batch)
         finally:
+            self._room.close()
             for _ in range(self.stream.lanes):
                 self._gathered.put(None)
 
@@ -451,7 +495,8 @@ class _Run(Generic[T]):
     def _detect(self) -> None:
         """In one thread per lane: run the model."""
         for batch in iter(self._gathered.get, None):
-            if self._stopping.is_set():
+            if self._stopping:
+                self._room.close()
                 continue
             try:
                 with self.clock("detect"):
@@ -484,7 +529,7 @@ class _Run(Generic[T]):
         except BoxdropError as error:
             if len(batch) == 1:
                 work = batch[0].work
-                work.finish(Unusable(work.item, "detector", str(error), *work.views[0].size))
+                work.outcome.put(Unusable(work.item, "detector", str(error), *work.views[0].size))
                 return
             for row, each in enumerate(batch):  # decode one by one to find the faulty image
                 self._read([each], [output[row : row + 1] for output in answer])
@@ -494,11 +539,12 @@ class _Run(Generic[T]):
             work.found[each.number] = candidates
             if len(work.found) == len(work.views):
                 merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
-                work.finish(Found(work.item, *work.views[0].size, merged, work.display, work.damaged))
+                work.outcome.put(Found(work.item, *work.views[0].size, merged, work.display, work.damaged))
 
     def _fail(self, error: BaseException) -> None:
         """Everything unfinished fails with this error."""
+        self._room.close()
         with self._lock:
             self._error = error
             for work in self._order:
-                work.fail(error)
+                work.outcome.put(error)

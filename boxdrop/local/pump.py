@@ -29,6 +29,7 @@ from threading import Event, Thread
 from typing import Any, Final
 
 from boxdrop.home import home
+from boxdrop.job.stop import Stop
 from boxdrop.local.events import gateway_event, job_event, queue_event, timer_event
 from boxdrop.local.functions import RUNTIME, Function, FunctionError
 from boxdrop.local.resources import PRESIGN, client, queues
@@ -455,12 +456,12 @@ def main(arguments: Sequence[str], runtime: Sequence[str] = RUNTIME) -> None:
     parser.add_argument("--boxdrop-pump", action="store_true", help="marks the command line")
     options = parser.parse_args(arguments)
     system = read_description(options.home / "system.json")
-    ended = Event()
+    stop = Stop()
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: ended.set())
+        signal.signal(each, lambda *_: stop.ask())
     pump = Pump(system, Settings(runtime, options.reconcile_s, options.port))
     pump.start()
-    ended.wait()
+    stop.wait()
     pump.stop()
 
 

@@ -1,5 +1,7 @@
 """The stream: order, batches, bad images, back-pressure, and ends of all kinds, on the toy detector."""
 
+import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -43,7 +46,12 @@ def rows(outcome: Outcome[int]) -> tuple[Any, ...]:
 
 
 def no_threads_left() -> bool:
-    return not [thread for thread in threading.enumerate() if thread.name.startswith("boxdrop-")]
+    return not living_threads()
+
+
+def living_threads() -> list[threading.Thread]:
+    """Of the stream; without those that Ctrl-C kept from starting."""
+    return [each for each in threading.enumerate() if each.name.startswith("boxdrop-") and each.is_alive()]
 
 
 def test_every_item_has_one_outcome_in_the_order_of_the_items(toy_detector: Detector) -> None:
@@ -320,12 +328,51 @@ for outcome in stream.outcomes(itertools.count()):
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "under way\n"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "under way\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in errors
     assert process.returncode == -signal.SIGINT
+
+
+def interrupted_at(moment: int, outcomes: Iterator[Outcome[int]]) -> bool:
+    """Read the outcomes, with Ctrl-C at one moment of the caller's thread; False if they end before that.
+
+    CPython runs signal handlers where a Python function begins and where one written in C has returned, and
+    a profile function sees exactly these moments. Python's own `Thread.start` may then complain of its lock,
+    and a weak reference's callback ignore the interrupt.
+    """
+    passed = 0
+
+    def interrupt(_frame: FrameType, event: str, _function: object) -> None:
+        nonlocal passed
+        passed += event in ("call", "c_return")
+        if passed > moment:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt, RuntimeError):
+        sys.setprofile(interrupt)
+        for _ in outcomes:
+            pass
+        sys.setprofile(None)
+    return passed > moment
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_moment_leaves_no_thread_waiting(toy_detector: Detector) -> None:
+    for moment in itertools.count():
+        stream = Stream(toy_detector, LABELS, png, batch_size=2, workers=1)
+        if not interrupted_at(moment, stream.outcomes(range(5))):
+            break
+        for thread in living_threads():
+            thread.join(60)
+            assert not thread.is_alive(), f"{thread.name} waits for ever after moment {moment}"
+    assert moment > 100
 
 
 def test_the_work_of_each_stage_is_counted(toy_detector: Detector) -> None:

@@ -1,6 +1,9 @@
 """Which end of a job is which exit code: Batch's retry strategy goes by them."""
 
 import json
+import sys
+import threading
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -53,3 +56,24 @@ def test_a_stop_is_due_when_it_is_asked_for_or_its_time_is_over() -> None:
     assert later.is_due
     with pytest.raises(StoppedError):
         later.check()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("moment", range(20))
+def test_a_job_may_be_asked_at_any_moment_of_waiting(moment: int) -> None:
+    """By a signal's handler, which runs in the thread that waits, where a call begins or has returned."""
+    stop, passed = Stop(), 0
+
+    def arrive(_frame: FrameType, event: str, _function: object) -> None:
+        nonlocal passed
+        passed += event in ("call", "c_return")
+        if passed == moment:
+            stop.ask()
+
+    later = threading.Timer(0.02, stop.ask)  # where the moment would come after the wait
+    later.start()
+    sys.setprofile(arrive)
+    stop.wait()
+    sys.setprofile(None)
+    later.join()
+    assert stop.is_due
