@@ -248,7 +248,7 @@ def test_no_server_is_asked_more_than_twice_at_once(web: Web, tmp_path: Path) ->
         both = threading.Barrier(4)
 
         def together(request: Request) -> Reply:
-            both.wait(timeout=20)  # two at each of the servers are under way at the same time
+            both.wait(timeout=120)  # two at each of the servers are under way at the same time
             return image(picture(int(request.path[1:-4])))
 
         urls = [server.serve(f"/{n}.jpg", together) for n in range(10) for server in (one, two)]

@@ -57,7 +57,7 @@ def test_killed_and_run_again_no_image_is_fetched_twice_and_none_is_lost(
     command = _command(_list_of(tmp_path / "list.csv", urls), tmp_path / "images", 60)
 
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert reached.wait(60), process.communicate()[1].decode()
+    assert reached.wait(120), process.communicate()[1].decode()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     settled = {

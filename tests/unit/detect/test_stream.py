@@ -303,7 +303,7 @@ def test_a_run_of_the_model_is_called_off_when_the_stream_is_closed(
 
     def stop() -> Iterator[int]:
         yield 0
-        assert running.wait(10)
+        assert running.wait(60)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -70,7 +70,7 @@ def test_a_signal_stops_the_server_that_was_started(tmp_path: Path, ending: sign
         server = int(program.stdout.readline())
         assert processes.is_alive(server)
         program.send_signal(ending)
-        assert program.wait(30) == (143 if ending == signal.SIGTERM else -signal.SIGINT)
+        assert program.wait(120) == (143 if ending == signal.SIGTERM else -signal.SIGINT)
     assert not processes.is_alive(server)
     assert is_free(port)
 
