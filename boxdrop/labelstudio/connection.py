@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import re
 import time
@@ -249,7 +250,7 @@ def _token_auth(url: str, token: str) -> "requests.auth.AuthBase":
 
     class TokenAuth(requests.auth.AuthBase):
         access = ""
-        expires = 0.0
+        expires = -math.inf  # by the monotonic clock, which begins at 0
 
         def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
             request.headers["Authorization"] = self.header()
@@ -258,7 +259,7 @@ def _token_auth(url: str, token: str) -> "requests.auth.AuthBase":
         def header(self) -> str:
             if token.count(".") != 2:
                 return f"Token {token}"
-            if time.time() > self.expires - 30:
+            if time.monotonic() > self.expires - 30:
                 response = requests.post(
                     f"{url}/api/token/refresh/", json={"refresh": token}, timeout=TIMEOUT_S
                 )
@@ -267,7 +268,8 @@ def _token_auth(url: str, token: str) -> "requests.auth.AuthBase":
                 self.access = response.json()["access"]
                 payload = self.access.split(".")[1]
                 claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-                self.expires = float(claims["exp"])
+                # How long it lives, not until when: the server's clock may differ.
+                self.expires = time.monotonic() + float(claims["exp"]) - float(claims["iat"])
             return f"Bearer {self.access}"
 
     return TokenAuth()

@@ -85,7 +85,8 @@ class Register(Protocol):
     def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
         """Record tasks that appeared, lowest number first; return the task of each of their images.
 
-        A known task stays the image's task; else the first one found is.
+        A known task stays the image's task; else the first one found is. Left out are images that are not of
+        this project.
         """
 
     def shown(self, shown: Sequence[tuple[Prediction, Task]]) -> None:
@@ -155,9 +156,10 @@ class Publisher:
         for found in chunked(appeared, CHUNK):
             settled = register.settle(found)
             owners |= settled
-            for twin in (task for task in found if settled[task.image_id].number != task.number):
-                self.counts["removed_twins"] += self._tasks.delete_twin(twin.number)
-            register.newest = max(register.newest, *(task.number for task in settled.values()))
+            for task in found:
+                if settled.get(task.image_id, task).number != task.number:
+                    self.counts["removed_twins"] += self._tasks.delete_twin(task.number)
+            register.newest = max([register.newest, *(task.number for task in settled.values())])
         return owners
 
     def publish(self, predictions: Sequence[Prediction]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from boxdrop.domain.times import time_text
+from boxdrop.domain.times import has_come
 from boxdrop.iterables import chunked
 from boxdrop.ledger import projects, states
 from boxdrop.ledger.projects import Lease, Project, Run, RunState, Stage
@@ -630,11 +630,11 @@ class Ledger:
         return self._table.rows_under(Run, partition, prefix, limit)
 
     def overdue_runs(self) -> list[Run]:
-        """Runs of all projects that are past their deadline and have not ended."""
+        """Runs of all projects that have not ended and are past their deadline, or have an impossible one."""
         now = self._now()
-        entries = self._table.entries([projects.LIVE_RUNS], high=time_text(now))
+        entries = self._table.entries([projects.LIVE_RUNS])
         runs = self._table.get_many(Run, [entry.key for entry in entries]).values()
-        return [run for run in runs if run.is_live and run.deadline <= now]
+        return [run for run in runs if run.is_live and has_come(run.deadline, now, projects.LONGEST_RUN)]
 
     def _change_run(
         self, project: str, run_id: str, rule: Callable[[Run | None], Result[Run]]

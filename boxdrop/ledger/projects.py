@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from boxdrop.domain.times import time_text
+from boxdrop.domain.times import has_come, time_text
 from boxdrop.ledger.states import Key, Outcome, Result, following, padded
 
 PROJECTS: Final = "project"
@@ -14,6 +14,12 @@ PROJECTS: Final = "project"
 
 LIVE_RUNS: Final = "run#live"
 """The index partition of unfinished runs, by deadline: a handful of writes per minute."""
+
+LONGEST_LEASE: Final = timedelta(minutes=15)
+"""Lambda's own limit, which no holder outlives without a renewal."""
+
+LONGEST_RUN: Final = timedelta(hours=2)
+"""More than the longest timeout of a job, an hour: a deadline further ahead comes from a wrong clock."""
 
 RUN_LIFE: Final = timedelta(days=400)
 _PROBLEM_LENGTH: Final = 600
@@ -190,7 +196,8 @@ class Lease:
         purpose: the kind of work.
         owner: who holds it; empty once released.
         token: the fencing token; each new owner gets a larger one.
-        until: when others may take it, by the owner's clock. Renew well before: clocks differ by seconds.
+        until: when others may take it, by the owner's clock. Renew well before: clocks differ by seconds. At
+            most `LONGEST_LEASE` ahead; a later time does not count.
         revision: how often the row was written; the condition of every write.
     """
 
@@ -463,7 +470,7 @@ def acquire(
     """A caller asks for the lease; even its current owner gets a new token."""
     if row is not None and (row.owner, row.until) == (owner, until):
         return Result(Outcome.APPLIED, row)  # this very call, whose answer was lost
-    if row is not None and row.owner not in ("", owner) and row.until > now:
+    if row is not None and row.owner not in ("", owner) and not has_come(row.until, now, LONGEST_LEASE):
         return Result(Outcome.SUPERSEDED, row)
     token = row.token + 1 if row else 1
     revision = row.revision if row else 0

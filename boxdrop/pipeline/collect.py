@@ -28,6 +28,7 @@ from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.ledger import Image, Ledger, Result
 from boxdrop.pipeline.marks import show_states
+from boxdrop.pipeline.publish import is_copy
 from boxdrop.services import Services
 from boxdrop.store.layout import annotation_key
 from boxdrop.store.reviews import (
@@ -50,7 +51,7 @@ class Found(StrEnum):
     UNVERIFIED = "unverified"  # skipped, or taken back
     NOTHING = "nothing"  # no work on it yet
     LOST = "lost"  # the task no longer exists in Label Studio
-    FOREIGN = "foreign"  # not a task that boxdrop made
+    FOREIGN = "foreign"  # not a task that boxdrop made, or a copy from another project
     TWIN = "twin"  # the image's task is a different one
     UNKNOWN = "unknown"  # the task is gone, and its image is unknown
 
@@ -204,7 +205,10 @@ def _collect_image(
 ) -> tuple[Collected, ReviewedTask | None]:
     """Collect an image; also return the task that has this number now, whether it is the image's or not."""
     ledger, connection, bucket = services.ledger, services.label_studio, services.data
-    if _is_twin(ledger, connection, label_studio_id, task_id, image_id):
+    row = ledger.image(image_id)
+    if is_copy(row, project_name):
+        return Collected(Found.FOREIGN), None
+    if _is_twin(row, connection, label_studio_id, task_id):
         return Collected(Found.TWIN), None
     where = f"s3://{bucket.name}/{annotation_key(project_name, image_id)}"
     written = False
@@ -238,11 +242,11 @@ def _read(connection: Connection, project: int, task_id: int) -> ReviewedTask | 
     return read_reviews(connection, project, [task_id]).get(task_id)
 
 
-def _is_twin(ledger: Ledger, connection: Connection, project: int, task_id: int, image_id: str) -> bool:
+def _is_twin(row: Image | None, connection: Connection, project: int, task_id: int) -> bool:
     """Whether both this task and another exist, and the other is the image's."""
-    row = ledger.image(image_id)
     if row is None or row.task_id is None or row.task_id == task_id:
         return False
+    image_id = row.image_id
     found = read_reviews(connection, project, [task_id, row.task_id])
     return [found[each].image_id for each in (task_id, row.task_id) if each in found] == [image_id] * 2
 

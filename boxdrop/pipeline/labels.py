@@ -198,7 +198,7 @@ def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: f
         if is_new and project.labels is not None and project.labels_at is not None:
             quiet = (services.clock() - project.labels_at).total_seconds()
             # Half: clocks differ, and the last change requested a launch of its own.
-            if quiet_s and quiet < quiet_s / 2:
+            if quiet_s and -quiet_s <= quiet < quiet_s / 2:  # a time further ahead comes from a wrong clock
                 return Applied.EARLY
         stored = project.stored_labels
         try:

@@ -265,7 +265,7 @@ class LedgerRegister:
         self._tasks = tasks
         self._fence = fence
         self._generation = generation
-        self._name = name
+        self.project = name
         self._credits = credits
         self._rows: dict[str, Image] = {}
 
@@ -288,7 +288,7 @@ class LedgerRegister:
         """See `boxdrop.labelstudio.publishing.Credits`."""
         if self._credits is None:
             return {}
-        return self._credits(self._name, [self._rows[prediction.image_id] for prediction in predictions])
+        return self._credits(self.project, [self._rows[prediction.image_id] for prediction in predictions])
 
     def look_up(self, image_ids: Sequence[str]) -> Mapping[str, Task]:
         """See `Register`. A deleted task is forgotten, even if another image's task now has its number."""
@@ -305,8 +305,13 @@ class LedgerRegister:
         return found
 
     def settle(self, found: Sequence[Task]) -> Mapping[str, Task]:
-        """See `Register`. Records tasks that were made but not recorded."""
+        """See `Register`. Records tasks that were made but not recorded.
+
+        A task of another project's image is a person's copy of it; it is left out.
+        """
         rows = self._ledger.images(task.image_id for task in found)
+        found = [task for task in found if not is_copy(rows.get(task.image_id), self.project)]
+        rows = {task.image_id: rows[task.image_id] for task in found if task.image_id in rows}
         owners: dict[str, Task] = {}
         for task in found:
             row = rows.get(task.image_id)
@@ -345,6 +350,12 @@ class LedgerRegister:
             )
             for task, generation in tasks
         )
+
+
+def is_copy(row: Image | None, project: str) -> bool:
+    """Whether a task in this project about the image of a row was copied there by a person, from the image's
+    own project."""
+    return row is not None and row.project != project
 
 
 def _is_wanted(row: Image | None, prediction: Prediction, generation: int) -> bool:

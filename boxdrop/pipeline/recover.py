@@ -9,11 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from boxdrop.aws.launchers import run_of_job_name
 from boxdrop.domain.errors import BoxdropError, RunError
+from boxdrop.domain.times import has_come
 from boxdrop.iterables import chunked
 from boxdrop.ledger import Image, Outcome, Project, Run, RunState, State
 from boxdrop.pipeline.dispatch import ask_for_launch
@@ -196,14 +197,18 @@ class Recovery:
             run = self._ledger.run(name, run_id)
             if run is None or run.state == RunState.FAILED:
                 self._release(name, run_id, None, blameless=False)
-            elif run.finished_at is not None and run.finished_at + self._grace <= self._now():
+            elif run.finished_at is not None and self._is_over(run.finished_at, self._grace):
                 self._settle(run)
         oldest = self._ledger.oldest_image(name, State.WANTED)
-        if oldest is not None and oldest.since + 2 * self._window <= self._now():
+        if oldest is not None and self._is_over(oldest.since, 2 * self._window):
             self._asked.add(name)
         waiting = (oldest, self._ledger.oldest_image(name, State.RUNNING))
         ages = (self._now() - (image.wanted_at or image.since) for image in waiting if image is not None)
         self._oldest[name] = max((age.total_seconds() for age in ages), default=0.0)
+
+    def _is_over(self, since: datetime, wait: timedelta) -> bool:
+        """Whether so much time has passed since a time in the ledger, which may be a little ahead."""
+        return has_come(since + wait, self._now(), 2 * wait)
 
     def _settle(self, run: Run) -> None:
         """Images that a finished run still holds."""

@@ -21,7 +21,7 @@ from boxdrop.labelstudio.tasks import ProjectTasks, Task
 from boxdrop.ledger import Image, Ledger, Outcome, State
 from boxdrop.pipeline.collect import Collected, collect
 from boxdrop.pipeline.marks import SKIPPED, shown_state, write_states
-from boxdrop.pipeline.publish import LedgerRegister, hold_lease, mark_tasks, number_of
+from boxdrop.pipeline.publish import LedgerRegister, hold_lease, is_copy, mark_tasks, number_of
 from boxdrop.services import Services
 
 _WITH_TASKS: Final = (
@@ -48,7 +48,7 @@ class SyncSummary:
 
     Attributes:
         tasks: boxdrop's tasks in Label Studio.
-        unknown: of images that the ledger does not have.
+        unknown: of images that the ledger does not have, or has in another project.
         recorded: made, but not recorded until now.
         removed_twins: second tasks of one image that were deleted.
         lost: recorded, but no longer in Label Studio; their images are wanted again.
@@ -194,7 +194,12 @@ def _compare(
     before = ledger.images(task.image_id for task in found)
     owners = register.settle(found)
     for task in found:
-        row, owner = before.get(task.image_id), owners[task.image_id]
+        row = before.get(task.image_id)
+        if is_copy(row, register.project):
+            counts["tasks"] += 1
+            counts["unknown"] += 1
+            continue
+        owner = owners[task.image_id]
         counts["tasks"] += 1
         counts["unknown"] += row is None
         counts["recorded"] += row is not None and row.task_id is None and owner.number == task.number

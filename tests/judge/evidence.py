@@ -4,6 +4,7 @@ Nothing here imports boxdrop: the judge must not share a mistake with what it ju
 formats (docs/ledger.md, docs/annotations.md, docs/label-studio.md) and nothing else.
 """
 
+import base64
 import json
 import os
 import subprocess
@@ -101,6 +102,7 @@ class Evidence:
         projects: Label Studio's, by number.
         tasks: Label Studio's, with annotations and predictions.
         webhooks: Label Studio's, without their secrets.
+        pictures: by task, the HTTP status with which a browser gets its image; of two tasks per project.
         status: of `boxdrop status --json`.
     """
 
@@ -115,6 +117,7 @@ class Evidence:
     projects: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[dict[str, Any]] = field(default_factory=list)
     webhooks: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[str, int] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -155,7 +158,9 @@ def gather(at: Addresses) -> Evidence:
         for each in at.call("GET", "/api/webhooks/")
     ]
     for project in found.projects:
-        found.tasks += tasks_of(at, project["id"])
+        tasks = tasks_of(at, project["id"])
+        found.tasks += tasks
+        found.pictures |= {str(task["id"]): _picture(at, task) for task in (*tasks[:1], *tasks[-1:])}
     found.status = status(at)
     return found
 
@@ -188,6 +193,22 @@ def tasks_of(at: Addresses, project: int) -> list[dict[str, Any]]:
         tasks += answer["tasks"]
         if len(answer["tasks"]) < _PAGE:
             return tasks
+
+
+def _picture(at: Addresses, task: Any) -> int:
+    """The status of the image that a browser loads for a task; 0 without an answer."""
+    address = base64.urlsafe_b64encode(str(task["data"].get("image", "")).encode()).decode()
+    url = f"{at.label_studio}/tasks/{task['id']}/resolve/"
+    try:
+        answer = requests.get(
+            url,
+            params={"fileuri": address},
+            headers={"Authorization": f"Token {at.token}"},
+            timeout=_TIMEOUT_S,
+        )
+    except requests.RequestException:
+        return 0
+    return answer.status_code
 
 
 def status(at: Addresses) -> dict[str, Any]:

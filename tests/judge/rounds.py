@@ -60,8 +60,12 @@ class Round:
     recovery_s: float | None = None
 
 
-def plan(seed: int, number: int, among: Sequence[Attack] = (*PEACEFUL, *DEADLY)) -> list[Attack]:
-    """The attacks of a round: one alone, or several peaceful ones at once."""
+def plan(
+    seed: int, number: int, among: Sequence[Attack] = (*PEACEFUL, *DEADLY), in_turn: bool = False
+) -> list[Attack]:
+    """The attacks of a round: one alone, or several peaceful ones at once; or (`in_turn`) each one alone."""
+    if in_turn:
+        return [among[number % len(among)]]
     dice = random.Random(f"{seed}/{number}")
     peaceful = [each for each in among if each not in DEADLY]
     if len(peaceful) > 1 and dice.random() < 0.5:
@@ -97,6 +101,7 @@ def rounds(
     until: float,
     among: Sequence[Attack] = (*PEACEFUL, *DEADLY),
     patience_s: float = PATIENCE_S,
+    in_turn: bool = False,
 ) -> Iterator[Round]:
     """Run rounds, a new system for each few of them, and after each failure.
 
@@ -104,6 +109,7 @@ def rounds(
         folder: of homes and failures.
         numbers: of the rounds.
         until: `time.monotonic` after which no round begins.
+        in_turn: see `plan`.
     """
     system: System | None = None
     journal = Journal(folder / "journal.jsonl")
@@ -116,7 +122,7 @@ def rounds(
                 system = System(folder / f"home-{number}")
                 journal = Journal(folder / f"journal-{number}.jsonl")
                 fought = 0
-            attacks = plan(seed, number, among)
+            attacks = plan(seed, number, among, in_turn)
             began, began_at = time.monotonic(), time.time()
             wrong = fight(system, journal, seed, number, attacks)
             attack_s = time.monotonic() - began
@@ -127,7 +133,8 @@ def rounds(
             names = tuple(each.__name__ for each in attacks)
             if wrong:
                 place = folder / f"failure-{number}"
-                chosen = "" if len(among) == len(PEACEFUL) + len(DEADLY) else f" --attacks {','.join(names)}"
+                is_any = len(among) == len(PEACEFUL) + len(DEADLY) and not in_turn
+                chosen = "" if is_any else f" --attacks {','.join(names)}"
                 line = f"python -m tests.judge.rounds --seed {seed} --first {number} --rounds 1{chosen}"
                 keep(place, found, evidence, line)
                 (place / "journal.jsonl").write_bytes(journal.path.read_bytes())
@@ -173,6 +180,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=10**6)
     parser.add_argument("--attacks", default="", help="names with commas; default: all")
+    parser.add_argument("--in-turn", action="store_true", help="each attack alone, one after the other")
     parser.add_argument("--folder", type=Path, default=None)
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000) if asked.seed is None else asked.seed
@@ -187,7 +195,8 @@ def main() -> int:
     print(f"judge: SEED={seed}, {len(among)} attacks, in {folder}", flush=True)
     done = []
     numbers = iter(range(asked.first, asked.first + asked.rounds))
-    for each in rounds(folder, seed, numbers, time.monotonic() + asked.minutes * 60, among):
+    until = time.monotonic() + asked.minutes * 60
+    for each in rounds(folder, seed, numbers, until, among, in_turn=asked.in_turn):
         done.append(each)
         said = f"{each.attack_s:.0f} s, content after {each.content_s:.1f} s"
         print(f"round {each.number}: {' + '.join(each.attacks)}: {said}", flush=True)

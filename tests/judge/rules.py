@@ -101,6 +101,7 @@ def violations(evidence: Evidence, done: Done) -> list[Violation]:
         _nothing_is_foreign,
         _labels_are_in_force,
         _projects_are_connected,
+        _people_see_images,
         _nothing_is_dead_or_stuck,
     )
     return [found for rule in rules for found in rule(case)]
@@ -380,6 +381,15 @@ def _projects_are_connected(case: Case) -> Iterator[Violation]:
         if number in case.shown and number not in active:
             found = f"Label Studio's project {number} has no webhook"
             yield Violation("people's work is reported to the product", name, found)
+
+
+def _people_see_images(case: Case) -> Iterator[Violation]:
+    for key, _ in case.present():
+        for task in case.tasks_of(key):
+            status = case.evidence.pictures.get(str(task["id"]), 200)
+            if status != 200:
+                found = f"Label Studio answers {status} for {task['data']['image']} of task {task['id']}"
+                yield Violation("people see the image of a task", key, found)
 
 
 def _nothing_is_dead_or_stuck(case: Case) -> Iterator[Violation]:

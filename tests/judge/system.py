@@ -11,14 +11,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import requests
+
 from boxdrop.local.stack import Stack
 from boxdrop.servers import processes
+from tests.judge.clocks import Clock
 from tests.judge.evidence import Addresses
+from tests.judge.hands import wait_for
 from tests.label_studio_server import quiet
 from tests.local_system import fresh_stack
 from tests.ports import free_port
 
 FUNCTIONS = ("dispatch", "launch", "publish", "collect", "reconcile", "webhook")
+_LOGS = {"pump": "pump", "label studio": "label-studio"}
+_STOP_S, _START_S = 20.0, 120.0
 
 
 class System:
@@ -117,11 +123,48 @@ class System:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
+    def give_a_clock(self, *names: str) -> Clock:
+        """Start processes again so that they go by a clock of their own, which the caller may let jump.
+
+        It stays theirs until they end. Functions and jobs share the pump's.
+        """
+        clock = Clock(self.home / "clock")
+        there = self.processes()
+        for name in names:
+            process = Path(f"/proc/{there[name]}")
+            command = process.joinpath("cmdline").read_text().split("\0")[:-1]
+            pairs = process.joinpath("environ").read_text().split("\0")[:-1]
+            before = dict(pair.split("=", 1) for pair in pairs)
+            folder = process.joinpath("cwd").readlink()
+            processes.stop(there[name], _STOP_S)
+            log = self.stack.logs()[_LOGS[name]]
+            with log.open("ab") as output:
+                subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=clock.variables(before),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        at = Addresses.find(self.home)
+        for url in (at.label_studio, at.webhook.rpartition("/")[0]):
+            wait_for(lambda url=url: _answers(f"{url}/health"), _START_S, f"an answer of {url}")  # type: ignore[misc]
+        return clock
+
     def keep_logs(self, folder: Path) -> None:
         """Copy the logs into a folder."""
         for name, path in self.stack.logs().items():
             if path.exists():
                 shutil.copyfile(path, folder / f"{name}.log")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=10).ok
+    except requests.RequestException:
+        return False
 
 
 def memory_of(pid: int) -> int:

@@ -204,6 +204,11 @@ def a_project_without_a_webhook(evidence: Evidence, done: Done) -> str:
     return "fruit"
 
 
+def an_image_that_people_cannot_see(evidence: Evidence, done: Done) -> str:
+    evidence.pictures[str(task(evidence, "fresh")["id"])] = 404
+    return "fruit/fresh.jpg"
+
+
 def labels_that_never_came_into_force(evidence: Evidence, done: Done) -> str:
     evidence.labels["fruit/labels.yaml"] = "labels: [pear]"
     return "fruit/labels.yaml"
@@ -238,6 +243,7 @@ PLANTED = [
     a_dead_letter,
     a_message_that_stays,
     a_project_without_a_webhook,
+    an_image_that_people_cannot_see,
     labels_that_never_came_into_force,
 ]
 

@@ -13,6 +13,7 @@ from boxdrop.labelstudio.publishing import publish as publish_without_ledger
 from boxdrop.labelstudio.task_data import to_task
 from boxdrop.ledger import Ledger, Outcome, Publication, Sighting, State
 from boxdrop.pipeline import sync as module
+from boxdrop.pipeline.collect import Found, collect
 from boxdrop.pipeline.publish import NotConnectedError, number_of
 from boxdrop.pipeline.sync import SyncSummary, sync_project
 from boxdrop.services import Services
@@ -108,6 +109,33 @@ def test_what_webhooks_lost_is_collected(
     connection.sdk.annotations.delete(annotation.id)
     assert sync(ledger, connection, data_bucket).collected == 1
     assert row(ledger, records[0]).state == State.TASKED
+
+
+def test_a_copy_of_another_projects_task_is_left_to_people(
+    ledger: Ledger, connection: Connection, project: Project, data_bucket: Bucket
+) -> None:
+    """The other project keeps its task; nothing is collected, recorded or deleted because of the copies."""
+    ours, theirs = prediction(0), prediction(1)
+    claim(ledger, [ours])
+    bring(ledger, connection, [ours])
+    ledger.want([Sighting(theirs.image_id, "other", "photos", "other/x", "v1", "0001")], 1)
+    made = Publication(theirs.image_id, "v1", 1, theirs.prediction_id, 90_000, fence=1)
+    assert [each.outcome for each in ledger.record_tasks([made])] == [Outcome.APPLIED]
+    before = row(ledger, theirs)
+    for _ in range(2):
+        connection.sdk.projects.import_tasks(
+            project.id, request=[to_task(theirs, FRUIT, "s3://photos/x.jpg")]
+        )
+    copy = tasks_of(connection, project)[-1]
+    annotate(connection, copy)
+
+    assert sync(ledger, connection, data_bucket) == SyncSummary(tasks=3, unknown=2)
+    assert bring(ledger, connection, [ours]) == PublishSummary(unchanged=1)
+    services = Services.of(ledger=ledger, label_studio=connection, data=data_bucket)
+    assert collect(services, NAME, copy.id).found == Found.FOREIGN
+    assert row(ledger, theirs) == before
+    assert len(tasks_of(connection, project)) == 3
+    assert data_bucket.get(annotation_key(NAME, theirs.image_id)) is None
 
 
 def test_images_deleted_meanwhile_are_marked(

@@ -2,6 +2,7 @@
 
 import time
 
+from tests.judge.hands import LABELS
 from tests.judge.ring import Ring
 
 _NAMES = (" b", "%2Fb", "!-b", "/annotation-", "/ünï cödé", "/" + "n" * 150, "/20261124T215700Z-0123abcd")
@@ -100,6 +101,19 @@ def labels_mischief(ring: Ring) -> None:
     ring.hands.labels(ring.project, ring.dice.choice((_WITH_PLUM, "labels: [plum, plum]")))
 
 
+def labels_mischief_around_300_images(ring: Ring) -> None:
+    """labels.yaml comes late, breaks, is replaced, deleted and restored, while 300 images come."""
+    keys = ring.keys(300)
+    some = sorted(ring.dice.sample(range(len(keys)), 6))
+    texts = [LABELS, "labels: [", None, _WITH_PLUM, "labels: [apple, apple]", LABELS]
+    if ring.dice.random() < 0.5:
+        texts[-1] = _WITH_PLUM
+    for number, key in enumerate(keys):
+        if number in some:
+            ring.hands.labels(ring.project, texts[some.index(number)])
+        ring.hands.put(key)
+
+
 def broken_files(ring: Ring) -> None:
     """Files that are no images, become images, and are broken again."""
     ring.hands.labels(ring.project)
@@ -121,5 +135,6 @@ ATTACKS = (
     nested_projects,
     nested_projects_that_people_work_in,
     labels_mischief,
+    labels_mischief_around_300_images,
     broken_files,
 )

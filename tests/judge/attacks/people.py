@@ -95,6 +95,43 @@ def delete_the_webhook(ring: Ring) -> None:
     ring.sync()
 
 
+def delete_the_storage(ring: Ring) -> None:
+    """The storage is deleted, so that no image is shown; images come before and after `boxdrop sync`."""
+    ring.drop_and_wait(2)
+    number = ring.hands.number_of(ring.project)
+    for storage in ring.at.call("GET", "/api/storages/s3", project=number):
+        ring.at.call("DELETE", f"/api/storages/s3/{storage['id']}")
+    ring.journal.note("removed storages", project=number)
+    if ring.dice.random() < 0.5:
+        ring.hands.put(f"{ring.project}/later.jpg")
+    ring.sync()
+    if ring.dice.random() < 0.5:
+        ring.hands.put(f"{ring.project}/last.jpg")
+
+
+def move_tasks(ring: Ring) -> None:
+    """Tasks, one of them verified, are moved to a project of a person, and to another of the product."""
+    tasks = list(ring.drop_and_wait(5).values())
+    other = f"{ring.project}-other"
+    ring.hands.labels(other)
+    ring.hands.put(f"{other}/one.jpg")
+    ring.hands.wait_for_task(f"{other}/one.jpg", other)
+    config = ring.at.call("GET", f"/api/projects/{tasks[0]['project']}/")["label_config"]
+    aside = ring.at.call("POST", "/api/projects/", body={"title": "set aside", "label_config": config})["id"]
+    for task in (tasks[0], tasks[2]):
+        ring.hands.submit(task)
+    if ring.dice.random() < 0.5:
+        wait_until_quiet(ring.at, 30)
+    for task in tasks[:2]:
+        ring.hands.move_task(task["id"], aside)
+    there = ring.hands.number_of(other)
+    assert there is not None
+    for task in tasks[2:4]:
+        ring.hands.move_task(task["id"], there)
+    for project in ring.dice.sample([ring.project, other], 2):
+        ring.sync(project)
+
+
 def rename_and_configure(ring: Ring) -> None:
     """The project is renamed, and its labeling configuration changed by hand; more images come."""
     ring.drop_and_wait(2)
@@ -144,6 +181,8 @@ ATTACKS = (
     edit_delete_skip_and_draft,
     delete_tasks,
     delete_the_webhook,
+    delete_the_storage,
+    move_tasks,
     rename_and_configure,
     own_tasks,
     copied_tasks,
