@@ -10,7 +10,7 @@
 from collections.abc import Callable, Generator, Iterable
 from typing import Generic, Protocol, TypeVar
 
-from boxdrop.detect.detector import Detector
+from boxdrop.detect.merged import AnyDetector
 from boxdrop.detect.stream import Outcome, StageClock, Stream, Unusable
 from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits
 from boxdrop.domain.labels import LabelSet
@@ -51,12 +51,13 @@ class RecordStream(Generic[T]):
         threshold: for labels that set none, the detector's default.
 
     Raises:
-        LabelSetError: a threshold is below the detector's floor, or the tiling is not possible.
+        LabelSetError: no detector knows a label, a threshold is below the detector's floor, or the tiling is
+            not possible.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detector: AnyDetector,
         label_set: LabelSet,
         fetch: Callable[[T, Limits], bytes],
         identify: Callable[[T], ImageVersion],

@@ -43,7 +43,7 @@ from boxdrop.records import RecordStream
 from boxdrop.sources import Source, SourceImage, no_images
 
 if TYPE_CHECKING:
-    from boxdrop.detect import Detector
+    from boxdrop.detect.merged import AnyDetector
     from boxdrop.labelstudio.connection import Connection
     from boxdrop.labelstudio.project import Project
 
@@ -146,7 +146,7 @@ class AnnotateRun:
     Args:
         source: where the images are.
         label_set: the labels to detect.
-        detector: the detector.
+        detector: the detector, or two that work together.
         out: the output folder; created if needed.
         limits: bytes and pixels that an image may have.
         batch_size: images per batch; None fits it to the model's input.
@@ -158,7 +158,7 @@ class AnnotateRun:
         self,
         source: Source,
         label_set: LabelSet,
-        detector: "Detector",
+        detector: "AnyDetector",
         out: Path,
         *,
         limits: Limits | None = None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from boxdrop.annotate.run import AnnotateRun, Summary
     from boxdrop.cli.console import Console
-    from boxdrop.detect import Detector
+    from boxdrop.detect.merged import AnyDetector
     from boxdrop.labelstudio.connection import Connection
     from boxdrop.sources import Source
     from boxdrop.system import System
@@ -48,8 +48,9 @@ _SECONDS_BETWEEN_LINES = 10  # between lines of progress, if there is no termina
 @click.option(
     "--detector",
     metavar="NAME",
-    help="A known detector (see: boxdrop detectors), or the folder of an exported one. Default: nanodet-coco "
-    "if it knows all labels, else the demo detector that ships with boxdrop, which is for drawings.",
+    help="A known detector (see: boxdrop detectors), or the folder of an exported one; or two with a + "
+    "between them: the second looks for labels that the first does not know. Default: nanodet-coco if it "
+    "knows all labels, else the demo detector that ships with boxdrop, which is for drawings.",
 )
 @click.option(
     "--lesson",
@@ -155,10 +156,14 @@ def annotate(
         workers=workers,
         notice=None if chosen or model.bundle.name != DEMO else DEMO_NOTICE,
     )
-    bundle = run.detector.bundle
-    doubt = doubts_of(bundle.name, vocabulary_of(bundle.path), label_set)
-    if doubt and (chosen or "does not know" in doubt):  # else the notice has reported it
-        console.print(doubt, style="yellow")
+    shares = model.shares(label_set)
+    for share in shares:
+        bundle = share.detector.bundle
+        if len(shares) > 1:
+            console.print(f"{bundle.name} looks for {', '.join(share.label_set.names)}")
+        doubt = doubts_of(bundle.name, vocabulary_of(bundle.path), share.label_set)
+        if doubt and (chosen or "does not know" in doubt):  # else the notice has reported it
+            console.print(doubt, style="yellow")
     console.print(f"Detecting {', '.join(label_set.names)} in {images.location}")
     started = datetime.now(UTC)
     try:
@@ -224,20 +229,21 @@ def _name(images: "Source") -> str:
 
 def _load_detector(
     chosen: str | None, label_set: LabelSet, provider: Literal["cpu", "cuda"], console: "Console"
-) -> "Detector":
-    from boxdrop.cli.detectors import locate, offer_fitting
+) -> "AnyDetector":
+    from boxdrop.cli.detectors import locate_all, offer_fitting
     from boxdrop.demo import BUNDLE
     from boxdrop.detect import Detector
+    from boxdrop.detect.merged import merge
 
     if chosen is not None:
-        return Detector.load(locate(chosen, console), provider=provider)
+        return merge([Detector.load(each, provider=provider) for each in locate_all(chosen, console)])
     fitting = offer_fitting(label_set, console)
     if fitting is None:
         console.print(DEMO_NOTICE, style="yellow")
     return Detector.load(fitting or BUNDLE, provider=provider)
 
 
-def _with_lesson(detector: "Detector", label_set: LabelSet, file: Path) -> LabelSet:
+def _with_lesson(detector: "AnyDetector", label_set: LabelSet, file: Path) -> LabelSet:
     """Let the detector learn a lesson's file, and the label set use it."""
     from boxdrop.detect.lessons import taught_labels
     from boxdrop.lessons import open_lesson

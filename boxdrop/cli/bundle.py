@@ -10,6 +10,7 @@ from boxdrop.cli.numbers import Percent
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.cli.wrap import wrap
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.domain.times import time_text
 
@@ -114,8 +115,8 @@ def use(
     if canary is not None and detector is not None:
         ref = start_canary(bucket, detector, canary, datetime.now(UTC))
         say(
-            f"{ref.name}@{ref.digest[:16]} runs on {100 * canary:g} % of new images, in projects whose "
-            "labels.yaml names neither a detector nor a lesson. Compare with: boxdrop bundle canary"
+            f"{pinned_name(ref.name, ref.digest)} runs on {100 * canary:g} % of new images, in projects "
+            "whose labels.yaml names neither a detector nor a lesson. Compare with: boxdrop bundle canary"
         )
         return
     if promote or back:
@@ -123,7 +124,7 @@ def use(
         if promote:
             if trial is None:
                 raise BundleError("there is no canary; start one with: boxdrop bundle use NAME --canary 5%")
-            chosen = f"{trial.name}@{trial.digest[:16]}"
+            chosen = pinned_name(trial.name, trial.digest)
             if detector not in (None, trial.name, chosen):
                 raise BundleError(f"the canary is {chosen}, not {detector}")
             use_bundle(bucket, chosen)
@@ -134,7 +135,7 @@ def use(
         return
     assert detector is not None
     ref = use_bundle(bucket, detector)
-    say(f"{ref.name}@{ref.digest[:16]} is now the default")
+    say(f"{pinned_name(ref.name, ref.digest)} is now the default")
 
 
 @bundle.command()
@@ -167,7 +168,8 @@ def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None
             say("No canary; start one with: boxdrop bundle use NAME --canary 5%")
         else:
             since = trial.since.strftime("%Y-%m-%d %H:%M UTC")
-            say(f"{trial.name}@{trial.digest[:16]} on {100 * trial.share:g} % of new images since {since}")
+            on_trial = pinned_name(trial.name, trial.digest)
+            say(f"{on_trial} on {100 * trial.share:g} % of new images since {since}")
     for name in projects or known:
         made = make_report(services, name)
         if len(made.models) < 2 and not projects:

@@ -57,8 +57,8 @@ def compare(
 ) -> None:
     """Compare A with B on verified images of PROJECT, on this machine.
 
-    A and B are each the name of a detector in the data bucket, a bundle's folder, a labels.yaml (other
-    prompts, labels or detector), or 'now': what PROJECT uses.
+    A and B are each the name of a detector in the data bucket (or of two: NAME+NAME), a bundle's folder, a
+    labels.yaml (other prompts, labels or detector), or 'now': what PROJECT uses.
 
     No task changes, and no annotator sees a box. Labels that only one of them has are left out.
 
@@ -115,10 +115,12 @@ def _sides(services: "Services", project: str, a: str, b: str) -> "tuple[Side, S
 
 def _open(services: "Services", current: "LabelSet", said: str) -> "Side":
     from boxdrop.detect import Detector
+    from boxdrop.detect.merged import AnyDetector
     from boxdrop.domain.labels import LabelSet
     from boxdrop.home import home
     from boxdrop.review.comparison import Side
-    from boxdrop.store.bundles import fetch, resolve
+    from boxdrop.store.bundles import resolve
+    from boxdrop.store.detectors import open_detector
     from boxdrop.store.lessons import read_lesson
 
     path = Path(said)
@@ -130,10 +132,11 @@ def _open(services: "Services", current: "LabelSet", said: str) -> "Side":
         bundle = said
         own = tuple(replace(label, threshold=None) for label in current)  # as a lesson, the other detector's
         label_set = replace(current, labels=own, lesson=None)
+    detector: AnyDetector
     if bundle is not None and (Path(bundle) / "bundle.json").is_file():
         detector = Detector.load(Path(bundle))
     else:
-        detector = Detector.load(fetch(services.data, resolve(services.data, bundle), home() / "detectors"))
+        detector = open_detector(services.data, resolve(services.data, bundle), home() / "detectors")
     if label_set.lesson is not None:
         detector.learn(label_set.lesson, read_lesson(services.data, label_set.lesson))
     return Side(said, detector, label_set)

@@ -99,6 +99,15 @@ def locate(detector: str, console: "Console") -> Path:
     return _get(found.name, console)
 
 
+def locate_all(detector: str, console: "Console") -> list[Path]:
+    """The bundles of one name or path, or of two with a + between them; see `locate`."""
+    from boxdrop.domain.detector_names import split_names
+
+    if Path(detector).expanduser().exists():  # a folder's name may contain a +
+        return [locate(detector, console)]
+    return [locate(each, console) for each in split_names(detector)]
+
+
 def offer_fitting(label_set: LabelSet, console: "Console") -> Path | None:
     """The bundle of a known detector that has a class for every label, got if need be; says which and why.
 

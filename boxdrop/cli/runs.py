@@ -9,6 +9,7 @@ import click
 from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_ledger, system_option, table_option
 from boxdrop.cli.terminal import say
+from boxdrop.domain.detector_names import shown_digest
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -243,7 +244,8 @@ def _about(summary: "RunSummary", zenml: list[str]) -> "Table":
         "images": f"{summary.images:,}: {summary.predicted:,} with predictions, {summary.failed:,} failed, "
         f"{summary.superseded:,} overwritten and {summary.gone:,} deleted during the run",
         "failures": ", ".join(f"{count:,} {why}" for why, count in summary.failures_by_reason.items()),
-        "model": f"{summary.model_version} ({bundle.family}, {bundle.precision}, {bundle.digest[:16]})",
+        "model": f"{summary.model_version} ({bundle.family}, {bundle.precision}, "
+        f"{shown_digest(bundle.digest)})",
         "ran on": f"{summary.device}, {summary.provider}"
         + (f", {summary.instance_type}" if summary.instance_type else "")
         + (" Spot" if summary.spot else ""),

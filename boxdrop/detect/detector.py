@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from boxdrop.detect import postprocess, preprocess
+from boxdrop.detect.allotment import Allotment
 from boxdrop.detect.binding import DeviceInputs
 from boxdrop.detect.bundle import IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, Bundle
 from boxdrop.detect.contract import FIXED
@@ -24,6 +25,7 @@ from boxdrop.detect.families.owl import QUERIES, Owl
 from boxdrop.detect.features import Features, features_of, probes
 from boxdrop.detect.lessons import add_lesson, decode_heads, taught_labels
 from boxdrop.detect.sessions import PROVIDERS, Provider, open_session
+from boxdrop.detect.settings import thresholds_of
 from boxdrop.domain.detections import (
     MAX_PER_LABEL,
     NMS_IOU,
@@ -42,6 +44,20 @@ if TYPE_CHECKING:
 
 _LABEL_SETS_KEPT = 32  # cached query embeddings: 80 prompts need 160 KB
 _TEXT_SHOWN = 60  # characters
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Share:
+    """What one detector looks for.
+
+    Attributes:
+        label_set: its labels.
+        allotment: where they are in the whole label set; None if this is the whole.
+    """
+
+    detector: "Detector"
+    label_set: LabelSet
+    allotment: Allotment | None = None
 
 
 class Detector:
@@ -164,15 +180,7 @@ class Detector:
         Raises:
             LabelSetError: a threshold is below the bundle's floor, under which nothing is kept.
         """
-        default, floor = self.bundle.defaults.threshold, self.bundle.defaults.floor
-        for label in label_set:
-            if label.threshold is not None and label.threshold < floor:
-                raise LabelSetError(
-                    f"label {label.name!r}: threshold {label.threshold:g} is below {floor:g}, the floor of "
-                    f"detector {self.bundle.name}, under which it keeps nothing; raise the threshold to "
-                    f"{floor:g} or more"
-                )
-        return [default if label.threshold is None else label.threshold for label in label_set]
+        return thresholds_of(label_set, self.bundle.defaults, self.bundle.name)
 
     def embed(self, label_set: LabelSet) -> tuple[Words, ...]:
         """A label set's prompts as inputs of the image graph, computed once and cached.
@@ -195,6 +203,14 @@ class Detector:
                     self._embedded.popitem(last=False)
             self._embedded.move_to_end(key)
             return known
+
+    def shares(self, label_set: LabelSet) -> tuple[Share, ...]:
+        """The whole label set as this detector's share, see `boxdrop.detect.merged`."""
+        return (Share(self, label_set),)
+
+    def combine(self, shares: Sequence[Share], found: Sequence[Detections]) -> Detections:
+        """What the only share gave."""
+        return found[0]
 
     def preprocess(self, image: NDArray[np.uint8], reduction: int = 1) -> NDArray[np.float32]:
         """Make the model's input from one image.
@@ -241,6 +257,18 @@ class Detector:
         if not len(pixels):
             return []
         return self.read(self.infer(pixels, label_set), sizes, label_set, nms_iou, limit, floor)
+
+    def candidates_of(
+        self,
+        image: NDArray[np.uint8],
+        label_set: LabelSet,
+        nms_iou: float | None = None,
+        limit: int = MAX_PER_LABEL,
+    ) -> Detections:
+        """The `candidates` of one image: uint8 [height, width, 3], red green blue, upright."""
+        size = (image.shape[1], image.shape[0])
+        (found,) = self.candidates([self.preprocess(image)], [size], label_set, nms_iou, limit)
+        return found
 
     def infer(
         self,

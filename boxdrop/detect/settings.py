@@ -1,7 +1,12 @@
 """The parts of a bundle's description: where it comes from, how it sees images, how it reads prompts."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from boxdrop.domain.errors import LabelSetError
+
+if TYPE_CHECKING:
+    from boxdrop.domain.labels import LabelSet
 
 RESIZES: Final = ("bicubic", "bilinear", "pad-square", "short-edge", "letterbox", "letterbox-corner")
 """Ways to resize to the model's size, see `boxdrop.detect.preprocess`."""
@@ -96,6 +101,27 @@ class Defaults:
 
     threshold: float
     floor: float
+
+
+def thresholds_of(label_set: "LabelSet", defaults: Defaults, detector: str) -> list[float]:
+    """The lowest score to show for each label: its own threshold, or the default.
+
+    Args:
+        label_set: the labels.
+        defaults: of the detector.
+        detector: its name, for messages.
+
+    Raises:
+        LabelSetError: a threshold is below the floor, under which nothing is kept.
+    """
+    for label in label_set:
+        if label.threshold is not None and label.threshold < defaults.floor:
+            raise LabelSetError(
+                f"label {label.name!r}: threshold {label.threshold:g} is below {defaults.floor:g}, the floor "
+                f"of detector {detector}, under which it keeps nothing; raise the threshold to "
+                f"{defaults.floor:g} or more"
+            )
+    return [defaults.threshold if label.threshold is None else label.threshold for label in label_set]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from boxdrop.detect import tiles
-from boxdrop.detect.detector import Detector
+from boxdrop.detect.detector import Share
+from boxdrop.detect.merged import AnyDetector
 from boxdrop.domain.detections import Detections
 from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits, decode
@@ -123,7 +124,7 @@ class Stream(Generic[T]):
     """Detects one label set in a stream of images.
 
     Args:
-        detector: the detector.
+        detector: the detector, or two that work together.
         label_set: the labels to detect.
         fetch: reads the bytes of one item, in a thread; several run at once. An `ImageError` makes the item
             `Unusable`; any other exception ends the stream, since the next item will fail the same way.
@@ -137,11 +138,15 @@ class Stream(Generic[T]):
 
     Attributes:
         clock: the work of each stage so far; add your own stages to it.
+        shares: what each detector looks for.
+
+    Raises:
+        LabelSetError: no detector knows a label.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detector: AnyDetector,
         label_set: LabelSet,
         fetch: Callable[[T], bytes],
         *,
@@ -155,8 +160,9 @@ class Stream(Generic[T]):
         self.label_set = label_set
         self.fetch = fetch
         self.limits = limits
-        settings = detector.bundle.preprocess
-        self.batch_size = batch_size or max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
+        self.shares = detector.shares(label_set)
+        self.batch_sizes = [batch_size or _batch_size(share) for share in self.shares]
+        self.batch_size = max(self.batch_sizes, default=1)
         self.workers = workers or min(8, os.cpu_count() or 1)
         self.fetchers = fetchers or self.workers
         # On a GPU, the next batch is copied while this one is computed. On a CPU, one run uses all cores, and
@@ -199,17 +205,23 @@ class Stream(Generic[T]):
                 raise
 
 
+def _batch_size(share: Share) -> int:
+    settings = share.detector.bundle.preprocess
+    return max(1, min(8, PIXELS_PER_BATCH // (settings.height * settings.width)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Input(Generic[T]):
-    """One input of the model: view `number` of an image."""
+    """One input of a model: view `number` of an image, for the detector of share `share`."""
 
     work: "_Work[T]"
+    share: int
     number: int
     pixels: NDArray[np.float32]
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.work.views[self.number].size
+        return self.work.views[self.share][self.number].size
 
 
 @dataclass(slots=True, eq=False)
@@ -221,9 +233,10 @@ class _Work(Generic[T]):
         fetched: the bytes of its image, or why there are none.
         outcome: its outcome, or the error that ends the stream. The first one counts.
         inputs: its inputs as they are made, then None.
-        views: what the model looks at, the whole image first; set before the first input is there.
+        size: upright width and height; set before the first input is there, as are `views`.
+        views: by share, what the model looks at, the whole image first.
         display: what `on_image` returned; set before the first input is there, as is `damaged`.
-        found: what it saw in each, as far as there is an answer.
+        found: what was seen in each, by share and number, as far as there is an answer.
     """
 
     item: T
@@ -231,10 +244,11 @@ class _Work(Generic[T]):
     fetched: "SimpleQueue[bytes | BaseException]" = field(default_factory=SimpleQueue)
     outcome: "SimpleQueue[Outcome[T] | BaseException]" = field(default_factory=SimpleQueue)
     inputs: "SimpleQueue[_Input[T] | None]" = field(default_factory=SimpleQueue)
-    views: tuple[tiles.View, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    views: tuple[tuple[tiles.View, ...], ...] = ()
     display: str | None = None
     damaged: tuple[str, ...] = ()
-    found: dict[int, Detections] = field(default_factory=dict)
+    found: dict[tuple[int, int], Detections] = field(default_factory=dict)
 
 
 def _part(pixels: NDArray[np.uint8], view: tiles.View) -> NDArray[np.uint8]:
@@ -448,35 +462,45 @@ class _Run(Generic[T]):
         with self.clock("decode"):
             image = decode(data, self.stream.limits, self._reduction_for)
         del data
-        work.views = self._views(image.width, image.height)
+        work.size = image.width, image.height
+        work.views = self._views(*work.size)
         work.damaged = image.damaged
         if self.stream.on_image is not None:
             work.display = self.stream.on_image(work.item, image)
-        for number, view in enumerate(work.views):
-            self._room.take(work.number, 1)
-            with self.clock("preprocess"):
-                part = image.pixels if number == 0 else _part(image.pixels, view)
-                pixels = self.stream.detector.preprocess(part, image.reduction)
-            work.inputs.put(_Input(work, number, pixels))
+        for place, share in enumerate(self.stream.shares):
+            for number, view in enumerate(work.views[place]):
+                self._room.take(work.number, 1)
+                with self.clock("preprocess"):
+                    part = image.pixels if number == 0 else _part(image.pixels, view)
+                    pixels = share.detector.preprocess(part, image.reduction)
+                work.inputs.put(_Input(work, place, number, pixels))
 
-    def _views(self, width: int, height: int) -> tuple[tiles.View, ...]:
-        return tiles.plan(width, height, self.stream.label_set.tiling, self.stream.detector.bundle.preprocess)
+    def _views(self, width: int, height: int) -> tuple[tuple[tiles.View, ...], ...]:
+        tiling = self.stream.label_set.tiling
+        return tuple(
+            tiles.plan(width, height, tiling, share.detector.bundle.preprocess)
+            for share in self.stream.shares
+        )
 
     def _reduction_for(self, width: int, height: int) -> int:
-        if len(self._views(width, height)) > 1:  # tiles need every pixel
+        if any(len(views) > 1 for views in self._views(width, height)):  # tiles need every pixel
             return 1
-        return self.stream.detector.reduction_for(width, height)
+        return min(share.detector.reduction_for(width, height) for share in self.stream.shares)
 
     def _gather(self) -> None:
-        """In a thread of its own: make batches of one shape, in an order that depends only on the items."""
+        """In a thread of its own: make batches of one detector and one shape.
+
+        Their order depends only on the items.
+        """
         batches: dict[tuple[int, ...], list[_Input[T]]] = {}  # in the order in which they were started
         try:
             for work in iter(self._works.get, None):
                 for ready in iter(work.inputs.get, None):
-                    batch = batches.setdefault(ready.pixels.shape, [])
+                    kind = (ready.share, *ready.pixels.shape)
+                    batch = batches.setdefault(kind, [])
                     batch.append(ready)
-                    if len(batch) == self.stream.batch_size:
-                        self._gathered.put(batches.pop(ready.pixels.shape))
+                    if len(batch) == self.stream.batch_sizes[ready.share]:
+                        self._gathered.put(batches.pop(kind))
                     elif sum(map(len, batches.values())) > self._most_pending:
                         self._gathered.put(batches.pop(next(iter(batches))))
                 while batches and self._begun(batches) <= work.number - self._patience:
@@ -503,7 +527,8 @@ class _Run(Generic[T]):
                     pixels = (
                         np.stack([each.pixels for each in batch]) if len(batch) > 1 else batch[0].pixels[None]
                     )
-                    answer = self.stream.detector.infer(pixels, self.stream.label_set, self._call_off)
+                    share = self.stream.shares[batch[0].share]
+                    answer = share.detector.infer(pixels, share.label_set, self._call_off)
             except BaseException as error:
                 self._fail(error)
                 continue
@@ -524,22 +549,32 @@ class _Run(Generic[T]):
 
     def _read(self, batch: Sequence[_Input[T]], answer: list[NDArray[np.float32]]) -> None:
         sizes = [each.size for each in batch]
+        share = self.stream.shares[batch[0].share]
         try:
-            found = self.stream.detector.read(answer, sizes, self.stream.label_set)
+            found = share.detector.read(answer, sizes, share.label_set)
         except BoxdropError as error:
             if len(batch) == 1:
                 work = batch[0].work
-                work.outcome.put(Unusable(work.item, "detector", str(error), *work.views[0].size))
+                work.outcome.put(Unusable(work.item, "detector", str(error), *work.size))
                 return
             for row, each in enumerate(batch):  # decode one by one to find the faulty image
                 self._read([each], [output[row : row + 1] for output in answer])
             return
         for each, candidates in zip(batch, found, strict=True):
             work = each.work
-            work.found[each.number] = candidates
-            if len(work.found) == len(work.views):
-                merged = tiles.merge([work.found[number] for number in range(len(work.views))], work.views)
-                work.outcome.put(Found(work.item, *work.views[0].size, merged, work.display, work.damaged))
+            work.found[each.share, each.number] = candidates
+            if len(work.found) == sum(map(len, work.views)):
+                work.outcome.put(
+                    Found(work.item, *work.size, self._combined(work), work.display, work.damaged)
+                )
+
+    def _combined(self, work: _Work[T]) -> Detections:
+        """What all detectors saw in all views of an image."""
+        by_share = [
+            tiles.merge([work.found[place, number] for number in range(len(views))], views)
+            for place, views in enumerate(work.views)
+        ]
+        return self.stream.detector.combine(self.stream.shares, by_share)
 
     def _fail(self, error: BaseException) -> None:
         """Everything unfinished fails with this error."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from boxdrop.aws.secrets import LABEL_STUDIO_SECRET_ID, LABEL_STUDIO_URL, WEBHOOK_SECRET_ID, Secrets
 from boxdrop.doctor.account import QUOTAS, region_of_bucket, vcpus
 from boxdrop.doctor.lines import Line, MakeClient, NotOkError, look_at_each
+from boxdrop.domain.detector_names import shown_digest
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.system import LOCAL, System
@@ -145,8 +146,9 @@ def _bundle(system: System, make_client: MakeClient, cache: Path) -> str:
 
     data = Bucket(system.data_bucket, client=make_client("s3"))
     reference = bundles.resolve(data, None)
-    bundles.fetch(data, reference, cache)  # compares every sha256
-    return f"{reference.name} ({reference.digest[:16]}), {reference.family}, all files intact"
+    for each in reference.singles:
+        bundles.fetch(data, each, cache)  # compares every sha256
+    return f"{reference.name} ({shown_digest(reference.digest)}), {reference.family}, all files intact"
 
 
 def _dead_letters(system: System, make_client: MakeClient) -> str:

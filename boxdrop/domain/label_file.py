@@ -9,7 +9,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from boxdrop.domain.errors import LabelSetError
+from boxdrop.domain.detector_names import PLUS, joined, split_names
+from boxdrop.domain.errors import BundleError, LabelSetError
 from boxdrop.domain.identity import LESSON_DIGITS, is_lesson_id
 from boxdrop.domain.label import FIRST_ID, LATEST, MAX_NAME_LENGTH, UNTILED, Label, ReviewRule, Tiling
 from boxdrop.domain.review_rule import REVIEW_KEYS, read_review
@@ -32,7 +33,7 @@ _LONGEST_NUMBER: Final = 40
 _MAX_MESSAGE: Final = 2_000
 
 _LABEL_KEYS: Final = ("name", "prompts", "threshold", "examples", "classes", "id", "color")
-_SET_KEYS: Final = ("caption", "detector", "tiling", "lesson", "teach", "review", "labels")
+_SET_KEYS: Final = ("caption", "detector", "detectors", "tiling", "lesson", "teach", "review", "labels")
 
 _NUMBER: Final = re.compile(r"[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -162,6 +163,11 @@ class _Reader:
             detector = self._visible(self._text(node, "detector"), node.line, "`detector`").strip()
             if not detector or len(detector) > MAX_CAPTION:
                 raise self.error(node.line, "`detector` must be the name or folder of a detector")
+        if "detectors" in entries:
+            node = entries["detectors"]
+            if detector is not None:
+                raise self.error(node.line, "give `detector` or `detectors`, not both")
+            detector = self._detectors(node)
         tiling = self._tiling(entries["tiling"]) if "tiling" in entries else UNTILED
         lesson = self._lesson(entries["lesson"]) if "lesson" in entries else None
         review = LATEST
@@ -376,6 +382,25 @@ class _Reader:
         if not node.plain and not node.block:  # in quotes, a comma is intended
             return [node.text] if node.text.strip() else []
         return self.split(node.text, node.line, f"{one} of label {_quoted(name)}")
+
+    def _detectors(self, node: Node) -> str:
+        """Two names as one text, see `boxdrop.domain.detector_names`."""
+        texts = (
+            [self._text(each, "detectors") for each in node.items]
+            if node.items is not None
+            else self.split(self._text(node, "detectors"), node.line, "a name of `detectors`")
+        )
+        names = [self._visible(text, node.line, "a name of `detectors`").strip() for text in texts]
+        if with_plus := [name for name in names if PLUS in name]:
+            raise self.error(
+                node.line, f"`detectors`: {_quoted(with_plus[0])} contains a +; list names one by one"
+            )
+        if not names or any(len(name) > MAX_CAPTION for name in names):
+            raise self.error(node.line, "`detectors` must list the names or folders of two detectors")
+        try:
+            return joined(split_names(joined(names)))
+        except BundleError as error:
+            raise self.error(node.line, f"`detectors`: {error}") from None
 
     def _mapping(self, node: Node, allowed: tuple[str, ...], what: str) -> dict[str, Node]:
         if node.entries is None:

@@ -34,7 +34,7 @@ class LabelSet:
     Attributes:
         labels: at least one; names, prompts and ids are unique among them.
         caption: what the images show ("fruit baskets"); the project's title.
-        detector: name or path of the bundle to use, if the user set it.
+        detector: name or path of the bundle to use, if the user set it; of two, with a + between them.
         tiling: whether images are also processed in parts.
         review: how people's work is used; changes neither prompts nor boxes.
         lesson: id of the lesson that the detector uses, see `boxdrop.domain.lesson`; None for words alone.

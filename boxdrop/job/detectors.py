@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.detect import Detector
+from boxdrop.detect.merged import AnyDetector
 from boxdrop.detect.sessions import PROVIDERS, Provider
-from boxdrop.store.bundles import describe, fetch
+from boxdrop.store.bundles import describe
+from boxdrop.store.detectors import open_detector
 from boxdrop.store.manifests import PinnedBundle
 
 
@@ -26,14 +27,14 @@ class Detectors:
         self.provider: Provider = provider
         self._cache = cache
         self._threads = threads
-        self._loaded: Detector | None = None
+        self._loaded: AnyDetector | None = None
 
     @property
     def provider_name(self) -> str:
         """ONNX Runtime's name of the provider."""
         return PROVIDERS[self.provider]
 
-    def load(self, pin: PinnedBundle) -> Detector:
+    def load(self, pin: PinnedBundle) -> AnyDetector:
         """Load a detector, unless it is the one that is loaded.
 
         Raises:
@@ -42,6 +43,6 @@ class Detectors:
         """
         if self._loaded is None or self._loaded.bundle.digest != pin.digest:
             self._loaded = None  # frees its memory before the new one needs it
-            bundle = fetch(self.data, describe(self.data, pin.name, pin.digest), self._cache)
-            self._loaded = Detector.load(bundle, self.provider, self._threads)
+            ref = describe(self.data, pin.name, pin.digest)
+            self._loaded = open_detector(self.data, ref, self._cache, self.provider, self._threads)
         return self._loaded

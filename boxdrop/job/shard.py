@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.detect import Detector
+from boxdrop.detect.merged import AnyDetector
 from boxdrop.detect.stream import Outcome, StageClock, Unusable
 from boxdrop.domain.browsers import display_copy
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError, LabelSetError, RunError
 from boxdrop.domain.images import DEFAULT_LIMITS, Image, Limits
 from boxdrop.domain.labels import LabelSet
@@ -139,7 +140,7 @@ class Shard:
             images=len(self._manifest.images),
             parts=len(self._parts),
             parts_there=len(self._others),
-            bundle=f"{self._header.bundle.name}@{self._header.bundle.digest[:16]}",
+            bundle=pinned_name(self._header.bundle.name, self._header.bundle.digest),
             provider=self._with.detectors.provider_name,
             device=self._with.device,
         )
@@ -159,7 +160,7 @@ class Shard:
             for part in pool.map(lambda key: read_part(self._with.data, key), keys):
                 self.tally.add(part)
 
-    def _load(self) -> tuple[Detector, LabelSet]:
+    def _load(self) -> tuple[AnyDetector, LabelSet]:
         """Load what the manifest pins; whatever is missing or altered here ends the job."""
         header = self._header
         label_set = read_label_set(self._with.data, header.labels)
@@ -175,7 +176,7 @@ class Shard:
             )
         return detector, label_set
 
-    def _open_records(self, detector: Detector, label_set: LabelSet) -> RecordStream[_Item]:
+    def _open_records(self, detector: AnyDetector, label_set: LabelSet) -> RecordStream[_Item]:
         """Raises LabelSetError if the detector cannot take these labels."""
         detector.embed(label_set)  # prompts that are too long are an error now
         return RecordStream(

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from boxdrop.aws.s3 import Bucket
+from boxdrop.detect.allotment import allot
 from boxdrop.detect.bundle import CARD, TOKENIZER, Bundle
-from boxdrop.detect.classes import check_classes
 from boxdrop.detect.vocabulary import doubts_of, few_boxes_said
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.labels import LabelSet
@@ -30,9 +30,19 @@ def doubts(data: Bucket, label_set: LabelSet) -> tuple[str, ...]:
         BoxdropError: the bucket cannot be read.
     """
     ref = resolve(data, label_set.detector)
-    check_prompts(data, ref, label_set)
-    said = doubts_of(ref.name, vocabulary(data, ref), label_set)
-    return (said,) if said else ()
+    said = []
+    for single, share in _shares(ref, label_set):
+        _check_prompts(data, single, share)
+        if doubt := doubts_of(single.name, vocabulary(data, single), share):
+            said.append(doubt)
+    return tuple(said)
+
+
+def _shares(ref: BundleRef, label_set: LabelSet) -> list[tuple[BundleRef, LabelSet]]:
+    """Each detector with the labels that it looks for."""
+    singles = ref.singles
+    allotted = allot(label_set, [(each.name, each.classes) for each in singles])
+    return [(singles[each.detector], each.label_set) for each in allotted]
 
 
 def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
@@ -42,7 +52,11 @@ def check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
     Raises:
         LabelSetError: names the label.
     """
-    check_classes(ref.classes, ref.name, label_set)
+    for single, share in _shares(ref, label_set):
+        _check_prompts(data, single, share)
+
+
+def _check_prompts(data: Bucket, ref: BundleRef, label_set: LabelSet) -> None:
     if ref.classes:
         return
     try:

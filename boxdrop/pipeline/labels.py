@@ -18,7 +18,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
-from boxdrop.detect.classes import check_classes
+from boxdrop.detect.allotment import allot
+from boxdrop.detect.settings import Defaults, thresholds_of
 from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import check_fits
@@ -168,14 +169,8 @@ def check_detector(bundle: BundleRef, label_set: LabelSet) -> None:
     Raises:
         LabelSetError: it does not know a label, or a threshold is below its floor.
     """
-    check_classes(bundle.classes, bundle.name, label_set)
-    for label in label_set:
-        if label.threshold is not None and label.threshold < bundle.floor:
-            raise LabelSetError(
-                f"label {label.name!r}: threshold {label.threshold:g} is below {bundle.floor:g}, the floor "
-                f"of detector {bundle.name}, under which it keeps nothing; raise the threshold to "
-                f"{bundle.floor:g} or more"
-            )
+    allot(label_set, [(each.name, each.classes) for each in bundle.singles])
+    thresholds_of(label_set, Defaults(bundle.threshold, bundle.floor), bundle.name)
 
 
 def apply_labels(services: Services, name: str, *, limit: int | None, quiet_s: float = 0) -> Applied:

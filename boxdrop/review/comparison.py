@@ -19,7 +19,7 @@ from boxdrop.domain.labels import LabelSet
 from boxdrop.review.reviewed import Reviewed, read_reviewed
 
 if TYPE_CHECKING:
-    from boxdrop.detect.detector import Detector
+    from boxdrop.detect.merged import AnyDetector
     from boxdrop.services import Services
 
 IOUS: Final = tuple(0.5 + 0.05 * step for step in range(10))
@@ -40,7 +40,7 @@ class Side:
     """
 
     name: str
-    detector: "Detector"
+    detector: "AnyDetector"
     label_set: LabelSet
 
 
@@ -149,9 +149,7 @@ def compare_sides(
         boxes, labels = truth_of(each.annotation.boxes, names)
         for place, side in enumerate((first, second)):
             began = time.perf_counter()
-            prepared = side.detector.preprocess(pixels)
-            size = (pixels.shape[1], pixels.shape[0])
-            (candidates,) = side.detector.candidates([prepared], [size], side.label_set)
+            candidates = side.detector.candidates_of(pixels, side.label_set)
             seconds[place].append(time.perf_counter() - began)
             evidence[place].append(Evidence.of(each.row.key, candidates, boxes, labels))
         sources.append((each.row.key, version))

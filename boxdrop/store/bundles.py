@@ -11,16 +11,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
-from boxdrop.detect.bundle import CARD, Bundle, is_valid_name
+from boxdrop.detect.allotment import merged_defaults, shift_between
+from boxdrop.detect.bundle import CARD, Bundle, Defaults, is_valid_name
 from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
+from boxdrop.domain.detector_names import joined, joined_digests, split_digests, split_names
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.store.layout import (
     BUNDLE_DIGITS,
@@ -47,6 +49,7 @@ class BundleRef:
         threshold: the lowest score that is shown, for labels that set none.
         prefix: of its files' keys.
         classes: all that it can find, if its classes are fixed; empty for a detector that reads words.
+        parts: of two detectors that work together; empty for one.
     """
 
     name: str
@@ -57,6 +60,12 @@ class BundleRef:
     threshold: float
     prefix: str
     classes: tuple[str, ...] = ()
+    parts: tuple["BundleRef", ...] = ()
+
+    @property
+    def singles(self) -> tuple["BundleRef", ...]:
+        """The detectors one by one."""
+        return self.parts or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +138,15 @@ def use(bucket: Bucket, detector: str) -> BundleRef:
 
     Args:
         bucket: the data bucket.
-        detector: a name; with a digest (``NAME@DIGEST16``), the name refers to that bundle from now on.
+        detector: a name, or two with a + between them; with a digest (``NAME@DIGEST16``), the name refers to
+            that bundle from now on.
 
     Raises:
         BundleError: it is not in the bucket.
     """
     ref = resolve(bucket, detector)
-    bucket.put(latest_bundle_key(ref.name), to_json(_Latest(ref.digest)).encode())
+    for single in ref.singles:
+        bucket.put(latest_bundle_key(single.name), to_json(_Latest(single.digest)).encode())
     bucket.put(DEFAULT_BUNDLE_KEY, to_json(_Default(ref.name)).encode())
     return ref
 
@@ -145,7 +156,8 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
 
     Args:
         bucket: the data bucket.
-        detector: from labels.yaml: a name, ``NAME@DIGEST16``, or None for the default.
+        detector: from labels.yaml: a name, ``NAME@DIGEST16``, two of these with a + between them, or None
+            for the default.
 
     Raises:
         BundleError: it is not in the bucket.
@@ -157,6 +169,10 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
                 f"s3://{bucket.name}: there is no detector yet; upload one with: boxdrop bundle push FOLDER"
             )
         detector = default.name
+    return _together([_resolve_one(bucket, each) for each in split_names(detector)])
+
+
+def _resolve_one(bucket: Bucket, detector: str) -> BundleRef:
     name, _, digest = detector.partition("@")
     if not is_valid_name(name) or (digest and not _DIGEST.fullmatch(digest)):
         raise BundleError(
@@ -168,7 +184,7 @@ def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
         if latest is None:
             raise _unknown(bucket, detector)
         digest = latest.digest
-    return describe(bucket, name, digest)
+    return _describe_one(bucket, name, digest)
 
 
 def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
@@ -176,12 +192,19 @@ def describe(bucket: Bucket, name: str, digest: str) -> BundleRef:
 
     Args:
         bucket: the data bucket.
-        name: the bundle's.
-        digest: 64 hexadecimal digits, or the first 16.
+        name: the bundle's, or two with a + between them.
+        digest: 64 hexadecimal digits, or the first 16; of two as `BundleRef.digest` has it.
 
     Raises:
         BundleError: it is not there, or its bundle.json is not valid or describes another bundle.
     """
+    names, digests = split_names(name), split_digests(digest)
+    if len(names) != len(digests):
+        raise BundleError(f"detector {name}: {digest!r} is not the digest of {len(names)}")
+    return _together([_describe_one(bucket, *each) for each in zip(names, digests, strict=True)])
+
+
+def _describe_one(bucket: Bucket, name: str, digest: str) -> BundleRef:
     prefix = bundle_prefix(name, digest)
     stored = bucket.get(prefix + CARD)
     if stored is None:
@@ -202,7 +225,7 @@ def fetch(bucket: Bucket, ref: BundleRef, cache: Path) -> Bundle:
 
     Args:
         bucket: the data bucket.
-        ref: which one.
+        ref: which one; of two, one of its `singles`.
         cache: a folder; the bundle will be in NAME/DIGEST16 below it. An existing copy is checked and used,
             or fetched again if it fails the checks.
 
@@ -270,7 +293,8 @@ def list_bundles(bucket: Bucket) -> Iterator[Listed]:
                 continue
             ref = describe(bucket, name, digest)
             is_latest = latest is not None and latest.digest == ref.digest
-            yield Listed(ref, is_latest, is_latest and default is not None and default.name == name)
+            is_default = is_latest and default is not None and name in split_names(default.name)
+            yield Listed(ref, is_latest, is_default)
 
 
 def _copy(bucket: Bucket, ref: BundleRef, folder: Path) -> None:
@@ -309,6 +333,26 @@ def _reference(bundle: Bundle) -> BundleRef:
         threshold=bundle.defaults.threshold,
         prefix=bundle_prefix(bundle.name, bundle.digest),
         classes=bundle.classes,
+    )
+
+
+def _together(refs: Sequence[BundleRef]) -> BundleRef:
+    """One detector as it is; two as one."""
+    if len(refs) == 1:
+        return refs[0]
+    first, second = refs
+    defaults = merged_defaults([Defaults(each.threshold, each.floor) for each in refs])
+    return BundleRef(
+        name=joined([each.name for each in refs]),
+        digest=joined_digests(
+            [each.digest for each in refs], shift_between(first.threshold, second.threshold)
+        ),
+        family=joined([each.family for each in refs]),
+        precision=joined([*dict.fromkeys(each.precision for each in refs)]),
+        floor=defaults.floor,
+        threshold=defaults.threshold,
+        prefix="",
+        parts=tuple(refs),
     )
 
 

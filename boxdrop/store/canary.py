@@ -8,6 +8,7 @@ from datetime import datetime
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BundleError
 from boxdrop.store.bundles import BundleRef, resolve
 from boxdrop.store.layout import CANARY_KEY
@@ -66,7 +67,7 @@ def start_canary(bucket: Bucket, detector: str, share: float, now: datetime) -> 
         raise ValueError(f"share is {share}; it must be above 0 and below 1")
     ref = resolve(bucket, detector)
     if ref.digest == resolve(bucket, None).digest:
-        raise BundleError(f"{ref.name}@{ref.digest[:16]} is the default already")
+        raise BundleError(f"{pinned_name(ref.name, ref.digest)} is the default already")
     bucket.put(CANARY_KEY, to_json(Canary(ref.name, ref.digest, share, now)).encode())
     return ref
 

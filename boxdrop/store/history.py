@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from boxdrop.aws.s3 import Bucket
+from boxdrop.domain.detector_names import shown_digest
 from boxdrop.domain.errors import RunError
 from boxdrop.domain.labels import Label, LabelSet
 from boxdrop.iterables import chunked
@@ -150,7 +151,7 @@ def _compare_models(before: RunSummary, after: RunSummary) -> Iterator[Differenc
     def of(summary: RunSummary) -> dict[str, str]:
         bundle = summary.bundle
         return {
-            "bundle": f"{bundle.name} {bundle.digest[:16]}",
+            "bundle": f"{bundle.name} {shown_digest(bundle.digest)}",
             "precision": bundle.precision,
             "model_version": summary.model_version,
             "provider": summary.provider,

@@ -17,7 +17,7 @@ from boxdrop.datasets.items import LeftOut, Why
 from boxdrop.detect.detector import Detector
 from boxdrop.detect.sessions import Provider
 from boxdrop.domain.curve import Curve
-from boxdrop.domain.errors import ImageError
+from boxdrop.domain.errors import ImageError, LessonError
 from boxdrop.domain.images import DEFAULT_LIMITS, Limits, decode
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson
@@ -50,11 +50,17 @@ def load_detector(services: "Services", row: "Project", provider: Provider = "cp
 
     Raises:
         BundleError: it is not in the bucket, or damaged.
+        LessonError: there are two, which cannot be taught or searched together.
     """
     assert row.bundle_name is not None
     assert row.bundle_digest is not None
     cache = os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles"
     ref = describe(services.data, row.bundle_name, row.bundle_digest)
+    if ref.parts:
+        raise LessonError(
+            f"{row.name} uses two detectors ({ref.name}), which cannot be taught or searched by example "
+            "together: name one in its labels.yaml (`boxdrop find` also takes --detector)"
+        )
     return Detector.load(fetch(services.data, ref, Path(cache)), provider)
 
 

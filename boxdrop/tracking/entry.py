@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from boxdrop.documents import to_json
+from boxdrop.domain.detector_names import shown_digest
 from boxdrop.domain.identity import time_of_run
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson
@@ -15,7 +16,6 @@ from boxdrop.store.layout import label_set_key
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
-DIGEST_SHOWN: Final = 16
 _MANIFEST_ROWS: Final = 50
 
 
@@ -143,7 +143,7 @@ def make_entry(
         run_id=summary.run_id,
         project=summary.project,
         model=summary.bundle.name,
-        model_version=summary.bundle.digest[:DIGEST_SHOWN],
+        model_version=shown_digest(summary.bundle.digest),
         model_metadata=model_metadata(summary.bundle),
         parameters=_known(
             project=summary.project,

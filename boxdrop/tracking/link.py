@@ -8,8 +8,9 @@ from zenml.client import Client
 from zenml.enums import MetadataResourceTypes
 from zenml.models import ModelVersionPipelineRunRequest, RunMetadataResource
 
+from boxdrop.domain.detector_names import shown_digest
 from boxdrop.store.reports import RunSummary, SummaryBundle
-from boxdrop.tracking.entry import DIGEST_SHOWN, model_metadata, run_metadata, run_tags
+from boxdrop.tracking.entry import model_metadata, run_metadata, run_tags
 
 
 def link_model(bundle: SummaryBundle) -> None:
@@ -19,7 +20,7 @@ def link_model(bundle: SummaryBundle) -> None:
     """
     client = Client()
     model = Model(
-        name=bundle.name, version=bundle.digest[:DIGEST_SHOWN], suppress_class_validation_warnings=True
+        name=bundle.name, version=shown_digest(bundle.digest), suppress_class_validation_warnings=True
     )
     version = model._get_or_create_model_version()
     client.zen_store.create_model_version_pipeline_run_link(

@@ -33,6 +33,7 @@ from boxdrop import __version__
 from boxdrop.annotate.thumbnails import thumbnail_path
 from boxdrop.aws.secrets import LABEL_STUDIO_URL, Secrets
 from boxdrop.documents import to_json
+from boxdrop.domain.detector_names import PLUS, pinned_name
 from boxdrop.domain.errors import BoxdropError, BundleError
 from boxdrop.domain.images import Limits
 from boxdrop.domain.labels import LabelSet
@@ -40,14 +41,14 @@ from boxdrop.domain.left_out import LeftOut, OnLeftOut, ignore
 from boxdrop.domain.predictions import read_jsonl, record_key
 from boxdrop.sources import Source, SourceImage, no_images, open_source
 from boxdrop.store.reports import SUMMARY_FORMAT, RunSummary, SummaryBundle, summary_from_json
-from boxdrop.tracking.entry import DIGEST_SHOWN, run_metadata
+from boxdrop.tracking.entry import run_metadata
 from boxdrop.tracking.link import describe_run, link_model
 from boxdrop.tracking.materializer import PredictionsMaterializer
 from boxdrop.tracking.pages import counts_line, sample_sheet, score_page
 
 if TYPE_CHECKING:
     from boxdrop.annotate.run import AnnotateRun
-    from boxdrop.detect import Bundle
+    from boxdrop.detect.merged import AnyDetector
     from boxdrop.domain.lesson import Lesson
 
 Provider = Literal["cpu", "cuda"]
@@ -156,11 +157,10 @@ def predict(
     """Fetch the images, find boxes. The records are those of docs/predictions.md, as a file."""
     from boxdrop.annotate.history import summarise_run
     from boxdrop.annotate.run import AnnotateRun
-    from boxdrop.detect import Detector
 
     label_set = LabelSet.from_yaml(dataset["labels"], "labels of the dataset")
     pin = PinnedDetector(**dataset["detector"])
-    model = Detector.load(pin.fetch(), provider)
+    model = pin.load(provider)
     if label_set.lesson is not None:
         model.learn(label_set.lesson, pin.lesson(label_set.lesson))
     source = ListedSource(open_source(dataset["images"]), [SourceImage(**image) for image in images])
@@ -281,7 +281,7 @@ class PinnedDetector:
     """A bundle as pinned by the first step, with everything that determines its output.
 
     Attributes:
-        location: a folder, or ``s3://data-bucket/NAME@DIGEST16``.
+        location: a folder, or ``s3://data-bucket/NAME@DIGEST16``, of two detectors with a + between them.
         threshold: of labels that set none; a bundle's digest does not cover it.
     """
 
@@ -292,25 +292,26 @@ class PinnedDetector:
     family: str
     precision: str
 
-    def fetch(self) -> "Bundle":
-        """Load the bundle, from the data bucket if it is there.
+    def load(self, provider: Provider = "cpu") -> "AnyDetector":
+        """Load the detector, from the data bucket if it is there.
 
         Raises:
             BundleError: it was replaced or edited since it was pinned.
         """
-        from boxdrop.detect import Bundle
+        from boxdrop.detect import Bundle, Detector
 
         if self.location.startswith("s3://"):
             from boxdrop.aws.s3 import Bucket
-            from boxdrop.store.bundles import describe, fetch
+            from boxdrop.store.bundles import describe
+            from boxdrop.store.detectors import open_detector
 
             bucket = Bucket(self.location.removeprefix("s3://").partition("/")[0])
             cache = os.environ.get("BOXDROP_BUNDLE_CACHE") or Path(tempfile.gettempdir()) / "boxdrop-bundles"
-            return fetch(bucket, describe(bucket, self.name, self.digest), Path(cache))
+            return open_detector(bucket, describe(bucket, self.name, self.digest), Path(cache), provider)
         bundle = Bundle.load(Path(self.location))
         if (bundle.digest, bundle.defaults.threshold) != (self.digest, self.threshold):
             raise BundleError(f"{self.location}: the detector was replaced during the run; start it again")
-        return bundle
+        return Detector.load(bundle, provider)
 
     def lesson(self, number: str) -> "Lesson":
         """Read a lesson of the data bucket that the detector is in.
@@ -348,9 +349,13 @@ def pin_detector(detector: str | None) -> PinnedDetector:
 
         bucket, _, name = detector.removeprefix("s3://").partition("/")
         ref = resolve(Bucket(bucket), name or None)
-        location = f"s3://{bucket}/{ref.name}@{ref.digest[:DIGEST_SHOWN]}"
+        location = f"s3://{bucket}/{pinned_name(ref.name, ref.digest)}"
         return PinnedDetector(location, ref.name, ref.digest, ref.threshold, ref.family, ref.precision)
     folder = Path(detector) if detector else BUNDLE
+    if detector and PLUS in detector and not folder.exists():
+        raise BundleError(
+            f"detector {detector}: two detectors must be in a data bucket here: s3://DATA-BUCKET/{detector}"
+        )
     bundle = Bundle.load(folder)
     bundle.verify()
     return PinnedDetector(

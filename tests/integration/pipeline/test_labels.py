@@ -15,6 +15,7 @@ from boxdrop.pipeline.labels import Applied, Stored
 from boxdrop.store.bundles import push
 from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import label_set_key
+from boxdrop.store.manifests import read_header
 from tests.fixed_bundle import write_fixed_bundle
 
 from .world import FRUIT, World
@@ -153,6 +154,38 @@ def test_a_word_that_a_detector_with_fixed_classes_lacks_is_refused(world: World
     world.launch_all()
     assert project(world).labels_error is None
     assert (project(world).model_version or "").startswith("fixed@")
+
+
+def test_a_second_detector_comes_into_force_for_the_labels_that_only_it_knows(
+    world: World, tmp_path: Path
+) -> None:
+    outputs = {"boxes": np.ones((1, 4), np.float32), "scores": np.ones((1, 1), np.float32)}
+    contract = Contract("images", "boxes", "scores", "xyxy", "pixel", "probability")
+    push(world.data, write_fixed_bundle(tmp_path / "fixed", outputs, contract, ("apple",)))
+    in_force(world, "detector: fixed\nlabels: [apple]")
+    world.dispatch(world.put("fruit/a.jpg"))
+    world.launch()
+    have_tasks(world, "fruit/a.jpg")
+    alone = project(world)
+    world.dispatch(world.labels("fruit", "detectors: [fixed, demo]\nlabels: [apple, pineapple]"))
+    world.launch_all()
+    row = project(world)
+    assert (row.generation, row.bundle_name) == (2, "fixed+demo")
+    assert row.default_threshold == alone.default_threshold
+    assert (row.model_version or "").startswith("fixed+demo@")
+    assert world.row("fruit/a.jpg").generation == 2
+    newest = next(iter(world.ledger.list_runs("fruit")))
+    header = read_header(world.data, newest.run_id)
+    assert (header.bundle.name, header.bundle.digest) == ("fixed+demo", row.bundle_digest)
+    assert header.model_version == row.model_version
+    # The threshold of a label counts on the first detector's scale, and has to be one that both can keep.
+    world.dispatch(
+        world.labels(
+            "fruit", "detectors: [fixed, demo]\nlabels: [apple, {name: pineapple, threshold: 0.0001}]"
+        )
+    )
+    assert world.launch().labels == Applied.REFUSED
+    assert "the floor of detector fixed+demo" in (project(world).labels_error or "")
 
 
 def test_new_prompts_want_what_people_have_not_verified_again(world: World) -> None:
