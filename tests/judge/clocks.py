@@ -56,6 +56,6 @@ class Clock:
 
 def _library() -> Path:
     found = find_spec("libfaketime")
-    assert found is not None
+    assert found is not None, "the judge's clocks need the package libfaketime"
     assert found.origin is not None
     return Path(found.origin).parent / _IN_PACKAGE

@@ -178,6 +178,8 @@ class Hands:
         answer = self._ask("POST", f"/api/projects/{number}/import?return_task_ids=true", body)
         moved = int(answer["task_ids"][0])
         self.journal.note("own task", task=moved, project=number)
+        for annotation in self._ask("GET", f"/api/tasks/{moved}/")["annotations"]:
+            self._saved(annotation, moved)
         self.remove_task(task)
         return moved
 

@@ -37,7 +37,7 @@ PEACEFUL: tuple[Attack, ...] = (*people.ATTACKS, *buckets.ATTACKS, *webhook.ATTA
 DEADLY: tuple[Attack, ...] = times.ATTACKS
 ONLY_BY_NAME: tuple[Attack, ...] = size.ATTACKS
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 ROUNDS_OF_A_SYSTEM = 8
 
 
