@@ -10,7 +10,7 @@ from boxdrop.cli.system import label_studio_option, log_in, open_system, system_
 from boxdrop.cli.terminal import counted, say
 
 if TYPE_CHECKING:
-    from boxdrop.review.acceptance import Decision
+    from boxdrop.review.acceptance import Decision, Standing
     from boxdrop.store.acceptances import StoredAcceptance
 
 _WAIT_S = 300
@@ -75,6 +75,36 @@ def _show(project: str, done: "Decision") -> None:
             f"{counted(done.marked, 'task')} moved to the tab Accepted, "
             f"{counted(done.unmarked, 'task')} back to To verify."
         )
+
+
+def standing_line(project: str, standing: "Standing") -> str:
+    """How a project's acceptance stands, as a line of ``boxdrop status``."""
+    stored, command = standing.stored, f"boxdrop accept {quote(project)}"
+    if stored.stopped:
+        return (
+            f"the audit stopped accepting: {_audited(stored)}, and {stored.promise:.1%} was promised; "
+            f"see {command}"
+        )
+    if not standing.in_force:
+        return f"nothing is accepted: labels or boxes changed since that was decided; decide again: {command}"
+    audited = f"{standing.audited:,} of {counted(len(stored.audits), 'image')} of the audit verified"
+    return (
+        f"{counted(standing.accepted, 'image')} accepted at a precision of {stored.promise:.1%}; {audited}; "
+        f"again: {command}"
+    )
+
+
+def standing_fields(standing: "Standing") -> dict[str, Any]:
+    """The same for programs."""
+    stored = standing.stored
+    return {
+        "at": stored.at.isoformat(),
+        "in_force": standing.in_force,
+        "promise": stored.promise,
+        "accepted": standing.accepted,
+        "audit": {"verified": standing.audited, "of": len(stored.audits)},
+        "stopped": stored.stopped.isoformat() if stored.stopped else None,
+    }
 
 
 def _audited(stored: "StoredAcceptance") -> str:

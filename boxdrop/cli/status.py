@@ -1,5 +1,6 @@
 """``boxdrop status``: the progress of projects, from the ledger."""
 
+import math
 import sys
 import time
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.accept import standing_fields, standing_line
 from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from boxdrop.domain.teaching import Teaching
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
+    from boxdrop.review.acceptance import Standing
     from boxdrop.store.outlooks import StoredOutlook
 
 _WATCH_S = 2.0
+_STANDING_S = 60.0  # accepted images are counted one by one
 _RUNS_SHOWN = 5
 _NARROW = 100  # narrower than this many columns, empty states are left out
 
@@ -110,6 +114,7 @@ class View:
     ) -> None:
         self.ledger, self.name, self._is_local = ledger, name, is_local
         self._data, self._queues, self._window_s = data, queues, window_s
+        self._standings: dict[str, tuple[float, Standing | None]] = {}
 
     @classmethod
     def open(cls, table: str | None, system: str | None, name: str | None) -> "View":
@@ -163,6 +168,19 @@ class View:
             return None
         return read_outlook(self._data, progress.project.name)
 
+    def acceptance(self, progress: "Progress") -> "Standing | None":
+        """How the images that `boxdrop accept` accepted stand; read again after a minute at the earliest."""
+        from boxdrop.review.acceptance import standing_of
+
+        name, now = progress.project.name, time.monotonic()
+        if self._data is None:
+            return None
+        read_at, standing = self._standings.get(name, (-math.inf, None))
+        if now - read_at >= _STANDING_S:
+            standing = standing_of(self.ledger, self._data, progress.project)
+            self._standings[name] = now, standing
+        return standing
+
     def teaching(self, progress: "Progress") -> "Teaching | None":
         """What came of teaching the project last."""
         from boxdrop.ledger import State
@@ -187,6 +205,9 @@ class View:
             lines += _notes(each, self.findings(each))
             if (seen_last := self.outlook(each)) is not None:
                 lines.append(Text(f"  {_outlook(each.project.name, seen_last)}"))
+            if (standing := self.acceptance(each)) is not None:
+                style = "red" if standing.stored.stopped else ""
+                lines.append(Text(f"  {standing_line(each.project.name, standing)}", style))
             if (taught := self.teaching(each)) is not None:
                 lines.append(Text(f"  {_taught(taught)}"))
         if done := [each.project.name for each in seen if each.counts[State.VERIFIED]]:
@@ -314,7 +335,10 @@ def _print_json(view: View, failures: bool) -> None:
     import json
 
     seen = view.look()
-    projects = [_fields(each, view.findings(each), view.outlook(each), view.teaching(each)) for each in seen]
+    projects = [
+        _fields(each, view.findings(each), view.outlook(each), view.acceptance(each), view.teaching(each))
+        for each in seen
+    ]
     document: dict[str, Any] = {
         "projects": projects,
         "dead_letters": view.dead_letters(),
@@ -332,6 +356,7 @@ def _fields(
     progress: "Progress",
     findings: tuple[str, ...],
     outlook: "StoredOutlook | None",
+    standing: "Standing | None",
     teaching: "Teaching | None",
 ) -> dict[str, Any]:
     project, oldest = progress.project, progress.oldest
@@ -354,6 +379,7 @@ def _fields(
             "low": outlook.low,
             "high": outlook.high,
         },
+        "acceptance": None if standing is None else standing_fields(standing),
         "teaching": None
         if teaching is None
         else {

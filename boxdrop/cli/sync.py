@@ -1,6 +1,7 @@
 """``boxdrop sync``: reconcile a project with Label Studio."""
 
 import os
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +44,7 @@ def sync(
     from boxdrop.ledger import Stage
     from boxdrop.pipeline.progress import look
     from boxdrop.pipeline.sync import sync_project
+    from boxdrop.review.acceptance import end_acceptance
     from boxdrop.services import Services
 
     console = Console(stderr=True)
@@ -60,6 +62,12 @@ def sync(
         )
     for fault in summary.faults:
         console.print(f"{project}: {fault}", style="yellow")
+    if not summary.faults and (returned := end_acceptance(services, project, wait_s=_WAIT_S)):
+        console.print(
+            f"{project}: {counted(returned, 'image')} no longer accepted; "
+            f"see boxdrop status {quote(project)}",
+            style="yellow",
+        )
     _set_up_webhook(services, project, describe(system) if system or os.environ.get("BOXDROP_SYSTEM") else {})
     services.ledger.record_problem(project, Stage.COLLECT, None)  # verified work could be read
     console.print(f"{counted(summary.tasks, 'task')}: {_said(summary)}")

@@ -9,7 +9,15 @@ from typing import Any, Final
 from boxdrop.domain.annotations import time_of
 from boxdrop.domain.errors import LabelStudioError
 from boxdrop.labelstudio.connection import IMPORT_TIMEOUT_S, ONCE, Connection
-from boxdrop.labelstudio.task_data import LOOK_AGAIN_KEY, PRIORITY_KEY, certainty, fingerprint, stored_version
+from boxdrop.labelstudio.task_data import (
+    ACCEPTED,
+    LOOK_AGAIN_KEY,
+    PRIORITY_KEY,
+    certainty,
+    fingerprint,
+    shows_the_same,
+    stored_version,
+)
 
 _PAGE: Final = 1000
 
@@ -137,7 +145,11 @@ class ProjectTasks:
             if not task.verified or verified_too:
                 if task.skipped:  # a newer prediction does not undo a review
                     content = {**content, "data": {**content["data"], "state": "skipped"}}
-                self._replace(listed, content)
+                if task.shows and shows_the_same(listed["data"], content["data"]):
+                    content = {**content, "data": {**content["data"], **_kept(listed["data"], task)}}
+                    self._describe(task.number, content)
+                else:
+                    self._replace(listed, content)
                 data = content["data"]
                 task = replace(
                     task,
@@ -160,9 +172,14 @@ class ProjectTasks:
                 sdk.predictions.update(current, task=number, **prediction)
             for twin in twins:  # from a call whose response was lost
                 sdk.predictions.delete(twin)
-        self.show(prediction["model_version"])
+        self._describe(number, content)
+
+    def _describe(self, number: int, content: Mapping[str, Any]) -> None:
+        """Write a task's data, once its prediction is there."""
+        self.show(content["predictions"][0]["model_version"])
+        self._before_write()
         with self._connection.explaining(f"update task {number}"):
-            sdk.tasks.update(str(number), data=content["data"])
+            self._connection.sdk.tasks.update(str(number), data=content["data"])
 
     def show(self, model_version: str) -> None:
         """Show this version to annotators: Label Studio shows only predictions of the project's version."""
@@ -322,6 +339,12 @@ _KNOWN: Final = (
 """Read with ``fields="all"``, which is as fast: with ``task_only``, Label Studio 1.23 omits drafts and the
 versions of predictions. ``include`` also selects fields of annotations: their times show whether the ledger
 knows the newest work (0.7 s for 500 tasks instead of 0.5)."""
+
+
+def _kept(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """What other commands learned about the boxes of a task, while these stay the same."""
+    kept = {key: data[key] for key in (PRIORITY_KEY, LOOK_AGAIN_KEY) if key in data}
+    return kept | ({"state": ACCEPTED} if task.state == ACCEPTED and not task.touched else {})
 
 
 def _known(listed: Mapping[str, Any]) -> Task | None:

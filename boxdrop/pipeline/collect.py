@@ -87,6 +87,7 @@ class CollectSummary:
         changes: what annotators did with the boxes of new documents, where it is known what was offered; an
             image that is saved again counts again.
         seconds: how long they worked on each.
+        image_ids: images of the tasks.
     """
 
     counts: dict[Found, int]
@@ -96,6 +97,7 @@ class CollectSummary:
     marked: int = 0
     changes: Mapping[str, int] = field(default_factory=dict)
     seconds: tuple[float, ...] = ()
+    image_ids: tuple[str, ...] = ()
 
 
 class CollectError(BoxdropError):
@@ -143,7 +145,14 @@ def collect_event(
                 seconds.append(collected.document.lead_time)
     marked = show_states(services, project_name, event.project, image_ids, wait_s=wait_s)
     return CollectSummary(
-        dict(counts), written, event.is_whole_project, tuple(lags), marked, changes, tuple(seconds)
+        dict(counts),
+        written,
+        event.is_whole_project,
+        tuple(lags),
+        marked,
+        changes,
+        tuple(seconds),
+        tuple(image_ids),
     )
 
 

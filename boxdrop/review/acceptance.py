@@ -5,7 +5,7 @@ decision stored, and tasks marked in Label Studio. An image that a person worked
 Everything follows from what is stored and from hashes, so a command that was interrupted is simply repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from shlex import quote
@@ -36,9 +36,10 @@ from boxdrop.store.acceptances import (
 from boxdrop.store.labelsets import read_label_set
 
 if TYPE_CHECKING:
+    from boxdrop.aws.s3 import Bucket
     from boxdrop.domain.label import ReviewRule
     from boxdrop.domain.labels import LabelSet
-    from boxdrop.ledger import Project
+    from boxdrop.ledger import Ledger, Project
     from boxdrop.services import Services
 
 _AT_ONCE: Final = 500
@@ -99,6 +100,105 @@ def accept_images(services: "Services", name: str, *, restart: bool = False, wai
         for some in chunked(sorted(audits), _AT_ONCE):
             tasks.rank(dict.fromkeys(some, top))
     return Decision(decided, len(marked), unmarked, len(audits))
+
+
+def end_acceptance(
+    services: "Services", name: str, image_ids: Collection[str] | None = None, *, wait_s: float = 0
+) -> int:
+    """Give accepted tasks back as soon as their promise no longer holds, without another `boxdrop accept`.
+
+    It ends when the audit has broken the promise, and when labels in force ask for other boxes, for another
+    promise, or for none.
+
+    Args:
+        services: needs `ledger`, `data` and `label_studio`.
+        image_ids: that people have just worked on; unless the audit asks for one of them, nothing else is
+            read. None: whatever people did.
+        wait_s: how long to wait for publishers.
+
+    Returns:
+        How many tasks left the tab *Accepted*.
+
+    Raises:
+        BusyError, LeaseLostError, LabelStudioError: repeat it, which is safe.
+    """
+    before = read_acceptance(services.data, name)
+    if before is None:
+        return 0
+    if image_ids is not None and not {each.image_id for each in before.audits}.intersection(image_ids):
+        return 0
+    row, digest = find_project(services, name)
+    if before.stopped is not None or before.basis != basis_of(row, read_label_set(services.data, digest)):
+        ended = replace(before, images=())
+    else:
+        ended = _after_audit(services, name, before)
+        if ended.stopped is None:
+            return 0
+    with hold_lease(services.ledger, name, services.settings.lease_s, wait_s) as keep:
+        if read_acceptance(services.data, name) != before:
+            raise BusyError(f"`boxdrop accept {name}` decided in the meantime; try again")
+        if ended != before:
+            write_acceptance(services.data, name, ended)
+        return _unmark(
+            services, ProjectTasks(services.label_studio, number_of(services.ledger, name), keep), {}
+        )
+
+
+def _after_audit(services: "Services", name: str, before: StoredAcceptance) -> StoredAcceptance:
+    """A decision with what the audit says now: without images, and stopped if it breaks the promise."""
+    audit = audit_of(services, name, before)
+    return replace(
+        before,
+        audited=audit.share.images,
+        audit_right=audit.share.right,
+        audit_boxes=audit.share.of,
+        stopped=before.stopped or (services.clock() if audit.broken_after is not None else None),
+        images=(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a project's acceptance stands now.
+
+    Attributes:
+        stored: what was decided last.
+        in_force: whether it is about the boxes and the promise of the labels in force.
+        accepted: images that are accepted and that nobody has worked on since.
+        audited: verified images of the audit.
+    """
+
+    stored: StoredAcceptance
+    in_force: bool
+    accepted: int
+    audited: int
+
+
+def standing_of(ledger: "Ledger", data: "Bucket", project: "Project") -> Standing | None:
+    """How a project's acceptance stands, counted in the ledger; None where its labels ask for none.
+
+    Raises:
+        BoxdropError: the bucket or the ledger cannot be read.
+    """
+    stored = None if project.labels is None else read_acceptance(data, project.name)
+    if stored is None or project.labels is None:
+        return None
+    label_set = read_label_set(data, project.labels)
+    if label_set.review.accept_above is None:
+        return None
+    in_force = stored.basis == basis_of(project, label_set)
+    accepted = 0
+    if in_force and stored.stopped is None:
+        judged = {each.image_id: (each.version, each.prediction_id) for each in stored.images}
+        accepted = sum(
+            row.state == State.TASKED
+            and not row.skipped
+            and (row.task_version, row.prediction_id) == judged[image_id]
+            for image_id, row in ledger.images(judged).items()
+        )
+    audits = ledger.images(each.image_id for each in stored.audits)
+    audited = sum(row.state == State.VERIFIED for row in audits.values())
+    return Standing(stored, in_force, accepted, audited)
 
 
 def audit_of(services: "Services", name: str, stored: StoredAcceptance) -> Audit:
@@ -162,16 +262,7 @@ def _decide(
 ) -> tuple[StoredAcceptance, float]:
     """The new decision, and the priority of the image with the most to check."""
     now = services.clock()
-    audit = audit_of(services, project.name, before)
-    decided = replace(
-        before,
-        at=now,
-        audited=audit.share.images,
-        audit_right=audit.share.right,
-        audit_boxes=audit.share.of,
-        stopped=before.stopped or (now if audit.broken_after is not None else None),
-        images=(),
-    )
+    decided = replace(_after_audit(services, project.name, before), at=now)
     if decided.stopped:
         return decided, 0.0
     gathered = gather(services, project, label_set)

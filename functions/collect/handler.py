@@ -15,6 +15,7 @@ from boxdrop.pipeline.contention import put_off
 from boxdrop.pipeline.problems import recording
 from boxdrop.pipeline.publish import BusyError, LeaseLostError
 from boxdrop.pipeline.sync import sync_project
+from boxdrop.review.acceptance import end_acceptance
 from functions.collect.boxes import BOXES
 from functions.messages import Response, each_message, fields_of
 from functions.observability import emit, logger_of
@@ -44,11 +45,14 @@ def _collect(body: str) -> None:
     try:
         with recording(of.ledger, name, Stage.COLLECT):
             summary = collect_event(of, name, event)
+            returned = end_acceptance(of, name, summary.image_ids, wait_s=_WAIT_S)
             if summary.look_everywhere:
                 found = sync_project(of, name, wait_s=_WAIT_S, seconds=SLICE_S, cursor=fields.get("cursor"))
                 logger.info("compared", project=name, found=found)
                 if found.cursor is not None:
                     of.reviews.send(ReviewEvent(SYNC, event.project).to_fields() | {"cursor": found.cursor})
+                elif not found.faults:
+                    returned += end_acceptance(of, name, wait_s=_WAIT_S)
                 if event.action == SYNC:
                     emit(NAME, {metrics.REVIEWS_MISSED: found.collected}, project=name)
     except (BusyError, LeaseLostError) as busy:
@@ -62,6 +66,8 @@ def _collect(body: str) -> None:
     logger.info(
         "collected", project=name, action=event.action, counts=summary.counts, written=summary.written
     )
+    if returned:
+        logger.warning("acceptance ended", project=name, tasks=returned)
     emit(NAME, {metrics.IMAGES_VERIFIED: summary.counts.get(Found.VERIFIED, 0)}, project=name)
     if summary.changes:
         boxes = {each: summary.changes.get(what, 0) for what, each in BOXES.items()}

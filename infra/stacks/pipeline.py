@@ -234,7 +234,7 @@ class Pipeline(Stack):
 
         collect = self.functions["collect"]
         collect.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        collect.allow("ReadData", ["s3:GetObject"], objects(ANNOTATIONS, REVIEWS))
+        collect.allow("ReadData", ["s3:GetObject"], objects(ANNOTATIONS, LABEL_SETS, REVIEWS))
         collect.allow("WriteData", ["s3:PutObject"], objects(ANNOTATIONS, REVIEWS))
         collect.allow("GoOn", ["sqs:SendMessage"], [queues["reviews"].queue.queue_arn])
         collect.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.label_studio_secret.arn])

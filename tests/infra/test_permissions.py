@@ -39,6 +39,8 @@ RARE: Final = {
     ("job", "s3:GetObject", "lessons/*"): "labels that name a lesson: tests/e2e/test_local.py",
     ("job", "s3:GetObject", "display/*"): "display copies: tests/integration/job/test_display_copies.py",
     ("job", "s3:PutObject", "display/*"): "display copies: tests/integration/job/test_display_copies.py",
+    ("collect", "s3:GetObject", "labelsets/*"): "what an audit is judged by: "
+    "tests/integration/pipeline/test_accept.py",
     ("publish", "s3:GetObject", "boxes/*"): f"boxes dropped as verified: {DROPPED}",
     ("publish", "s3:GetObject", "annotations/*"): f"boxes dropped as verified: {DROPPED}",
     ("reconcile", "sqs:SendMessage", "reconcile-dlq"): "Lambda sends what could not be done",

@@ -1,7 +1,7 @@
 """`boxdrop accept`: images that need nobody, against a system on moto and a real Label Studio."""
 
 import json
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,21 @@ import pytest
 from click.testing import Result
 
 from boxdrop.assessment.acceptance import is_audited
-from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, to_json
-from boxdrop.domain.predictions import Prediction
+from boxdrop.domain.predictions import Candidate, Prediction
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.labelstudio.tasks import ProjectTasks
+from boxdrop.labelstudio.webhook import ReviewEvent
 from boxdrop.local.label_studio import Server
 from boxdrop.pipeline.labels import part_event
-from boxdrop.store.layout import annotation_key
+from boxdrop.review.acceptance import end_acceptance
+from boxdrop.services import Services
 from boxdrop.store.manifests import read_manifest
 from boxdrop.store.parts import Part, write_part
 
 from .test_handlers import Functions, functions, live, tasks
 from .test_rank import number
 from .test_retry_and_apply import Call, call
-from .test_tune import candidate
+from .verified import SHOWN, candidate, verify
 from .world import World
 
 __all__ = ["call", "functions", "live"]
@@ -53,31 +54,15 @@ def detected(live: Functions, run_id: str) -> tuple[list[Prediction], list[dict[
     return sorted(records, key=lambda each: each.image), events
 
 
-def verify(world: World, record: Prediction, *, right: bool = True) -> None:
-    """A person keeps the bananas, or deletes them, and deletes every other apple."""
-    row, when = world.ledger.image(record.image_id), datetime.now(UTC)
-    assert row is not None
-    shown = [(f"r{n}", each) for n, each in enumerate(record.candidates) if each.score > 0.5]
-    is_even = int(record.image[-5]) % 2 == 0
-    kept = [(who, each) for who, each in shown if (right if each.label == "banana" else is_even)]
-    offered = tuple(OfferedBox(each.label, each.score, each.xyxy, who) for who, each in shown)
-    document = Annotation(
-        image=row.key,
-        image_id=record.image_id,
-        version=record.version,
-        task_id=row.task_id or 1,
-        annotation_id=row.task_id or 1,
-        order=when,
-        updated_at=when,
-        user=3,
-        lead_time=1.0,
-        width=640,
-        height=100,
-        boxes=tuple(DrawnBox(each.label, each.xyxy, who) for who, each in kept),
-        offer=Offer(record.prediction_id, record.model_version, offered),
-    )
-    world.data.put(annotation_key("fruit", record.image_id), to_json(document).encode())
-    world.ledger.record_verified(record.image_id, record.version, when)
+def verify_all(world: World, records: list[Prediction]) -> None:
+    """People keep the bananas, and delete every other apple."""
+    for record in records:
+        right = {"banana", "apple"} if int(record.image[-5]) % 2 == 0 else {"banana"}
+        verify(world, record, partial(is_kept, right))
+
+
+def is_kept(right: set[str], found: Candidate) -> bool:
+    return found.score > SHOWN and found.label in right
 
 
 def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
@@ -111,8 +96,7 @@ def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
 
     assert "nothing is accepted yet" in call("accept", "fruit").output
 
-    for record in records[:VERIFIED]:
-        verify(world, record)
+    verify_all(world, records[:VERIFIED])
     waiting = records[VERIFIED:]
     sure = [each.image_id for place, each in enumerate(waiting) if place % 12 >= UNSURE]
     audited = {each for each in sure if is_audited(each, 0.6)}
@@ -142,6 +126,32 @@ def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
     assert said()["marked"] == 1
     assert set(tab("Accepted")) == accepted
 
+    def in_force(labels: str) -> None:
+        live.deliver("dispatch", world.labels("fruit", labels))
+        live.launch()
+        assert live.deliver("publish", *world.received(world.parts)) == []
+
+    def standing() -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(call("status", "fruit", "--json").stdout)["projects"][0]
+        return dict(fields["acceptance"])
+
+    in_force(f"caption: another\n{LABELS}")
+    assert {task.data["caption"] for task in tasks(connection, world).values()} == {"another"}
+    assert set(tab("Accepted")) == accepted  # the boxes are the same
+    assert standing()["accepted"] == len(accepted)
+    assert standing()["audit"] == {"verified": 0, "of": len(audited)}
+    assert f"{len(accepted)} images accepted at a precision of 90.0%" in call("status", "fruit").output
+
+    services = Services.of(ledger=world.ledger, data=world.data, label_studio=connection)
+    assert end_acceptance(services, "fruit") == 0
+    in_force(LABELS.replace("0.9 ", "0.91 "))
+    assert (standing()["in_force"], standing()["accepted"]) == (False, 0)
+    assert "decide again: boxdrop accept fruit" in call("status", "fruit").output
+    assert end_acceptance(services, "fruit") == len(accepted)  # as `boxdrop sync` does, or a comparison a day
+    assert tab("Accepted") == []
+    in_force(LABELS)
+    assert said()["marked"] == len(accepted)
+
     def exported(folder: str) -> Result:
         out = str(tmp_path / folder)
         return call("export", "fruit", "--include", "accepted", "--images", "none", "--out", out)
@@ -151,13 +161,24 @@ def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
     keys = {each.image_id: each.image.removeprefix(f"s3://{world.images.name}/") for each in records}
     assert {row.split("\t")[1] for row in listed.splitlines()[1:]} == {keys[each] for each in accepted}
 
-    by_id = {each.image_id: each for each in records}
+    def submit_nothing(image_id: str) -> None:
+        """A person deletes all boxes of an image, and Label Studio's webhook says so."""
+        task = task_of[image_id]
+        connection.sdk.annotations.create(task, result=[], lead_time=2.0)
+        event = ReviewEvent("ANNOTATION_CREATED", number(live) or 0, (task,))
+        assert live.deliver("collect", event.to_fields()) == []
+
     failed = sorted(audited)[:4]
-    verify(world, by_id[failed[0]], right=False)
+    submit_nothing(failed[0])
     assert said()["stopped"] is None
+    assert (standing()["accepted"], standing()["audit"]["verified"]) == (len(accepted), 1)
     for image_id in failed[1:]:
-        verify(world, by_id[image_id], right=False)
-    refused = exported("refused")  # even before the rule is decided anew
+        submit_nothing(image_id)
+    assert tab("Accepted") == []  # at once
+    assert standing()["stopped"]
+    assert standing()["accepted"] == 0
+    assert "the audit stopped accepting: 0 of 12 boxes were right" in call("status", "fruit").output
+    refused = exported("refused")
     assert refused.exit_code == 1
     assert "the audit of fruit found too many wrong boxes: nothing is accepted" in refused.output
     stopped = said()
@@ -168,12 +189,10 @@ def test_sure_images_are_accepted_until_the_audit_finds_too_many_mistakes(
     told = call("accept", "fruit").output
     assert "0 of 12 boxes were right in 4 audited images, and 90.0% was promised" in told
     assert "boxdrop accept fruit --restart" in told
-    live.deliver("dispatch", world.labels("fruit", f"caption: another\n{LABELS}"))
-    live.launch()
+    in_force(f"caption: yet another\n{LABELS}")
     assert said()["stopped"]  # another caption excuses nothing
     began = said("--restart")
     assert (began["stopped"], began["accepted"], began["learned_from"]) == (None, 0, 4)
 
-    live.deliver("dispatch", world.labels("fruit", "labels: [banana, apple]"))
-    live.launch()
+    in_force("labels: [banana, apple]")
     assert "has no `review: {accept_above: 0.98 precision}`" in call("accept", "fruit").output

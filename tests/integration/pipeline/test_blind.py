@@ -20,7 +20,7 @@ OF_EACH = 3
 
 
 def region(place: int, label: str, identity: str) -> dict[str, Any]:
-    """A box as `test_tune.candidate` places it, in an image of 640 × 100."""
+    """A box as `verified.candidate` places it, in an image of 640 × 100."""
     value = {"x": (10 + 100 * place) / 6.4, "y": 10.0, "width": 80 / 6.4, "height": 80.0, "rotation": 0}
     return {
         "id": identity,

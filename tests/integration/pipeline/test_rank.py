@@ -16,7 +16,8 @@ from boxdrop.store.parts import Part, write_part
 
 from .test_handlers import Functions, functions, live, tasks
 from .test_retry_and_apply import Call, call
-from .test_tune import candidate, verify
+from .test_tune import is_right
+from .verified import candidate, verify
 
 __all__ = ["call", "functions", "live"]
 
@@ -46,7 +47,7 @@ def test_the_images_with_most_to_correct_come_first_and_status_says_how_many_nee
     assert "0 tasks have a new priority" in early.output  # they have it since they were published
 
     for record in records[:VERIFIED]:
-        verify(world, record)
+        verify(world, record, is_right)
     told = json.loads(call("rank", "fruit", "--json").output)
     assert (told["images"], told["learned_from"]) == (IMAGES - VERIFIED, VERIFIED)
     need = told["need_a_change"]
@@ -105,11 +106,11 @@ def test_verified_images_with_a_probable_mistake_are_listed_in_a_tab_of_their_ow
     records, events = detected(live, run_id)
     assert live.deliver("publish", *events) == []
     for record in records:
-        verify(world, record)
+        verify(world, record, is_right)
     best = max((c.score, record.image) for record in records for c in record.candidates if c.label == "apple")
     spoiled = next(record for record in records if record.image == best[1])
     kept = [c for c in spoiled.candidates if c.score != best[0]]
-    verify(world, replace(spoiled, candidates=tuple(kept)))  # the surest apple has no box
+    verify(world, replace(spoiled, candidates=tuple(kept)), is_right)  # the surest apple has no box
 
     def tab() -> dict[str, str]:
         views = connection.request("look", "GET", f"/api/dm/views?project={number(live)}")
@@ -122,7 +123,7 @@ def test_verified_images_with_a_probable_mistake_are_listed_in_a_tab_of_their_ow
     assert [(each["key"], each["doubts"][0]["reason"]) for each in told] == [(key, "apple missed?")]
     assert list(tab()) == [key]
     assert tab()[key].startswith("apple missed?")
-    verify(world, spoiled)  # the person looked again, and drew it
+    verify(world, spoiled, is_right)  # the person looked again, and drew it
     assert key not in [
         each["key"] for each in json.loads(call("recheck", "fruit", "--mark", "--json").output)
     ]
