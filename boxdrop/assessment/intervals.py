@@ -9,7 +9,7 @@ Graubard, *Survey Methodology*, 1998), which are counted by their weight: (Σn)�
 
 Where there are few mistakes, ρ cannot be estimated: with none at all, any ρ explains the data. It is
 therefore drawn towards `PRIOR_RHO` with the weight of `PRIOR_IMAGES` images. Both were chosen by simulation:
-`tests/unit/review/test_intervals.py` measures coverage, record 090 has the table.
+`tests/unit/assessment/test_intervals.py` measures coverage, record 090 has the table.
 """
 
 import math

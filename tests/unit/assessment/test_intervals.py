@@ -25,7 +25,7 @@ def test_the_quantile_is_that_of_the_tables(degrees: int, quantile: float) -> No
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
-@pytest.mark.parametrize("alike", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("alike", [0.0, 0.2, 0.4, 0.5])
 @pytest.mark.parametrize(("images", "boxes"), [(5, 4), (12, 2), (30, 8), (100, 5)])
 def test_intervals_of_200_simulated_projects_cover_the_truth(
     images: int, boxes: float, alike: float, share: float
