@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from boxdrop.cli.system import open_system, system_option
+from boxdrop.cli.numbers import Whole
+from boxdrop.cli.system import label_studio_option, log_in, open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.label_edit import with_lesson
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from boxdrop.domain.curve import Curve
     from boxdrop.domain.lesson import Figures, Lesson
     from boxdrop.services import Services
+
+MOST_NEXT = 500
+"""Images that are chosen at once; beyond, a lesson from the first ones chooses better."""
+
+_WAIT_S = 300  # for publishers
 
 
 @click.command(no_args_is_help=True)
@@ -39,8 +45,22 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Teach the projects whose labels.yaml says `teach: auto` and whose verified images have doubled.",
 )
+@click.option(
+    "--next",
+    "count",
+    type=Whole(1, MOST_NEXT),
+    metavar="N",
+    help="Teach nothing: choose N images to verify next and put them first in Label Studio.",
+)
+@click.option(
+    "--among",
+    type=Whole(1),
+    metavar="M",
+    help="With --next: from how many unverified images, taken by chance. Default: 300.",
+)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@label_studio_option
 @system_option
 def teach(
     project: str | None,
@@ -49,8 +69,11 @@ def teach(
     back: bool,
     from_now: bool,
     due: bool,
+    count: int | None,
+    among: int | None,
     provider: Literal["cpu", "cuda"],
     yes: bool,
+    url: str | None,
     system: str | None,
 ) -> None:
     """Teach PROJECT's detector from its verified images.
@@ -59,6 +82,7 @@ def teach(
       boxdrop teach fruit             fit a lesson, and bring it into force
       boxdrop teach fruit --dry-run   show what a lesson would be worth
       boxdrop teach fruit --back      return to the lesson before
+      boxdrop teach fruit --next 20   choose which images to verify next
       boxdrop teach --due             all projects that say `teach: auto`
 
     Cross-validation decides for each label whether the lesson replaces its words. Images that nobody has
@@ -70,15 +94,24 @@ def teach(
         raise BoxdropError("--dry-run changes nothing: leave out --from-now")
     if due and (back or from_now or dry_run or out is not None):
         raise BoxdropError("--due goes alone, or with a PROJECT, --provider and --system")
+    if count is not None and (due or back or from_now or out is not None):
+        raise BoxdropError("--next teaches nothing: leave out --due, --back, --from-now and --out")
+    if among is not None and (count is None or among < count):
+        raise BoxdropError("--among goes with --next, and is at least as large")
     from boxdrop.services import Services
 
+    if count is not None and project is not None:
+        connection = None if dry_run else log_in(url, system)
+        services = Services.of_system(open_system(system), label_studio=connection)
+        _choose_next(services, project, count, among, provider, dry_run)
+        return
     chosen = open_system(system)
     services = Services.of_system(chosen)
     if due:
         _teach_due(services, project, provider)
         return
     if project is None:
-        raise BoxdropError("give a PROJECT to teach, or --due for all that teach themselves")
+        raise BoxdropError("give a PROJECT, or --due for all that teach themselves")
     from boxdrop.cli.labels_file import LabelsFile
 
     if back:
@@ -132,6 +165,42 @@ def _teach(
     for why, count in sorted(left_out.items()):
         say(f"  {counted(count, 'image')} left out: {why}", err=True)
     return taught
+
+
+def _choose_next(
+    services: "Services",
+    project: str,
+    count: int,
+    among: int | None,
+    provider: Literal["cpu", "cuda"],
+    dry_run: bool,
+) -> None:
+    """Print the images to verify next, and put them first in Label Studio."""
+    from boxdrop.cli.console import Console
+    from boxdrop.review.order import put_first
+    from boxdrop.teach.next_images import AMONG, choose_next
+
+    with Console(stderr=True).working("Looking at images") as status:
+        found = choose_next(
+            services,
+            project,
+            count,
+            provider,
+            among=max(AMONG, count) if among is None else among,
+            on_image=lambda number: status.update(f"Images: {number:,} looked at"),
+        )
+    if not found.chosen:
+        raise BoxdropError(f"{project}: no image waits for a person; `boxdrop status` shows progress")
+    say(
+        f"Looked at {counted(found.pool, 'image')} that nobody has verified and "
+        f"{counted(found.verified, 'verified image')}. Verify next:"
+    )
+    for row in found.chosen:
+        say(f"  {row.key}")
+    if not dry_run:
+        tasks = [row.task_id for row in found.chosen if row.task_id is not None]
+        put_first(services, project, tasks, wait_s=_WAIT_S)
+        say("They come first in the tab To verify and in its label stream.")
 
 
 def _teach_due(services: "Services", project: str | None, provider: Literal["cpu", "cuda"]) -> None:

@@ -35,6 +35,13 @@ class Features:
     def __len__(self) -> int:
         return len(self.shifts)
 
+    def logits(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score queries, float32 [Q, D], of any length or zeros, as the image graph does: float32 [N, Q]."""
+        lengths = np.linalg.norm(queries, axis=1)
+        unit = queries / np.where(lengths > 0, lengths, 1)[:, None]
+        similar = self.embeddings.astype(np.float32) @ unit.T.astype(np.float32)
+        return np.asarray(self.scales[:, None] * (similar + self.shifts[:, None]), np.float32)
+
     def take(self, rows: NDArray[np.int64], weights: NDArray[np.float32]) -> "Features":
         """The patches of these rows, with other weights."""
         return Features(

@@ -68,7 +68,7 @@ def sentence_of(teaching: Teaching) -> str:
 
 
 def outlook_of(curve: Curve) -> Iterator[str]:
-    """What more verified images are likely to bring, a sentence or none."""
+    """What more verified images are likely to bring, and choosing them, a sentence each where it is known."""
     now, then = curve.points[-1], curve.forecast
     if then is not None:
         yield (
@@ -76,4 +76,10 @@ def outlook_of(curve: Curve) -> Iterator[str]:
             f"{then.ap:.2f} ({then.ap_range[0]:.2f} to {then.ap_range[1]:.2f}), and changes per image "
             f"{now.changes:.1f} → {then.changes:.1f} ({then.changes_range[0]:.1f} to "
             f"{then.changes_range[1]:.1f})"
+        )
+    if curve.choice is not None:
+        tried = curve.choice
+        yield (
+            f"in a trial, {tried.images} images that `boxdrop teach --next` chose from {tried.pool} of these "
+            f"taught AP {tried.chosen:.2f}, {tried.images} random ones AP {tried.random:.2f}"
         )

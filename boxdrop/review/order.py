@@ -1,6 +1,6 @@
 """The order in which people see what nobody has verified yet, and how much of it needs a change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from boxdrop.services import Services
 
 _AT_ONCE = 200
+
+_FIRST = 100.0
+"""Priority above which images were put first; nobody expects so many mistakes in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,26 @@ def order_images(
         write_outlook(services.data, name, stored)
     first = tuple((key, doubt) for doubt, key in keys)
     return Ordered(len(doubts), changed, ranking.images, seen, first)
+
+
+def put_first(services: "Services", name: str, tasks: Sequence[int], *, wait_s: float = 0) -> int:
+    """Let people see these tasks before all others, in this order, until `order_images` orders them anew.
+
+    Args:
+        services: needs `ledger` and `label_studio`.
+        tasks: numbers of tasks that nobody has verified; at most some hundreds.
+        wait_s: how long to wait for publishers.
+
+    Returns:
+        How many tasks were changed.
+
+    Raises:
+        BusyError, LeaseLostError, LabelStudioError: repeat it, which is safe.
+    """
+    with hold_lease(services.ledger, name, services.settings.lease_s, wait_s) as keep:
+        project = ProjectTasks(services.label_studio, number_of(services.ledger, name), keep)
+        last = len(tasks)
+        return project.rank({task: _FIRST + last - place for place, task in enumerate(tasks)})
 
 
 def _audited(

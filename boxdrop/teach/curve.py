@@ -6,7 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.domain.curve import Curve, CurvePoint, Forecast
+from boxdrop.assessment.calibration import logit
+from boxdrop.domain.curve import ChoiceGain, Curve, CurvePoint, Forecast
+from boxdrop.teach.choice import choose, things_of
 from boxdrop.teach.fit import Heads
 from boxdrop.teach.guard import Verdict, Words
 from boxdrop.teach.patches import Patches, VerifiedImage
@@ -60,7 +62,42 @@ def draw_curve(
     points = [CurvePoint(0, *_rounded(_figures(verdict.before, words)))]
     points += [CurvePoint(size, *_rounded(drawn[drawn[:, 0] == size, 1:].mean(axis=0))) for size in sizes]
     points.append(CurvePoint(count, *_rounded(last[1:])))
-    return Curve(tuple(points), forecast(drawn, last))
+    choice = gain_of_choice(verified, patches, words, verdict)
+    return Curve(tuple(points), forecast(drawn, last), choice)
+
+
+def gain_of_choice(
+    verified: Sequence[VerifiedImage], patches: Patches, words: Words, verdict: Verdict
+) -> ChoiceGain | None:
+    """Compare lessons of chosen images with lessons of random ones, on images that are in neither.
+
+    Args:
+        verified, patches, words, verdict: see `draw_curve`.
+
+    Returns:
+        None if there are too few images.
+    """
+    count = len(verified)
+    judges = round(count * (1 - _MOST))
+    if count - judges < 2 * FIRST:
+        return None
+    margins = (words.logits(patches) - logit(words.thresholds)).max(axis=1).astype(np.float32)
+    ends = np.flatnonzero(np.diff(patches.images)) + 1
+    things = [
+        things_of(image.features, each) for image, each in zip(verified, np.split(margins, ends), strict=True)
+    ]
+    rng = np.random.default_rng(_SEED)
+    found = []
+    for _ in range(_DRAWS):
+        order = rng.permutation(count)
+        judged = np.isin(np.arange(count), order[:judges])
+        pool = order[judges:]
+        picks = pool[choose([things[place] for place in pool], FIRST)], pool[:FIRST]
+        fits = [verdict.learner.fit(np.isin(np.arange(count), each)) for each in picks]
+        trials = [_trial(verified, patches, words, verdict, heads, judged) for heads in fits]
+        found.append([_figures(trial, words)[0] for trial in trials])
+    chosen, random = np.mean(found, axis=0)
+    return ChoiceGain(FIRST, count - judges, round(float(chosen), 4), round(float(random), 4))
 
 
 def forecast(drawn: NDArray[np.float64], last: tuple[int, float, float], more: int = MORE) -> Forecast | None:

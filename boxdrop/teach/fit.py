@@ -112,44 +112,48 @@ def fit(
     whole = len(able) == len(rows)
     embeddings = patches.embeddings if whole else patches.embeddings[able]
     shifts, scales, weights = patches.shifts[able], patches.scales[able], patches.weights[able]
-    similarities = embeddings @ start.T
-    for label in range(labels):
-        target, counted = patches.targets[able, label], patches.counted[able, label]
-        chosen = (scales * (similarities[:, label] + shifts) > _HOPELESS) | (target > 0)
-        chosen &= counted
-        for _ in range(_ROUNDS):
-            use = np.flatnonzero(chosen)
-            if not len(use):
-                break
-            scale = scales[use, None]
-            inputs = np.hstack([embeddings[use] * scale, shifts[use, None] * scale, np.ones_like(scale)])
+    logits = scales[:, None] * (embeddings @ start.T + shifts[:, None])
+    targets, counted = patches.targets[able], patches.counted[able]
+    chosen = ((logits > _HOPELESS) | (targets > 0)) & counted
+    missed = chosen
+    for _ in range(_ROUNDS):
+        active = np.flatnonzero(missed.any(axis=0))
+        if not len(active):
+            break
+        for label in active:
+            use = np.flatnonzero(chosen[:, label])
             weight = weights[use] * (np.float32(PATCH_WEIGHT) if counts is None else counts[label])
+            scaled = embeddings[use], shifts[use], scales[use]
             query, shift, bias = np.split(
-                _solve(inputs, target[use], weight, start[label], steps), [width, width + 1]
+                _solve(*scaled, targets[use, label], weight, start[label], steps), [width, width + 1]
             )
             heads.queries[label], heads.shifts[label], heads.biases[label] = query, shift[0], bias[0]
-            risen = scales * (embeddings @ query + shift * shifts) + bias > _RISEN
-            missed = risen & counted & ~chosen
-            if not missed.any():
-                break
-            chosen |= missed
+        raw = embeddings @ heads.queries[active].T + np.outer(shifts, heads.shifts[active])
+        missed = np.zeros_like(chosen)
+        missed[:, active] = scales[:, None] * raw + heads.biases[active] > _RISEN
+        missed &= counted & ~chosen
+        chosen |= missed
     return heads
 
 
 def _solve(
-    inputs: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
+    shifts: NDArray[np.float32],
+    scales: NDArray[np.float32],
     targets: NDArray[np.float32],
     weights: NDArray[np.float32],
     start: NDArray[np.float32],
     steps: int,
 ) -> NDArray[np.float32]:
-    """One label's w, a and b, float32 [D + 2]; `inputs` are float32 [N, D + 2]."""
+    """One label's w, a and b, float32 [D + 2], from N patches."""
     width = len(start)
     origin = np.r_[start.astype(np.float64), 1.0, 0.0]
     # In these units the prior is ½|u|², so that a step of length 1 is a good guess for every coordinate.
     unit = 1 / np.sqrt(2 * np.r_[np.full(width, LAMBDA_QUERY), LAMBDA_SHIFT, LAMBDA_BIAS])
-    begun = inputs @ origin.astype(np.float32)
-    in_units = inputs * unit.astype(np.float32)
+    in_units = np.empty((len(scales), width + 2), np.float32)
+    np.multiply(embeddings, scales[:, None] * np.float32(unit[0]), out=in_units[:, :width])
+    in_units[:, width], in_units[:, width + 1] = shifts * scales * unit[width], unit[width + 1]
+    begun = in_units @ (origin / unit).astype(np.float32)
 
     def objective(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = begun + in_units @ point.astype(np.float32)

@@ -45,7 +45,7 @@ _SAMPLES: Final = 500
 _NEW_RECALL: Final = 0.25
 _PRIOR_BOXES: Final = 2.0
 _SEED: Final = 20251128
-_UNASKED: Final = -30.0
+UNASKED: Final = -30.0
 """Logit of a label without words."""
 
 
@@ -72,7 +72,7 @@ class Words:
 
     def logits(self, patches: Patches) -> NDArray[np.float32]:
         """Of each label, that of its best prompt: float32 [N, L]."""
-        found = np.full((len(patches), self.labels), _UNASKED, np.float32)
+        found = np.full((len(patches), self.labels), UNASKED, np.float32)
         if len(self.queries):
             every = patches.logits(self.queries)
             for label in np.unique(self.owners):
@@ -164,7 +164,7 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
     able = np.where(new, boxes >= 1, boxes >= FEWEST_BOXES)
     learner = Learner(stack_views(verified, patches, labels), words, new, able)
     heads = learner.fit(np.ones(images, bool))
-    learned = np.full_like(asked, _UNASKED)
+    learned = np.full_like(asked, UNASKED)
     fold_of = _folds(images)
     for fold in range(int(fold_of.max()) + 1 if images > 1 else 0):
         held = (fold_of == fold)[patches.images]
@@ -182,9 +182,10 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
             _candidate(share, asked, learned, before, verified, patches, words, weights, group)
             for share in SHARES
         ]
-        proven = [each for each in tried if each.better_ap > PROOF and each.better_f1 > 0.5]
+        former = _ap(before, weights, group)
+        proven = [each for each in tried if _share(each.ap - former) > PROOF and each.better_f1 > 0.5]
         if proven:
-            best = max(proven, key=lambda each: each.ap)
+            best = max(proven, key=lambda each: float(each.ap.mean()))
             for label in np.flatnonzero(group).tolist():
                 only = np.arange(labels) == label
                 if _share(_ap(best.trial, weights, only) - _ap(before, weights, only)) >= 1 - PROOF:
@@ -202,15 +203,14 @@ class _Candidate:
         share: of the fitted ones.
         biases: float32 [L], what moves each label's best cut to its threshold in force, if that pays.
         trial: cross-fitted.
-        ap: mean of the bootstrap samples.
-        better_ap, better_f1: share of bootstrap samples in which it beats the words.
+        ap: of each bootstrap sample, float64.
+        better_f1: share of bootstrap samples in which it beats the words.
     """
 
     share: float
     biases: NDArray[np.float32]
     trial: Trial
-    ap: float
-    better_ap: float
+    ap: NDArray[np.float64]
     better_f1: float
 
 
@@ -231,10 +231,7 @@ def _candidate(
     f1 = _f1(before, none, words, weights, group)
     gains = [(_f1(trial, shift, words, weights, group) - f1, shift) for shift in (none, moved)]
     gain, shift = max(gains, key=lambda each: float(each[0].mean()))
-    area, former = _ap(trial, weights, group), _ap(before, weights, group)
-    return _Candidate(
-        share, shift.astype(np.float32), trial, float(area.mean()), _share(area - former), _share(gain)
-    )
+    return _Candidate(share, shift.astype(np.float32), trial, _ap(trial, weights, group), _share(gain))
 
 
 def _folds(images: int) -> NDArray[np.int64]:
@@ -310,7 +307,7 @@ def _ap(trial: Trial, weights: NDArray[np.float64], group: NDArray[np.bool_]) ->
     scores, labels, right = trial.scores[mine], trial.labels[mine], trial.right[mine]
     chance = calibrate(scores, labels, right, len(group)).probabilities(scores, labels)
     objects = weights @ trial.objects[:, group].sum(axis=1)
-    return weighted_ap(chance, right, weights[:, trial.images[mine]], objects)
+    return weighted_ap(chance, right, trial.images[mine], weights, objects)
 
 
 def _share(gains: NDArray[np.float64]) -> float:

@@ -55,33 +55,44 @@ class Trial:
     def average_precision(self, label: int) -> float:
         """Area below the precision of one label, which must have a verified box."""
         mine = self.labels == label
-        objects = self.objects[:, label].sum()
-        weights = np.ones((1, int(mine.sum())))
-        return float(weighted_ap(self.scores[mine], self.right[mine], weights, np.array([objects]))[0])
+        objects = np.array([self.objects[:, label].sum()])
+        weights = np.ones((1, len(self.objects)))
+        return float(weighted_ap(self.scores[mine], self.right[mine], self.images[mine], weights, objects)[0])
 
 
 def weighted_ap(
     scores: NDArray[np.floating],
     right: NDArray[np.bool_],
+    images: NDArray[np.int64],
     weights: NDArray[np.float64],
     objects: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """Average precision of boxes that count several times, for each of several weightings.
+    """Average precision of boxes whose images count several times, for each of several weightings.
 
     Args:
         scores: float [K].
         right: bool [K].
-        weights: float64 [W, K].
+        images: int64 [K], which image a box is of.
+        weights: float64 [W, images].
         objects: float [W], how many there are to find.
 
     Returns:
         float64 [W]; 0 where there is nothing to find.
     """
     order = np.argsort(-scores, kind="stable")
-    hits, seen = weights[:, order] * right[order], weights[:, order]
-    precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(seen, axis=1), 1e-9)
+    of, hits = images[order], np.flatnonzero(right[order])
+    if not len(hits):
+        return np.zeros(len(weights))
+    # Precision falls between two right boxes, so only its values at right boxes matter: a box counts from the
+    # first right one that is not before it.
+    boxes, found = np.zeros((2, weights.shape[1], len(hits)))
+    counted = np.arange(int(hits[-1]) + 1)
+    np.add.at(boxes, (of[counted], np.searchsorted(hits, counted)), 1)
+    found[of[hits], np.arange(len(hits))] = 1
+    gained = weights @ found
+    precision = np.cumsum(gained, axis=1) / np.maximum(weights @ np.cumsum(boxes, axis=1), 1e-9)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    area: NDArray[np.float64] = (envelope * hits).sum(axis=1) / np.maximum(objects, 1e-9)
+    area: NDArray[np.float64] = (envelope * gained).sum(axis=1) / np.maximum(objects, 1e-9)
     return area
 
 

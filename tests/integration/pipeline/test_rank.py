@@ -13,6 +13,7 @@ from boxdrop.local.label_studio import Server
 from boxdrop.pipeline.labels import part_event
 from boxdrop.store.manifests import read_manifest
 from boxdrop.store.parts import Part, write_part
+from tests.shape_scenes import draw_shapes
 
 from .test_handlers import Functions, functions, live, tasks
 from .test_retry_and_apply import Call, call
@@ -130,3 +131,37 @@ def test_verified_images_with_a_probable_mistake_are_listed_in_a_tab_of_their_ow
     assert key not in tab()
     states = {task.data["state"] for task in tasks(connection, world).values()}
     assert states == {"tasked"}  # nothing else of the tasks was touched
+
+
+def test_images_chosen_for_teaching_come_first_until_rank_orders_anew(
+    live: Functions, connection: Connection, call: Call, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", server.token)
+    world = live.world
+    names = [f"fruit/{seed}.jpg" for seed in range(6)]
+    labels = world.labels("fruit", "labels: [banana, apple]")
+    scenes = [draw_shapes(seed).jpeg() for seed in range(6)]
+    live.deliver("dispatch", labels, *map(world.put, names, scenes))
+    (run_id,) = live.launch()
+    _, events = detected(live, run_id)
+    assert live.deliver("publish", *events) == []
+    published = priorities(connection, live)
+
+    done = call("teach", "fruit", "--next", "2")
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("They come first in the tab To verify and in its label stream.\n")
+    first, second = (line.strip().rpartition("/")[2] for line in done.output.splitlines()[1:3])
+    now = priorities(connection, live)
+    assert now[first] > now[second] > max(published.values())
+    assert {name: each for name, each in now.items() if name not in (first, second)} == {
+        name: each for name, each in published.items() if name not in (first, second)
+    }
+    views = connection.request("look", "GET", f"/api/dm/views?project={number(live)}")
+    (view,) = [each for each in views if each["data"]["title"] == "To verify"]
+    listed = connection.request("look", "GET", f"/api/tasks?view={view['id']}&project={number(live)}")
+    shown = [task["data"]["file_name"] for task in listed["tasks"]]
+    assert shown[:2] == [f"fruit/{first}", f"fruit/{second}"]
+
+    assert call("rank", "fruit").exit_code == 0
+    assert priorities(connection, live) == published

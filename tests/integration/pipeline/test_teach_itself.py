@@ -88,8 +88,30 @@ def test_arguments_that_contradict_each_other_are_refused(badges: World, call: C
     for arguments, said in (
         (("--due", "--back"), "--due goes alone"),
         (("fruit", "--from-now", "--dry-run"), "--dry-run changes nothing: leave out --from-now"),
-        (("--yes",), "give a PROJECT to teach, or --due"),
+        (("--yes",), "give a PROJECT, or --due"),
+        (("--next", "5"), "give a PROJECT, or --due"),
+        (("fruit", "--next", "5", "--back"), "--next teaches nothing: leave out --due, --back"),
+        (("fruit", "--next", "5", "--among", "4"), "--among goes with --next, and is at least as large"),
+        (("fruit", "--among", "40"), "--among goes with --next"),
     ):
         result = call("teach", *arguments)
         assert result.exit_code == 1
         assert said in result.output
+
+
+def test_images_to_verify_next_are_of_those_that_nobody_has_verified(badges: World, call: Call) -> None:
+    first = call("teach", "fruit", "--next", "4", "--dry-run")
+    assert first.exit_code == 0, first.output
+    assert first.output.startswith("Looked at 21 images that nobody has verified and 0 verified images.")
+    chosen = [line.strip() for line in first.output.splitlines()[1:]]
+    assert len({*chosen} & {f"fruit/{seed}.jpg" for seed in STARS}) == 4
+    assert call("teach", "fruit", "--next", "4", "--dry-run").output == first.output
+    for key in chosen:
+        verify(badges, int(key.removeprefix("fruit/").removesuffix(".jpg")))
+    left = {f"fruit/{seed}.jpg" for seed in STARS} - {*chosen}
+    left.remove(gone := max(left))
+    badges.s3.delete_object(Bucket=badges.images.name, Key=gone)
+    after = call("teach", "fruit", "--next", "30", "--dry-run").output
+    assert f"Looked at {len(left)} images that nobody has verified and 4 verified images." in after
+    assert {line.strip() for line in after.splitlines()[1:]} == left
+    assert badges.states() == {"verified": 4, "tasked": 17}  # nothing was changed

@@ -1,9 +1,11 @@
 """The report's part about teaching."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from boxdrop.documents import from_json, to_json
-from boxdrop.domain.curve import Curve, CurvePoint, Forecast
+from boxdrop.domain.curve import ChoiceGain, Curve, CurvePoint, Forecast
 from boxdrop.domain.lesson import Figures
 from boxdrop.domain.teaching import Teaching
 from boxdrop.review.figures import count
@@ -15,6 +17,7 @@ AT = datetime(2026, 11, 28, tzinfo=UTC)
 CURVE = Curve(
     (CurvePoint(0, 0.1, 3.0), CurvePoint(10, 0.55, 1.9), CurvePoint(40, 0.74, 1.2)),
     Forecast(90, 0.78, (0.75, 0.81), 1.0, (0.8, 1.3)),
+    ChoiceGain(10, 27, 0.6, 0.55),
 )
 TAUGHT = Teaching(
     AT, 40, 41, "0123456789abcdef", 2, Figures(0, 0, 0.1, 0.1), Figures(0, 0, 0.7, 0.74), curve=CURVE
@@ -31,6 +34,8 @@ def test_what_came_of_it_the_curve_and_the_forecast_are_lines() -> None:
         "     40 images: AP 0.74, 1.2 changes per image",
         "  50 more verified images would likely bring AP 0.74 → 0.78 (0.75 to 0.81), and changes per image "
         "1.2 → 1.0 (0.8 to 1.3)",
+        "  in a trial, 10 images that `boxdrop teach --next` chose from 27 of these taught AP 0.60, "
+        "10 random ones AP 0.55",
     ]
     assert [*learning_lines([])] == []
 
@@ -42,6 +47,13 @@ def test_programs_get_the_same() -> None:
     assert fields["curve"]["forecast"]["ap_range"] == (0.75, 0.81)
     assert learning_fields([]) is None
     assert from_json(Teaching, to_json(TAUGHT)) == TAUGHT
+
+
+def test_an_attempt_that_was_noted_before_choices_were_tried_is_read() -> None:
+    noted = json.loads(to_json(TAUGHT))
+    del noted["curve"]["choice"]
+    read = from_json(Teaching, json.dumps(noted))
+    assert read == replace(TAUGHT, curve=replace(CURVE, choice=None))
 
 
 def test_the_page_draws_the_curve_and_stays_whole() -> None:

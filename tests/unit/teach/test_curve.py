@@ -26,6 +26,10 @@ def test_a_taught_label_gets_better_with_the_images_and_costs_fewer_changes() ->
     assert then.images == 90
     assert then.ap_range[0] <= then.ap <= then.ap_range[1] <= 1
     assert 0 <= then.changes_range[0] <= then.changes <= then.changes_range[1]
+    tried = curve.choice
+    assert tried is not None
+    assert (tried.images, tried.pool) == (10, 27)
+    assert curve.points[0].ap < min(tried.chosen, tried.random)
 
 
 def test_there_is_no_curve_where_the_words_stay_or_images_are_few() -> None:

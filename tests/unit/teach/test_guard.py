@@ -149,6 +149,22 @@ def test_a_box_is_right_once() -> None:
 
 def test_average_precision_of_a_known_ranking() -> None:
     scores, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])
-    once, twice = np.ones((1, 4)), np.array([[2.0, 2, 2, 2]])
-    assert weighted_ap(scores, right, once, np.array([2.0]))[0] == pytest.approx((1 + 2 / 3) / 2)
-    assert weighted_ap(scores, right, twice, np.array([4.0]))[0] == pytest.approx((1 + 2 / 3) / 2)
+    images, weights = np.array([0, 1, 0, 1]), np.array([[1.0, 1], [2, 2], [1, 0], [0, 1]])
+    areas = weighted_ap(scores, right, images, weights, np.array([2.0, 4, 2, 2]))
+    assert areas.tolist() == pytest.approx([(1 + 2 / 3) / 2, (1 + 2 / 3) / 2, 1, 0])
+
+
+def test_an_image_that_counts_twice_is_as_good_as_two_of_it() -> None:
+    rng = np.random.default_rng(9)
+    count, images = 200, 12
+    scores, right = rng.random(count), rng.random(count) < 0.4
+    of, times = rng.integers(0, images, count), rng.integers(0, 4, (5, images))
+    objects = times.sum(axis=1) * 9.0
+    areas = weighted_ap(scores, right, of, times.astype(float), objects)
+    for area, each, there in zip(areas, times, objects, strict=True):
+        copies = np.repeat(np.arange(count), each[of])
+        order = copies[np.argsort(-scores[copies], kind="stable")]
+        precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        last = np.append(scores[order][1:] < scores[order][:-1], True)  # copies of a box are one step
+        best = np.maximum.accumulate(np.where(last, precision, 0)[::-1])[::-1]
+        assert area == pytest.approx((best * right[order]).sum() / there)
