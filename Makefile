@@ -30,7 +30,7 @@ demo: .venv/demo
 	@echo "== Starting the system on this machine (the first time, Label Studio is installed: about a minute, 1 GB)"
 	@$(BIN)/boxdrop local up >/dev/null
 	@echo "== Uploading sample images to the bucket"
-	@$(BIN)/boxdrop local demo
+	@$(BIN)/boxdrop local demo $(if $(DETECTOR),--detector '$(DETECTOR)')
 
 quick: .venv/quick
 	@echo "== Lint"

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 PROGRAM = """
-import json, resource, sys
+import json, resource, sys, time
 from pathlib import Path
 from boxdrop.annotate.run import AnnotateRun
 from boxdrop.detect import Detector
@@ -28,10 +28,12 @@ from boxdrop.domain.labels import LabelSet
 from boxdrop.sources import open_source
 source, out, labels, *bundles = sys.argv[1:]
 detector = merge([Detector.load(each) for each in bundles])
+began = time.process_time()
 summary = AnnotateRun(open_source(source), LabelSet.from_short_form(labels), detector, Path(out)).run()
 assert summary.failures == 0, summary
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([summary.images, summary.boxes, summary.seconds, peak]))
+work = time.process_time() - began
+print(json.dumps([summary.images, summary.boxes, summary.seconds, work, peak]))
 """
 OTHER_WORDS = ("wooden crate", "street lamp", "door handle")
 
@@ -58,10 +60,13 @@ def main(photos: Path, first: str, second: str | None, keep: Path | None) -> Non
             (Bundle.load(reads_words).name, others, [reads_words]),
             ("both", f"{known}, {others}", [closed, reads_words]),
         )
-        click.echo(f"{'detector':24s}{'images':>8s}{'boxes':>8s}{'s/image':>10s}{'peak MB':>10s}")
+        row = "{:24s}{:>8s}{:>8s}{:>10s}{:>10s}{:>10s}"
+        click.echo(row.format("detector", "images", "boxes", "s/image", "CPU s", "peak MB"))
         for number, (name, labels, bundles) in enumerate(runs):
-            images, boxes, seconds, peak = measure(photos, Path(scratch) / f"out-{number}", labels, bundles)
-            click.echo(f"{name:24s}{images:8.0f}{boxes:8.0f}{seconds / images:10.3f}{peak:10.0f}")
+            out = Path(scratch) / f"out-{number}"
+            images, boxes, seconds, work, peak = measure(photos, out, labels, bundles)
+            times = f"{seconds / images:.3f}", f"{work / images:.3f}"
+            click.echo(row.format(name, f"{images:.0f}", f"{boxes:.0f}", *times, f"{peak:.0f}"))
 
 
 def owlvit(folder: Path) -> Path:
@@ -75,7 +80,7 @@ def owlvit(folder: Path) -> Path:
 
 
 def measure(photos: Path, out: Path, labels: str, bundles: list[Path]) -> tuple[float, ...]:
-    """Run one process; returns images, boxes, seconds, and peak memory in MB."""
+    """Run one process; returns images, boxes, elapsed and CPU seconds, and peak memory in MB."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(photos), str(out), labels, *map(str, bundles)],
         stdout=subprocess.PIPE,

@@ -18,10 +18,11 @@ from boxdrop.labelstudio.project import ensure_project
 from boxdrop.labelstudio.publishing import publish
 from boxdrop.labelstudio.uploads import Uploads
 from boxdrop.local.label_studio import Server
+from boxdrop.local.photos import find_photos
 from scripts.camera import Camera
 from tests.e2e.test_regions import STORED_AS
 
-HERO: Final = SCENES / "fruit-basket-05.jpg"
+HERO: Final = "astronaut.png"  # NASA, in the public domain; see boxdrop.local.photos
 TURNED: Final = SCENES / "fruit-basket-08.jpg"
 
 # Thumbnails and the task's image, not people's avatars.
@@ -57,16 +58,16 @@ class LabelStudioPictures:
         self._camera.save("label-studio-list.png", self._camera.look())
 
     def take_before_and_after(self, project: int) -> None:
-        """An image as uploaded, and as shown to its annotator."""
+        """A photograph as uploaded, and as shown to its annotator."""
         self._camera.resize(1160, 831)
-        self._open(project, self._tasks(project)[HERO.name])
+        self._open(project, self._tasks(project)[HERO])
         after = self._camera.look()
         figures = [
-            (f"You drop {HERO.name} into the bucket …", HERO.read_bytes()),
+            (f"You drop {HERO} …", (find_photos() / HERO).read_bytes()),
             ("… and verify its boxes in Label Studio", after),
         ]
         self._camera.resize(1500, 900)
-        sheet = self._camera.arrange(figures, "grid-template-columns: 380px 820px")
+        sheet = self._camera.arrange(figures, "grid-template-columns: 300px 720px")
         self._camera.save("before-and-after.png", sheet)
 
     def take_credit(self, project: int) -> None:

@@ -2,7 +2,8 @@
 
 Starts a system of its own, in a temporary folder and on free ports, uploads the sample images and takes
 screenshots in Chromium: of Label Studio, ZenML's dashboard, and the page that `boxdrop annotate` writes. It
-also draws the two SVGs. Other systems on this machine are left alone. It takes a few minutes.
+also draws the two SVGs. Other systems on this machine are left alone. It takes a few minutes, and npm for the
+detector of the photographs.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from typing import Final
 from boxdrop.demo import SCENES
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.ledger import Ledger, State
-from boxdrop.local.samples import PROJECT
+from boxdrop.local import photos
+from boxdrop.local.samples import PHOTOS, PROJECT
 from boxdrop.local.stack import Running
 from boxdrop.tracking.server import ZenMLServer, skip_survey
 from scripts import draw_architecture, draw_status
@@ -128,6 +130,8 @@ def fill(scene: Scene) -> dict[str, int]:
     numbers = {}
     scene.call("drop", PROJECT, PROJECT)
     numbers[PROJECT] = scene.wait_for_tasks(PROJECT, len(paths))
+    scene.call("local", "demo", "--detector", "nanodet-coco")
+    numbers[PHOTOS] = scene.wait_for_tasks(PHOTOS, len(photos.PHOTOS))
     scene.call("drop", PROJECT, _ORCHARD, "--labels", "pear, mango, cherries")
     numbers[_ORCHARD] = scene.wait_for_tasks(_ORCHARD, len(paths))
     openverse = OpenverseServer([])
@@ -184,7 +188,7 @@ def main() -> None:
         with open_camera(out) as camera:
             take_report_page(camera, scene)
             pictures = LabelStudioPictures(camera, scene.running.label_studio)
-            pictures.take_before_and_after(numbers[PROJECT])
+            pictures.take_before_and_after(numbers[PHOTOS])
             pictures.take_list(numbers[PROJECT])
             pictures.take_credit(numbers[_RETRIEVED])
             pictures.take_orientations()

@@ -16,6 +16,7 @@ from boxdrop.cli.terminal import Part, say, say_in_colours
 from boxdrop.home import VARIABLE, found_from_here, home
 
 if TYPE_CHECKING:
+    from boxdrop.cli.console import Console
     from boxdrop.ledger import Ledger
     from boxdrop.local.label_studio import Server
     from boxdrop.local.stack import Running
@@ -82,14 +83,25 @@ def local() -> None:
     help="Where your reverse proxy serves Label Studio to people on other machines; '' for nowhere. Kept "
     "until you change it.",
 )
-def up(only: str | None, port: int | None, aws_port: int | None, public_url: str | None) -> None:
+@click.option(
+    "--detector",
+    metavar="NAME",
+    help="Use this detector from now on: a known one (see: boxdrop detectors), one in the data bucket, or a "
+    "bundle's folder. Default: the one before, initially the demo detector.",
+)
+def up(
+    only: str | None, port: int | None, aws_port: int | None, public_url: str | None, detector: str | None
+) -> None:
     """Start everything that is not running.
 
-    The first start also installs it: a minute or two, 1.1 GB.
+    The first start also installs it: a minute or two, 1.1 GB. A known detector that is not on this machine is
+    got first; in a terminal, you are asked.
     """
     from boxdrop.local.label_studio import LabelStudio
 
     if only:
+        if detector is not None:
+            raise click.UsageError("--detector is for the whole system: leave out --only")
         _print_label_studio(LabelStudio().up(port, _say, public_url))
         return
     from boxdrop.local.recovery import settle
@@ -101,13 +113,37 @@ def up(only: str | None, port: int | None, aws_port: int | None, public_url: str
         running = stack.up(port, aws_port, _say, public_url)
     settle(stack, running, _say)
     _print_system(running)
+    if detector is not None:
+        _use_detector(running, detector)
+
+
+def _use_detector(running: "Running", detector: str) -> None:
+    """Make a detector the system's default."""
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.provision import provide
+    from boxdrop.domain.detector_names import pinned_name
+    from boxdrop.store.bundles import use
+
+    running.system.enter()
+    bucket = Bucket(running.system.data_bucket)
+    ref = use(bucket, provide(bucket, detector, Console(stderr=True)).name)
+    say(f"Detector: {pinned_name(ref.name, ref.digest)}, for projects whose labels.yaml names none")
 
 
 @local.command()
-def demo() -> None:
+@click.option(
+    "--detector",
+    metavar="NAME",
+    help="The detector for the photographs: a known one (see: boxdrop detectors), one in the data bucket, or "
+    "a bundle's folder. Default: nanodet-coco.",
+)
+def demo(detector: str | None) -> None:
     """Try it with sample images.
 
-    Uploads the ones that ship with boxdrop, waits for their boxes, and prints their address in Label Studio.
+    Uploads drawn scenes that ship with boxdrop, and a few photographs; waits for their boxes, and prints
+    their address in Label Studio. The photographs and their detector are downloaded on the first call; where
+    that is not possible, the drawn scenes are there all the same.
     """
     from boxdrop.cli.console import Console
     from boxdrop.demo import SCENES
@@ -124,11 +160,17 @@ def demo() -> None:
     console = Console(stderr=True)
     with console.working("Uploading the sample images") as spinner:
         images = drop_samples(running.system.image_bucket)
-        found = wait_for_tasks(ledger, images, lambda text: spinner.update(text))
+        found = wait_for_tasks(ledger, PROJECT, images, lambda text: spinner.update(text))
+    photos, missing = _show_photos(running, ledger, detector, console)
     one_more = SCENES / "fruit-basket-01.jpg"
     say(f"{found:,} images of fruit baskets are in Label Studio, with their boxes:")
     say()
     say(f"  {running.label_studio.page_url}/projects/{_number(ledger, PROJECT)}/data")
+    if photos is not None:
+        say("and photographs (`boxdrop credits` names who took them):")
+        say(f"  {running.label_studio.page_url}/projects/{_number(ledger, photos)}/data")
+    else:
+        say(f"Photographs are not shown: {missing}")
     say(f"  log in as  {running.label_studio.email}")
     say(f"  password   {running.label_studio.password}")
     say()
@@ -136,6 +178,38 @@ def demo() -> None:
     say(f"  {copy_line(running, one_more, f'{PROJECT}/one-more.jpg')}")
     say("or a folder of yours:")
     say(f"  {_program()} drop photos/ my-project --labels 'dog, cat, bicycle'")
+
+
+def _show_photos(
+    running: "Running", ledger: "Ledger", detector: str | None, console: "Console"
+) -> tuple[str | None, str]:
+    """Upload the photographs and wait for their boxes.
+
+    Returns:
+        their project; or None, and why there is none.
+    """
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.cli.provision import provide
+    from boxdrop.detectors.choice import VARIABLE as POLICY
+    from boxdrop.detectors.choice import policy
+    from boxdrop.detectors.nanodet import NAME
+    from boxdrop.domain.errors import BoxdropError
+    from boxdrop.local.photos import find_photos
+    from boxdrop.local.samples import drop_photos, wait_for_tasks
+
+    if detector is None and policy() == "never":
+        return None, f"{POLICY} is `never`, and their detector would be downloaded"
+    try:
+        ref = provide(Bucket(running.system.data_bucket), detector or NAME, console)
+        with console.working("Uploading photographs") as spinner:
+            folder = find_photos(lambda text: spinner.update(text))
+            project, images = drop_photos(running.system.image_bucket, folder, ref.name, ref.classes)
+            wait_for_tasks(ledger, project, images, lambda text: spinner.update(text))
+    except BoxdropError as error:
+        if detector is not None:  # the user asked for it
+            raise
+        return None, str(error).partition("\n")[0]
+    return project, ""
 
 
 def _program() -> str:

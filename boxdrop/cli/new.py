@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     help="The folder for its images. Default: one with the project's name, here.",
 )
 @click.option(
+    "--detector",
+    metavar="NAME",
+    help="The project's detector: a known one (see: boxdrop detectors), one in the data bucket, or a "
+    "bundle's folder; or two with a + between them. What the data bucket lacks is got and uploaded. Default: "
+    "the one in labels.yaml, or the system's.",
+)
+@click.option(
     "--retrieve",
     "wanted",
     type=Whole(),
@@ -48,6 +55,7 @@ def new(
     labels: str,
     caption: str | None,
     folder: Path | None,
+    detector: str | None,
     wanted: int | None,
     system: str | None,
 ) -> None:
@@ -56,6 +64,7 @@ def new(
     \b
       boxdrop new fruit --labels "pineapple, banana, apple"
       boxdrop new fruit --labels "banana, apple" --caption "fruit" --retrieve 200
+      boxdrop new pets --labels "dog, cat" --detector nanodet-coco
 
     Then put images into that folder and run `boxdrop drop FOLDER PROJECT`, or copy them to
     s3://BUCKET/PROJECT/ with any other tool. With --retrieve there is nothing else to do; after an
@@ -69,8 +78,10 @@ def new(
     if wanted is not None and not about:
         raise BoxdropError("what should the images show? Add --caption to --retrieve")
     label_set = LabelSet.load(labels)
-    text = labels_yaml(label_set, caption)
     chosen = open_system(system)
+    if detector is not None:
+        label_set = replace(label_set, detector=_provided(chosen.data_bucket, detector))
+    text = labels_yaml(label_set, caption)
     warn_of_labels(chosen.data_bucket, label_set)
     path = (folder or Path(project)) / "labels.yaml"
     store_labels(chosen.image_bucket, project, text)
@@ -84,6 +95,15 @@ def new(
         return
     where = shlex.quote(str(path.parent))
     say(f"  next    put images into {path.parent}/ and run: boxdrop drop {where} {shlex.quote(project)}")
+
+
+def _provided(data_bucket: str, detector: str) -> str:
+    """The name of a detector that the data bucket has from now on."""
+    from boxdrop.aws.s3 import Bucket
+    from boxdrop.cli.console import Console
+    from boxdrop.cli.provision import provide
+
+    return provide(Bucket(data_bucket), detector, Console(stderr=True)).name
 
 
 def warn_of_labels(data_bucket: str, label_set: LabelSet) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,21 @@ from playwright.sync_api import Locator
 from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import SCENES
+from boxdrop.detect.bundle import Contract
 from boxdrop.domain.detections import iou
 from boxdrop.domain.identity import image_id
 from boxdrop.labelstudio.connection import Connection, connect
 from boxdrop.ledger import Image, Ledger, State
+from boxdrop.local.photos import PHOTOS
 from boxdrop.local.recovery import settle
 from boxdrop.local.samples import PROJECT
 from boxdrop.local.stack import Running, Stack
+from boxdrop.store.bundles import resolve
 from boxdrop.store.layout import annotation_key
 from tests.e2e import aws_cli
 from tests.e2e.conftest import logged_in
 from tests.e2e.test_regions import STORED_AS
+from tests.fixed_bundle import write_fixed_bundle
 from tests.label_studio_server import quiet
 from tests.local_system import local_system
 from tests.shape_scenes import draw_shapes
@@ -67,6 +71,11 @@ class System:
     def label_studio(self) -> Connection:
         return connect(self.running.label_studio.url, self.running.label_studio.token)
 
+    def drop(self, key: str) -> None:
+        """Upload a scene with fruit."""
+        scene = (SCENES / "fruit-basket-01.jpg").read_bytes()
+        Bucket(self.running.system.image_bucket).put(key, scene, "image/jpeg")
+
     def row(self, key: str) -> Image | None:
         return self.ledger.image(image_id(self.running.system.image_bucket, key))
 
@@ -80,9 +89,68 @@ class System:
 
 
 @pytest.fixture(scope="module")
-def system(local_system: Running) -> System:
-    call("local", "demo")
-    return System(local_system)
+def system(local_system: Running) -> Iterator[System]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOXDROP_GET_DETECTORS", "never")  # the demo downloads nothing
+        said = call("local", "demo").output
+        assert "Photographs are not shown: BOXDROP_GET_DETECTORS is `never`" in said
+        yield System(local_system)
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that finds one cat, in the same place of every image."""
+    contract = Contract("images", "boxes", "scores", "xyxy", "pixel", "probability", nms_iou=0.5)
+    outputs = {"boxes": np.array([[8, 8, 40, 40]], np.float32), "scores": np.array([[0.9]], np.float32)}
+    folder = tmp_path_factory.mktemp("detectors") / "square"
+    return write_fixed_bundle(folder, outputs, contract, ("cat",), name="square")
+
+
+def test_the_demo_shows_photographs_with_the_boxes_of_another_detector_and_credits_them(
+    system: System, square: Path
+) -> None:
+    pytest.importorskip("skimage")
+    said = call("local", "demo", "--detector", str(square)).output
+    assert "and photographs (`boxdrop credits` names who took them)" in said
+    row = system.tasked("photos-square/coffee.png")
+    task = system.label_studio.sdk.tasks.get(str(row.task_id))
+    assert [each["value"]["rectanglelabels"] for each in task.predictions[0].result] == [["cat"]]
+    assert "Rachel Michetti" in str(task.data)
+    credits = call("credits", "photos-square").output
+    assert all(f"`{photo.name}`" in credits for photo in PHOTOS)
+    assert "· NASA ·" in credits
+
+
+def test_without_npm_the_demo_shows_the_fruit_and_says_why_there_are_no_photographs(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BOXDROP_GET_DETECTORS")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = call("local", "demo").output
+    assert "20 images of fruit baskets are in Label Studio" in said
+    assert "Photographs are not shown: npm is not installed" in said
+
+
+def test_new_and_up_take_a_detector_and_push_what_the_system_lacks(
+    system: System, square: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pets"
+    call("new", "pets", "--labels", "cat, banana", "--dir", str(folder), "--detector", f"{square}+demo")
+    assert "detector: square+demo" in (folder / "labels.yaml").read_text()
+    system.drop("pets/one.jpg")
+    task = system.label_studio.sdk.tasks.get(str(system.tasked("pets/one.jpg").task_id))
+    labels = [each["value"]["rectanglelabels"] for each in task.predictions[0].result]
+    assert labels.count(["cat"]) == 1
+    assert labels.count(["banana"]) >= 1
+    refused = CliRunner().invoke(boxdrop, ["new", "more", "--labels", "cat", "--detector", "absent"])
+    assert refused.exit_code == 1
+    assert "there is no detector absent; there are:" in refused.output
+    try:
+        assert "Detector: square@" in call("local", "up", "--detector", "square").output
+        assert resolve(system.data, None).name == "square"
+    finally:
+        call("local", "up", "--detector", "demo")
+    assert resolve(system.data, None).name == "demo"
 
 
 def test_the_demo_prints_the_address_and_a_second_one_is_quick(system: System) -> None:
