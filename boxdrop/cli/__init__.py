@@ -33,6 +33,7 @@ _COMMANDS = {
     "export": ("boxdrop.cli.export", "Write verified images and boxes in a format that other tools read."),
     "dataset": ("boxdrop.cli.dataset", "Freeze verified work as data sets, list and compare them."),
     "teach": ("boxdrop.cli.teach", "Teach a project's detector from its verified images."),
+    "train": ("boxdrop.cli.train", "Train a detector of your own on verified images."),
     "find": ("boxdrop.cli.find", "Find things that look like the one in a box."),
     "delete": ("boxdrop.cli.delete", "Delete a project; its images stay."),
     "runs": ("boxdrop.cli.runs", "List runs, show one, compare two."),

@@ -60,7 +60,8 @@ def compare(
     A and B are each the name of a detector in the data bucket (or of two: NAME+NAME), a bundle's folder, a
     labels.yaml (other prompts, labels or detector), or 'now': what PROJECT uses.
 
-    No task changes, and no annotator sees a box. Labels that only one of them has are left out.
+    No task changes, and no annotator sees a box. Labels that only one of them has are left out, and images
+    that one of them was trained on (boxdrop train), too.
 
     \b
       boxdrop compare fruit-baskets now owlv2
@@ -150,6 +151,8 @@ def _lines(found: "Comparison", price: float | None) -> "Iterable[RenderableType
     yield Text(f"{counted(found.images, 'verified image')}, {counted(len(found.labels), 'label')}", "bold")
     if found.unread:
         yield Text(f"{counted(found.unread, 'image')} could not be read", "yellow")
+    if found.seen:
+        yield Text(f"{counted(found.seen, 'image')} left out: A or B was trained on them", "dim")
     yield Text()
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("")

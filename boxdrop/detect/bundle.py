@@ -12,7 +12,8 @@
      "parity": {…}}
 
 A detector with fixed classes has the format ``boxdrop-bundle/2``: no text graph and no tokenizer, and in the
-place of ``text`` its ``classes``, a list of names, and its ``contract`` (`boxdrop.detect.contract`).
+place of ``text`` its ``classes``, a list of names, and its ``contract`` (`boxdrop.detect.contract`). One that
+`boxdrop train` made also has ``trained``, which names its data set.
 
 Other files that ``files`` does not list (a model card, ``README.md``) are allowed; the detector does not read
 them.
@@ -35,7 +36,7 @@ from boxdrop.detect.bundle_reader import (
     is_valid_name,
 )
 from boxdrop.detect.contract import Contract
-from boxdrop.detect.settings import RESIZES, Defaults, FileDigest, Preprocess, Source, Text
+from boxdrop.detect.settings import RESIZES, Defaults, FileDigest, Preprocess, Source, Text, Trained
 from boxdrop.domain.errors import BundleError
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Preprocess",
     "Source",
     "Text",
+    "Trained",
     "cpu_graph",
     "digest_of",
     "is_valid_name",
@@ -81,6 +83,7 @@ class Bundle:
         classes: names of fixed classes, in the order of the graph's scores; "" for a class without a name.
             Empty for a detector that finds any words.
         contract: what the graph of fixed classes takes and gives; None for words.
+        trained: what `boxdrop train` trained it on; None for other detectors.
     """
 
     path: Path
@@ -96,6 +99,7 @@ class Bundle:
     runtime: str | None = None
     classes: tuple[str, ...] = ()
     contract: Contract | None = None
+    trained: Trained | None = field(default=None, compare=False)
 
     @classmethod
     def load(cls, path: str | Path, verify: bool = False) -> "Bundle":
@@ -160,6 +164,7 @@ class Bundle:
             runtime=reader.string("runtime") if "runtime" in reader.fields else None,
             classes=reader.classes(),
             contract=reader.contract(),
+            trained=reader.trained(),
         )
 
     @property
@@ -167,7 +172,8 @@ class Bundle:
         """Hash of everything that determines the detector's output: files, preprocessing, text or classes,
         floor. 64 hexadecimal digits.
 
-        It excludes the name, the source, the parity report, the default threshold and the model card.
+        It excludes the name, the source, the parity report, the default threshold, what it was trained on and
+        the model card.
         """
         content = {
             "family": self.family,
@@ -221,6 +227,7 @@ class Bundle:
             **({"runtime": self.runtime} if self.runtime is not None else {}),
             "files": {name: asdict(self.files[name]) for name in sorted(self.files)},
             "parity": dict(self.parity),
+            **({"trained": asdict(self.trained)} if self.trained is not None else {}),
         }
         return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -5,7 +5,7 @@ import re
 from typing import Any, Final
 
 from boxdrop.detect.contract import Contract
-from boxdrop.detect.settings import CHANNELS, RESIZES, Defaults, FileDigest, Preprocess, Source, Text
+from boxdrop.detect.settings import CHANNELS, RESIZES, Defaults, FileDigest, Preprocess, Source, Text, Trained
 from boxdrop.documents import DocumentError, from_fields
 from boxdrop.domain.errors import BundleError
 
@@ -134,6 +134,15 @@ class BundleReader:
             return from_fields(Contract, self._object(self.fields, "contract"), "contract")
         except DocumentError as error:
             raise self.error(f"{error}; update boxdrop or wrap the model again") from None
+
+    def trained(self) -> Trained | None:
+        """What a detector of one's own was trained on; None for others."""
+        if "trained" not in self.fields:
+            return None
+        try:
+            return from_fields(Trained, self._object(self.fields, "trained"), "trained")
+        except DocumentError as error:
+            raise self.error(f"{error}; update boxdrop or train again") from None
 
     def defaults(self) -> Defaults:
         """The scores."""

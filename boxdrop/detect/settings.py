@@ -130,3 +130,20 @@ class FileDigest:
 
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a detector of one's own was trained on.
+
+    Attributes:
+        project, dataset, digest: the frozen data set, see `boxdrop.datasets.frozen`.
+        splits: those whose images it has seen: it learned from them, or they decided when it ended.
+        held_out: images with boxes that it has not seen and that measured it.
+    """
+
+    project: str
+    dataset: str
+    digest: str
+    splits: tuple[str, ...]
+    held_out: int

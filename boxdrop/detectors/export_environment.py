@@ -1,7 +1,7 @@
-"""The Python that exports detectors: this one if it has PyTorch, or an environment of its own.
+"""The Python that exports and trains detectors: this one if it has PyTorch, or an environment of its own.
 
-The environment is in boxdrop's home. It holds PyTorch and what else an export needs; boxdrop itself is taken
-from where this program runs.
+The environment is in boxdrop's home. It holds PyTorch and what else is needed; boxdrop itself is taken from
+where this program runs.
 """
 
 import importlib.util
@@ -13,13 +13,18 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import boxdrop
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.home import home
 
-_NEEDED: Final = ("torch", "transformers", "onnx", "safetensors", "scipy")
+_NEEDED: Final = {
+    "export": ("torch", "transformers", "onnx", "safetensors", "scipy"),
+    "train": ("torch", "transformers", "onnx", "safetensors", "scipy", "accelerate"),
+}
+"""Modules by boxdrop's extra that brings them."""
+
 _DISK_MB: Final = 6_000
 _MARK: Final = "boxdrop-complete"
 _LINES_SHOWN: Final = 8
@@ -40,9 +45,7 @@ def run_export(
     Raises:
         BoxdropError: the environment cannot be made, or the export failed; with its last lines.
     """
-    python = _python(say)
-    root = str(Path(boxdrop.__file__).parents[1])
-    paths = os.pathsep.join(path for path in (root, os.environ.get("PYTHONPATH", "")) if path)
+    python = python_with_torch(say)
     command = [
         python,
         "-m",
@@ -55,13 +58,25 @@ def run_export(
         "--precision",
         precision,
     ]
-    _run(command, f"{name} cannot be exported", say, os.environ | {"PYTHONPATH": paths})
+    run_program(command, f"{name} cannot be exported", say, with_boxdrop())
 
 
-def _python(say: Callable[[str], None]) -> str:
-    if all(importlib.util.find_spec(module) for module in _NEEDED):
+def with_boxdrop() -> dict[str, str]:
+    """This process's environment, in which another Python finds boxdrop."""
+    root = str(Path(boxdrop.__file__).parents[1])
+    paths = os.pathsep.join(path for path in (root, os.environ.get("PYTHONPATH", "")) if path)
+    return os.environ | {"PYTHONPATH": paths}
+
+
+def python_with_torch(say: Callable[[str], None], extra: Literal["export", "train"] = "export") -> str:
+    """A Python that has what one of boxdrop's extras brings; its environment is made if it is missing.
+
+    Raises:
+        BoxdropError: the environment cannot be made.
+    """
+    if all(importlib.util.find_spec(module) for module in _NEEDED[extra]):
         return sys.executable
-    folder = home() / "export-environment"
+    folder = home() / f"{extra}-environment"
     python = folder / "bin" / "python"
     if (folder / _MARK).is_file() and python.exists():
         return str(python)
@@ -78,12 +93,14 @@ def _python(say: Callable[[str], None]) -> str:
     try:
         uv = shutil.which("uv") or _uv_of_python()
         if uv is None:
-            _run([sys.executable, "-m", "venv", str(folder)], failed, say)
-            _run([str(python), "-m", "pip", "install", "--no-input", *_requirements()], failed, say)
+            run_program([sys.executable, "-m", "venv", str(folder)], failed, say)
+            run_program(
+                [str(python), "-m", "pip", "install", "--no-input", *_requirements(extra)], failed, say
+            )
         else:
-            _run([uv, "venv", "--no-project", "--python", sys.executable, str(folder)], failed, say)
+            run_program([uv, "venv", "--no-project", "--python", sys.executable, str(folder)], failed, say)
             install = [uv, "pip", "install", "--torch-backend", "auto", "--python", str(python)]
-            _run([*install, *_requirements()], failed, say)
+            run_program([*install, *_requirements(extra)], failed, say)
         (folder / _MARK).touch()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,18 +117,19 @@ def _uv_of_python() -> str | None:
         return None
 
 
-def _requirements() -> list[str]:
-    """What boxdrop and its extra ``export`` require."""
+def _requirements(wanted: str) -> list[str]:
+    """What boxdrop and one of its extras require."""
+    extras = {"export", wanted}
     found = []
     for line in requires("boxdrop") or []:
         requirement, _, marker = line.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
-        if extra is None or extra[1] == "export":
+        if (extra is None or extra[1] in extras) and not requirement.startswith("boxdrop"):
             found.append(requirement.strip())
     return found
 
 
-def _run(
+def run_program(
     command: list[str], failed: str, say: Callable[[str], None], environment: dict[str, str] | None = None
 ) -> None:
     """Run a program to its end; its lines go to `say`."""

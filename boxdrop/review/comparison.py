@@ -2,32 +2,29 @@
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.assessment.evidence import Evidence, count, right_ones, tally, truth_of
-from boxdrop.assessment.outcomes import RIGHT_IOU
+from boxdrop.assessment.precision import IOUS, average_precisions
 from boxdrop.assessment.thresholds import LEAST_IMAGES, TuningError, suggest
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, decode
 from boxdrop.domain.labels import LabelSet
 from boxdrop.review.reviewed import Reviewed, read_reviewed
+from boxdrop.training.guard import images_seen
 
 if TYPE_CHECKING:
     from boxdrop.detect.merged import AnyDetector
     from boxdrop.services import Services
 
-IOUS: Final = tuple(0.5 + 0.05 * step for step in range(10))
-"""COCO's: AP is the mean over them."""
-
 _FOLDS: Final = 3
 _DRAWS: Final = 2_000
-_RECALLS: Final = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,6 +88,7 @@ class Comparison:
 
     Attributes:
         images: verified images that were compared.
+        seen: verified images left out because one side was trained on them.
         unread: those that could not be read.
         labels: compared ones.
         tuned: whether thresholds were learned.
@@ -107,6 +105,7 @@ class Comparison:
     low: float
     high: float
     pairs: tuple[Pair, ...]
+    seen: int = 0
 
 
 def compare_sides(
@@ -120,7 +119,8 @@ def compare_sides(
 ) -> Comparison:
     """Run both on verified images of a project, a random sample that is the same each time.
 
-    Whole images are looked at, also where a label set asks for tiles.
+    Images that one of them was trained on are left out: a detector knows them by heart. Whole images are
+    looked at, also where a label set asks for tiles.
 
     Args:
         services: needs `ledger`, `data` and `images`.
@@ -128,17 +128,28 @@ def compare_sides(
         on_image: called with the number of images done.
 
     Raises:
-        BoxdropError: nothing is verified, the two share no label, or something cannot be read.
+        BoxdropError: nothing is verified that neither has seen, the two share no label, or something cannot
+            be read.
     """
     names = first.label_set.names
     if names != second.label_set.names:
         raise ValueError("both sides must have the same labels, in the same order")
-    found = (each for each in read_reviewed(services, project) if isinstance(each, Reviewed))
+    known = frozenset().union(*(images_seen(services.data, each.detector.bundle) for each in (first, second)))
+    seen = 0
+
+    def fair() -> Iterator[Reviewed]:
+        nonlocal seen
+        for each in read_reviewed(services, project):
+            if isinstance(each, Reviewed) and each.row.image_id in known:
+                seen += 1
+            elif isinstance(each, Reviewed):
+                yield each
+
     evidence: tuple[list[Evidence], list[Evidence]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
     sources = []
     unread = 0
-    for number, each in enumerate(itertools.islice(found, images)):
+    for number, each in enumerate(itertools.islice(fair(), images)):
         version = each.annotation.version
         try:
             data = services.images.read_version(each.row.key, version, DEFAULT_LIMITS.max_bytes)
@@ -154,9 +165,14 @@ def compare_sides(
             evidence[place].append(Evidence.of(each.row.key, candidates, boxes, labels))
         sources.append((each.row.key, version))
         on_image(number + 1)
+    if not sources and seen:
+        raise BoxdropError(
+            f"all {seen:,} verified images of {project} were used to train {first.name} or {second.name}, "
+            "which says nothing about new ones; verify more, or freeze the next data set with a split test"
+        )
     if not sources:
         raise BoxdropError(f"{project} has no verified image that can be read; verify some first")
-    return _compare(first, second, evidence, seconds, sources, unread)
+    return replace(_compare(first, second, evidence, seconds, sources, unread), seen=seen)
 
 
 def _compare(
@@ -235,37 +251,6 @@ def _pair(
     return Pair(*source, evidence[0].boxes, (shown[0], shown[1]), (right[0], right[1]), worth[1] - worth[0])
 
 
-def average_precisions(
-    images: Sequence[Evidence], labels: int, iou: float = RIGHT_IOU
-) -> NDArray[np.float64]:
-    """COCO's average precision of each label, float64 [labels]; NaN where no box was verified.
-
-    Precision is made to fall with recall and is averaged at 101 recalls, as pycocotools does.
-    """
-    found = np.full(labels, np.nan)
-    scores = np.concatenate([each.candidates.scores for each in images])
-    owners = np.concatenate([each.candidates.labels for each in images])
-    right = np.concatenate([_right_at(each, iou) for each in images])
-    objects = np.bincount(np.concatenate([each.labels for each in images]), minlength=labels)
-    for label in np.flatnonzero(objects):
-        own = owners == label
-        order = np.argsort(-scores[own], kind="stable")
-        hits = np.cumsum(right[own][order])
-        recall = hits / objects[label]
-        precision = hits / np.arange(1, len(hits) + 1)
-        precision = np.maximum.accumulate(precision[::-1])[::-1]
-        places = np.searchsorted(recall, _RECALLS, side="left")
-        found[label] = np.append(precision, 0.0)[places].mean()
-    return found
-
-
-def _right_at(evidence: Evidence, iou: float) -> NDArray[np.bool_]:
-    """As `Evidence.right`, at another IoU."""
-    if iou == RIGHT_IOU:
-        return evidence.right
-    return right_ones(evidence.candidates, evidence.boxes, evidence.labels, iou)
-
-
 def bootstrap(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
     """The 95 % interval of the second's F1 minus the first's; images are drawn, both sides together.
 
@@ -304,6 +289,7 @@ def comparison_fields(comparison: Comparison) -> dict[str, Any]:
     return {
         "images": comparison.images,
         "unread": comparison.unread,
+        "trained_on": comparison.seen,
         "tuned": comparison.tuned,
         "a": score(comparison.first),
         "b": score(comparison.second),

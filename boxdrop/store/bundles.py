@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.detect.allotment import merged_defaults, shift_between
-from boxdrop.detect.bundle import CARD, Bundle, Defaults, is_valid_name
+from boxdrop.detect.bundle import CARD, Bundle, Defaults, Trained, is_valid_name
 from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
 from boxdrop.domain.detector_names import joined, joined_digests, split_digests, split_names
@@ -32,6 +32,9 @@ from boxdrop.store.layout import (
     bundle_versions_prefix,
     latest_bundle_key,
 )
+
+HELD_OUT = "test"
+"""The split whose images measure a detector of one's own, see `boxdrop.training.plan`."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{48})?")
 _AT_ONCE = 4  # files; boto3 copies each large one in several parts at once
@@ -50,6 +53,7 @@ class BundleRef:
         prefix: of its files' keys.
         classes: all that it can find, if its classes are fixed; empty for a detector that reads words.
         parts: of two detectors that work together; empty for one.
+        trained: what `boxdrop train` trained it on; None for other detectors.
     """
 
     name: str
@@ -61,6 +65,7 @@ class BundleRef:
     prefix: str
     classes: tuple[str, ...] = ()
     parts: tuple["BundleRef", ...] = ()
+    trained: Trained | None = None
 
     @property
     def singles(self) -> tuple["BundleRef", ...]:
@@ -142,13 +147,24 @@ def use(bucket: Bucket, detector: str) -> BundleRef:
             that bundle from now on.
 
     Raises:
-        BundleError: it is not in the bucket.
+        BundleError: it is not in the bucket, or was never measured on images that it was not trained on.
     """
     ref = resolve(bucket, detector)
+    for single in ref.singles:
+        _check_measured(single)
     for single in ref.singles:
         bucket.put(latest_bundle_key(single.name), to_json(_Latest(single.digest)).encode())
     bucket.put(DEFAULT_BUNDLE_KEY, to_json(_Default(ref.name)).encode())
     return ref
+
+
+def _check_measured(ref: BundleRef) -> None:
+    if ref.trained is not None and not ref.trained.held_out:
+        raise BundleError(
+            f"{ref.name} was never measured on images that it was not trained on: the data set "
+            f"{ref.trained.dataset} has no split {HELD_OUT} with boxes. Freeze one that has and train again, "
+            f"or measure it on new images first: boxdrop bundle use {ref.name} --canary 5%"
+        )
 
 
 def resolve(bucket: Bucket, detector: str | None) -> BundleRef:
@@ -333,6 +349,7 @@ def _reference(bundle: Bundle) -> BundleRef:
         threshold=bundle.defaults.threshold,
         prefix=bundle_prefix(bundle.name, bundle.digest),
         classes=bundle.classes,
+        trained=bundle.trained,
     )
 
 

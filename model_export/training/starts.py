@@ -1,0 +1,116 @@
+"""The model that a training starts from: one that was trained before, or a small one from nothing."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from boxdrop.training.plan import SMALL, STARTS, Plan, TrainingError
+from model_export.errors import ExportError
+from model_export.families.fixed import FIXED_FAMILIES
+from model_export.source import Origin, resolve
+
+TRAINABLE: Final = ("d_fine", "rt_detr", "rt_detr_v2", "deimv2", "lw_detr", "rf_detr")
+"""Families that see every image in one square, so that images of a batch need no padding."""
+
+SMALL_SIDE: Final = 128
+_STAGES: Final = ["stage2", "stage3", "stage4"]
+_CHANNELS: Final = [24, 32, 64, 96]
+_WIDTH: Final = 64
+_SMALL: Final[dict[str, Any]] = {
+    "backbone_config": {
+        "model_type": "rt_detr_resnet",
+        "embedding_size": _CHANNELS[0],
+        "hidden_sizes": _CHANNELS,
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+        "out_features": _STAGES,
+    },
+    "freeze_backbone_batch_norms": False,
+    "encoder_in_channels": _CHANNELS[1:],
+    "encoder_hidden_dim": _WIDTH,
+    "encoder_ffn_dim": 2 * _WIDTH,
+    "encoder_attention_heads": 4,
+    "d_model": _WIDTH,
+    "decoder_in_channels": [_WIDTH] * 3,
+    "decoder_ffn_dim": 2 * _WIDTH,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "num_queries": 30,
+    "num_denoising": 30,
+    "hidden_expansion": 0.5,
+}
+"""RT-DETRv2 with a ResNet of four blocks: 0.69 million parameters, for drawings and for tests."""
+
+
+def start_model(plan: Plan) -> tuple[Any, Any, Origin | None]:
+    """The model with the plan's classes, its image processor, and where it comes from.
+
+    Raises:
+        TrainingError: it cannot be loaded, or is of a family that cannot be trained here.
+    """
+    names = dict(enumerate(plan.classes))
+    numbers = {name: number for number, name in names.items()}
+    classes = {"id2label": names, "label2id": numbers}
+    torch.manual_seed(plan.seed)
+    if plan.start == SMALL:
+        config = transformers.AutoConfig.for_model("rt_detr_v2", **_SMALL, **classes)
+        model = transformers.AutoModelForObjectDetection.from_config(config)
+        family = FIXED_FAMILIES["rt_detr_v2"]
+        side = plan.side or SMALL_SIDE
+        return model, family.processor(size={"height": side, "width": side}), None
+    try:
+        origin = resolve(STARTS.get(plan.start, plan.start))
+    except ExportError as error:
+        raise TrainingError(str(error)) from None
+    if origin.model_type not in TRAINABLE:
+        raise TrainingError(
+            f"{origin.id}: its model_type is {origin.model_type!r}; boxdrop can train {', '.join(TRAINABLE)}"
+        )
+    where: dict[str, Any] = {"revision": origin.commit or "main"}
+    try:
+        model = transformers.AutoModelForObjectDetection.from_pretrained(
+            origin.location, dtype=torch.float32, ignore_mismatched_sizes=True, **classes, **where
+        )
+        processor = FIXED_FAMILIES[origin.model_type].processor.from_pretrained(origin.location, **where)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{origin.id}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    size = dict(processor.size)
+    if not {"height", "width"} <= {name for name, value in size.items() if value}:
+        raise TrainingError(f"{origin.id}: it keeps the shape of images, which cannot be trained here")
+    if plan.side is not None:
+        processor.size = {"height": plan.side, "width": plan.side}
+    return model, processor, origin
+
+
+def parameter_groups(model: Any, plan: Plan) -> list[dict[str, Any]]:
+    """Parameters by learning rate and decay: a trained backbone learns slowly, norms and biases decay not."""
+    slow = 1.0 if plan.start == SMALL else 0.1
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, weights in model.named_parameters():
+        if weights.requires_grad:
+            rate = plan.rate * (slow if "backbone" in name else 1.0)
+            decay = 0.0 if weights.ndim < 2 else 1e-4
+            groups.setdefault((rate, decay), []).append(weights)
+    return [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
+
+
+@contextlib.contextmanager
+def evaluated(model: Any) -> Iterator[Any]:
+    """The model, meanwhile in evaluation mode."""
+    trains = model.training
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(trains)
+
+
+def card_of(origin: Origin | None, folder: Path) -> None:
+    """Write the licence of the model that it was trained from where the export finds it."""
+    licence = "apache-2.0" if origin is None else origin.licence
+    front = f"---\nlicense: {licence}\n---\n" if licence else ""
+    (folder / "README.md").write_text(front, encoding="utf-8")
