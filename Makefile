@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Processes that run tests at the same time; 0 runs them one by one in this one.
 WORKERS ?= 2
 
-.PHONY: help demo quick test lint types check judge docs format pictures requirements chromium clean
+.PHONY: help demo quick test lint types check judge loop docs format pictures requirements chromium clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "  make lint | types | docs | check   parts of make test: ruff, mypy, mkdocs, pytest"
 	@echo "  make check PYTEST_ARGS=… WORKERS=… some tests; processes that run them (default: 2)"
 	@echo "  make judge SEED=… MINUTES=…        attack a system of its own, and judge it from outside (default: 30 minutes)"
+	@echo "  make loop SEED=…                   verify, teach, train, compare, promote: the whole loop, measured"
 	@echo "  make format                        format the code"
 	@echo "  make requirements                  compile requirements/*.txt from pyproject.toml"
 	@echo "  make pictures                      take all pictures of docs/images again (a few minutes)"
@@ -64,6 +65,10 @@ check: .venv/test chromium
 # Not part of make test, which runs a short mix of the same attacks.
 judge: .venv/test
 	@$(BIN)/python -m tests.judge.rounds $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),30)
+
+# Ten minutes on two cores. From scenes that the demo detector finds badly to a detector of one's own.
+loop: .venv/test
+	@$(BIN)/python -m benchmarks.loop $(if $(SEED),--seed $(SEED))
 
 format: .venv/test
 	$(BIN)/ruff check --fix .

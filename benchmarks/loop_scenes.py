@@ -84,8 +84,8 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def _thing(rng: np.random.Generator, kind: int, side: float) -> tuple[Image.Image, Image.Image]:
-    """Pixels and mask of one thing, which fill some of a square of twice `side`."""
-    whole = round(2 * side) * _DRAWN
+    """Pixels and mask of one thing, in a square a little larger than `side`."""
+    whole = round(1.1 * side) * _DRAWN
     centre, reach = whole / 2, side * _DRAWN / 2
     hue = _HUES[kind] + rng.uniform(-0.05, 0.05) if kind < len(NAMES) else rng.random()
     colour = _colour(rng, hue)

@@ -224,7 +224,7 @@ def compare(
                 )
                 for number, candidates, choice in zip(part, found, choices, strict=True):
                     answer = select(candidates, [floors[number]] * len(label_set), rival_iou=None)
-                    swapped, place = _compare_choices(by_pass[number], choice)
+                    swapped, counted, place = _compare_choices(by_pass[number], choice)
                     row = _row(references[number], swapped, answer, label_set, sizes[number], floors[number])
                     rows.append(
                         replace(
@@ -232,7 +232,7 @@ def compare(
                             picture=pictures[number],
                             batch=batch,
                             chosen=0 if choice is None else len(choice.chosen),
-                            swapped=int(swapped.sum()),
+                            swapped=counted,
                             place=place,
                         )
                     )
@@ -303,12 +303,17 @@ def _joined(references: Sequence[Reference], passes: Sequence[NDArray[np.int64]]
 
 def _compare_choices(
     references: Sequence[Reference], choice: _Choice | None
-) -> tuple[NDArray[np.bool_], float]:
-    """For each box, whether another was selected for its rank; and the largest difference of a position's
-    score."""
+) -> tuple[NDArray[np.bool_], int, float]:
+    """For each box, whether another position was selected for its rank; how many of these are swaps; and the
+    largest difference of a position's score.
+
+    Positions whose scores are exactly equal have no order, so exchanging them is no swap. A detector that has
+    learned little has many: all positions at the edge, for example.
+    """
     if choice is None:
-        return np.zeros(sum(len(reference.boxes) for reference in references), bool), 0.0
-    gaps, chosen = [], []
+        return np.zeros(sum(len(reference.boxes) for reference in references), bool), 0, 0.0
+    gaps, chosen, tied = [], [], []
+    start = 0
     for reference, logits, places in zip(references, choice.place_logits, choice.places, strict=True):
         assert reference.places is not None
         assert reference.place_logits is not None
@@ -318,7 +323,15 @@ def _compare_choices(
         assert (places[at] == reference.places).all(), "the canvas lacks positions of the image"
         gaps.append(float(np.abs(logits[at] - reference.place_logits).max()))
         chosen.append(reference.chosen)
-    return np.concatenate(chosen) != choice.chosen, _largest(gaps)
+        ours = choice.chosen[start : start + len(reference.chosen)]
+        start += len(ours)
+        known = dict(zip(reference.places.tolist(), reference.place_logits.tolist(), strict=True))
+        tied += [
+            one in known and known[one] == known.get(other)
+            for one, other in zip(ours.tolist(), reference.chosen.tolist(), strict=True)
+        ]
+    differs = np.concatenate(chosen) != choice.chosen
+    return differs, int((differs & ~np.array(tied)).sum()), _largest(gaps)
 
 
 def label_sets_of(loaded: "LoadedModel | FixedModel", text: Text | None) -> list[LabelSet]:

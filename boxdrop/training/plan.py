@@ -48,7 +48,7 @@ class Plan:
         epochs: at most.
         patience: epochs without a better AP on the validation images after which it ends.
         batch: images of a step.
-        rate: the highest learning rate; the backbone's is a tenth of it if it was trained before.
+        rate: the highest learning rate; that of a trained backbone is a tenth of it.
         seed: of all chance.
         mirror: whether left and right may be exchanged.
         mosaic: how often four images are put together, 0 to 1; never in the last tenth of the epochs.

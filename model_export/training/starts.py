@@ -87,12 +87,11 @@ def start_model(plan: Plan) -> tuple[Any, Any, Origin | None]:
 
 
 def parameter_groups(model: Any, plan: Plan) -> list[dict[str, Any]]:
-    """Parameters by learning rate and decay: a trained backbone learns slowly, norms and biases decay not."""
-    slow = 1.0 if plan.start == SMALL else 0.1
+    """Parameters by learning rate and decay: the backbone learns slowly, norms and biases do not decay."""
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, weights in model.named_parameters():
         if weights.requires_grad:
-            rate = plan.rate * (slow if "backbone" in name else 1.0)
+            rate = plan.rate * (0.1 if "backbone" in name else 1.0)
             decay = 0.0 if weights.ndim < 2 else 1e-4
             groups.setdefault((rate, decay), []).append(weights)
     return [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]

@@ -16,8 +16,9 @@ from transformers.trainer_utils import SchedulerType
 from transformers.utils.logging import disable_progress_bar
 
 from boxdrop.training.folder import CHECKPOINT, Ended, TrainingFolder
-from boxdrop.training.plan import HELD_OUT, LEARNT, WATCHED, Epoch, Plan, TrainingError
+from boxdrop.training.plan import HELD_OUT, LEARNT, SMALL, WATCHED, Epoch, Plan, TrainingError
 from model_export.training.images import Augmented, Reader, collate, measure
+from model_export.training.optimizer import MuonAndAdamW
 from model_export.training.starts import card_of, evaluated, parameter_groups, start_model
 
 _WEIGHTS: Final = "weights.safetensors"
@@ -153,6 +154,7 @@ class DetectorTrainer(Trainer):
             report_to="none",
             disable_tqdm=True,
             dataloader_num_workers=0,
+            dataloader_pin_memory=torch.cuda.is_available(),
         )
         super().__init__(
             model=model,
@@ -167,8 +169,10 @@ class DetectorTrainer(Trainer):
         self.device = "GPU " + torch.cuda.get_device_name() if self.model.device.type == "cuda" else "CPU"
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW, with a rate for the backbone of its own."""
-        if self.optimizer is None:
+        """AdamW, with a rate of its own for the backbone; for a model that starts from nothing, Muon, too."""
+        if self.optimizer is None and self.plan.start == SMALL:
+            self.optimizer = MuonAndAdamW(self.model, self.plan.rate)
+        elif self.optimizer is None:
             self.optimizer = torch.optim.AdamW(parameter_groups(self.model, self.plan))
         return self.optimizer
 

@@ -23,7 +23,9 @@ pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate
 
 from benchmarks.loop_scenes import NAMES, draw_scene
 from boxdrop.cli import boxdrop
+from boxdrop.datasets.frozen import open_frozen
 from boxdrop.detect import Bundle
+from boxdrop.detect.bundle import CARD, Trained
 from boxdrop.domain.annotations import DrawnBox
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.labels import apply_labels
@@ -223,11 +225,13 @@ def test_a_data_set_becomes_a_detector_that_is_never_judged_by_what_it_learned(
     assert found["trained_on"] == 24 - test["images"]
     assert call("bundle", "use", "mine").exit_code == 0
 
-    all_seen = call(
-        "dataset", "freeze", "fruit", "all", "--split", "train=100", "--near-duplicates", "ignore"
-    )
-    assert all_seen.exit_code == 0
-    unmeasured = ("--from", start, "--side", "128", "--epochs", "1", "--threads", "1", "--name", "unmeasured")
-    assert call("train", "fruit", "all", *unmeasured, "--device", "cpu").exit_code == 0
+    assert call("dataset", "freeze", "fruit", "all", "--split", "train=100", *splits[2:]).exit_code == 0
+    header = open_frozen(things.world.data, "fruit", "all").header
+    seen_all = Trained("fruit", "all", header.digest, ("train", "val"), held_out=0)
+    (bundle.path / CARD).write_text(replace(bundle, name="unmeasured", trained=seen_all).to_json())
+    assert call("bundle", "push", bundle.path).exit_code == 0
     assert "were used to train" in call("compare", "fruit", "now", "unmeasured").output
     assert "never measured on images" in call("bundle", "use", "unmeasured").output
+    lost = replace(seen_all, digest="0" * 16)
+    (bundle.path / CARD).write_text(replace(bundle, name="lost", trained=lost).to_json())
+    assert "is another one" in call("compare", "fruit", "now", bundle.path).output

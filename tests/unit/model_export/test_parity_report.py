@@ -1,9 +1,11 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from model_export.parity import TOLERANCE, Report, Row
+from model_export.parity import TOLERANCE, Report, Row, _Choice, _compare_choices
+from model_export.reference import Reference
 
 ROW = Row(3, 6, 4, "wide", 1000, 560, floor=0.1, detections=40, unmatched=0, score=1e-6, box=1e-3)
 
@@ -42,3 +44,19 @@ def test_inputs_that_differ_fail_the_whole() -> None:
 
 def test_comparing_nothing_does_not_pass() -> None:
     assert not Report((), level=0.0).passed
+
+
+def test_places_of_equal_scores_have_no_order() -> None:
+    logits = np.array([3.0, -4.6, -4.6, 1.0], np.float32)
+    places = np.arange(4)
+    none = np.zeros((3, 1), np.float32)
+    reference = Reference(
+        none, none, none[:, 0], places[:3], np.zeros((3, 4), np.float32), places, logits, np.array([0, 3, 1])
+    )
+
+    def swaps(*chosen: int) -> int:
+        return _compare_choices([reference], _Choice([logits], [places], np.array(chosen)))[1]
+
+    assert swaps(0, 3, 1) == 0
+    assert swaps(0, 3, 2) == 0  # as good as the place that transformers chose
+    assert swaps(3, 0, 1) == 2
