@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from boxdrop.pipeline.progress import Progress
     from boxdrop.review.acceptance import Standing
     from boxdrop.store.outlooks import StoredOutlook
+    from boxdrop.store.trainings import TrainingRecord
 
 _WATCH_S = 2.0
 _STANDING_S = 60.0  # accepted images are counted one by one
@@ -190,6 +191,15 @@ class View:
             return None
         return next(reversed(read_teachings(self._data, progress.project.name)), None)
 
+    def trainings(self, progress: "Progress") -> "tuple[TrainingRecord, ...]":
+        """The trainings of the project, the last one last."""
+        from boxdrop.ledger import State
+        from boxdrop.store.trainings import read_trainings
+
+        if self._data is None or not progress.counts[State.VERIFIED]:
+            return ()
+        return read_trainings(self._data, progress.project.name)
+
     def picture(self, width: int) -> "RenderableType":
         """The whole report, for a terminal of this width."""
         from rich.console import Group
@@ -210,6 +220,7 @@ class View:
                 lines.append(Text(f"  {standing_line(each.project.name, standing)}", style))
             if (taught := self.teaching(each)) is not None:
                 lines.append(Text(f"  {_taught(taught)}"))
+            lines += [Text(f"  {_trained(training)}") for training in self.trainings(each)[-1:]]
         if done := [each.project.name for each in seen if each.counts[State.VERIFIED]]:
             name = done[0] if len(done) == 1 else "PROJECT"
             lines += [Text(f"  Export verified work: boxdrop export {name} --out FOLDER", "dim")]
@@ -280,6 +291,12 @@ def _taught(teaching: "Teaching") -> str:
     return f"{span((datetime.now(UTC) - teaching.at).total_seconds())} ago: {sentence_of(teaching)}"
 
 
+def _trained(training: "TrainingRecord") -> str:
+    from boxdrop.store.trainings import sentence_of
+
+    return f"{span((datetime.now(UTC) - training.at).total_seconds())} ago: {sentence_of(training)}"
+
+
 def _headline(progress: "Progress") -> str:
     wait = "" if progress.wait_s is None else f"; all boxes in about {span(progress.wait_s)}"
     return f"{progress.project.name}: {progress.stage}{wait}."
@@ -334,9 +351,12 @@ def _print_json(view: View, failures: bool) -> None:
     """One object: projects, and dead letters by queue."""
     import json
 
+    from boxdrop.store.trainings import fields_of
+
     seen = view.look()
     projects = [
         _fields(each, view.findings(each), view.outlook(each), view.acceptance(each), view.teaching(each))
+        | {"trainings": [fields_of(training) for training in view.trainings(each)]}
         for each in seen
     ]
     document: dict[str, Any] = {

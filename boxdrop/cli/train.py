@@ -68,6 +68,13 @@ if TYPE_CHECKING:
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Default: in boxdrop's home."
 )
+@click.option(
+    "--checkpoints",
+    type=click.Choice(["here", "bucket"]),
+    default="here",
+    show_default=True,
+    help="bucket: copy each checkpoint to the data bucket, too; another machine goes on from there.",
+)
 @click.option("--no-push", is_flag=True, help="Leave the bundle in the folder; do not upload it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
@@ -88,7 +95,9 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
     from boxdrop.home import home
     from boxdrop.services import Services
     from boxdrop.store.bundles import push
+    from boxdrop.training.checkpoints import restore_checkpoint, save_checkpoint
     from boxdrop.training.folder import TrainingFolder
+    from boxdrop.training.follower import Follower
     from boxdrop.training.run import place_of, run
 
     services = Services.of_system(open_system(system))
@@ -97,7 +106,18 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
     left_out = _prepare(services, folder, plan)
     if left_out:
         say(f"  {counted(left_out, 'image')} left out: cannot be read any more", err=True)
-    result = run(folder, lambda line: say(line, err=True))
+    copied = options["checkpoints"] == "bucket"
+    if copied and restore_checkpoint(folder, services.data):
+        say("The last checkpoint came from the data bucket.", err=True)
+    follower = Follower(services.data, folder, services.clock)
+
+    def save() -> None:
+        if copied:
+            save_checkpoint(folder, services.data)
+
+    with follower:
+        result = run(folder, follower.hear(lambda line: say(line, err=True)), save)
+        follower.finish(result)
     ref = None
     if not options["no_push"]:
         ref = push(services.data, result.bundle.path)

@@ -19,6 +19,8 @@
     datasets/PROJECT/NAME/dataset.json             a frozen data set; written last
     datasets/PROJECT/NAME/part-SHA256.jsonl.gz     its items
     places/PROJECT/GROUPING16/NUMBER.gz            places of images among splits, see `datasets.lookalikes`
+    trainings/PROJECT/NAME/training.json           how far a training is
+    trainings/PROJECT/NAME/checkpoint.tar          its last checkpoint, if it is to be copied here
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
     bundles/canary.json                            which detector runs on a share of new images
@@ -48,6 +50,7 @@ BUNDLES: Final = "bundles/"
 DATASETS: Final = "datasets/"
 LESSONS: Final = "lessons/"
 PLACES: Final = "places/"
+TRAININGS: Final = "trainings/"
 
 SAGEMAKER: Final = "sagemaker/"
 """SageMaker writes its responses and failures here. A job writes its results itself: that one of them is here
@@ -338,3 +341,18 @@ def dataset_key(project: str, name: str) -> str:
 def dataset_part_key(project: str, name: str, digest: str) -> str:
     """Key of some items of a frozen data set; `digest` is the sha256 of the object."""
     return f"{datasets_prefix(project)}{name}/part-{digest}.jsonl.gz"
+
+
+def trainings_prefix(project: str) -> str:
+    """What the keys of a project's trainings begin with; the next level of folders is their names."""
+    return f"{TRAININGS}{project_folder(project)}/"
+
+
+def training_key(project: str, name: str) -> str:
+    """Key of the object that says how far a training is."""
+    return f"{trainings_prefix(project)}{name}/training.json"
+
+
+def checkpoint_key(project: str, name: str) -> str:
+    """Key of a training's last checkpoint."""
+    return f"{trainings_prefix(project)}{name}/checkpoint.tar"

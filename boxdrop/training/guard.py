@@ -9,18 +9,25 @@ from boxdrop.training.plan import TrainingError
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
     from boxdrop.detect.bundle import Bundle
+    from boxdrop.detect.merged import MergedBundle
 
 
-def images_seen(data: "Bucket", bundle: "Bundle") -> frozenset[str]:
+def images_seen(data: "Bucket", bundle: "Bundle | MergedBundle") -> frozenset[str]:
     """The image_ids that a detector learned from, or that decided when its training ended.
 
     Args:
         data: the data bucket, which holds its data set.
-        bundle: the detector; one that `boxdrop train` did not make has seen none.
+        bundle: of the detector, or of two that work together. One that `boxdrop train` did not make has seen
+            none.
 
     Raises:
         TrainingError: the data set is not there, or is another one of the same name.
     """
+    parts = getattr(bundle, "parts", (bundle,))
+    return frozenset().union(*(_seen_by(data, each) for each in parts))
+
+
+def _seen_by(data: "Bucket", bundle: "Bundle") -> frozenset[str]:
     trained = bundle.trained
     if trained is None:
         return frozenset()

@@ -110,6 +110,7 @@ def test_no_projects_keys_begin_with_anothers(one: str, other: str) -> None:
         layout.annotations_prefix,
         layout.reviews_prefix,
         layout.datasets_prefix,
+        layout.trainings_prefix,
     )
     for prefix in prefixes:
         assert one == other or not prefix(other).startswith(prefix(one))
