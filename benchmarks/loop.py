@@ -177,10 +177,16 @@ class Loop:
             aws_secret_access_key="test",
         )
 
-    def verify(self, number: int, scene: LoopScene) -> None:
-        """Upload a scene, show its boxes to the team, and store its work."""
-        key = f"{PROJECT}/{number:04}.jpg"
-        self.world.dispatch(self.world.put(key, scene.jpeg()))
+    def verify(self, scenes: Sequence[LoopScene]) -> None:
+        """Upload scenes, show their boxes to the team, and store its work."""
+        keys = [f"{PROJECT}/{number:04}.jpg" for number in range(len(scenes))]
+        self.world.dispatch(
+            *(self.world.put(key, scene.jpeg()) for key, scene in zip(keys, scenes, strict=True))
+        )
+        for number, (key, scene) in enumerate(zip(keys, scenes, strict=True)):
+            self._verify(number, key, scene)
+
+    def _verify(self, number: int, key: str, scene: LoopScene) -> None:
         row = self.world.row(key)
         assert row.version is not None
         thresholds = np.array(self.detector.thresholds(LABELS), np.float32)
@@ -240,8 +246,7 @@ def run(out: Path, verified: int, remaining: int, epochs: int, seed: int) -> lis
     rest = scenes[verified:]
     loop = Loop(out, seed)
     say(f"a simulated team verifies {verified} of them")
-    for number, scene in enumerate(scenes[:verified]):
-        loop.verify(number, scene)
+    loop.verify(scenes[:verified])
     rows = [measure("demo, words", loop.detector, LABELS, rest, 0.0)]
     taught = loop.taught(rest)
     rows += [] if taught is None else [taught]

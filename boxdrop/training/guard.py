@@ -23,7 +23,9 @@ def images_seen(data: "Bucket", bundle: "Bundle | MergedBundle") -> frozenset[st
     Raises:
         TrainingError: the data set is not there, or is another one of the same name.
     """
-    parts = getattr(bundle, "parts", (bundle,))
+    from boxdrop.detect.merged import MergedBundle
+
+    parts = bundle.parts if isinstance(bundle, MergedBundle) else (bundle,)
     return frozenset().union(*(_seen_by(data, each) for each in parts))
 
 
