@@ -6,6 +6,7 @@ The scenes are those of `benchmarks.teaching`, on whose seeds nothing was tuned.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from benchmarks.teaching import (
     Bench,
     Logits,
     find,
+    precision_and_f1,
     scores_of,
 )
 from boxdrop.detect.features import Features
@@ -30,6 +32,8 @@ from boxdrop.teach.teaching import words_of
 
 SEARCHES: Final = 24
 FIRST: Final = 20
+RECALLS: Final = (0.5, 0.7)
+COUNTS: Final = ((10, 0), (10, 10), (10, 40), (50, 0), (50, 50), (100, 0), (100, 50), (100, 100))
 _RIGHT_IOU: Final = 0.5
 _LOWEST: Final = 0.02
 
@@ -64,67 +68,73 @@ def precision_of_searches(bench: Bench, art: str) -> NDArray[np.float64]:
     return np.array(shares)
 
 
-def rate_at(
-    images: list[VerifiedImage], elsewhere: list[VerifiedImage], score: Logits, labels: int, recall: float
-) -> float:
-    """Boxes per 100 scenes and name on scenes without the name, at the threshold that gives this recall.
+def rates_at(
+    images: list[VerifiedImage], elsewhere: list[VerifiedImage], score: Logits, labels: int
+) -> list[float]:
+    """Boxes per 100 scenes and name on scenes without the name, at the threshold that gives each recall.
 
     Args:
         images: to set the threshold by.
         elsewhere: scenes; a name counts only on those where it is not.
         score: see `benchmarks.teaching.scores_of`.
         labels: how many names.
-        recall: over all names.
     """
     right: list[float] = []
-    objects = 0
     for image, each in zip(images, find(images, score, labels, _LOWEST), strict=True):
-        objects += len(image.labels)
         for box, label in zip(image.boxes, image.labels, strict=True):
             same = each.labels == label
             near = iou(box, each.boxes[same]) >= _RIGHT_IOU if same.any() else np.zeros(0, bool)
             right.append(float(each.scores[same][near].max()) if near.any() else 0.0)
-    cut = float(np.quantile(right, 1 - recall)) if objects else 1.0
-    fired = absent = 0
+    wrong: list[NDArray[np.float32]] = []
+    absent = 0
     for image, each in zip(elsewhere, find(elsewhere, score, labels, _LOWEST), strict=True):
         there = np.isin(np.arange(labels), image.labels)
-        fired += int(((each.scores >= max(cut, 1e-6)) & ~there[each.labels]).sum())
+        wrong.append(each.scores[~there[each.labels]])
         absent += int((~there).sum())
-    return 100 * fired / max(1, absent)
+    scores = np.concatenate(wrong)
+    cuts = [max(float(np.quantile(right, 1 - recall)), 1e-6) for recall in RECALLS]
+    return [100 * float((scores >= cut).sum()) / max(1, absent) for cut in cuts]
 
 
-def false_boxes(bench: Bench, art: str, count: int) -> None:
-    """Names that were taught beside names that the words know, at the same recall."""
+def false_boxes(bench: Bench, art: str, counts: Sequence[tuple[int, int]]) -> None:
+    """Names that were taught beside names that the words know, at the same recall.
+
+    Args:
+        counts: how many verified images with such names, and how many without them.
+    """
     new, known = NUMBERS["held-out names"], NUMBERS["fruits"]
     label_set, fruits = bench.label_set("held-out names"), bench.label_set("fruits")
     words = words_of(bench.detector, label_set)
     test = bench.scenes(art, True, TEST_SEED).verified(new, range(TEST_SCENES))
     others = bench.scenes(art, False, TEST_SEED)
-    pool = bench.scenes(art, True, VERIFIED_SEED)
-    rates = []
-    for number in range(bench.draws):
-        images = pool.verified(new, range(number * 100, number * 100 + count))
-        lesson, _ = bench.lesson(label_set, images)
-        score = scores_of(words, lesson)
-        without = others.verified({}, range(TEST_SCENES))
-        with_fruits = others.verified(known, range(TEST_SCENES))
-        asked = scores_of(words_of(bench.detector, fruits), None)
-        rates.append(
-            [
-                (
-                    rate_at(test, without, score, len(new), recall),
-                    rate_at(with_fruits, with_fruits, asked, len(known), recall),
-                )
-                for recall in (0.5, 0.7)
-            ]
-        )
-    mean = np.array(rates).mean(axis=0)
-    for recall, (taught, by_words) in zip((0.5, 0.7), mean, strict=True):
+    without = others.verified({}, range(TEST_SCENES))
+    with_fruits = others.verified(known, range(TEST_SCENES))
+    asked = scores_of(words_of(bench.detector, fruits), None)
+    rates = rates_at(with_fruits, with_fruits, asked, len(known))
+    print(
+        f"{art} style, boxes of a fruit on 100 scenes without it, at recalls {RECALLS}: {_said(rates)}",
+        flush=True,
+    )
+    pool, empty = bench.scenes(art, True, VERIFIED_SEED), bench.scenes(art, False, VERIFIED_SEED)
+    for count, empties in counts:
+        every, aps = [], []
+        for number in range(bench.draws):
+            images = pool.verified(new, range(number * 100, number * 100 + count))
+            images += empty.verified(new, range(number * 100, number * 100 + empties))
+            lesson, _ = bench.lesson(label_set, images)
+            score = scores_of(words, lesson)
+            every.append(rates_at(test, without, score, len(new)))
+            aps.append(precision_and_f1(test, score, words.thresholds))
+        ap, f1 = np.mean(aps, axis=0)
         print(
-            f"{art} style, {count} images, recall {recall}: on 100 scenes without a name, a taught one "
-            f"fires {taught:.2f} times and a known one {by_words:.2f} times",
+            f"{art} style, a taught name, {count} images and {empties} without such things: "
+            f"{_said(np.mean(every, axis=0).tolist())}; mAP50 {ap:.3f}, F1 {f1:.3f}",
             flush=True,
         )
+
+
+def _said(rates: list[float]) -> str:
+    return " / ".join(f"{rate:.2f}" for rate in rates)
 
 
 def main() -> None:
@@ -142,8 +152,7 @@ def main() -> None:
             f"{FIRST * np.median(shares):.0f}) in {len(shares)} searches of {TEST_SCENES} scenes",
             flush=True,
         )
-        for count in (10, 100):
-            false_boxes(bench, art, count)
+        false_boxes(bench, art, COUNTS)
 
 
 if __name__ == "__main__":

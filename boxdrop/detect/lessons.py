@@ -58,7 +58,7 @@ def add_lesson(
             words,
             prompts=np.concatenate([words.prompts, np.array(prompts, np.int64)]),
             inputs={**words.inputs, input_name: inputs},
-            heads=Heads(np.arange(asked, asked + len(weights)), lengths, weights[:, -2], weights[:, -1]),
+            heads=Heads(asked, lengths, weights[:, -2], weights[:, -1]),
         ),
     )
 

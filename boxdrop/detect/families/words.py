@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 class Heads:
     """Columns of the scores that a lesson made; see `boxdrop.domain.lesson` for the formula.
 
-    The pass asks a query of zeros after all others, which has no column of its own.
+    They come after those of words. The pass asks a query of zeros after all others, which has no column of
+    its own.
 
     Attributes:
-        columns: int64 [T], which columns of the scores.
+        first: the first of these columns.
         lengths, shifts, biases: float32 [T].
     """
 
-    columns: NDArray[np.int64]
+    first: int
     lengths: NDArray[np.float32]
     shifts: NDArray[np.float32]
     biases: NDArray[np.float32]
@@ -26,8 +27,10 @@ class Heads:
     def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn the answer [..., P + 1] into logits [..., P]; columns of words stay as they are."""
         asked, zero = logits[..., :-1].copy(), logits[..., -1:]
-        taught = asked[..., self.columns]
-        asked[..., self.columns] = self.lengths * (taught - zero) + self.shifts * zero + self.biases
+        taught = asked[..., self.first :]
+        taught *= self.lengths
+        taught += (self.shifts - self.lengths) * zero
+        taught += self.biases
         return asked
 
 
