@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TRAINER := accelerate==1.15.0
 BIN := .venv/bin
 export BOXDROP_HOME := $(CURDIR)/.boxdrop
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -103,6 +104,7 @@ pictures: .venv/test chromium
 	@touch $@
 
 .venv/test: .venv/torch .venv/quick
+	$(BIN)/uv pip install --quiet --no-deps '$(TRAINER)'
 	@touch $@
 
 chromium:
