@@ -19,6 +19,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "torch": "export",
     "transformers": "export",
     "onnx": "export",
+    "accelerate": "train",
 }
 """The smallest extra that installs an optional package, by import name."""
 
@@ -32,6 +33,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "report": "s3",
     "compare": "s3",
     "dataset": "s3",
+    "train": "s3",
     **dict.fromkeys(
         ("new", "drop", "backfill", "status", "apply", "retry", "sync", "teach", "doctor", "local"),
         "functions",

@@ -127,7 +127,7 @@ def use(
             chosen = pinned_name(trial.name, trial.digest)
             if detector not in (None, trial.name, chosen):
                 raise BundleError(f"the canary is {chosen}, not {detector}")
-            use_bundle(bucket, chosen)
+            use_bundle(bucket, chosen, after_canary=True)
             say(f"{chosen} is now the default. Projects take it with: boxdrop apply PROJECT")
         end_canary(bucket)
         if back:

@@ -44,7 +44,7 @@ def track() -> None:
 def sync(
     system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
 ) -> None:
-    """Register finished runs that ZenML does not have yet.
+    """Register finished runs and trainings that ZenML does not have yet.
 
     Use it the first time, and after ZenML was down.
 
@@ -55,20 +55,25 @@ def sync(
     from boxdrop.tracking.register import connect
     from boxdrop.tracking.store import configured_store
     from boxdrop.tracking.track import Tracking
+    from boxdrop.tracking.trainings import track_trainings
 
     console = Console(stderr=True)
     bucket = open_data_bucket(data_bucket, system)
     ledger = open_ledger(table, system) if table or not data_bucket else None
     store = configured_store()
     with console.working("Connecting to ZenML") as spinner:
-        tracking = Tracking(connect(store, bucket.name), bucket, ledger, None if no_thumbnails else Bucket)
+        tracker = connect(store, bucket.name)
+        tracking = Tracking(tracker, bucket, ledger, None if no_thumbnails else Bucket)
         summary = tracking.sync(
             since=datetime.now(UTC) - timedelta(days=days) if days else None,
             on_progress=lambda run_id: spinner.update(f"Registering run {run_id}"),
         )
+        trained = track_trainings(tracker, bucket, lambda name: spinner.update(f"Registering {name}"))
     for run_id, reason in (summary.failed or {}).items():
         console.print(f"{run_id}: {reason}", style="red")
     console.print(_said(summary))
+    if trained:
+        console.print(f"Trainings: {len(trained):,} registered")
     if summary.failed:
         raise click.exceptions.Exit(1)
 

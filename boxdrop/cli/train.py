@@ -115,12 +115,12 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
         if copied:
             save_checkpoint(folder, services.data)
 
+    ref = None
     with follower:
         result = run(folder, follower.hear(lambda line: say(line, err=True)), save)
-        follower.finish(result)
-    ref = None
-    if not options["no_push"]:
-        ref = push(services.data, result.bundle.path)
+        if not options["no_push"]:
+            ref = push(services.data, result.bundle.path)
+        follower.finish(result, pushed=ref is not None)
     if as_json:
         say(json.dumps(_fields(plan, folder, result, pushed=ref is not None)))
         return

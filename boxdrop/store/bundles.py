@@ -138,19 +138,20 @@ def push(bucket: Bucket, folder: Path, on_file: Callable[[str], None] = _ignore)
     return ref
 
 
-def use(bucket: Bucket, detector: str) -> BundleRef:
+def use(bucket: Bucket, detector: str, *, after_canary: bool = False) -> BundleRef:
     """Make a bundle the default for projects whose labels.yaml names no detector.
 
     Args:
         bucket: the data bucket.
         detector: a name, or two with a + between them; with a digest (``NAME@DIGEST16``), the name refers to
             that bundle from now on.
+        after_canary: whether people have verified its boxes on new images.
 
     Raises:
         BundleError: it is not in the bucket, or was never measured on images that it was not trained on.
     """
     ref = resolve(bucket, detector)
-    for single in ref.singles:
+    for single in () if after_canary else ref.singles:
         _check_measured(single)
     for single in ref.singles:
         bucket.put(latest_bundle_key(single.name), to_json(_Latest(single.digest)).encode())

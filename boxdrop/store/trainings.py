@@ -25,6 +25,7 @@ class TrainingRecord:
         test_ap50: on held-out images, once it is finished.
         bundle: ``NAME@DIGEST16``, once it is finished.
         why: of a failure, or how it ended.
+        pushed: whether the bundle is in the data bucket.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TrainingRecord:
     test_ap50: float | None = None
     bundle: str | None = None
     why: str = ""
+    pushed: bool = False
 
 
 def write_training(bucket: Bucket, project: str, record: TrainingRecord) -> None:

@@ -57,8 +57,8 @@ class Follower:
 
         return heard
 
-    def finish(self, result: "Result") -> None:
-        """Note what came of it."""
+    def finish(self, result: "Result", *, pushed: bool) -> None:
+        """Note what came of it, and whether the bundle is in the data bucket."""
         test = next((each.ap50 for each in result.figures if each.split == HELD_OUT), None)
         ended = self._folder.ended()
         self._result = replace(
@@ -66,6 +66,7 @@ class Follower:
             test_ap50=test,
             bundle=f"{result.bundle.name}@{result.bundle.digest[:16]}",
             why="" if ended is None else ended.why,
+            pushed=pushed,
         )
 
     def _record(self, state: State) -> TrainingRecord:

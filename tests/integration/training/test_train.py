@@ -232,6 +232,8 @@ def test_a_data_set_becomes_a_detector_that_is_never_judged_by_what_it_learned(
     assert call("bundle", "push", bundle.path).exit_code == 0
     assert "were used to train" in call("compare", "fruit", "now", "unmeasured").output
     assert "never measured on images" in call("bundle", "use", "unmeasured").output
+    assert call("bundle", "use", "unmeasured", "--canary", "5%").exit_code == 0
+    assert call("bundle", "use", "--promote").exit_code == 0
     lost = replace(seen_all, digest="0" * 16)
     (bundle.path / CARD).write_text(replace(bundle, name="lost", trained=lost).to_json())
     assert "is another one" in call("compare", "fruit", "now", bundle.path).output
