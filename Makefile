@@ -67,7 +67,7 @@ check: .venv/test chromium
 judge: .venv/test
 	@$(BIN)/python -m tests.judge.rounds $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),30)
 
-# Ten minutes on two cores. From scenes that the demo detector finds badly to a detector of one's own.
+# Minutes on two cores. From scenes that the demo detector finds badly to a detector of one's own.
 loop: .venv/test
 	@$(BIN)/python -m benchmarks.loop $(if $(SEED),--seed $(SEED))
 

@@ -1,6 +1,6 @@
 """The whole loop in one command, `make loop`: from names found badly to a detector of one's own.
 
-    python -m benchmarks.loop [--verified 300] [--remaining 100] [--epochs 60] [--seed 0] [--out FOLDER]
+    python -m benchmarks.loop [--verified 150] [--remaining 60] [--epochs 40] [--seed 0] [--out FOLDER]
 
 Scenes of kites, gears, arrows and rings are drawn; the demo detector has no such words. A simulated team
 verifies some of them: it keeps boxes that are right (IoU 0.75), moves those that are nearly (0.5), deletes
@@ -294,9 +294,9 @@ def main() -> None:
     """Run the loop and print its table."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser("python -m benchmarks.loop")
-    parser.add_argument("--verified", type=int, default=300)
-    parser.add_argument("--remaining", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--verified", type=int, default=150)
+    parser.add_argument("--remaining", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -44,7 +44,7 @@ def track() -> None:
 def sync(
     system: str | None, data_bucket: str | None, table: str | None, days: int | None, no_thumbnails: bool
 ) -> None:
-    """Register finished runs and trainings that ZenML does not have yet.
+    """Register finished runs and trainings that ZenML lacks.
 
     Use it the first time, and after ZenML was down.
 
