@@ -13,7 +13,7 @@ from boxdrop.cli.numbers import Finite, Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.training.plan import DEFAULT_START, SMALL, STARTS
+from boxdrop.training.plan import DEFAULT_START, RATE, RATE_FROM_NOTHING, SMALL, STARTS
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", type=Whole(1), default=8, show_default=True, help="Images per step.")
 @click.option(
-    "--rate", type=Finite(0, 1, min_open=True), default=2e-4, show_default=True, help="Learning rate."
+    "--rate",
+    type=Finite(0, 1, min_open=True),
+    help=f"Learning rate. Default: {RATE:g}, and {RATE_FROM_NOTHING:g} for {SMALL}.",
 )
 @click.option("--seed", type=Whole(0), default=0, show_default=True)
 @click.option("--no-mirror", is_flag=True, help="Left and right matter: never mirror an image.")
@@ -165,7 +167,7 @@ def _plan(services: "Services", project: str, dataset: str | None, options: dict
             epochs=options["epochs"],
             patience=options["patience"],
             batch=options["batch"],
-            rate=options["rate"],
+            rate=options["rate"] or (RATE_FROM_NOTHING if start == SMALL else RATE),
             seed=options["seed"],
             mirror=not options["no_mirror"],
             mosaic=options["mosaic"],

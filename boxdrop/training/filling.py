@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 USED: Final = (LEARNT, WATCHED, HELD_OUT)
 _AT_ONCE: Final = 16
+_NAMELESS: Final = ("n/a", "none")
+"""What published configurations write for numbers without a class; the export takes it so."""
 
 
 def classes_in(dataset: "FrozenDataset") -> tuple[str, ...]:
@@ -40,6 +42,12 @@ def classes_in(dataset: "FrozenDataset") -> tuple[str, ...]:
         for box in each.boxes
     }
     classes = tuple(each.name for each in dataset.classes if each.id in found)
+    nameless = [name for name in classes if name.strip().lower() in _NAMELESS]
+    if nameless:
+        raise TrainingError(
+            f"a detector cannot have a class {nameless[0]!r}, which means that there is none: rename the "
+            "label and freeze another data set"
+        )
     if not classes:
         raise TrainingError(
             f"the split {LEARNT} of the data set {dataset.header.name} has no box to learn from; verify more "

@@ -27,6 +27,9 @@ STARTS: Final = {
 """Detectors of the Hugging Face hub that were trained on COCO, all under Apache-2.0."""
 
 DEFAULT_START: Final = "d-fine-s"
+RATE: Final = 2e-4
+RATE_FROM_NOTHING: Final = 1e-3
+"""Default learning rates: of a detector that was trained before, and of one that starts from nothing."""
 
 _LEAST_SIDE, _STEP = 64, 32
 
@@ -67,7 +70,7 @@ class Plan:
     epochs: int = 60
     patience: int = 15
     batch: int = 8
-    rate: float = 2e-4
+    rate: float = RATE
     seed: int = 0
     mirror: bool = True
     mosaic: float = 0.5

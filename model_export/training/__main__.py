@@ -17,6 +17,7 @@ def main(path: str) -> int:
     """Train; returns the exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the labels of a batch cannot be split between GPUs
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -146,7 +146,7 @@ class DetectorTrainer(Trainer):
             max_grad_norm=0.1,
             seed=plan.seed,
             data_seed=plan.seed,
-            use_cpu=plan.device == "cpu",
+            use_cpu=plan.device == "cpu" or not torch.cuda.is_available(),
             eval_strategy="epoch" if self.watched else "no",
             save_strategy="no",
             logging_strategy="no",

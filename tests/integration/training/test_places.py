@@ -67,6 +67,25 @@ def test_another_machine_goes_on_from_the_checkpoint_in_the_bucket(
         restore_checkpoint(differs, data)
 
 
+def test_a_data_set_that_cannot_be_trained_on_is_refused_at_once(fruit: Verified, system: None) -> None:
+    fruit.label("labels: [apple, none]")
+    fruit.world.ledger.freeze_labels("fruit", {"pineapple": 1, "banana": 2, "apple": 3, "none": 4})
+    fruit.verify("1.jpg", [DrawnBox("none", (1.0, 2.0, 20.0, 30.0), "r1")])
+
+    def call(*arguments: str) -> str:
+        return CliRunner().invoke(boxdrop, [*arguments]).output
+
+    for name, splits in {"whole": "train=100", "other": "learn=100", "empty": "train=0.001,test=99"}.items():
+        call("dataset", "freeze", "fruit", name, "--split", splits, "--near-duplicates", "ignore")
+    assert "cannot have a class 'none'" in call("train", "fruit", "whole")
+    assert "has the splits learn; training needs train" in call("train", "fruit", "other")
+    assert "has no box to learn from" in call("train", "fruit", "empty")
+    assert "there are: " in call("train", "fruit", "nothing")
+    fruit.verify("2.jpg", [DrawnBox("apple", (1.0, 2.0, 20.0, 30.0), "r2")])
+    call("dataset", "freeze", "fruit", "apples", "--labels", "apple")
+    assert "must be a multiple of 32" in call("train", "fruit", "apples", "--side", "100")
+
+
 def test_status_shows_how_far_a_training_is(fruit: Verified, system: None, begun: TrainingFolder) -> None:
     fruit.verify("1.jpg", [DrawnBox("apple", (1.0, 2.0, 20.0, 30.0), "r1")])
     world = fruit.world
