@@ -1,7 +1,7 @@
 """Parity of full-size models with transformers, and drift of reduced precisions. Run by hand: hours for all
-families on 2 cores.
+families on 2 cores. Families that read words, and those with fixed classes.
 
-    python benchmarks/parity_full_size.py [--family owlv2] [--precision int8] [--keep FOLDER]
+    python benchmarks/parity_full_size.py [--family owlv2] [--precision int8] [--keep FOLDER] [--quick]
 
 The hub may not be reachable, so the models are made from the published configurations with random weights in
 a trained model's range (`model_export.stand_ins`). They go through the real export, whose parity check is the
@@ -19,6 +19,7 @@ import os
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,6 +33,15 @@ NAMES = {
     "grounding-dino": "Grounding DINO, Swin-T",
     "mm-grounding-dino": "MM-Grounding-DINO, Swin-T",
     "omdet-turbo": "OmDet-Turbo, Swin-T",
+    "rt_detr": "RT-DETR, R50",
+    "rt_detr_v2": "RT-DETRv2, R50",
+    "d_fine": "D-FINE",
+    "deimv2": "DEIMv2",
+    "lw_detr": "LW-DETR",
+    "rf_detr": "RF-DETR",
+    "deformable_detr": "Deformable DETR, R50",
+    "detr": "DETR, R50",
+    "yolos": "YOLOS base",
 }
 
 
@@ -47,26 +57,36 @@ NAMES = {
 @click.option(
     "--explain-wild-weights", is_flag=True, help="Compare 32-bit errors under wild weights instead."
 )
-def main(family: str | None, precision: str, keep: Path | None, explain_wild_weights: bool) -> None:
+@click.option("--quick", is_flag=True, help="Two image shapes instead of four.")
+def main(
+    family: str | None, precision: str, keep: Path | None, explain_wild_weights: bool, quick: bool
+) -> None:
     """Print one table per family."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = keep or Path(scratch)
         for name in [family] if family else list(NAMES):
             if not explain_wild_weights:
-                show_parity(name, precision, folder)
+                show_parity(name, precision, folder, quick)
             elif name.startswith("owl"):
                 explain(name, folder)
 
 
-def show_parity(family: str, precision: str, folder: Path) -> None:
+def show_parity(family: str, precision: str, folder: Path, quick: bool) -> None:
     """Export a full-size model and print its parity table and drift with time, memory and sizes."""
+    from model_export import exporter
     from model_export.errors import ExportError
     from model_export.exporter import Choices, export
+    from model_export.fixed_stand_ins import FULL_FIXED, make_fixed
+    from model_export.parity import compare
     from model_export.stand_ins import FULL_SIZE, make
 
     source = folder / f"{family}-hf"
-    if not source.exists():
+    if not source.exists() and family in FULL_FIXED:
+        make_fixed(source, family, FULL_FIXED[family], full_size=True)
+    elif not source.exists():
         make(source, family, FULL_SIZE[family])
+    if quick:
+        vars(exporter).update(compare=partial(compare, pictures=("wide", "small")))
     lines: list[str] = []
     began = time.monotonic()
 

@@ -34,7 +34,7 @@ from model_export.graphs import OPSET, plain_attention, write_graph
 from model_export.optimise import optimise
 from model_export.parity import compare, label_sets_of
 from model_export.precision import PRECISIONS, to_fp16, to_int8
-from model_export.source import resolve
+from model_export.source import check_download, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,12 @@ def export(
         if choices.threads is not None:
             torch.set_num_threads(choices.threads)
         say(f"loading {origin.id} ({family.name}, {origin.revision})")
-        loaded = family.load(origin)
+        try:
+            loaded = family.load(origin)
+        except ExportError:
+            check_download(origin)  # a damaged file explains it
+            raise
+        check_download(origin)
         written: list[Path] = []
         text: Text | None = None
         if isinstance(loaded, FixedModel):

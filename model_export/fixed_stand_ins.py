@@ -126,8 +126,34 @@ TINY_FIXED: Final[dict[str, Settings]] = {
     },
 }
 
+_RESNET_50: Final = {"model_type": "resnet"}  # transformers' defaults are those of ResNet-50
+
+FULL_FIXED: Final[dict[str, Settings]] = {
+    # transformers' default configurations: ResNet-50 for the RT-DETRs, HGNetV2 for D-FINE and DEIMv2, ViT and
+    # DINOv2 small for LW-DETR and RF-DETR.
+    "rt_detr": {},
+    "rt_detr_v2": {},
+    "d_fine": {},
+    "deimv2": {},
+    "lw_detr": {"projector_scale_factors": [1.0], "num_feature_levels": 1},
+    "rf_detr": {},
+    # facebook/detr-resnet-50 and SenseTime/deformable-detr, with transformers' ResNet in the place of timm's.
+    "deformable_detr": {
+        "use_timm_backbone": False,
+        "backbone_config": {**_RESNET_50, "out_features": _STAGES},
+    },
+    "detr": {
+        "use_timm_backbone": False,
+        "backbone_config": {**_RESNET_50, "out_features": ["stage4"]},
+    },
+    "yolos": {"image_size": [800, 1344]},  # hustvl/yolos-base
+}
+"""For `make_fixed` with ``full_size``."""
+
 _SQUARE: Final = {"rf_detr": 112}  # another one than its backbone's, so that positions are interpolated
+_FULL_SQUARE: Final = {"rf_detr": 560}  # Roboflow's base model
 _SHORT_EDGE: Final = {"shortest_edge": 128, "longest_edge": 213}
+_FULL_SHORT_EDGE: Final = {"shortest_edge": 800, "longest_edge": 1333}
 _PROCESSORS: Final[dict[str, Settings]] = {
     "detr": {"image_processor_type": "DetrImageProcessor", "size": _SHORT_EDGE},
     "deformable_detr": {"image_processor_type": "DeformableDetrImageProcessor", "size": _SHORT_EDGE},
@@ -137,18 +163,22 @@ _PROCESSORS: Final[dict[str, Settings]] = {
 }
 
 
-def make_fixed(folder: Path, family: str, settings: Settings, seed: int = 0) -> Path:
+def make_fixed(
+    folder: Path, family: str, settings: Settings, seed: int = 0, *, full_size: bool = False
+) -> Path:
     """Write a model and its image processor, as ``save_pretrained`` does.
 
     Args:
         folder: to make.
         family: a ``model_type``, see `model_export.families.fixed.FIXED_FAMILIES`.
-        settings: for its configuration class; see `TINY_FIXED`.
+        settings: for its configuration class; see `TINY_FIXED` and `FULL_FIXED`.
         seed: of the weights.
+        full_size: images and classes of COCO's size, not small ones.
     """
+    names = COCO_NAMES if full_size else _NAMES
     classes: Settings = {
-        "id2label": dict(enumerate(_NAMES)),
-        "label2id": {name: number for number, name in enumerate(_NAMES)},
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
     }
     config = transformers.AutoConfig.for_model(family, **settings, **classes)
     with torch.random.fork_rng():
@@ -157,9 +187,11 @@ def make_fixed(folder: Path, family: str, settings: Settings, seed: int = 0) -> 
         with torch.no_grad():
             _scale(model, seed)
     model.save_pretrained(folder)
-    side = _SQUARE.get(family, 128)
+    side = _FULL_SQUARE.get(family, 640) if full_size else _SQUARE.get(family, 128)
     processor = {"image_processor_type": "RTDetrImageProcessor", "size": {"height": side, "width": side}}
     processor |= _PROCESSORS.get(family, {})
+    if full_size and processor["size"] == _SHORT_EDGE:
+        processor["size"] = _FULL_SHORT_EDGE
     (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     return folder
 

@@ -14,6 +14,7 @@ from model_export.errors import ExportError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HUB_ANSWERS_S = 10.0
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
@@ -107,6 +108,31 @@ def _hub(source: str, revision: str | None) -> Origin:
     config = _config(source, source, revision)
     commit = _commit(source, revision)
     return Origin(source, source, commit, commit, config.model_type, _hub_licence(source, commit))
+
+
+def check_download(origin: Origin) -> None:
+    """Compare what was downloaded with the hub's sha256: its client compares sizes only.
+
+    The client names a large file in its cache after the sha256 that the hub states.
+
+    Raises:
+        ExportError: a file differs; it is removed, so that the next attempt downloads it again.
+    """
+    if origin.commit is None:
+        return
+    from huggingface_hub import hf_hub_download
+
+    config = hf_hub_download(origin.id, "config.json", revision=origin.commit, local_files_only=True)
+    for file in sorted(Path(config).parent.rglob("*")):
+        stored = file.resolve()
+        if not _SHA256.fullmatch(stored.name) or digest_of(stored).sha256 == stored.name:
+            continue
+        file.unlink()
+        stored.unlink(missing_ok=True)
+        raise ExportError(
+            f"{origin.id}: {file.name} is damaged: its sha256 is not the one that the hub states; it was "
+            "removed: run the command again, and with another mirror (HF_ENDPOINT) if this happens twice"
+        )
 
 
 def _commit(source: str, revision: str | None) -> str:

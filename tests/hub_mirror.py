@@ -12,17 +12,22 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 
 
 @contextmanager
-def hub_mirror(model: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
+def hub_mirror(
+    model: str, folder: Path, damaged: str = "", broken_off: str = ""
+) -> Iterator[tuple[str, list[str]]]:
     """Serve a model's files.
 
     Args:
         model: its id, OWNER/NAME.
         folder: as ``save_pretrained`` wrote it.
+        damaged: a file that arrives with another last byte, under its true sha256.
+        broken_off: a file whose connection breaks off in the middle, the first time.
 
     Yields:
         (the mirror's address, the paths that were asked for).
     """
     asked: list[str] = []
+    broken: set[str] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -58,7 +63,14 @@ def hub_mirror(model: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
                 self.send_header(key, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if with_body:
+            name = path.rpartition("/")[2]
+            if with_body and name == damaged and status == 200:
+                self.wfile.write(body[:-1] + bytes([body[-1] ^ 1]))
+            elif with_body and name == broken_off and status == 200 and path not in broken:
+                broken.add(path)
+                self.wfile.write(body[: len(body) // 2])
+                self.close_connection = True
+            elif with_body:
                 self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

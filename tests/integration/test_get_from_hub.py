@@ -69,6 +69,24 @@ def test_a_mirrors_model_is_exported_and_used_by_its_name(
     assert "Getting" not in used.output
 
 
+def test_a_damaged_download_is_named_and_the_next_attempt_repairs_it(
+    home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt survives a connection that breaks off, too."""
+    with hub_mirror(MODEL, model, damaged="model.safetensors") as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        done = call("detectors", "get", "owlvit")
+    assert done.exit_code == 1
+    assert "model.safetensors is damaged: its sha256 is not the one that the hub states" in done.output
+    assert left_in(home) == []
+    with hub_mirror(MODEL, model, broken_off="model.safetensors") as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        done = call("detectors", "get", "owlvit")
+    assert done.exit_code == 0, done.output
+    assert sum(path.endswith("/model.safetensors") for path in asked) > 2  # asked about, begun, repeated
+    assert left_in(home) == ["owlvit"]
+
+
 def test_without_the_hub_the_ways_out_are_named_and_a_folder_works(
     home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
