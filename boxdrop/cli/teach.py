@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MOST_NEXT = 500
 """Images that are chosen at once; beyond, a lesson from the first ones chooses better."""
 
+MOST_AMONG = 2_000
+"""Images to choose from: memory grows with the square of them, 128 MB for so many."""
+
 _WAIT_S = 300  # for publishers
 
 
@@ -54,7 +57,7 @@ _WAIT_S = 300  # for publishers
 )
 @click.option(
     "--among",
-    type=Whole(1),
+    type=Whole(1, MOST_AMONG),
     metavar="M",
     help="With --next: from how many unverified images, taken by chance. Default: 300.",
 )

@@ -13,11 +13,16 @@ from boxdrop.domain.errors import LessonError
 from boxdrop.domain.label_edit import with_lesson
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Figures, Lesson, TaughtLabel
+from boxdrop.labelstudio.connection import Connection
 from boxdrop.ledger import Project
 from boxdrop.store.layout import lesson_key
 from boxdrop.store.lessons import read_lesson, write_lesson
+from boxdrop.store.manifests import read_header
 
+from .test_handlers import Functions, functions, live, tasks
 from .world import FRUIT, World
+
+__all__ = ["functions", "live"]
 
 
 def lesson(previous: str | None = None) -> Lesson:
@@ -98,3 +103,36 @@ def test_an_altered_lesson_is_never_used(world: World) -> None:
     world.data.put(lesson_key(number), body.body.replace(b"apple", b"grape"))
     with pytest.raises(LessonError, match="was altered; teach again"):
         read_lesson(world.data, number)
+
+
+def test_after_from_now_annotators_see_the_boxes_of_words_and_of_the_lesson(
+    live: Functions, connection: Connection
+) -> None:
+    """Against a real Label Studio, whose label stream shows the boxes of a single version."""
+    world = live.world
+    live.deliver("dispatch", world.labels("fruit"), world.put("fruit/a.jpg"), world.put("fruit/b.jpg"))
+    (run_id,) = live.launch()
+    live.deliver("publish", *live.work(run_id, score=0.9))
+    before = project(world)
+    number = write_lesson(world.data, lesson())
+    taught = replace(LabelSet.from_yaml(FRUIT), lesson=number)
+    world.ledger.follow_from_now("fruit", taught.digest(Bundle.load(BUNDLE).digest))
+    live.deliver("dispatch", world.labels("fruit", with_lesson(FRUIT, number)))
+    world.clock.forward(hours=1)
+    assert live.launch() == []  # nothing runs again
+    live.deliver("dispatch", world.put("fruit/c.jpg"))
+    (run_id,) = live.launch()
+    assert read_header(world.data, run_id).images == 1
+    live.deliver("publish", *live.work(run_id, score=0.9))
+
+    row = project(world)
+    assert row.detection != before.detection
+    versions = {name: task.data["model_version"] for name, task in tasks(connection, world).items()}
+    assert versions["a.jpg"] == versions["b.jpg"] == before.model_version != versions["c.jpg"]
+    seen = set()
+    for _ in versions:
+        shown = connection.request("next", "GET", f"/api/projects/{row.label_studio_id}/next/")
+        seen.add(shown["data"]["file_name"].rpartition("/")[2])
+        assert len(shown["predictions"]) == 1
+        connection.sdk.annotations.create(shown["id"], result=[])
+    assert seen == {"a.jpg", "b.jpg", "c.jpg"}
