@@ -3,9 +3,12 @@
 Scores of different labels mean different things, and most labels have few verified boxes. So the model shares
 what all labels have in common, and lets each label depart from it as far as its own boxes justify:
 
-    P(right) = sigmoid(slope · logit(score) + intercept + offset[label]),   offset[label] ~ N(0, spread²)
+    P(right) = sigmoid(slope · logit(score) + intercept + offset[label])
+    offset[label] ~ N(lean · level[label], spread²)
 
-The spread is estimated from the data (empirical Bayes: EM with a Laplace step).
+The spread is estimated from the data (empirical Bayes: EM with a Laplace step). A *level* is what is known of
+a label without anybody's verdict, such as how many candidates it has: a label whose scores are all too high
+has many. How much that says, the lean, is estimated from all labels together.
 """
 
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ _NEWTON_STEPS: Final = 30
 _CLOSE: Final = 1e-4
 _SLOPE_PRECISION: Final = 0.1  # slope ~ N(1, 10)
 _INTERCEPT_PRECISION: Final = 0.01
+_LEAN_PRECISION: Final = 0.3  # lean ~ N(0, 3.3)
 _SPREADS: Final = (0.05, 5.0)
 _LEAST_SLOPE: Final = 0.2
 _PAYS: Final = (0.02, 0.95)
@@ -34,17 +38,19 @@ class Calibration:
 
     Attributes:
         slope, intercept: shared by all labels.
-        offsets: float64 [L], how far each label departs from them; 0 for a label without boxes.
-        spread: standard deviation of the offsets among labels.
-        shared_covariance: float64 [2, 2], of slope and intercept.
-        pull: float64 [2, L], how each offset moves with slope and intercept.
-        own_variances: float64 [L], of each offset where slope and intercept are known.
+        offsets: float64 [L], how far each label departs from them.
+        spread: standard deviation of the offsets around what the levels say.
+        levels: float64 [L], see above; 0 where nothing is known.
+        shared_covariance: float64 [3, 3], of slope, intercept and lean.
+        pull: float64 [3, L], how each label's own part of its offset moves with these three.
+        own_variances: float64 [L], of that part where the three are known.
     """
 
     slope: float
     intercept: float
     offsets: Floats
     spread: float
+    levels: Floats
     shared_covariance: Floats
     pull: Floats
     own_variances: Floats
@@ -59,7 +65,8 @@ class Calibration:
 
     def errors(self, scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Floats:
         """Standard error of `logits`, float64 [N]."""
-        heads = np.stack([logit(scores), np.ones(len(labels))]) - self.pull[:, labels]
+        known = np.stack([logit(scores), np.ones(len(labels)), self.levels[labels]])
+        heads = known - self.pull[:, labels]
         variances = np.einsum("in,ij,jn->n", heads, self.shared_covariance, heads)
         return np.asarray(np.sqrt(variances + self.own_variances[labels]))
 
@@ -86,7 +93,11 @@ def logit(scores: NDArray[np.floating]) -> Floats:
 
 
 def calibrate(
-    scores: NDArray[np.floating], labels: NDArray[np.int64], right: NDArray[np.bool_], count: int
+    scores: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    right: NDArray[np.bool_],
+    count: int,
+    levels: Floats | None = None,
 ) -> Calibration:
     """Fit P(right).
 
@@ -95,59 +106,64 @@ def calibrate(
         labels: int64 [N], each box's label.
         right: bool [N], whether a person confirmed it.
         count: how many labels there are, L.
+        levels: float64 [L], what is known of each label without that; None: nothing.
     """
-    z = logit(scores)
+    levels = np.zeros(count) if levels is None else levels
+    known = np.stack([logit(scores), np.ones(len(labels)), levels[labels]])
     truth = right.astype(np.float64)
     has_boxes = np.bincount(labels, minlength=count) > 0
-    prior = np.zeros(count + 2)
+    shared = len(known)
+    prior = np.zeros(shared + count)
     prior[0] = 1
     values = prior.copy()
-    precision = np.empty(count + 2)
-    precision[:2] = _SLOPE_PRECISION, _INTERCEPT_PRECISION
+    precision = np.empty(shared + count)
+    precision[:shared] = _SLOPE_PRECISION, _INTERCEPT_PRECISION, _LEAN_PRECISION
     variance = 0.5
+
+    def logits(point: Floats) -> Floats:
+        return np.asarray(point[:shared] @ known + point[shared:][labels])
 
     def loss(point: Floats) -> float:
         """Negative log posterior."""
-        scored = point[0] * z + point[1] + point[2:][labels]
+        scored = logits(point)
         penalty = 0.5 * float(precision @ (point - prior) ** 2)
         return float(np.logaddexp(0, scored).sum() - truth @ scored) + penalty
 
     for _ in range(_EM_ROUNDS):
-        precision[2:] = 1 / variance
+        precision[shared:] = 1 / variance
         for _ in range(_NEWTON_STEPS):
-            p = sigmoid(values[0] * z + values[1] + values[2:][labels])
+            p = sigmoid(logits(values))
             weights = p * (1 - p)
             gradient = precision * (values - prior)
-            gradient[0] += z @ (p - truth)
-            gradient[1] += (p - truth).sum()
-            gradient[2:] += np.bincount(labels, p - truth, count)
-            # The Hessian is an arrow: 2 dense rows, and a diagonal for the labels. Its Schur complement
+            gradient[:shared] += known @ (p - truth)
+            gradient[shared:] += np.bincount(labels, p - truth, count)
+            # The Hessian is an arrow: 3 dense rows, and a diagonal for the labels. Its Schur complement
             # solves it.
-            diagonal = np.bincount(labels, weights, count) + precision[2:]
-            border = np.stack([np.bincount(labels, weights * z, count), np.bincount(labels, weights, count)])
-            dense = [[weights @ (z * z), weights @ z], [weights @ z, weights.sum()]]
+            diagonal = np.bincount(labels, weights, count) + precision[shared:]
+            border = np.stack([np.bincount(labels, weights * each, count) for each in known])
             pull = border / diagonal
-            schur = np.array(dense) + np.diag(precision[:2]) - pull @ border.T
-            head = np.linalg.solve(schur, gradient[:2] - pull @ gradient[2:])
-            step = np.concatenate([head, (gradient[2:] - border.T @ head) / diagonal])
+            schur = (known * weights) @ known.T + np.diag(precision[:shared]) - pull @ border.T
+            head = np.linalg.solve(schur, gradient[:shared] - pull @ gradient[shared:])
+            step = np.concatenate([head, (gradient[shared:] - border.T @ head) / diagonal])
             if np.abs(step).max() < _CLOSE:
                 break
             before = loss(values)
             while np.abs(step).max() >= _CLOSE and loss(values - step) > before:  # far off, Newton overshoots
                 step = step / 2
             values = values - step
-        shared = np.asarray(np.linalg.inv(schur), np.float64)
-        spreads = 1 / diagonal + np.einsum("il,ij,jl->l", pull, shared, pull)
+        covariance = np.asarray(np.linalg.inv(schur), np.float64)
+        spreads = 1 / diagonal + np.einsum("il,ij,jl->l", pull, covariance, pull)
         if has_boxes.any():
             low, high = _SPREADS
-            moment = (values[2:] ** 2 + spreads)[has_boxes].mean()
+            moment = (values[shared:] ** 2 + spreads)[has_boxes].mean()
             variance = float(np.clip(moment, low * low, high * high))
     return Calibration(
         slope=float(values[0]),
         intercept=float(values[1]),
-        offsets=values[2:],
+        offsets=values[2] * levels + values[shared:],
         spread=float(np.sqrt(variance)),
-        shared_covariance=shared,
+        levels=levels,
+        shared_covariance=covariance,
         pull=pull,
         own_variances=1 / diagonal,
     )

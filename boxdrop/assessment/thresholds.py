@@ -204,19 +204,31 @@ class _Learned:
     errors: Floats
 
 
-def fit(images: Sequence[Evidence], labels: int) -> Calibration:
+def fit(images: Sequence[Evidence], labels: int, levels: Floats | None = None) -> Calibration:
     """P(right) of candidates, from verified images; see `boxdrop.assessment.calibration`."""
     return calibrate(
         np.concatenate([each.candidates.scores for each in images]),
         np.concatenate([each.candidates.labels for each in images]),
         np.concatenate([each.right for each in images]),
         labels,
+        levels,
     )
+
+
+def crowding(images: Sequence[Evidence], labels: int) -> Floats:
+    """How many candidates each label has, compared with the others: float64 [L], logarithms with mean 0.
+
+    The detector keeps candidates down to one floor for all labels. So a label whose scores are all too high
+    has many candidates, one whose scores are too low has few, and it takes no verified box to see that.
+    """
+    found = np.bincount(np.concatenate([each.candidates.labels for each in images]), minlength=labels)
+    counts = np.log(found + 1.0)
+    return np.asarray(counts - counts.mean())
 
 
 def _learn(images: Sequence[Evidence], labels: int, goal: Goal, probability: float | None = None) -> _Learned:
     """Learn from images; `probability` is the P(right) to cut at, where it is known already."""
-    calibration = fit(images, labels)
+    calibration = fit(images, labels, crowding(images, labels))
     if probability is None and (goal.precision is not None or goal.recall is not None):
         probability = _probability_for(images, calibration, goal)
     elif probability is None:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from boxdrop.assessment.calibration import calibrate, logit, sigmoid
 from boxdrop.assessment.evidence import Evidence, count, tally
-from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, TuningError, suggest
+from boxdrop.assessment.thresholds import REVIEW, TRAINING, Goal, TuningError, crowding, fit, suggest
 from boxdrop.domain.detections import Detections
 
 DEFAULT = 0.5
@@ -14,9 +14,16 @@ SIDE = 40.0
 
 
 def draw(
-    rng: np.random.Generator, images: int, offsets: list[float], shares: list[float] | None = None
+    rng: np.random.Generator,
+    images: int,
+    offsets: list[float],
+    shares: list[float] | None = None,
+    honest: tuple[float, float] = (0.0, 3.0),
 ) -> list[Evidence]:
-    """Verified images whose scores say P(right), but for one constant per label in their logits."""
+    """Verified images whose scores say P(right), but for one constant per label in their logits.
+
+    `honest`: mean and standard deviation of the logits of P(right).
+    """
     labels = len(offsets)
     drawn = []
     for number in range(images):
@@ -25,9 +32,9 @@ def draw(
         places = rng.permutation(25)[:size]
         corners = np.stack([places % 5, places // 5], 1) * 50.0
         boxes = np.concatenate([corners, corners + SIDE], 1).astype(np.float32)
-        honest = rng.normal(0, 3, size)
-        right = rng.random(size) < sigmoid(honest)
-        scores = sigmoid(honest + np.array(offsets)[label]).astype(np.float32)
+        true = rng.normal(*honest, size)
+        right = rng.random(size) < sigmoid(true)
+        scores = sigmoid(true + np.array(offsets)[label]).astype(np.float32)
         kept = scores >= 0.02
         found = Detections(boxes[kept], scores[kept], label[kept], label[kept], np.flatnonzero(kept))
         drawn.append(Evidence.of(f"{number}.jpg", found, boxes[right], label[right].astype(np.int64)))
@@ -68,6 +75,21 @@ def test_the_intervals_hold_the_true_cut_in_nine_of_ten_projects() -> None:
         hits += int((np.abs(cuts - offsets) < 1.96 * fitted.cut_errors(cuts)).sum())
         total += 6
     assert hits / total > 0.9
+
+
+def test_how_many_candidates_a_label_has_says_where_to_cut_it_before_many_are_verified() -> None:
+    offsets = np.tile([-2.0, 2.0], 6)
+    errors, hits = np.zeros(2), 0
+    for seed in range(6):
+        images = draw(np.random.default_rng(seed), 25, offsets.tolist(), honest=(-2.5, 2.0))
+        levels = crowding(images, len(offsets))
+        for place, known in enumerate((None, levels)):
+            fitted = fit(images, len(offsets), known)
+            cuts = fitted.cuts(0.5)
+            errors[place] += np.abs(cuts - offsets - (cuts - offsets).mean()).mean()
+        hits += int((np.abs(cuts - offsets) < 1.96 * fitted.cut_errors(cuts)).sum())
+    assert errors[1] < 0.85 * errors[0]
+    assert hits >= 0.9 * 6 * len(offsets)
 
 
 def test_labels_that_differ_get_thresholds_that_gain_most_of_what_can_be_gained() -> None:
