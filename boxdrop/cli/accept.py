@@ -10,7 +10,7 @@ from boxdrop.cli.system import label_studio_option, log_in, open_system, system_
 from boxdrop.cli.terminal import counted, say
 
 if TYPE_CHECKING:
-    from boxdrop.review.acceptance import Decision, Standing
+    from boxdrop.review.acceptance import Decision
     from boxdrop.store.acceptances import StoredAcceptance
 
 _WAIT_S = 300
@@ -49,6 +49,8 @@ def accept(project: str, restart: bool, as_json: bool, url: str | None, system: 
 
 
 def _show(project: str, done: "Decision") -> None:
+    from boxdrop.review.standing import audited
+
     stored = done.stored
     if stored is None:
         say(
@@ -56,7 +58,7 @@ def _show(project: str, done: "Decision") -> None:
         )
     elif stored.stopped:
         say(
-            f"{project}: the audit stopped the rule. {_audited(stored)}, and {stored.promise:.1%} was "
+            f"{project}: the audit stopped the rule. {audited(stored)}, and {stored.promise:.1%} was "
             "promised. Nothing is accepted; people verify all images."
         )
         say(f"Once the cause is found: boxdrop accept {quote(project)} --restart")
@@ -69,49 +71,12 @@ def _show(project: str, done: "Decision") -> None:
         )
     if stored is not None and stored.audits and not stored.stopped:
         waiting = f"{done.waiting:,} of {counted(len(stored.audits), 'image')} wait, first in To verify"
-        say(f"Audit: {_audited(stored)}; {waiting}.")
+        say(f"Audit: {audited(stored)}; {waiting}.")
     if done.marked or done.unmarked:
         say(
             f"{counted(done.marked, 'task')} moved to the tab Accepted, "
             f"{counted(done.unmarked, 'task')} back to To verify."
         )
-
-
-def standing_line(project: str, standing: "Standing") -> str:
-    """How a project's acceptance stands, as a line of ``boxdrop status``."""
-    stored, command = standing.stored, f"boxdrop accept {quote(project)}"
-    if stored.stopped:
-        return (
-            f"the audit stopped accepting: {_audited(stored)}, and {stored.promise:.1%} was promised; "
-            f"see {command}"
-        )
-    if not standing.in_force:
-        return f"nothing is accepted: labels or boxes changed since that was decided; decide again: {command}"
-    audited = f"{standing.audited:,} of {counted(len(stored.audits), 'image')} of the audit verified"
-    return (
-        f"{counted(standing.accepted, 'image')} accepted at a precision of {stored.promise:.1%}; {audited}; "
-        f"again: {command}"
-    )
-
-
-def standing_fields(standing: "Standing") -> dict[str, Any]:
-    """The same for programs."""
-    stored = standing.stored
-    return {
-        "at": stored.at.isoformat(),
-        "in_force": standing.in_force,
-        "promise": stored.promise,
-        "accepted": standing.accepted,
-        "audit": {"verified": standing.audited, "of": len(stored.audits)},
-        "stopped": stored.stopped.isoformat() if stored.stopped else None,
-    }
-
-
-def _audited(stored: "StoredAcceptance") -> str:
-    return (
-        f"{stored.audit_right:,} of {counted(stored.audit_boxes, 'box', 'boxes')} were right in "
-        f"{counted(stored.audited, 'audited image')}"
-    )
 
 
 def _proof(stored: "StoredAcceptance") -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from boxdrop.assessment.intervals import Share
+    from boxdrop.ledger import Project
     from boxdrop.review.figures import Figures, Report
     from boxdrop.services import Services
 
@@ -72,11 +73,12 @@ def report(
     from boxdrop.review.learning import learning_fields, learning_lines
     from boxdrop.review.page import render
     from boxdrop.review.report import make_report
+    from boxdrop.review.standing import standing_fields, standing_line, standing_of
     from boxdrop.services import Services
     from boxdrop.store.teachings import read_teachings
 
     services = Services.of_system(open_system(system))
-    _check_project(services, project)
+    standing = standing_of(services.ledger, services.data, _find(services, project))
     teachings = read_teachings(services.data, project)
     examples = Examples()
     with Console(stderr=True).working("Reading what people verified") as working:
@@ -87,17 +89,30 @@ def report(
             pictures = list(examples.pictures(services.images))
     if html is not None:
         page = render(
-            project, made, trusted=trust, at=services.clock(), pictures=pictures, teachings=teachings
+            project,
+            made,
+            trusted=trust,
+            at=services.clock(),
+            pictures=pictures,
+            teachings=teachings,
+            standing=standing,
         )
         write_page(html, page)
         say(f"{counted(made.images, 'verified image')} in {html}", err=as_json)
     if as_json:
-        fields = to_fields(made, trust) | {"teaching": learning_fields(teachings)}
+        fields = to_fields(made, trust) | {
+            "teaching": learning_fields(teachings),
+            "acceptance": None if standing is None else standing_fields(standing),
+        }
         say(json.dumps({"project": project, "trust": trust, **fields}))
     elif html is None:
         console = Console()
         for each in _lines(project, made, trust):
             console.print(each)
+        if standing is not None:
+            console.print(
+                f"Not counted here: {standing_line(project, standing)}", highlight=False, markup=False
+            )
         for line in learning_lines(teachings):
             console.print(line, markup=False, highlight=False)
 
@@ -115,10 +130,12 @@ def write_page(path: Path, text: str) -> None:
         raise BoxdropError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _check_project(services: "Services", project: str) -> None:
-    if services.ledger.project(project) is None:
+def _find(services: "Services", name: str) -> "Project":
+    project = services.ledger.project(name)
+    if project is None:
         names = ", ".join(each.name for each in services.ledger.projects()) or "none yet"
-        raise BoxdropError(f"there is no project {project}; there are: {names}")
+        raise BoxdropError(f"there is no project {name}; there are: {names}")
+    return project
 
 
 def _lines(project: str, report: "Report", trusted: float) -> "Iterable[RenderableType]":

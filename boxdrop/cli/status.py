@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from boxdrop.cli.accept import standing_fields, standing_line
 from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from boxdrop.domain.teaching import Teaching
     from boxdrop.ledger import Image, Ledger, Project, Run
     from boxdrop.pipeline.progress import Progress
-    from boxdrop.review.acceptance import Standing
+    from boxdrop.review.standing import Standing
     from boxdrop.store.outlooks import StoredOutlook
     from boxdrop.store.trainings import TrainingRecord
 
@@ -171,7 +170,7 @@ class View:
 
     def acceptance(self, progress: "Progress") -> "Standing | None":
         """How the images that `boxdrop accept` accepted stand; read again after a minute at the earliest."""
-        from boxdrop.review.acceptance import standing_of
+        from boxdrop.review.standing import standing_of
 
         name, now = progress.project.name, time.monotonic()
         if self._data is None:
@@ -206,6 +205,7 @@ class View:
         from rich.text import Text
 
         from boxdrop.ledger import State
+        from boxdrop.review.standing import standing_line
 
         seen = self.look()
         if not seen:
@@ -379,6 +379,8 @@ def _fields(
     standing: "Standing | None",
     teaching: "Teaching | None",
 ) -> dict[str, Any]:
+    from boxdrop.review.standing import standing_fields
+
     project, oldest = progress.project, progress.oldest
     return {
         "project": project.name,

@@ -36,10 +36,9 @@ from boxdrop.store.acceptances import (
 from boxdrop.store.labelsets import read_label_set
 
 if TYPE_CHECKING:
-    from boxdrop.aws.s3 import Bucket
     from boxdrop.domain.label import ReviewRule
     from boxdrop.domain.labels import LabelSet
-    from boxdrop.ledger import Ledger, Project
+    from boxdrop.ledger import Project
     from boxdrop.services import Services
 
 _AT_ONCE: Final = 500
@@ -155,50 +154,6 @@ def _after_audit(services: "Services", name: str, before: StoredAcceptance) -> S
         stopped=before.stopped or (services.clock() if audit.broken_after is not None else None),
         images=(),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a project's acceptance stands now.
-
-    Attributes:
-        stored: what was decided last.
-        in_force: whether it is about the boxes and the promise of the labels in force.
-        accepted: images that are accepted and that nobody has worked on since.
-        audited: verified images of the audit.
-    """
-
-    stored: StoredAcceptance
-    in_force: bool
-    accepted: int
-    audited: int
-
-
-def standing_of(ledger: "Ledger", data: "Bucket", project: "Project") -> Standing | None:
-    """How a project's acceptance stands, counted in the ledger; None where its labels ask for none.
-
-    Raises:
-        BoxdropError: the bucket or the ledger cannot be read.
-    """
-    stored = None if project.labels is None else read_acceptance(data, project.name)
-    if stored is None or project.labels is None:
-        return None
-    label_set = read_label_set(data, project.labels)
-    if label_set.review.accept_above is None:
-        return None
-    in_force = stored.basis == basis_of(project, label_set)
-    accepted = 0
-    if in_force and stored.stopped is None:
-        judged = {each.image_id: (each.version, each.prediction_id) for each in stored.images}
-        accepted = sum(
-            row.state == State.TASKED
-            and not row.skipped
-            and (row.task_version, row.prediction_id) == judged[image_id]
-            for image_id, row in ledger.images(judged).items()
-        )
-    audits = ledger.images(each.image_id for each in stored.audits)
-    audited = sum(row.state == State.VERIFIED for row in audits.values())
-    return Standing(stored, in_force, accepted, audited)
 
 
 def audit_of(services: "Services", name: str, stored: StoredAcceptance) -> Audit:

@@ -15,9 +15,12 @@ from boxdrop.review.examples import Cut, Example
 from boxdrop.review.figures import Figures, Report, Verdict
 from boxdrop.review.learning import learning_section
 from boxdrop.review.plots import fates, over_time, overlaps, share_range
+from boxdrop.review.standing import Standing, standing_line
 
 _MOST_LABELS: Final = 12
 """Labels in the table of confusions; with more, the pairs are listed."""
+_HALF_LABELS: Final = 5
+"""Labels in a table of confusions that takes half of the page's width."""
 _MOST_PAIRS: Final = 30
 _MOST_DISAGREEMENTS: Final = 20
 
@@ -37,6 +40,7 @@ def render(
     at: datetime,
     pictures: Iterable[tuple[Example, Cut | None]] = (),
     teachings: Sequence[Teaching] = (),
+    standing: Standing | None = None,
 ) -> str:
     """Make the page.
 
@@ -47,6 +51,7 @@ def render(
         at: when it was counted.
         pictures: examples, those of one kind of change together.
         teachings: what came of teaching the project, oldest first.
+        standing: how the images that nobody has to check stand; None where the labels ask for none.
     """
     style, template = (
         (files("boxdrop.review") / name).read_text(encoding="utf-8") for name in ("page.css", "page.html")
@@ -58,7 +63,7 @@ def render(
         "style": style,
         "counts": _counts(report),
         "notice": _notice(report),
-        "sections": "\n".join(_sections(report, trusted, pictures, teachings)),
+        "sections": "\n".join(_sections(project, report, trusted, pictures, teachings, standing)),
     }
     first, *rest = template.split("{{")
     return first + "".join(values[name] + after for name, _, after in (part.partition("}}") for part in rest))
@@ -97,10 +102,12 @@ def _notice(report: Report) -> str:
 
 
 def _sections(
+    project: str,
     report: Report,
     trusted: float,
     pictures: Iterable[tuple[Example, Cut | None]],
     teachings: Sequence[Teaching],
+    standing: Standing | None,
 ) -> Iterator[str]:
     if not report.whole.images:
         yield section("Nothing to report yet", "Verify tasks in Label Studio first.", "")
@@ -113,6 +120,11 @@ def _sections(
         )
         said = "".join(f"<p>{html.escape(each)}</p>" for each in say_control(report.control))
         yield section("What boxes do to people", hint, said)
+    if standing is not None:
+        hint = "Accepted images are not verified work: nothing else on this page counts them."
+        line = standing_line(project, standing)
+        said = f"<p>{html.escape(line[0].upper() + line[1:])}.</p>"
+        yield section("Images that need nobody", hint, said)
     cuts = [("size", report.sizes), ("overlap", report.overlaps), ("", report.qualities)]
     rows = [
         (f"{cut}: {name}" if cut else name, each)
@@ -126,13 +138,14 @@ def _sections(
         f"on. Overlap: IoU with the nearest other box, some from 0.1 on, much from 0.3 on.{note}"
     )
     yield section("Where the detector fails", hint, _shares("boxes", rows, trusted))
+    if report.confusion:
+        hint = "Relabelled boxes: rows were offered, columns are what annotators made of them."
+        is_wide = len({name for pair in report.confusion for name in pair}) > _HALF_LABELS
+        yield section("Confused labels", hint, _confusion(report.confusion), "" if is_wide else "half")
     if report.whole.adjusted:
         title = "How far boxes were adjusted"
         hint = f"{report.whole.adjusted:,} adjusted boxes by their overlap (IoU) with what was offered."
         yield section(title, hint, overlaps(report.whole.ious), "half")
-    if report.confusion:
-        hint = "Relabelled boxes: rows were offered, columns are what annotators made of them."
-        yield section("Confused labels", hint, _confusion(report.confusion), "half")
     if report.shared:
         hint = (
             f"{report.shared:,} images were annotated by several people. Agreement: the share of their boxes "
@@ -187,6 +200,11 @@ def _table(columns: Sequence[tuple[str, str]], rows: Iterable[str], kind: str = 
 
 def _number(text: str) -> str:
     return f'<td class="number">{text}</td>'
+
+
+def named_number(name: str, text: str) -> str:
+    """A cell of a table of the class ``numbers``; narrow windows show the column's name beside it."""
+    return f'<td class="number" data-name="{name}">{text}</td>'
 
 
 def _labels(report: Report, trusted: float) -> str:
@@ -274,11 +292,12 @@ def _work(title: str, parts: Mapping[str, Figures]) -> str:
         ]
         median = "·" if each.seconds.median is None else f"{each.seconds.median:.1f}"
         cells = (f"{each.images:,}", f"{each.untouched:,}", *shares, median)
-        return f"<td>{html.escape(name)}</td>{''.join(map(_number, cells))}"
+        title_cell = f"<td>{html.escape(f'{title} {name}' if name.isdecimal() else name)}</td>"
+        return title_cell + "".join(map(named_number, columns, cells))
 
     columns = ("images", "unchanged", "precision", "recall", "seconds")
     head = [(title, ""), *((column, "number") for column in columns)]
-    return _table(head, (row(name, each) for name, each in parts.items()))
+    return _table(head, (row(name, each) for name, each in parts.items()), "numbers")
 
 
 def figure_of(example: Example, cut: Cut | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from boxdrop.assessment.outcomes import Change
 from boxdrop.review.differences import Difference
 from boxdrop.review.examples import Cut, Example, Picked
-from boxdrop.review.page import figure_of, section
+from boxdrop.review.page import figure_of, named_number, section
 
 if TYPE_CHECKING:
     from boxdrop.assessment.thresholds import Suggestion
@@ -108,8 +108,8 @@ def _table(names: Iterable[str], suggestion: "Suggestion", changes: BoxChanges) 
             f"{changes.won[name]:,}",
             f"{changes.lost[name]:,}",
         )
-        row = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        row = "".join(map(named_number, columns, cells))
         body += f"<tr><td>{html.escape(name)}</td>{row}</tr>"
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     hint = "F1 of images that the thresholds were not learned from; boxes in images that nobody has verified."
     return section("Thresholds", hint, f'<div class="scroll">{table}</div>')

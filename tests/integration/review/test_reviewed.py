@@ -9,12 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from boxdrop.assessment.outcomes import Change
-from boxdrop.domain.annotations import Annotation, from_json, to_json
+from boxdrop.domain.annotations import Annotation, Reason, from_json, to_json
 from boxdrop.domain.predictions import Box, Candidate, Prediction
 from boxdrop.labelstudio.annotations import ReviewedTask, document_of
+from boxdrop.labelstudio.task_data import BLIND_KEY
 from boxdrop.ledger import Ledger, Publication
+from boxdrop.review.figures import count
 from boxdrop.review.reviewed import LeftOut, Reviewed, Why, read_reviewed, read_with_predictions
+from boxdrop.review.standing import standing_of
+from boxdrop.store.acceptances import AcceptedImage, StoredAcceptance, basis_of, write_acceptance
+from boxdrop.store.labelsets import read_label_set
 from boxdrop.store.layout import PartName, annotation_key, annotations_prefix
 from boxdrop.store.parts import Part, write_part
 from tests.integration.pipeline.conftest import client, ledger, unique
@@ -25,7 +29,8 @@ __all__ = ["aws", "client", "endpoint", "ledger"]
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 RUN = "20261120T115900Z-00000001"
-NAMES = ("a.jpg", "b.jpg")
+NAMES = ("a.jpg", "b.jpg", "blind.jpg")
+LABELS = "review: {accept_above: 0.9 precision}\nlabels: [banana]"
 REGION = "offered"
 
 
@@ -45,6 +50,11 @@ class Work:
     annotations: dict[int, tuple[int, bool, bool, int]] = field(default_factory=dict)
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether the task shows what it showed at first, and nobody worked on it."""
+        return self.content == self.shown == 0 and not self.annotations
+
+    @property
     def counts(self) -> bool | None:
         """Whether its box must count as kept or as deleted; None where the image must not count."""
         submitted = [each for each in self.annotations.values() if not each[1]]
@@ -55,16 +65,20 @@ class Work:
 
 
 class Team:
-    """People at work on a project of two images; `collect` runs as in `boxdrop.pipeline.collect`."""
+    """People at work on a project of three images; `collect` runs as in `boxdrop.pipeline.collect`."""
 
     def __init__(self, world: World) -> None:
         self.world, self.now = world, 0
         self._numbers = itertools.count(1)
-        world.dispatch(world.labels("fruit"))
+        world.dispatch(world.labels("fruit", LABELS))
+        world.launch_all()
         self.work: dict[str, Work] = {}
 
     def begin(self) -> None:
-        """Two new images, each with a task that offers one box."""
+        """Three new images, each with a task that offers one box; the last one's is not shown.
+
+        All of them are accepted, and the first one is audited, too.
+        """
         for each in [*self.world.data.list(annotations_prefix("fruit"))]:  # of the examples before
             self.world.data.delete_all([each.key])
         number = next(self._numbers)
@@ -73,6 +87,18 @@ class Team:
         for name in self.work:
             self.world.dispatch(self.world.put(f"fruit/{name}", b"content 0"))
             self.publish(name)
+        rows = {name: self.world.row(f"fruit/{name}") for name in self.work}
+        judged = [AcceptedImage(row.image_id, row.version or "", "p") for row in rows.values()]
+        stored = StoredAcceptance(
+            START, START, None, self._basis(), 0.9, images=tuple(judged), audits=tuple(judged[:1])
+        )
+        write_acceptance(self.world.data, "fruit", stored)
+
+    def _basis(self) -> str:
+        project = self.world.ledger.project("fruit")
+        assert project is not None
+        assert project.labels is not None
+        return basis_of(project, read_label_set(self.world.data, project.labels))
 
     def publish(self, name: str) -> None:
         row = self.world.row(f"fruit/{name}")
@@ -121,7 +147,8 @@ class Team:
             if isinstance(document, Annotation):
                 self.world.ledger.record_verified(row.image_id, document.version, document.order)
             else:
-                self.world.ledger.record_unverified(row.image_id, document.order)
+                skipped = document.reason == Reason.SKIPPED
+                self.world.ledger.record_unverified(row.image_id, document.order, skipped)
         if self.work[name].shown is None:
             self.world.ledger.record_lost_task(row.image_id, self.tasks[name])
 
@@ -132,6 +159,7 @@ class Team:
         work = self.work[name]
         if work.shown is None:
             return None
+        is_blind = name.endswith(NAMES[-1])
         region = {
             "id": REGION,
             "type": "rectanglelabels",
@@ -147,6 +175,9 @@ class Team:
             "version": row.task_version or row.version or "gone",
             "prediction_id": "p",
             "model_version": "demo@00000000",
+            "width": 100,
+            "height": 100,
+            **({BLIND_KEY: True} if is_blind else {}),
         }
         annotations = tuple(
             {
@@ -159,17 +190,17 @@ class Team:
             }
             for number, (at, skipped, keeps, _) in work.annotations.items()
         )
-        offer = {"id": 1, "model_version": "demo@00000000", "result": [region]}
+        offer = {"id": 1, "model_version": "demo@00000000", "result": [] if is_blind else [region]}
         return ReviewedTask(self.tasks[name], data, annotations, (offer,))
 
 
 @pytest.fixture
 def team(aws: MakeClient, ledger: Ledger, request: pytest.FixtureRequest) -> Team:
-    return Team(World(unique(request), aws, ledger, detector=False))
+    return Team(World(unique(request), aws, ledger))
 
 
 ACTS = ("keep", "delete", "skip", "again", "retract", "overwrite", "remove", "publish", "lose")
-acts = st.lists(st.tuples(st.sampled_from((0, 1)), st.sampled_from(ACTS), st.booleans()), max_size=7)
+acts = st.lists(st.tuples(st.sampled_from((0, 1, 2)), st.sampled_from(ACTS), st.booleans()), max_size=7)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,21 +212,19 @@ def test_each_image_counts_once_and_as_it_is_now(team: Team, done: list[tuple[in
         team.act(name, what)
         for _ in range(1 + twice):  # webhooks come twice
             team.collect(name)
-    ids = {team.world.id_of(f"fruit/{name}"): name for name in team.work}
-    seen: dict[str, bool | None] = {}
-    for each in read_reviewed(team.world.services, "fruit"):
-        image_id = each.image_id if isinstance(each, LeftOut) else each.row.image_id
-        if image_id in ids:
-            assert ids[image_id] not in seen
-            seen[ids[image_id]] = None if isinstance(each, LeftOut) else kept(each)
-    assert {name: seen.get(name) for name in team.work} == {n: w.counts for n, w in team.work.items()}
+    a, b, blind = (work.counts for work in team.work.values())
+    report = count(read_reviewed(team.world.services, "fruit"))
+    assert report.images == sum(each is not None for each in (a, b, blind))
+    assert report.blind == (blind is not None)
+    assert (report.whole.kept, report.whole.deleted) == ((a, b).count(True), (a, b).count(False))
+    assert report.whole.added == 0  # of the blind one, nothing is known to be added
 
-
-def kept(reviewed: Reviewed) -> bool:
-    assert reviewed.outcomes is not None
-    (box,) = reviewed.outcomes.offered
-    assert box.change in (Change.KEPT, Change.DELETED)
-    return box.change == Change.KEPT
+    project = team.world.ledger.project("fruit")
+    assert project is not None
+    standing = standing_of(team.world.ledger, team.world.data, project)
+    assert standing is not None
+    assert standing.accepted == sum(work.is_untouched for work in team.work.values())
+    assert standing.audited == (a is not None)
 
 
 def test_predictions_come_from_the_parts_with_all_their_candidates(team: Team) -> None:
@@ -214,7 +243,7 @@ def test_predictions_come_from_the_parts_with_all_their_candidates(team: Team) -
         )
     for run_id in (RUN, RUN.replace("1159", "1158")):  # a run that was repeated wrote it, too
         write_part(team.world.data, Part(PartName("fruit", run_id, 0, 2), tuple(predictions.values())))
-    first, second = team.work
+    first, second, _ = team.work
     for name in (first, second):
         row = team.world.row(f"fruit/{name}")
         assert row.version is not None

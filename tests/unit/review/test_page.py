@@ -1,6 +1,7 @@
 """The report's page: one file, whose parts no name can break."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -12,6 +13,8 @@ from boxdrop.review.examples import Cut, Examples
 from boxdrop.review.figures import Report, count
 from boxdrop.review.page import render
 from boxdrop.review.reviewed import LeftOut, Reviewed, Why
+from boxdrop.review.standing import Standing, standing_line
+from boxdrop.store.acceptances import AcceptedImage, StoredAcceptance
 from tests.unit.review.simulated import Rates, reviewed, simulate
 
 AT = datetime(2026, 11, 28, tzinfo=UTC)
@@ -70,6 +73,20 @@ def test_the_page_is_whole_and_needs_nothing_from_outside() -> None:
     assert re.findall(r"""(?:src|href)=["'](?!data:)""", page) == []
     assert "url(" not in page
     assert page.count("<figure>") == 4
+
+
+def test_accepted_images_are_named_and_not_counted() -> None:
+    images = tuple(AcceptedImage(f"{number}", "v", "p") for number in range(25))
+    stored = StoredAcceptance(AT, AT, None, "basis", 0.98, images=images, audits=images[:5])
+    shown = render("fruit", count(busy("banana")), trusted=0.8, at=AT, standing=Standing(stored, True, 24, 1))
+    tags(shown)
+    assert "24 images accepted at a precision of 98.0%; 1 of 5 images of the audit verified" in shown
+    stopped = replace(stored, stopped=AT, audited=4, audit_boxes=12, images=())
+    assert standing_line("my fruit", Standing(stopped, True, 0, 4)) == (
+        "the audit stopped accepting: 0 of 12 boxes were right in 4 audited images, and 98.0% was promised; "
+        "see boxdrop accept 'my fruit'"
+    )
+    assert "nothing is accepted: labels or boxes changed" in standing_line("x", Standing(stored, False, 0, 1))
 
 
 def test_names_cannot_break_the_page() -> None:
