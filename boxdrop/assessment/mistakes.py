@@ -3,8 +3,9 @@
 Three kinds, each with a score from 0 to 1 that orders them:
 
 - **missed**: a candidate that is probably right, and that no verified box covers: P(right) · (1 - IoU).
-- **wrong label**: on a verified box lies a candidate of another label that is probably right, and none of its
-  own: P(right) of the other · (1 - P(right) of its own).
+- **wrong label**: on a verified box lies a candidate of another label that is far more probable than the best
+  of its own. It is the probability that the person is wrong, if `_WRONG_LABELS` of all labels are and any
+  other label is as likely; a label that the detector does not list has the logit `_ABSENT`.
 - **badly placed**: the nearest candidate of its label overlaps a verified box only in part:
   √score · (1 - IoU). A candidate that belongs to another verified box of the label does not count.
 
@@ -20,10 +21,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from boxdrop.assessment.calibration import Calibration, Floats
+from boxdrop.assessment.calibration import Calibration, Floats, logit, sigmoid
 from boxdrop.assessment.evidence import Evidence
 from boxdrop.assessment.outcomes import RIGHT_IOU, iou_matrix
 from boxdrop.assessment.priority import contenders
+
+_WRONG_LABELS: Final = 0.05
+"""Share of verified boxes with a wrong label, before anything is known."""
+
+_ABSENT: Final = -8.0
+"""logit P(right) of a label that the detector does not list for a box."""
 
 _NEAR_IOU: Final = 0.1
 """Overlap from which on a candidate of the same label may be about the same object."""
@@ -64,11 +71,13 @@ def doubts(image: Evidence, calibration: Calibration) -> list[Doubt]:
     found = image.candidates
     if not len(found):
         return []
-    chances = calibration.probabilities(found.scores, found.labels)
+    logits = calibration.logits(found.scores, found.labels)
     overlaps = iou_matrix(found.boxes, image.boxes)  # type: ignore[arg-type]
     named = _missed(image, calibration)
+    # The person's label is one, and it could be any of the others.
+    surprise = float(logit(np.array(_WRONG_LABELS))) - np.log(max(1, len(calibration.offsets) - 1))
     for box in range(len(image.labels)):
-        kinds = [_wrong_label(image, chances, overlaps, box), _badly_placed(image, overlaps, box)]
+        kinds = [_wrong_label(image, logits, surprise, overlaps, box), _badly_placed(image, overlaps, box)]
         named += sorted((each for each in kinds if each is not None), key=lambda each: -each.score)[:1]
     return sorted(named, key=lambda each: -each.score)
 
@@ -85,15 +94,18 @@ def _missed(image: Evidence, calibration: Calibration) -> list[Doubt]:
     ]  # fmt: skip
 
 
-def _wrong_label(image: Evidence, chances: Floats, overlaps: NDArray[np.float64], box: int) -> Doubt | None:
+def _wrong_label(
+    image: Evidence, logits: Floats, surprise: float, overlaps: NDArray[np.float64], box: int
+) -> Doubt | None:
+    """`surprise`: logit of the probability that a label is wrong and this one is right, before looking."""
     found, label = image.candidates, image.labels[box]
     on_it = overlaps[:, box] >= RIGHT_IOU
-    own = chances[on_it & (found.labels == label)].max(initial=0)
+    own = logits[on_it & (found.labels == label)].max(initial=_ABSENT)
     others = np.flatnonzero(on_it & (found.labels != label))
     if not len(others):
         return None
-    row = int(others[chances[others].argmax()])
-    score = float(chances[row] * (1 - own))
+    row = int(others[logits[others].argmax()])
+    score = float(sigmoid(logits[row] - own + surprise))
     where, other = found.boxes[row], int(found.labels[row])
     return _doubt(Kind.WRONG_LABEL, score, image, where, other, box, float(overlaps[row, box]))
 
