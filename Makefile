@@ -22,7 +22,7 @@ help:
 	@echo "  make lint | types | docs | check   parts of make test: ruff, mypy, mkdocs, pytest"
 	@echo "  make check PYTEST_ARGS=… WORKERS=… some tests; processes that run them (default: 2)"
 	@echo "  make judge SEED=… MINUTES=…        attack a system of its own, and judge it from outside (default: 30 minutes)"
-	@echo "  make loop SEED=…                   verify, teach, train, compare, promote: the whole loop, measured"
+	@echo "  make loop SEED=… EPOCHS=…          verify, teach, train, compare, promote: the whole loop, measured"
 	@echo "  make format                        format the code"
 	@echo "  make requirements                  compile requirements/*.txt from pyproject.toml"
 	@echo "  make pictures                      take all pictures of docs/images again (a few minutes)"
@@ -69,7 +69,7 @@ judge: .venv/test
 
 # Minutes on two cores. From scenes that the demo detector finds badly to a detector of one's own.
 loop: .venv/test
-	@$(BIN)/python -m benchmarks.loop $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m benchmarks.loop $(if $(SEED),--seed $(SEED)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 format: .venv/test
 	$(BIN)/ruff check --fix .

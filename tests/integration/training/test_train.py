@@ -232,6 +232,7 @@ def test_a_data_set_becomes_a_detector_that_is_never_judged_by_what_it_learned(
     assert call("bundle", "push", bundle.path).exit_code == 0
     assert "were used to train" in call("compare", "fruit", "now", "unmeasured").output
     assert "never measured on images" in call("bundle", "use", "unmeasured").output
+    assert call("bundle", "use", "demo").exit_code == 0  # a canary must be another detector than the default
     assert call("bundle", "use", "unmeasured", "--canary", "5%").exit_code == 0
     assert call("bundle", "use", "--promote").exit_code == 0
     lost = replace(seen_all, digest="0" * 16)
