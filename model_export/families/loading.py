@@ -1,5 +1,7 @@
 """Loads the parts of a model, with errors that explain what is wrong with the source."""
 
+import errno
+import os
 from typing import Any
 
 import torch
@@ -44,10 +46,26 @@ def _loaded(load: Any, origin: Origin, **options: Any) -> Any:
             f"{origin.id}: {_first_line(error)}; install what it names, then export again"
         ) from None
     except Exception as error:  # safetensors and pickle have exception classes of their own for bad files
+        if origin.commit is not None and _is_full_disk(error):
+            raise ExportError(
+                f"{origin.id}: the disk is full where the hub's files are downloaded to; free some space, or "
+                "set HF_HOME to a folder on another disk, and run the command again"
+            ) from None
         raise ExportError(
             f"{origin.id}: transformers {transformers.__version__} cannot load it: {_first_line(error)}; if "
             "a file is incomplete, download or copy it again"
         ) from None
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk is the reason, or the reason of the reason."""
+    while error is not None:
+        if isinstance(error, OSError) and (
+            error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _first_line(error: Exception) -> str:

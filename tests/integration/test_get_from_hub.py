@@ -87,6 +87,26 @@ def test_a_damaged_download_is_named_and_the_next_attempt_repairs_it(
     assert left_in(home) == ["owlvit"]
 
 
+def test_a_disk_that_fills_up_during_the_download_is_said(
+    home: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be made by root only")
+    try:
+        monkeypatch.setenv("HF_HOME", str(small))
+        with hub_mirror(MODEL, model) as (address, _):
+            monkeypatch.setenv("HF_ENDPOINT", address)
+            done = call("detectors", "get", "owlvit")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert done.exit_code == 1
+    assert "the disk is full where the hub's files are downloaded to" in done.output
+    assert left_in(home) == []
+
+
 def test_without_the_hub_the_ways_out_are_named_and_a_folder_works(
     home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
