@@ -49,6 +49,7 @@ def settle(stack: Stack, running: Running, say: Say) -> None:
     else:
         say("An address has changed since last time: updating Label Studio …")
         repair.prepare_projects()
+    stack.told()
 
 
 class Repair:

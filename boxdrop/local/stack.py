@@ -40,6 +40,7 @@ PREFERRED_PORT: Final = 8090
 
 _START_S = 120
 _STOP_S = 30.0  # busy functions have ten seconds
+_UNTOLD: Final = "untold"  # in pump.json, while Label Studio may have earlier addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Running:
         aws, label_studio: their servers.
         pump: id of its process.
         crashed: whether something was not stopped cleanly before, so its rows and messages are old.
-        moved: whether an address has changed since the last start.
+        moved: whether an address has changed since Label Studio was told last.
     """
 
     system: System
@@ -127,9 +128,10 @@ class Stack:
                 "label_studio": system.label_studio_url,
                 "public_url": system.public_url or "",
             }
-            self._write(self._memory, json.dumps(now, indent=1))
             addresses = ("webhook", "endpoint", "public_url")
-            moved = bool(before) and any(before.get(name, "") != now[name] for name in addresses)
+            changed = bool(before) and any(before.get(name, "") != now[name] for name in addresses)
+            moved = changed or _UNTOLD in before  # an earlier start was killed before it told Label Studio
+            self._write(self._memory, json.dumps(now | ({_UNTOLD: "yes"} if moved else {}), indent=1))
             return Running(system, aws_server, studio, pump, aws_server.crashed, moved)
 
     def _refuse_a_second_system(self) -> None:
@@ -178,6 +180,12 @@ class Stack:
         """The address and secret of Label Studio's webhook."""
         kept = self._remembered()
         return WebhookTarget(kept["webhook"], kept["secret"])
+
+    def told(self) -> None:
+        """Label Studio has been told the addresses."""
+        kept = self._remembered()
+        if kept.pop(_UNTOLD, None) is not None:
+            self._write(self._memory, json.dumps(kept, indent=1))
 
     def worker(self) -> int | None:
         """The process that runs jobs, with the detector loaded."""

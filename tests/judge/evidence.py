@@ -177,7 +177,7 @@ def depths(at: Addresses) -> dict[str, list[int]]:
     return found
 
 
-def tasks_of(at: Addresses, project: int) -> list[dict[str, Any]]:
+def tasks_of(at: Addresses, project: int, page_size: int = _PAGE) -> list[dict[str, Any]]:
     """All tasks of a project, with annotations and predictions."""
     tasks: list[dict[str, Any]] = []
     while True:
@@ -187,11 +187,11 @@ def tasks_of(at: Addresses, project: int) -> list[dict[str, Any]]:
             project=project,
             fields="all",
             resolve_uri="false",
-            page_size=_PAGE,
-            page=len(tasks) // _PAGE + 1,
+            page_size=page_size,
+            page=len(tasks) // page_size + 1,
         )
         tasks += answer["tasks"]
-        if len(answer["tasks"]) < _PAGE:
+        if len(tasks) >= answer["total"]:  # a page after the last one is an error
             return tasks
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.judge.attacks import buckets, people, webhook
 from tests.judge.attacks import time as times
 from tests.judge.court import judge, keep
-from tests.judge.evidence import gather
+from tests.judge.evidence import gather, tasks_of
 from tests.judge.journal import Journal, image_id_of
 from tests.judge.ring import Ring
 from tests.judge.rounds import Attack, fight
@@ -90,6 +90,9 @@ def test_what_is_planted_in_a_running_system_is_found(system: System, journal: J
     s3, dynamodb = ring.at.client("s3"), ring.at.client("dynamodb")
     dynamodb_key = next(row for row in evidence.rows if row.get("key") == third[0])
     at, project = ring.at, ring.hands.number_of(ring.project)
+    assert project is not None
+    for page_size in (2, 3):  # with a last page that is full, too
+        assert len(tasks_of(at, project, page_size)) == 3
 
     at.call("POST", f"/api/projects/{project}/import", body=[{"data": second[1]["data"]}])
     s3.delete_object(Bucket=at.data, Key=document)

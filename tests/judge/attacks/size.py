@@ -9,7 +9,7 @@ from tests.judge.system import memory_of
 
 IMAGES = 3_000
 _AT_ONCE = 8
-_PATIENCE_S = 1_500.0
+_PATIENCE_S = 2_400.0
 _LOOK_S = 5.0
 
 
