@@ -7,8 +7,8 @@ against the detector's default threshold. Then the same with a constant of +2 or
 logits, as the labels of real detectors differ, for five draws of these constants; there, the gain is also
 given as a share of what thresholds searched on the test scenes themselves would gain.
 
-Seeds 0 chose the rules of `boxdrop.assessment.thresholds`, so their figures flatter them. Seeds 1 were drawn
-once, after the rules were fixed: other scenes to learn from and to test on, other draws and constants.
+Seeds 0 chose the rules of `boxdrop.assessment.thresholds`, so their figures flatter them. Seeds 1 only
+report: other scenes to learn from and to test on, other draws and constants. Nothing is chosen on them.
 """
 
 import click
