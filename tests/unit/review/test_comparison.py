@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from boxdrop.assessment.evidence import Evidence
+from boxdrop.assessment.precision import IOUS, average_precisions
 from boxdrop.domain.detections import Detections
-from boxdrop.review.comparison import IOUS, average_precisions, bootstrap
+from boxdrop.review.comparison import bootstrap
 
 LABELS = 3
 
