@@ -83,11 +83,7 @@ def fill(
     left_out: list[str] = []
 
     def copy(item: Item) -> TrainingImage | str:
-        bucket = (
-            buckets.setdefault(item.bucket, Bucket(item.bucket))
-            if item.bucket not in buckets
-            else (buckets[item.bucket])
-        )
+        bucket = buckets.get(item.bucket) or buckets.setdefault(item.bucket, Bucket(item.bucket))
         try:
             body = bucket.read_version(item.key, item.version, DEFAULT_LIMITS.max_bytes)
             header = probe(body)

@@ -115,17 +115,18 @@ def _train(folder: TrainingFolder, say: Callable[[str], None], on_checkpoint: Ca
 @contextmanager
 def _passing_on_signals() -> "Iterator[Callable[[subprocess.Popen[str]], None]]":
     """Send SIGTERM to a process when this one is asked to end."""
-    asked = threading.Event()
+    asked = False
     children: list[subprocess.Popen[str]] = []
 
     def pass_on(*_: Any) -> None:
-        asked.set()
+        nonlocal asked
+        asked = True
         for child in children:
             child.send_signal(signal.SIGTERM)
 
     def share(child: "subprocess.Popen[str]") -> None:
         children.append(child)
-        if asked.is_set():
+        if asked:
             child.send_signal(signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():

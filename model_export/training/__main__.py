@@ -7,8 +7,9 @@ Exit codes, as those of `functions.job`: 0 the training is over, 1 it failed, 75
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
+
+from boxdrop.job.stop import Stop
 
 DONE, BROKEN, AGAIN = 0, 1, 75
 
@@ -18,9 +19,9 @@ def main(path: str) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the labels of a batch cannot be split between GPUs
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.ask())
     from boxdrop.domain.errors import BoxdropError
     from boxdrop.training.folder import TrainingFolder
 

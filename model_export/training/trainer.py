@@ -3,7 +3,6 @@ cannot damage, and an end when asked."""
 
 import errno
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_utils import SchedulerType
 from transformers.utils.logging import disable_progress_bar
 
+from boxdrop.job.stop import Stop
 from boxdrop.training.folder import CHECKPOINT, Ended, TrainingFolder
 from boxdrop.training.plan import HELD_OUT, LEARNT, SMALL, WATCHED, Epoch, Plan, TrainingError
 from model_export.training.images import Augmented, Reader, collate, measure
@@ -32,12 +32,12 @@ class InterruptedTrainingError(TrainingError):
     """It was asked to end. The checkpoint is saved; called again, it goes on from there."""
 
 
-def train(folder: TrainingFolder, stop: threading.Event, say: Callable[[str], None]) -> Ended:
+def train(folder: TrainingFolder, stop: Stop, say: Callable[[str], None]) -> Ended:
     """Train, or go on from the newest checkpoint.
 
     Args:
         folder: planned and filled.
-        stop: set when it has to end; a checkpoint is saved first.
+        stop: due when it has to end; a checkpoint is saved first.
         say: called with each line of progress.
 
     Raises:
@@ -80,7 +80,7 @@ def train(folder: TrainingFolder, stop: threading.Event, say: Callable[[str], No
                 f"the memory is too small: choose a smaller --batch than {plan.batch}"
             ) from None
         raise
-    if stop.is_set():
+    if stop.is_due:
         raise InterruptedTrainingError(f"asked to end; a checkpoint is in {folder.checkpoints}")
     ended = trainer.end()
     card_of(origin, folder.best)
@@ -119,7 +119,7 @@ class DetectorTrainer(Trainer):
         model: Any,
         processor: Any,
         images: Any,
-        stop: threading.Event,
+        stop: Stop,
         say: Callable[[str], None],
     ) -> None:
         self.folder, self.plan, self.processor, self.stop, self.say = folder, plan, processor, stop, say
@@ -310,7 +310,7 @@ class _Watch(TrainerCallback):
         self._trainer.average()
         if self._ends_epoch(args, state):
             return  # a checkpoint is saved after the epoch was measured
-        if self._trainer.stop.is_set():
+        if self._trainer.stop.is_due:
             control.should_save = control.should_training_stop = True
         elif self._is_due():
             control.should_save = True
@@ -321,7 +321,7 @@ class _Watch(TrainerCallback):
             control.should_evaluate = control.should_save = False
             return
         self._trainer.finish_epoch()
-        if self._trainer.stop.is_set():
+        if self._trainer.stop.is_due:
             control.should_save = control.should_training_stop = True
         elif self._is_due():
             control.should_save = True

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from boxdrop.datasets.frozen import open_frozen
 from boxdrop.detect import Bundle
 from boxdrop.detect.bundle import CARD, Trained
 from boxdrop.domain.annotations import DrawnBox
+from boxdrop.job.stop import Stop
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.labels import apply_labels
 from boxdrop.system import System
@@ -114,7 +114,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_nobody_killed(
     whole.write_plan(folder.plan())
     whole.images.symlink_to(folder.images)
     whole.list_images(folder.read_images())
-    train(whole, threading.Event(), lambda _: None)
+    train(whole, Stop(), lambda _: None)
 
     first = begin(folder)
     killed_at = wait_for_step(folder, 1, first)
@@ -129,7 +129,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_nobody_killed(
     assert (second.returncode, folder.ended() is None) in ((75, True), (0, False)), said
     assert "going on from step" in said
     lines: list[str] = []
-    ended = folder.ended() or train(folder, threading.Event(), lines.append)
+    ended = folder.ended() or train(folder, Stop(), lines.append)
 
     assert [each.step for each in folder.epochs()] == [2, 4]
     assert [(each.loss > 0, each.ap) for each in folder.epochs()][-1] == (True, whole.epochs()[-1].ap)
