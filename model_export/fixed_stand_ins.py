@@ -1,6 +1,7 @@
 """Detectors with fixed classes and random weights, for tests; see `model_export.stand_ins`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -200,11 +201,18 @@ def _scale(model: Any, seed: int) -> None:
     """Weights in a trained model's range: transformers' own let every place and box look alike."""
     generator = torch.Generator().manual_seed(seed)
 
-    def own(_: str, module: Any) -> None:
+    def own(name: str, module: Any) -> None:
         if getattr(module, "running_var", None) is not None:
             module.running_var.uniform_(0.7, 1.4, generator=generator)
             module.weight.uniform_(0.7, 1.4, generator=generator)
             for part in (module.running_mean, module.bias):
                 spread(part, 0.1, generator)
+        elif isinstance(module, torch.nn.Conv2d):  # through many layers, ReLU would halve what an image says
+            spread(module.weight, math.sqrt(1.5 / module.weight[0].numel()), generator)
+        elif name.endswith("query_position_embeddings"):  # what tells DETR's queries apart
+            spread(module.weight, 2, generator)
+        for part in module.parameters(recurse=False):
+            if part.dim() > 1 and not part.any():  # YOLOS's queries and places
+                spread(part, 1, generator)
 
     spread_layers(model, generator, own)

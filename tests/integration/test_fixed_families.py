@@ -69,6 +69,8 @@ def test_a_bundle_gives_what_transformers_gives(sources: Path, tmp_path: Path, n
     loaded = FIXED_FAMILIES[name].load(resolve(str(sources / name)))
     with torch.inference_mode():
         outputs = loaded.model(**_pixels(loaded, picture))
+    assert outputs.logits.std(1).mean() > 0.1  # queries that all see the same would prove little
+    assert outputs.pred_boxes.std(1).mean() > 0.01
     (theirs,) = loaded.processor.post_process_object_detection(
         outputs, threshold=0.1, target_sizes=[(picture.height, picture.width)]
     )
