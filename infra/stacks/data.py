@@ -30,6 +30,7 @@ from boxdrop.store.layout import (
     RUNS,
     SAGEMAKER,
     TRACKED,
+    TRAININGS,
     ZENML,
 )
 from infra.config import Environment
@@ -49,6 +50,7 @@ OLD_VERSIONS: Final = {
     RUNS: 7,
     TRACKED: 7,
     ZENML: 7,
+    TRAININGS: 1,  # checkpoints, which are large and often replaced
 }
 """Days that a replaced or deleted object of the data bucket can be brought back."""
 
