@@ -51,7 +51,7 @@ def list_(data_bucket: str | None) -> None:
     for listed in list_bundles(open_data_bucket(data_bucket)):
         ref = listed.bundle
         note = "default" if listed.default else "latest" if listed.latest else ""
-        name = Text(f"{ref.name}@{ref.digest[:16]}", style="bold" if listed.default else "")
+        name = Text(pinned_name(ref.name, ref.digest), style="bold" if listed.default else "")
         table.add_row(name, ref.family, ref.precision, f"{ref.threshold:g}", f"{ref.floor:g}", note)
     console = Console()
     if table.row_count:
@@ -77,7 +77,7 @@ def push(folder: str, data_bucket: str | None) -> None:
     bucket = open_data_bucket(data_bucket)
     bundle = locate(folder, Console(stderr=True))
     ref = push_bundle(bucket, bundle, on_file=lambda name: say(f"  {name}", err=True))
-    say(f"{ref.name}@{ref.digest[:16]}")
+    say(pinned_name(ref.name, ref.digest))
 
 
 @bundle.command()

@@ -12,6 +12,7 @@ import click
 from boxdrop.cli.numbers import Finite, Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.training.plan import DEFAULT_START, RATE, RATE_FROM_NOTHING, SMALL, STARTS
 
@@ -130,7 +131,8 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
         _say_figures(each)
     say(f"Bundle and card: {result.bundle.path}")
     if ref is not None:
-        say(f"{ref.name}@{ref.digest[:16]} is in the data bucket. Compare it with what {project} uses now:")
+        pinned = pinned_name(ref.name, ref.digest)
+        say(f"{pinned} is in the data bucket. Compare it with what {project} uses now:")
         say(f"  boxdrop compare {quote(project)} now {quote(ref.name)}")
 
 

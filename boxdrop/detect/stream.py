@@ -368,7 +368,7 @@ class _Run(Generic[T]):
         self._call_off.terminate = True
         for work in self._order:
             work.inputs.put(None)
-        self._end_of_items()
+        self.end()
 
     def join(self) -> None:
         """Wait until all threads have ended."""
@@ -404,9 +404,6 @@ class _Run(Generic[T]):
 
     def end(self) -> None:
         """There are no more items: incomplete batches may run."""
-        self._end_of_items()
-
-    def _end_of_items(self) -> None:
         for queue, readers in (
             (self._to_fetch, self.stream.fetchers),
             (self._to_prepare, self.stream.workers),

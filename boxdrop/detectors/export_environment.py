@@ -155,5 +155,10 @@ def run_program(
         process.wait()
         raise
     if code:
-        said = [line for line in lines if line.startswith("Error: ")] or lines[-_LINES_SHOWN:]
-        raise BoxdropError(f"{failed}: " + "\n".join(said).removeprefix("Error: "))
+        raise BoxdropError(f"{failed}: {last_words(lines)}")
+
+
+def last_words(lines: list[str]) -> str:
+    """What a program that failed said: its errors, or its last lines."""
+    said = [line for line in lines if line.startswith("Error: ")] or lines[-_LINES_SHOWN:]
+    return "\n".join(said).removeprefix("Error: ")

@@ -79,7 +79,7 @@ def training_entry(project: str, record: TrainingRecord, ref: BundleRef, card: s
         metadata=known,
     )
     return Entry(
-        run_id=f"training-{ref.name}-{ref.digest[:16]}",
+        run_id=f"training-{ref.name}-{shown_digest(ref.digest)}",
         project=project,
         model=ref.name,
         model_version=shown_digest(ref.digest),

@@ -67,8 +67,7 @@ def find_in(
     evidence = []
     for number, image in enumerate(each for each in folder.read_images() if each.split == split):
         pixels = decode((folder.images / image.file).read_bytes()).pixels
-        size = (image.width, image.height)
-        (candidates,) = detector.candidates([detector.preprocess(pixels)], [size], label_set)
+        candidates = detector.candidates_of(pixels, label_set)
         boxes = np.array(image.boxes, np.float32).reshape(-1, 4)
         evidence.append(Evidence.of(image.file, candidates, boxes, np.array(image.labels, np.int64)))
         on_image(number + 1)

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.job.stop import StoppedError
 from boxdrop.store.trainings import State, TrainingRecord, write_training
@@ -64,7 +65,7 @@ class Follower:
         self._result = replace(
             self._record("finished"),
             test_ap50=test,
-            bundle=f"{result.bundle.name}@{result.bundle.digest[:16]}",
+            bundle=pinned_name(result.bundle.name, result.bundle.digest),
             why="" if ended is None else ended.why,
             pushed=pushed,
         )

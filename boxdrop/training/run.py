@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from boxdrop.assessment.evidence import Evidence
 from boxdrop.detect.bundle import CARD, Bundle, Trained
-from boxdrop.detectors.export_environment import python_with_torch, run_program, with_boxdrop
+from boxdrop.detectors.export_environment import last_words, python_with_torch, run_program, with_boxdrop
 from boxdrop.folders import clear_disk_errors, exclusive
 from boxdrop.job.stop import StoppedError
 from boxdrop.training.card import card
@@ -24,7 +25,6 @@ AGAIN: Final = 75
 """The training was asked to end, see `model_export.training.__main__`."""
 
 _FLOOR: Final = 0.02
-_LINES_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ def run(
         if folder.ended() is None:
             _train(folder, say, on_checkpoint)
         if not (folder.bundle / CARD).is_file():
-            _export(folder, plan, say)
+            return _export(folder, plan, say)
         bundle = Bundle.load(folder.bundle)
-        return Result(bundle, measure(folder, bundle))
+        found = _find(bundle, folder)
+        return Result(bundle, _measure(found, plan, bundle.defaults.threshold))
 
 
 def _train(folder: TrainingFolder, say: Callable[[str], None], on_checkpoint: Callable[[], None]) -> None:
@@ -107,9 +108,7 @@ def _train(folder: TrainingFolder, say: Callable[[str], None], on_checkpoint: Ca
             f"asked to end; the same command goes on from the checkpoint in {folder.checkpoints}"
         )
     if code:
-        said = [line for line in lines if line.startswith("Error: ")] or lines[-_LINES_SHOWN:]
-        why = "\n".join(said).removeprefix("Error: ") or f"exit code {code}"
-        raise TrainingError(f"the training ended: {why}")
+        raise TrainingError(f"the training ended: {last_words(lines) or f'exit code {code}'}")
 
 
 @contextmanager
@@ -140,7 +139,7 @@ def _passing_on_signals() -> "Iterator[Callable[[subprocess.Popen[str]], None]]"
             signal.signal(number, handler)
 
 
-def _export(folder: TrainingFolder, plan: Plan, say: Callable[[str], None]) -> None:
+def _export(folder: TrainingFolder, plan: Plan, say: Callable[[str], None]) -> Result:
     """Export with parity, choose the threshold, measure, and write the card; the bundle appears whole."""
     ended = folder.ended()
     assert ended is not None
@@ -154,9 +153,9 @@ def _export(folder: TrainingFolder, plan: Plan, say: Callable[[str], None]) -> N
         command += ["--threads", str(plan.threads)]
     run_program(command, f"{plan.name} cannot be exported", lambda _: None, with_boxdrop())
     bundle = Bundle.load(made)
-    watched = find_in(bundle, folder, WATCHED)
+    found = _find(bundle, folder)
     usual = bundle.defaults.threshold
-    threshold = best_threshold(watched, len(plan.classes), usual, bundle.defaults.floor)
+    threshold = best_threshold(found[WATCHED], len(plan.classes), usual, bundle.defaults.floor)
     held_out = sum(bool(each.boxes) for each in folder.read_images() if each.split == HELD_OUT)
     bundle = replace(
         bundle,
@@ -166,19 +165,22 @@ def _export(folder: TrainingFolder, plan: Plan, say: Callable[[str], None]) -> N
     )
     (made / CARD).write_text(bundle.to_json(), encoding="utf-8")
     images = Counter(each.split for each in folder.read_images())
-    figures = measure(folder, bundle)
+    figures = _measure(found, plan, threshold)
     text = card(plan, ended, folder.epochs(), figures, images, threshold)
     (made / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(folder.bundle, ignore_errors=True)
     made.rename(folder.bundle)
+    return Result(Bundle.load(folder.bundle), figures)
 
 
-def measure(folder: TrainingFolder, bundle: Bundle) -> tuple[SplitFigures, ...]:
-    """AP by label on the watched and the held-out images."""
-    classes, threshold = folder.plan().classes, bundle.defaults.threshold
-    return tuple(
-        figures_of(split, find_in(bundle, folder, split), classes, threshold) for split in (WATCHED, HELD_OUT)
-    )
+def _find(bundle: Bundle, folder: TrainingFolder) -> dict[str, list[Evidence]]:
+    """What a detector finds in the watched and the held-out images."""
+    return {split: find_in(bundle, folder, split) for split in (WATCHED, HELD_OUT)}
+
+
+def _measure(found: dict[str, list[Evidence]], plan: Plan, threshold: float) -> tuple[SplitFigures, ...]:
+    """AP by label on each split."""
+    return tuple(figures_of(split, each, plan.classes, threshold) for split, each in found.items())
 
 
 def place_of(home: Path, project: str, name: str) -> Path:
