@@ -143,7 +143,6 @@ def _prepare_labels(
         The project's labels after that; None if it has none.
     """
     from boxdrop.aws.s3 import Put
-    from boxdrop.cli.new import labels_yaml
     from boxdrop.domain.labels import LabelSet
 
     own = folder / "labels.yaml"
@@ -151,7 +150,7 @@ def _prepare_labels(
     where = f"s3://{bucket.name}/{key}"
     text = None
     if labels is not None:
-        text = labels_yaml(LabelSet.load(labels), None)
+        text = LabelSet.load(labels).to_yaml(brief=True)
     elif own.is_file():
         LabelSet.from_file(own)
         text = own.read_text(encoding="utf-8-sig")
@@ -160,7 +159,7 @@ def _prepare_labels(
         if stored is not None:
             return LabelSet.from_yaml(stored.body.decode("utf-8", "replace"), where)
         if source is not None and source.labels:
-            text = labels_yaml(source.label_set(), None)
+            text = source.label_set().to_yaml(brief=True)
             if bucket.create(key, text.encode(), "application/yaml") == Put.STORED:
                 say(f"{where} is new, with the {len(source.labels):,} classes of --boxes", err=True)
             return LabelSet.from_yaml(text)

@@ -27,13 +27,12 @@ def text_of(labels: str) -> str:
     Raises:
         LabelSetError: it cannot be used.
     """
-    from boxdrop.cli.new import labels_yaml
 
     label_set = LabelSet.load(labels)
     path = Path(labels)
     if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
         return path.read_text(encoding="utf-8-sig")
-    return labels_yaml(label_set, None)
+    return label_set.to_yaml(brief=True)
 
 
 class LabelsFile:
@@ -89,7 +88,6 @@ class LabelsFile:
         Args:
             wanted: what the file says, but for the thresholds.
         """
-        from boxdrop.cli.new import labels_yaml
         from boxdrop.domain.label_edit import with_thresholds
 
         changed = {
@@ -100,7 +98,7 @@ class LabelsFile:
         if not changed:
             return self.text
         edited = with_thresholds(self.text, changed)
-        return labels_yaml(wanted, None) if edited is None else edited
+        return wanted.to_yaml(brief=True) if edited is None else edited
 
     def edit(self, yes: bool) -> None:
         """Open it in an editor until it is valid, then upload it."""
@@ -162,10 +160,9 @@ class LabelsFile:
 
     def rename(self, pairs: Sequence[tuple[str, str]], yes: bool) -> None:
         """Rename labels, including those in Label Studio and the ledger."""
-        from boxdrop.cli.new import labels_yaml
         from boxdrop.pipeline.renaming import rename_labels, renamed
 
-        text = labels_yaml(renamed(LabelSet.from_yaml(self.text, self.where), dict(pairs)), None)
+        text = renamed(LabelSet.from_yaml(self.text, self.where), dict(pairs)).to_yaml(brief=True)
         ledger = self._services.ledger
         row = ledger.project(self._project)
         if row is not None and row.label_studio_id is not None:

@@ -13,9 +13,7 @@ from boxdrop.cli.retrieve import Wishes, project_destination, report, retrieve_i
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.domain.label import LATEST
-from boxdrop.domain.labels import LabelSet, color_of
-from boxdrop.domain.review_rule import review_fields
+from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket
@@ -81,7 +79,7 @@ def new(
     chosen = open_system(system)
     if detector is not None:
         label_set = replace(label_set, detector=_provided(chosen.data_bucket, detector))
-    text = labels_yaml(label_set, caption)
+    text = replace(label_set, caption=caption or label_set.caption).to_yaml(brief=True)
     warn_of_labels(chosen.data_bucket, label_set)
     path = (folder or Path(project)) / "labels.yaml"
     store_labels(chosen.image_bucket, project, text)
@@ -165,50 +163,6 @@ def check_project(name: str) -> None:
             f"{name!r} cannot be a project's name: images in a hidden folder (it begins with a dot) are "
             "left out"
         )
-
-
-def labels_yaml(label_set: LabelSet, caption: str | None) -> str:
-    """A labels.yaml as a person would write it, without what boxdrop can work out.
-
-    Raises:
-        LabelSetError: the caption cannot be one.
-    """
-    import yaml
-
-    document: dict[str, object] = {}
-    about = caption or label_set.caption
-    if about:
-        document["caption"] = about
-    if label_set.detector is not None:
-        document["detector"] = label_set.detector
-    if label_set.tiling.mode == "fixed":
-        document["tiling"] = {"size": label_set.tiling.size, "overlap": label_set.tiling.overlap}
-    elif label_set.tiling.mode == "auto":
-        document["tiling"] = "auto"
-    if label_set.lesson is not None:
-        document["lesson"] = label_set.lesson
-    if label_set.teaches_itself:
-        document["teach"] = "auto"
-    if label_set.review != LATEST:
-        document["review"] = review_fields(label_set.review)
-    labels: list[object] = []
-    for label in label_set:
-        entry: dict[str, object] = {"name": label.name}
-        if label.prompts != (label.name,):
-            entry["prompts"] = list(label.prompts)
-        if label.threshold is not None:
-            entry["threshold"] = label.threshold
-        if label.examples_only:
-            entry["examples"] = "only"
-        if label.classes:
-            entry["classes"] = list(label.classes)
-        if label.color != color_of(label.id):
-            entry["color"] = label.color
-        labels.append(label.name if len(entry) == 1 else entry)
-    document["labels"] = labels
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    LabelSet.from_yaml(text)
-    return text
 
 
 def store_labels(bucket_name: str, project: str, text: str) -> None:

@@ -128,21 +128,18 @@ class LabelSet:
             return cls.from_file(path)
         return cls.from_short_form(labels)
 
-    def to_yaml(self) -> str:
-        """Write everything, including ids and colours: `from_yaml` of the result equals this label set."""
+    def to_yaml(self, brief: bool = False) -> str:
+        """Write a labels.yaml.
+
+        Args:
+            brief: as a person would write it, without what boxdrop can work out. Otherwise everything,
+                including ids and colours: `from_yaml` of the result equals this label set.
+
+        Raises:
+            LabelSetError: `brief`, and no person could write it: a caption of spaces, for example.
+        """
         import yaml
 
-        labels: list[dict[str, object]] = []
-        for label in self.labels:
-            entry: dict[str, object] = {"name": label.name, "prompts": list(label.prompts)}
-            if label.threshold is not None:
-                entry["threshold"] = label.threshold
-            if label.examples_only:
-                entry["examples"] = "only"
-            if label.classes:
-                entry["classes"] = list(label.classes)
-            entry |= {"id": label.id, "color": label.color}
-            labels.append(entry)
         document: dict[str, object] = {}
         if self.caption is not None:
             document["caption"] = self.caption
@@ -158,8 +155,11 @@ class LabelSet:
             document["teach"] = "auto"
         if self.review != LATEST:
             document["review"] = review_fields(self.review)
-        document["labels"] = labels
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        document["labels"] = [_label_field(label, brief) for label in self.labels]
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        if brief:
+            LabelSet.from_yaml(text)
+        return text
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -250,6 +250,24 @@ class LabelSet:
             color = label.color if label.color != color_of(label.id) else color_of(frozen)
             labels.append(replace(label, id=frozen, color=color))
         return replace(self, labels=tuple(labels))
+
+
+def _label_field(label: Label, brief: bool) -> str | dict[str, object]:
+    """A label in labels.yaml; in brief its name alone, if that says it all."""
+    entry: dict[str, object] = {"name": label.name}
+    if not brief or label.prompts != (label.name,):
+        entry["prompts"] = list(label.prompts)
+    if label.threshold is not None:
+        entry["threshold"] = label.threshold
+    if label.examples_only:
+        entry["examples"] = "only"
+    if label.classes:
+        entry["classes"] = list(label.classes)
+    if not brief:
+        entry["id"] = label.id
+    if not brief or label.color != color_of(label.id):
+        entry["color"] = label.color
+    return label.name if len(entry) == 1 else entry
 
 
 def _is_file(path: Path) -> bool:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.cli.new import labels_yaml
 from boxdrop.domain.errors import LabelSetError
 from boxdrop.domain.label_file import MAX_LABELS, MAX_TEXT, clean_caption
 from boxdrop.domain.labels import LabelSet
@@ -273,7 +272,7 @@ def test_a_lesson_and_labels_without_words_are_read_and_written_back() -> None:
     assert [label.examples_only for label in label_set] == [False, True]
     assert LabelSet.from_yaml(label_set.to_yaml()) == label_set
     assert LabelSet.from_snapshot(label_set.to_yaml(), "labelsets/x.yaml") == label_set
-    assert LabelSet.from_yaml(labels_yaml(label_set, None)) == label_set
+    assert LabelSet.from_yaml(label_set.to_yaml(brief=True)) == label_set
 
 
 def test_a_project_teaches_itself_if_it_says_so_which_is_no_reason_to_detect_again() -> None:
