@@ -30,6 +30,7 @@ _COMMANDS = {
     "sync": ("boxdrop.cli.sync", "Compare a project with Label Studio, and repair what was lost."),
     "report": ("boxdrop.cli.report", "Report what people changed, and which labels to trust."),
     "compare": ("boxdrop.cli.compare", "Compare two detectors or label sets on verified images."),
+    "shadow": ("boxdrop.cli.shadow", "Show what a detector would change in unverified images."),
     "export": ("boxdrop.cli.export", "Write verified images and boxes in a format that other tools read."),
     "dataset": ("boxdrop.cli.dataset", "Freeze verified work as data sets, list and compare them."),
     "teach": ("boxdrop.cli.teach", "Teach a project's detector from its verified images."),

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from boxdrop.domain.labels import LabelSet
-    from boxdrop.review.comparison import Comparison, Score, Side
+    from boxdrop.review.comparison import Comparison, Score
+    from boxdrop.review.sides import Side
     from boxdrop.services import Services
 
-NOW = "now"
 _SHOWN = 8
 
 
@@ -61,7 +60,7 @@ def compare(
     labels.yaml (other prompts, labels or detector), or 'now': what PROJECT uses.
 
     No task changes, and no annotator sees a box. Labels that only one of them has are left out, and images
-    that one of them was trained on (boxdrop train), too.
+    that one of them was trained on (boxdrop train), too. On images that nobody has verified: boxdrop shadow.
 
     \b
       boxdrop compare fruit-baskets now owlv2
@@ -94,14 +93,10 @@ def compare(
 
 
 def _sides(services: "Services", project: str, a: str, b: str) -> "tuple[Side, Side]":
-    from boxdrop.store.labelsets import read_label_set
+    from boxdrop.review.sides import open_side, read_current
 
-    row = services.ledger.project(project)
-    if row is None or row.labels is None:
-        names = ", ".join(each.name for each in services.ledger.projects() if each.labels) or "none yet"
-        raise BoxdropError(f"there is no project {project} with labels; there are: {names}")
-    current = read_label_set(services.data, row.labels)
-    sides = [_open(services, current, each) for each in (a, b)]
+    row, current = read_current(services, project)
+    sides = [open_side(services, row, current, each) for each in (a, b)]
     shared = [name for name in sides[0].label_set.names if name in sides[1].label_set]
     if not shared:
         raise BoxdropError(f"{a} and {b} have no label in common: compare label sets of the same things")
@@ -112,35 +107,6 @@ def _sides(services: "Services", project: str, a: str, b: str) -> "tuple[Side, S
         for side in sides
     )
     return first, second
-
-
-def _open(services: "Services", current: "LabelSet", said: str) -> "Side":
-    from boxdrop.detect import Detector
-    from boxdrop.detect.merged import AnyDetector
-    from boxdrop.domain.labels import LabelSet
-    from boxdrop.home import home
-    from boxdrop.review.comparison import Side
-    from boxdrop.store.bundles import resolve
-    from boxdrop.store.detectors import open_detector
-    from boxdrop.store.lessons import read_lesson
-
-    path = Path(said)
-    label_set, bundle = current, current.detector
-    if said != NOW and path.suffix.lower() in (".yaml", ".yml"):
-        label_set = LabelSet.from_file(path)
-        bundle = label_set.detector or current.detector
-    elif said != NOW:
-        bundle = said
-        own = tuple(replace(label, threshold=None) for label in current)  # as a lesson, the other detector's
-        label_set = replace(current, labels=own, lesson=None)
-    detector: AnyDetector
-    if bundle is not None and (Path(bundle) / "bundle.json").is_file():
-        detector = Detector.load(Path(bundle))
-    else:
-        detector = open_detector(services.data, resolve(services.data, bundle), home() / "detectors")
-    if label_set.lesson is not None:
-        detector.learn(label_set.lesson, read_lesson(services.data, label_set.lesson))
-    return Side(said, detector, label_set)
 
 
 def _lines(found: "Comparison", price: float | None) -> "Iterable[RenderableType]":

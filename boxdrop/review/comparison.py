@@ -15,30 +15,15 @@ from boxdrop.assessment.thresholds import LEAST_IMAGES, TuningError, suggest
 from boxdrop.domain.detections import Detections, select
 from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, decode
-from boxdrop.domain.labels import LabelSet
 from boxdrop.review.reviewed import Reviewed, read_reviewed
+from boxdrop.review.sides import Side
 from boxdrop.training.guard import images_seen
 
 if TYPE_CHECKING:
-    from boxdrop.detect.merged import AnyDetector
     from boxdrop.services import Services
 
 _FOLDS: Final = 3
 _DRAWS: Final = 2_000
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Side:
-    """One of the two, loaded.
-
-    Attributes:
-        name: as the user wrote it.
-        label_set: only labels that both sides have.
-    """
-
-    name: str
-    detector: "AnyDetector"
-    label_set: LabelSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +109,7 @@ def compare_sides(
 
     Args:
         services: needs `ledger`, `data` and `images`.
+        first, second: with the same labels, in the same order.
         images: how many at most.
         on_image: called with the number of images done.
 

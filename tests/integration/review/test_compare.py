@@ -1,6 +1,7 @@
 """``boxdrop compare``: the demo detector against itself and against worse prompts, on drawn scenes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from click.testing import CliRunner, Result
 
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE, SCENES
+from boxdrop.detect.bundle import CARD, Bundle
 from boxdrop.domain.annotations import DrawnBox
 from boxdrop.ledger import Ledger
 from boxdrop.pipeline.labels import apply_labels
+from boxdrop.store.bundles import push, use
 from boxdrop.system import System
 from tests.integration.datasets.conftest import Verified
 from tests.integration.pipeline.conftest import client, ledger, unique
@@ -92,6 +95,16 @@ def test_a_detector_equals_itself_and_beats_prompts_that_are_wrong(fruit: Verifi
     assert "A is better" in said.stdout
     assert "$ per 1,000 images" in said.stdout
     assert max(map(len, said.stdout.splitlines())) <= 80, said.stdout
+
+    # Until `boxdrop apply`, a new default is not what the project uses.
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for file in BUNDLE.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / CARD).write_text(replace(Bundle.load(folder), name="other").to_json())
+    use(fruit.world.data, push(fruit.world.data, folder).name)
+    held = json.loads(call("now", "other", "--images", "1", "--json").stdout)
+    assert [held[side]["model_version"].partition("@")[0] for side in "ab"] == ["demo", "other"]
 
 
 def test_what_cannot_be_compared_is_explained(fruit: Verified, tmp_path: Path) -> None:
