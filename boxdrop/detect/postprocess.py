@@ -30,8 +30,7 @@ def candidates_of(
         Detections in the order of boxes, then labels, before any suppression; `queries` are the rows of
         `boxes`, and `prompts` name the prompt that scored best (the first one if several did).
     """
-    width, height = size
-    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    clipped = clip_boxes(boxes, size)
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     # Most boxes are below the floor for all prompts: only the others are processed label by label.
     rows = np.flatnonzero(inside & (scores.max(axis=1) >= floor))
@@ -54,3 +53,10 @@ def candidates_of(
         prompts=winners.astype(np.int64),
         queries=rows[at].astype(np.int64),
     )
+
+
+def clip_boxes(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Boxes, float32 [N, 4], xyxy, cut off at the borders of an image of that width and height."""
+    width, height = size
+    clipped: NDArray[np.float32] = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    return clipped

@@ -17,6 +17,7 @@ Boxes = NDArray[np.float32]
 Float = TypeVar("Float", np.float32, np.float64)
 
 NMS_IOU = 0.5
+_COMPARED_AT_ONCE = 200  # more boxes are compared one by one, as most of them are suppressed
 """Two boxes of one label that overlap by more than this IoU are one object (0.5 counts as a hit in COCO)."""
 
 RIVAL_IOU = 0.7
@@ -100,7 +101,12 @@ def iou_matrix(boxes: NDArray[Float], others: NDArray[Float]) -> NDArray[Float]:
     return overlaps
 
 
-def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_PER_LABEL) -> Detections:
+def suppress(
+    candidates: Detections,
+    nms_iou: float = NMS_IOU,
+    limit: int = MAX_PER_LABEL,
+    covered_by: Sequence[int] | None = None,
+) -> Detections:
     """Non-maximum suppression within each label, greedy by score.
 
     Dropping low scores before or after it gives the same boxes, since a box is only ever suppressed by a
@@ -110,13 +116,18 @@ def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_
         candidates: in any order.
         nms_iou: overlap above which the lower score is dropped; 1 keeps all.
         limit: how many to keep per label.
+        covered_by: what `coverings` says of the boxes that `candidates.queries` counts in, if it is known.
     """
     order = _by_score(candidates)
-    _, first, place = np.unique(candidates.queries, return_index=True, return_inverse=True)
-    overlaps = _Overlaps(candidates.boxes[first])
+    place, compare = candidates.queries, None
+    if covered_by is None:
+        _, first, place = np.unique(candidates.queries, return_index=True, return_inverse=True)
+        compare = _Overlaps(candidates.boxes[first])
+        if len(first) <= _COMPARED_AT_ONCE:
+            covered_by = _bits(compare.of(slice(None)) > nms_iou)
     # One bit per box: "is it suppressed?" and "suppress what this one covers" are single operations on
     # integers, whatever the number of boxes, and a box is compared once for all labels under which it wins.
-    covered_by: dict[int, int] = {}
+    found: dict[int, int] = {}
     covered: dict[int, int] = {}
     counts: dict[int, int] = {}
     kept: list[int] = []
@@ -128,33 +139,44 @@ def suppress(candidates: Detections, nms_iou: float = NMS_IOU, limit: int = MAX_
             continue
         kept.append(row)
         counts[label] = count + 1
-        if box not in covered_by:
-            covered_by[box] = _bits(overlaps.with_box(box) > nms_iou)
-        covered[label] = covered.get(label, 0) | covered_by[box]
+        if covered_by is not None:
+            found[box] = covered_by[box]
+        elif compare is not None and box not in found:
+            [found[box]] = _bits(compare.of(slice(box, box + 1)) > nms_iou)
+        covered[label] = covered.get(label, 0) | found[box]
     return candidates.take(np.array(kept, np.int64))
 
 
+def coverings(boxes: Boxes, nms_iou: float = NMS_IOU) -> list[int]:
+    """Of each box, an integer whose bit i is set if it overlaps box i by more than `nms_iou`."""
+    return _bits(_Overlaps(boxes).of(slice(None)) > nms_iou)
+
+
 class _Overlaps:
-    """Pairwise IoU of boxes, row by row, by columns: ten times faster than `iou`."""
+    """Pairwise IoU of boxes by columns: ten times faster than `iou`."""
 
     def __init__(self, boxes: Boxes) -> None:
         self._left, self._top, self._right, self._bottom = np.ascontiguousarray(boxes.T)
         self._areas = (self._right - self._left) * (self._bottom - self._top)
 
-    def with_box(self, number: int) -> NDArray[np.float32]:
-        """The same result as `iou` of one of the boxes with all of them."""
-        width = np.minimum(self._right, self._right[number]) - np.maximum(self._left, self._left[number])
-        height = np.minimum(self._bottom, self._bottom[number]) - np.maximum(self._top, self._top[number])
+    def of(self, which: slice) -> NDArray[np.float32]:
+        """The same result as `iou_matrix` of some of the boxes with all of them, [K, N]."""
+        left, top, right, bottom, areas = (
+            each[which, None] for each in (self._left, self._top, self._right, self._bottom, self._areas)
+        )
+        width = np.minimum(self._right, right) - np.maximum(self._left, left)
+        height = np.minimum(self._bottom, bottom) - np.maximum(self._top, top)
         intersection = np.maximum(width, 0) * np.maximum(height, 0)
-        union = self._areas[number] + self._areas - intersection
-        overlap: NDArray[np.float32] = np.zeros_like(intersection)
-        np.divide(intersection, union, out=overlap, where=union > 0)
-        return overlap
+        union = areas + self._areas - intersection
+        overlaps: NDArray[np.float32] = np.zeros_like(intersection)
+        np.divide(intersection, union, out=overlaps, where=union > 0)
+        return overlaps
 
 
-def _bits(flags: NDArray[np.bool_]) -> int:
-    """An integer whose bit i is flag i."""
-    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+def _bits(flags: NDArray[np.bool_]) -> list[int]:
+    """Of each row, bool [K, N], an integer whose bit i is flag i."""
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 
 def select(
@@ -195,7 +217,7 @@ def select(
         winners.append(row)
         rivals.append({})
         if rival_iou is not None:
-            for other in np.flatnonzero(overlaps.with_box(box) > rival_iou).tolist():
+            for other in np.flatnonzero(overlaps.of(slice(box, box + 1))[0] > rival_iou).tolist():
                 claims[other].append(winner)
     chosen = shown.take(np.array(winners, np.int64))
     return Detections(

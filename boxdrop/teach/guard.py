@@ -10,7 +10,7 @@ a label alone seldom has enough boxes to prove anything:
 A known label that is clearly worse off than with its words keeps them, whatever its group says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.assessment.calibration import best_probability, calibrate, logit, sigmoid
-from boxdrop.teach.fit import NEW_PATCH_WEIGHT, PATCH_WEIGHT, Heads, fit, prototypes
+from boxdrop.teach.fit import NEW_PATCH_WEIGHT, PATCH_WEIGHT, Heads, fit_several, prototypes
 from boxdrop.teach.patches import Patches, VerifiedImage, stack_views
-from boxdrop.teach.trial import Trial, try_out, weighted_ap
+from boxdrop.teach.trial import Trial, compare_patches, try_out, weighted_ap
 
 Choice = Literal["words", "mixed", "lesson"]
 
@@ -108,14 +108,25 @@ class Learner:
 
     def fit(self, images: NDArray[np.bool_]) -> Heads:
         """Fit to the images, bool [images], that are to be learned from."""
-        rows, columns, labels = images[self.patches.images], np.flatnonzero(self.able), self.words.labels
-        centres, examples = prototypes(self.patches, rows, labels)
-        wordy = np.where(self.new & (examples > 0), 0, _WORDS_COUNT)
-        begin = wordy[:, None] * self.words.starts(self.patches) + examples[:, None] * centres
-        begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
+        return self.fit_several([images])[0]
+
+    def fit_several(self, selections: Sequence[NDArray[np.bool_]]) -> list[Heads]:
+        """Fit to several selections of images, bool [images] each; the first holds the images of all."""
+        columns, labels = np.flatnonzero(self.able), self.words.labels
+        rows = [images[self.patches.images] for images in selections]
+        asked = self.words.starts(self.patches)
+        starts = [self._start(asked, each)[columns] for each in rows]
         counts = np.where(self.new, NEW_PATCH_WEIGHT, PATCH_WEIGHT).astype(np.float32)
-        heads = fit(self.patches.of_labels(columns), rows, begin[columns].astype(np.float32), counts[columns])
-        return _spread(heads, columns, labels)
+        fitted = fit_several(self.patches.of_labels(columns), rows, starts, counts[columns])
+        return [_spread(heads, columns, labels) for heads in fitted]
+
+    def _start(self, asked: NDArray[np.float32], rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Of each label, where its fit begins, given the starts of its words: float32 [L, D]."""
+        centres, examples = prototypes(self.patches, rows, self.words.labels)
+        wordy = np.where(self.new & (examples > 0), 0, _WORDS_COUNT)
+        begin = wordy[:, None] * asked + examples[:, None] * centres
+        begin /= np.maximum(np.linalg.norm(begin, axis=1, keepdims=True), 1e-6)
+        return np.asarray(begin, np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -158,29 +169,35 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
     """
     labels, images = words.labels, len(verified)
     asked = words.logits(patches)
-    before = _try(verified, patches, asked, words)
+    covered_by = compare_patches(verified)
+    ends = np.flatnonzero(np.diff(patches.images)) + 1
+
+    def tried_with(logits: NDArray[np.float32]) -> Trial:
+        return try_out(verified, np.split(logits, ends), labels, words.floor, covered_by)
+
+    before = tried_with(asked)
     boxes = before.objects.sum(axis=0)
     new = _is_new(before, words)
     able = np.where(new, boxes >= 1, boxes >= FEWEST_BOXES)
     learner = Learner(stack_views(verified, patches, labels), words, new, able)
-    heads = learner.fit(np.ones(images, bool))
-    learned = np.full_like(asked, UNASKED)
     fold_of = _folds(images)
-    for fold in range(int(fold_of.max()) + 1 if images > 1 else 0):
-        held = (fold_of == fold)[patches.images]
-        learned[held] = learner.fit(fold_of != fold).logits(patches, held)
+    kept = [fold_of != fold for fold in range(int(fold_of.max()) + 1 if images > 1 else 0)]
+    heads, *partial = learner.fit_several([np.ones(images, bool), *kept])
+    learned = np.full_like(asked, UNASKED)
+    for known, without in zip(kept, partial, strict=True):
+        held = ~known[patches.images]
+        learned[held] = without.logits(patches, held)
     learned[:, ~able] = asked[:, ~able]
     rng = np.random.default_rng(_SEED)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=_SAMPLES).astype(np.float64)
     shares, biases = np.zeros(labels, np.float32), np.zeros(labels, np.float32)
     if (group := able & new).any():
-        alone = _candidate(1.0, asked, learned, before, verified, patches, words, weights, group)
+        alone = _candidate(1.0, asked, learned, before, tried_with, words, weights, group)
         if alone.better_f1 > PROOF:
             shares[group], biases[group] = 1, alone.biases[group]
     if (group := able & ~new).any():
         tried = [
-            _candidate(share, asked, learned, before, verified, patches, words, weights, group)
-            for share in SHARES
+            _candidate(share, asked, learned, before, tried_with, words, weights, group) for share in SHARES
         ]
         former = _ap(before, weights, group)
         proven = [each for each in tried if _share(each.ap - former) > PROOF and each.better_f1 > 0.5]
@@ -191,7 +208,7 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
                 if _share(_ap(best.trial, weights, only) - _ap(before, weights, only)) >= 1 - PROOF:
                     shares[label], biases[label] = best.share, best.biases[label]
     used = asked + shares * (learned - asked) + biases
-    after = _try(verified, patches, used.astype(np.float32), words)
+    after = tried_with(used.astype(np.float32))
     return Verdict(shares, heads, biases, before, after, learner)
 
 
@@ -219,13 +236,12 @@ def _candidate(
     asked: NDArray[np.float32],
     learned: NDArray[np.float32],
     before: Trial,
-    verified: Sequence[VerifiedImage],
-    patches: Patches,
+    tried_with: Callable[[NDArray[np.float32]], Trial],
     words: Words,
     weights: NDArray[np.float64],
     group: NDArray[np.bool_],
 ) -> _Candidate:
-    trial = _try(verified, patches, (asked + share * (learned - asked)).astype(np.float32), words)
+    trial = tried_with((asked + share * (learned - asked)).astype(np.float32))
     none = np.zeros(words.labels)
     moved = none if share <= 0.5 else _shifts(trial, words.thresholds)
     f1 = _f1(before, none, words, weights, group)
@@ -246,13 +262,6 @@ def _spread(heads: Heads, columns: NDArray[np.int64], labels: int) -> Heads:
     shifts, biases = np.ones(labels, np.float32), np.zeros(labels, np.float32)
     queries[columns], shifts[columns], biases[columns] = heads.queries, heads.shifts, heads.biases
     return Heads(queries, shifts, biases)
-
-
-def _try(
-    verified: Sequence[VerifiedImage], patches: Patches, logits: NDArray[np.float32], words: Words
-) -> Trial:
-    ends = np.flatnonzero(np.diff(patches.images)) + 1
-    return try_out(verified, np.split(logits, ends), words.labels, words.floor)
 
 
 def _is_new(before: Trial, words: Words) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """L-BFGS (Nocedal 1980) for small smooth convex problems, with numpy alone."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -14,8 +14,19 @@ _DECREASE: Final = 1e-4
 Vector = NDArray[np.float64]
 
 
+class History(deque[tuple[Vector, Vector, float]]):
+    """The last steps of a search, from which the curvature is estimated."""
+
+    def __init__(self, steps: Iterable[tuple[Vector, Vector, float]] = ()) -> None:
+        super().__init__(steps, _MEMORY)
+
+
 def minimise(
-    objective: Callable[[Vector], tuple[float, Vector]], start: Vector, steps: int, flat: float = 1e-2
+    objective: Callable[[Vector], tuple[float, Vector]],
+    start: Vector,
+    steps: int,
+    flat: float = 1e-2,
+    history: History | None = None,
 ) -> Vector:
     """Find the minimum of a smooth convex function.
 
@@ -24,17 +35,18 @@ def minimise(
         start: where to begin.
         steps: iterations at most.
         flat: length of the gradient at which to stop.
+        history: of a search for the minimum of a similar function; the steps of this one are added.
     """
     point = start
     value, slope = objective(point)
-    history: deque[tuple[Vector, Vector, float]] = deque(maxlen=_MEMORY)
-    for step in range(steps):
+    history = History() if history is None else history
+    for _ in range(steps):
         steepness = float(np.linalg.norm(slope))
         if steepness < flat:
             break
         direction = -_divide_by_curvature(slope, history)
         descent = float(direction @ slope)
-        length = 1.0 if step else min(1.0, 1 / steepness)
+        length = 1.0 if history else min(1.0, 1 / steepness)
         for _ in range(_REDUCTIONS):
             moved = point + length * direction
             tried, sloped = objective(moved)
@@ -50,7 +62,7 @@ def minimise(
     return point
 
 
-def _divide_by_curvature(slope: Vector, history: deque[tuple[Vector, Vector, float]]) -> Vector:
+def _divide_by_curvature(slope: Vector, history: History) -> Vector:
     """The two-loop recursion: the gradient times an estimate of the inverse Hessian."""
     result = slope.copy()
     shares: list[float] = []

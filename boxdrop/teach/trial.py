@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.detect.families.arrays import sigmoid
-from boxdrop.detect.postprocess import candidates_of
-from boxdrop.domain.detections import iou_matrix, suppress
+from boxdrop.detect.postprocess import candidates_of, clip_boxes
+from boxdrop.domain.detections import coverings, iou_matrix, suppress
 from boxdrop.domain.lesson import Figures
 from boxdrop.teach.patches import POSITIVE_IOU, VerifiedImage
 
@@ -96,8 +96,17 @@ def weighted_ap(
     return area
 
 
+def compare_patches(verified: Sequence[VerifiedImage]) -> list[list[int]]:
+    """Which patches of each image suppress which, as `try_out` takes it: the same for all scores."""
+    return [coverings(clip_boxes(image.features.boxes, image.size)) for image in verified]
+
+
 def try_out(
-    verified: Sequence[VerifiedImage], logits: Sequence[NDArray[np.float32]], labels: int, floor: float
+    verified: Sequence[VerifiedImage],
+    logits: Sequence[NDArray[np.float32]],
+    labels: int,
+    floor: float,
+    covered_by: Sequence[Sequence[int]] | None = None,
 ) -> Trial:
     """Make boxes of scores, as detection does, and judge them.
 
@@ -106,13 +115,17 @@ def try_out(
         logits: of each image's patches, float32 [N, L].
         labels: how many labels there are.
         floor: lowest score kept.
+        covered_by: what `compare_patches` says of the images.
     """
+    if covered_by is None:
+        covered_by = compare_patches(verified)
     rows: list[tuple[float, int, int, bool]] = []
     objects = np.zeros((len(verified), labels), np.int64)
     for number, (image, scored) in enumerate(zip(verified, logits, strict=True)):
         np.add.at(objects[number], image.labels, 1)
         found = suppress(
-            candidates_of(sigmoid(scored), image.features.boxes, np.arange(labels), floor, image.size)
+            candidates_of(sigmoid(scored), image.features.boxes, np.arange(labels), floor, image.size),
+            covered_by=covered_by[number],
         )
         overlaps = iou_matrix(found.boxes, image.boxes)
         overlaps[found.labels[:, None] != image.labels[None]] = 0

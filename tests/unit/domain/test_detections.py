@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxdrop.domain.detections import Detections, iou, select, suppress
+from boxdrop.domain.detections import Detections, coverings, iou, select, suppress
 
 
 def detections(rows: Sequence[tuple[Sequence[float], float, int, int]]) -> Detections:
@@ -77,6 +77,24 @@ def test_the_limit_keeps_the_best_of_each_label() -> None:
     rows = [((20 * i, 0, 20 * i + 10, 10), (i + 1) / 50, i % 2, i) for i in range(40)]
     found = suppress(detections(rows), limit=3)
     assert sorted(found.queries.tolist()) == [34, 35, 36, 37, 38, 39]
+
+
+@pytest.mark.parametrize("count", [40, 300])
+def test_overlaps_that_are_known_already_change_nothing(count: int) -> None:
+    """Few boxes are compared all at once, many one by one."""
+    rng = np.random.default_rng(count)
+    corners = rng.integers(0, 50, (count, 2))
+    boxes = np.hstack([corners, corners + rng.integers(1, 20, (count, 2))]).astype(np.float32)
+    scores = rng.random(count).tolist()
+    rows = [
+        (boxes[query].tolist(), scores[query], label, query) for query in range(count) for label in range(2)
+    ]
+    found = detections([row for row in rows if row[1] > 0.1])  # not every box is a candidate
+    kept = suppress(found)
+    assert len(kept) < len(found)
+    assert as_rows(suppress(found, covered_by=coverings(boxes))) == as_rows(kept)
+    together = [np.flatnonzero(iou(boxes[query], boxes) > 0.5).tolist() for query in range(count)]
+    assert coverings(boxes) == [sum(1 << other for other in others) for others in together]
 
 
 @given(scenes(), st.lists(st.integers(1, 20), min_size=3, max_size=3))

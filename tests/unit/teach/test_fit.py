@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from boxdrop.detect.features import Features
-from boxdrop.teach.fit import Heads, fit, prototypes
-from boxdrop.teach.lbfgs import minimise
+from boxdrop.teach.fit import Heads, fit, fit_several, prototypes
+from boxdrop.teach.lbfgs import History, minimise
 from boxdrop.teach.patches import Patches, VerifiedImage, keep_informative, stack, stack_views
 
 WIDTH = 8
@@ -50,6 +50,29 @@ def test_the_minimum_of_a_quadratic_is_found() -> None:
     np.testing.assert_allclose(found, np.linalg.solve(matrix, target), atol=1e-6)
 
 
+def test_a_search_that_knows_the_curvature_of_a_similar_function_takes_fewer_steps() -> None:
+    rng = np.random.default_rng(2)
+    roots = rng.normal(size=(6, 6))
+    matrix: NDArray[np.float64] = roots @ roots.T + np.eye(6)
+    target = rng.normal(size=6)
+    calls: list[int] = []
+
+    def search(target: NDArray[np.float64], start: NDArray[np.float64], history: History) -> None:
+        def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            calls[-1] += 1
+            return float(0.5 * x @ matrix @ x - target @ x), matrix @ x - target
+
+        calls.append(0)
+        found = minimise(objective, start, 60, 1e-6, history)
+        np.testing.assert_allclose(found, np.linalg.solve(matrix, target), atol=1e-5)
+
+    history = History()
+    search(target, np.zeros(6), history)
+    search(target + 0.1, np.asarray(np.linalg.solve(matrix, target), np.float64), history)
+    search(target + 0.1, np.zeros(6), History())
+    assert calls[1] < calls[2]
+
+
 def test_what_people_drew_gets_higher_scores_than_all_else(patches: Patches) -> None:
     start, _ = prototypes(patches, np.ones(len(patches), bool), 2)
     heads = fit(patches, np.ones(len(patches), bool), start)
@@ -85,6 +108,25 @@ def test_a_label_learns_the_same_whatever_the_other_labels_are(patches: Patches)
     every = np.ones(len(patches), bool)
     both, alone = fit(patches, every, start), fit(patches.of_labels(np.array([0])), every, start[:1])
     np.testing.assert_array_equal(both.queries[0], alone.queries[0])
+
+
+def test_folds_fitted_together_are_those_fitted_alone(patches: Patches) -> None:
+    """To a hundredth of a logit: both searches end where the loss is nearly flat."""
+    selections = [np.ones(len(patches), bool), *(patches.images % 3 != fold for fold in range(3))]
+    starts = [prototypes(patches, rows, 2)[0] for rows in selections]
+    together = fit_several(patches, selections, starts)
+    for rows, start, heads in zip(selections, starts, together, strict=True):
+        alone = fit(patches, rows, start)
+        np.testing.assert_allclose(heads.logits(patches), alone.logits(patches), atol=0.02)
+    assert np.abs(together[0].logits(patches) - together[1].logits(patches)).max() > 0.1
+
+
+def test_a_fold_without_patches_stays_at_its_start(patches: Patches) -> None:
+    every, start = np.ones(len(patches), bool), np.eye(WIDTH)[:2].astype(np.float32)
+    _, nothing, again = fit_several(patches, [every, ~every, every], [start] * 3)
+    np.testing.assert_array_equal(nothing.queries, start)
+    np.testing.assert_array_equal(nothing.shifts, 1)
+    assert np.abs(again.queries - start).max() > 0.1
 
 
 def test_a_patch_near_a_box_is_no_counterexample() -> None:
