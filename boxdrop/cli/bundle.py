@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.detector_choice import DefaultDetector, ProjectDetector
 from boxdrop.cli.numbers import Percent
 from boxdrop.cli.system import bucket_option, open_data_bucket, open_system, system_option
 from boxdrop.cli.terminal import say
 from boxdrop.cli.wrap import wrap
 from boxdrop.domain.detector_names import pinned_name
-from boxdrop.domain.errors import BoxdropError, BundleError
+from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.times import time_text
+
+if TYPE_CHECKING:
+    from boxdrop.store.canary import Canary
 
 _SHARE = Percent()
 
@@ -83,59 +87,56 @@ def push(folder: str, data_bucket: str | None) -> None:
 @bundle.command()
 @click.argument("detector", required=False)
 @click.option(
+    "--in", "project", metavar="PROJECT", help="Only in this project, whatever its labels.yaml names."
+)
+@click.option(
     "--canary", type=_SHARE, metavar="SHARE", help="Run it on a share of new images first, such as 5%."
 )
-@click.option("--promote", is_flag=True, help="Make the canary the default.")
-@click.option("--back", is_flag=True, help="End the canary: new images run with the default again.")
+@click.option("--promote", is_flag=True, help="Let all images run with the canary's detector.")
+@click.option("--back", is_flag=True, help="End the canary: new images run with the detector before it.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @bucket_option
+@system_option
 def use(
-    detector: str | None, canary: float | None, promote: bool, back: bool, data_bucket: str | None
+    detector: str | None,
+    project: str | None,
+    canary: float | None,
+    promote: bool,
+    back: bool,
+    yes: bool,
+    data_bucket: str | None,
+    system: str | None,
 ) -> None:
-    """Make DETECTOR the default for projects whose labels.yaml names none.
+    """Make DETECTOR the default for projects whose labels.yaml names none, or one project's detector.
 
     With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push. Projects take a
     new default with `boxdrop apply PROJECT`.
 
     \b
       boxdrop bundle use owlv2
-      boxdrop bundle use mine --canary 5%  # a trial on new images
-      boxdrop bundle canary                # what people changed in them
-      boxdrop bundle use --promote         # or --back
+      boxdrop bundle use mine --canary 5%             # a trial on new images
+      boxdrop bundle canary                           # what people changed in them
+      boxdrop bundle use --promote                    # or --back
+      boxdrop bundle use mine --in pets --canary 20%  # also where labels.yaml names a detector or lesson
+      boxdrop bundle use --promote --in pets          # writes the detector into its labels.yaml
     """
-    from datetime import UTC, datetime
-
-    from boxdrop.store.bundles import use as use_bundle
-    from boxdrop.store.canary import end_canary, read_canary, start_canary
-
     if (canary is not None) + promote + back > 1:
         raise click.UsageError("--canary, --promote and --back exclude each other")
     if detector is None and not (promote or back):
         raise click.UsageError("name a detector; boxdrop bundle list shows them")
-    bucket = open_data_bucket(data_bucket)
-    if canary is not None and detector is not None:
-        ref = start_canary(bucket, detector, canary, datetime.now(UTC))
-        say(
-            f"{pinned_name(ref.name, ref.digest)} runs on {100 * canary:g} % of new images, in projects "
-            "whose labels.yaml names neither a detector nor a lesson. Compare with: boxdrop bundle canary"
-        )
-        return
-    if promote or back:
-        trial = None if back else read_canary(bucket)
-        if promote:
-            if trial is None:
-                raise BundleError("there is no canary; start one with: boxdrop bundle use NAME --canary 5%")
-            chosen = pinned_name(trial.name, trial.digest)
-            if detector not in (None, trial.name, chosen):
-                raise BundleError(f"the canary is {chosen}, not {detector}")
-            use_bundle(bucket, chosen, after_canary=True)
-            say(f"{chosen} is now the default. Projects take it with: boxdrop apply PROJECT")
-        end_canary(bucket)
-        if back:
-            say("No canary. The tasks that it made keep its boxes until they are verified or run again.")
-        return
-    assert detector is not None
-    ref = use_bundle(bucket, detector)
-    say(f"{pinned_name(ref.name, ref.digest)} is now the default")
+    if project is not None:
+        choice: DefaultDetector | ProjectDetector = ProjectDetector(open_system(system), project)
+    else:
+        choice = DefaultDetector(open_data_bucket(data_bucket, system))
+    if back:
+        choice.end()
+        say("No canary. The tasks that it made keep its boxes until they are verified or run again.")
+    elif promote:
+        choice.promote(detector, yes)
+    elif canary is not None and detector is not None:
+        choice.start(detector, canary)
+    elif detector is not None:
+        choice.use(detector, yes)
 
 
 @bundle.command()
@@ -143,7 +144,7 @@ def use(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
 def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None:
-    """Compare the canary with the default, on what people verified.
+    """Compare canaries with the detectors in force, on what people verified.
 
     For each project with verified tasks of both: images that were submitted without a change, precision and
     recall with 95 % intervals, and seconds per image. Without PROJECT, all projects.
@@ -156,20 +157,22 @@ def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None
     from boxdrop.store.canary import read_canary
 
     services = Services.of_system(open_system(system))
-    trial = read_canary(services.data)
     known = [each.name for each in services.ledger.projects()]
     for name in projects:
         if name not in known:
             raise BoxdropError(f"there is no project {name}; there are: {', '.join(known) or 'none yet'}")
+    trial = read_canary(services.data)
+    own = {name: read_canary(services.data, name) for name in projects or known}
+    trials = {name: each for name, each in own.items() if each is not None}
     found: dict[str, Any] = {}
     console = Console()
     if not as_json:
-        if trial is None:
+        if trial is not None:
+            say(_sentence(trial))
+        for name, each in trials.items():
+            say(f"{name}: {_sentence(each)}")
+        if trial is None and not trials:
             say("No canary; start one with: boxdrop bundle use NAME --canary 5%")
-        else:
-            since = trial.since.strftime("%Y-%m-%d %H:%M UTC")
-            on_trial = pinned_name(trial.name, trial.digest)
-            say(f"{on_trial} on {100 * trial.share:g} % of new images since {since}")
     for name in projects or known:
         made = make_report(services, name)
         if len(made.models) < 2 and not projects:
@@ -179,7 +182,17 @@ def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None
             say(f"\n{name}")
             console.print(work_table("detector", made.models))
     if as_json:
-        fields = None if trial is None else asdict(trial) | {"since": time_text(trial.since)}
-        say(json.dumps({"canary": fields, "projects": found}))
-    elif trial is not None and not found:
+        of_projects = {name: _fields(each) for name, each in trials.items()}
+        fields = None if trial is None else _fields(trial)
+        say(json.dumps({"canary": fields, "canaries_of_projects": of_projects, "projects": found}))
+    elif (trial is not None or trials) and not found:
         say("Nothing to compare yet: verify tasks of both detectors in Label Studio, and run this again.")
+
+
+def _sentence(trial: "Canary") -> str:
+    since = trial.since.strftime("%Y-%m-%d %H:%M UTC")
+    return f"{pinned_name(trial.name, trial.digest)} on {100 * trial.share:g} % of new images since {since}"
+
+
+def _fields(trial: "Canary") -> dict[str, Any]:
+    return asdict(trial) | {"since": time_text(trial.since)}

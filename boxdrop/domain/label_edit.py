@@ -11,6 +11,7 @@ from boxdrop.domain.yaml_nodes import Node, read_nodes
 _ITEM = re.compile(r"^(\s*)-(\s+)(\S.*?)(\s+#.*)?$")
 _NAME = re.compile(r"^(\s*(?:-\s+)?)name\s*:")
 _LESSON_LINE = re.compile(r"^lesson[ \t]*:.*\n?", re.MULTILINE)
+_DETECTOR_LINES = re.compile(r"^detectors?[ \t]*:.*\n?(?:[ \t]*-.*\n)*", re.MULTILINE)
 _LABELS_LINE = re.compile(r"^labels[ \t]*:", re.MULTILINE)
 _THRESHOLD = re.compile(r"(threshold\s*:\s*)[^\s,}#]+")
 
@@ -80,9 +81,27 @@ def with_lesson(text: str, lesson: str | None, source: str = "labels.yaml") -> s
     """
     wanted = replace(LabelSet.from_yaml(text, source), lesson=lesson)
     line = "" if lesson is None else f'lesson: "{lesson}"\n'
-    changed = _LABELS_LINE.sub(f"{line}labels:", _LESSON_LINE.sub("", text), count=1)
+    return _with_line(_LESSON_LINE.sub("", text), line, wanted)
+
+
+def with_detector(text: str, detector: str, source: str = "labels.yaml") -> str:
+    """The text of a labels.yaml with another detector; all else stays as it is written, but for the lesson.
+
+    A lesson belongs to one detector, so there is none with another.
+
+    Raises:
+        LabelSetError: the text is no label set.
+    """
+    wanted = replace(LabelSet.from_yaml(text, source), detector=detector, lesson=None)
+    rest = _LESSON_LINE.sub("", _DETECTOR_LINES.sub("", text))
+    return _with_line(rest, f"detector: {detector}\n", wanted)
+
+
+def _with_line(text: str, line: str, wanted: LabelSet) -> str:
+    """A text with a line before its labels, if that is the label set that is wanted; else that one, anew."""
+    changed = _LABELS_LINE.sub(lambda found: line + found[0], text, count=1)
     try:
-        if LabelSet.from_yaml(changed, source) == wanted:
+        if LabelSet.from_yaml(changed) == wanted:
             return changed
     except LabelSetError:
         pass

@@ -1,14 +1,19 @@
 """canary: on which images a detector on trial runs.
 
-It runs on a share of the new images of each project whose labels.yaml names neither a detector nor a lesson:
-these are the projects that another default would change. A hash chooses the images. Their tasks carry its
-boxes and its model_version, and people verify them like all others; the report compares both.
+A project's own canary runs on a share of its new images, whatever its labels.yaml names: with the labels as
+they are, but without a lesson, which belongs to one detector. The canary of the default runs in all other
+projects whose labels.yaml names neither a detector nor a lesson: these are the projects that another default
+would change.
+
+A hash chooses the images. Their tasks carry the canary's boxes and its model_version, and people verify them
+like all others; the report compares both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from boxdrop.domain.errors import BundleError, LabelSetError
 from boxdrop.domain.identity import fraction_of
+from boxdrop.domain.labels import LabelSet
 from boxdrop.ledger import Project
 from boxdrop.pipeline.labels import check_detector
 from boxdrop.services import Services
@@ -24,11 +29,13 @@ class Trial:
 
     Attributes:
         bundle: its detector.
+        label_set: what it looks for.
         model_version: of its predictions with the project's labels.
         share: of the project's new images.
     """
 
     bundle: BundleRef
+    label_set: LabelSet
     model_version: str
     share: float
 
@@ -48,18 +55,25 @@ def find_trial(services: Services, project: Project) -> Trial | None:
         BoxdropError: the data bucket cannot be read.
     """
     try:
-        canary = read_canary(services.data)
+        own = read_canary(services.data, project.name)
+        canary = own or read_canary(services.data)
         if canary is None or canary.digest == project.bundle_digest or project.labels is None:
             return None
         label_set = read_label_set(services.data, project.labels)
-        if label_set.detector is not None or label_set.lesson is not None:
+        if own is None and (label_set.detector is not None or label_set.lesson is not None):
             return None
+        label_set = labels_for_another(label_set)
         bundle = describe(services.data, canary.name, canary.digest)
         check_detector(bundle, label_set)
     except (BundleError, LabelSetError):  # a canary must not stop the work of the others
         return None
     version = f"{bundle.name}@{label_set.digest(bundle.digest)[:8]}"
-    return Trial(bundle, version, canary.share)
+    return Trial(bundle, label_set, version, canary.share)
+
+
+def labels_for_another(label_set: LabelSet) -> LabelSet:
+    """The same labels for another detector than the one that they name; a lesson fits that one only."""
+    return replace(label_set, detector=None, lesson=None)
 
 
 def is_trial(project: Project, header: ManifestHeader) -> bool:

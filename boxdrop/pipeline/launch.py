@@ -23,6 +23,7 @@ from boxdrop.pipeline.canary import Trial, find_trial
 from boxdrop.pipeline.dispatch import ask_for_launch
 from boxdrop.pipeline.labels import Applied, apply_labels, spread_labels
 from boxdrop.services import Services
+from boxdrop.store.labelsets import write_label_set
 from boxdrop.store.layout import manifest_key
 from boxdrop.store.manifests import ManifestHeader, ManifestImage, PinnedBundle, write_manifest
 
@@ -168,9 +169,11 @@ class Launching:
 
     def _submit(self, project: Project, run_id: str, images: list[Image], trial: Trial | None) -> int:
         name, digest, version = project.bundle_name, project.bundle_digest, project.model_version
+        labels = project.labels
         if trial is not None:
             name, digest, version = trial.bundle.name, trial.bundle.digest, trial.model_version
-        assert project.labels is not None
+            labels = write_label_set(self._services.data, trial.label_set)
+        assert labels is not None
         assert name is not None
         assert digest is not None
         assert version is not None  # labels come into force together with their detector
@@ -185,7 +188,7 @@ class Launching:
             project=project.name,
             bucket=project.bucket,
             generation=project.generation,
-            labels=project.labels,
+            labels=labels,
             bundle=PinnedBundle(name, digest),
             model_version=version,
             images=len(lines),

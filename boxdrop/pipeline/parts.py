@@ -75,7 +75,7 @@ def publish_part(services: Services, name: PartName, *, wait_s: float = WAIT_S) 
     several = (
         project.oldest_generation < project.generation
         or is_trial(project, header)
-        or has_canary(services.data)
+        or has_canary(services.data, name.project)
         or has_boxes(services.data, name.project)
     )
     one_version = project.model_version if several else None

@@ -152,14 +152,19 @@ def use(bucket: Bucket, detector: str, *, after_canary: bool = False) -> BundleR
     """
     ref = resolve(bucket, detector)
     for single in () if after_canary else ref.singles:
-        _check_measured(single)
+        check_measured(single)
     for single in ref.singles:
         bucket.put(latest_bundle_key(single.name), to_json(_Latest(single.digest)).encode())
     bucket.put(DEFAULT_BUNDLE_KEY, to_json(_Default(ref.name)).encode())
     return ref
 
 
-def _check_measured(ref: BundleRef) -> None:
+def check_measured(ref: BundleRef) -> None:
+    """Check that a detector was measured on images that it was not trained on.
+
+    Raises:
+        BundleError: it was not.
+    """
     if ref.trained is not None and not ref.trained.held_out:
         raise BundleError(
             f"{ref.name} was never measured on images that it was not trained on: the data set "

@@ -1,17 +1,18 @@
-"""The canary: a detector that runs on a share of new images before it becomes the default.
+"""The canary: a detector that runs on a share of new images before all of them get it.
 
-One object of the data bucket names it; see `boxdrop.pipeline.canary` for where it runs.
+An object of the data bucket names it: one for all projects that use the default detector, and one for each
+project that tries a detector of its own. See `boxdrop.pipeline.canary` for where they run.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.documents import from_json, to_json
-from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BundleError
-from boxdrop.store.bundles import BundleRef, resolve
-from boxdrop.store.layout import CANARY_KEY
+from boxdrop.store.bundles import BundleRef
+from boxdrop.store.layout import canary_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,52 +31,57 @@ class Canary:
     since: datetime
 
 
-def has_canary(bucket: Bucket) -> bool:
-    """Whether a system has a canary, whatever its object says.
+def has_canary(bucket: Bucket, project: str) -> bool:
+    """Whether a canary may run in a project, whatever its object says.
 
     Raises:
         BoxdropError: the bucket cannot be read.
     """
-    return bucket.exists(CANARY_KEY)
+    return bucket.exists(canary_key(None)) or bucket.exists(canary_key(project))
 
 
-def read_canary(bucket: Bucket) -> Canary | None:
-    """The canary of a system; None if there is none.
+def read_canary(bucket: Bucket, project: str | None = None) -> Canary | None:
+    """The canary of a project, or (None) that of all projects with the default; None if there is none.
 
     Raises:
         BundleError: its object is not valid.
         BoxdropError: the bucket cannot be read.
     """
-    stored = bucket.get(CANARY_KEY)
+    key = canary_key(project)
+    stored = bucket.get(key)
     if stored is None:
         return None
-    where = f"s3://{bucket.name}/{CANARY_KEY}"
     try:
-        return from_json(Canary, stored.body, where=where, error=BundleError)
+        return from_json(Canary, stored.body, where=f"s3://{bucket.name}/{key}", error=BundleError)
     except BundleError as error:
-        raise BundleError(f"{error}; end it with: boxdrop bundle use --back") from None
+        among = "" if project is None else f" --in {quote(project)}"
+        raise BundleError(f"{error}; end it with: boxdrop bundle use --back{among}") from None
 
 
-def start_canary(bucket: Bucket, detector: str, share: float, now: datetime) -> BundleRef:
+def start_canary(
+    bucket: Bucket, ref: BundleRef, share: float, now: datetime, project: str | None = None
+) -> None:
     """Let a detector run on a share of new images; it replaces the canary before it.
 
+    Args:
+        bucket: the data bucket.
+        ref: the detector.
+        share: of the new images.
+        now: when it begins.
+        project: the only one that tries it; None: all projects that use the default detector.
+
     Raises:
-        BundleError: the detector is not in the bucket, or is the default already.
         ValueError: the share is not above 0 and below 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; it must be above 0 and below 1")
-    ref = resolve(bucket, detector)
-    if ref.digest == resolve(bucket, None).digest:
-        raise BundleError(f"{pinned_name(ref.name, ref.digest)} is the default already")
-    bucket.put(CANARY_KEY, to_json(Canary(ref.name, ref.digest, share, now)).encode())
-    return ref
+    bucket.put(canary_key(project), to_json(Canary(ref.name, ref.digest, share, now)).encode())
 
 
-def end_canary(bucket: Bucket) -> None:
-    """End the canary, if there is one; new images run with the default again.
+def end_canary(bucket: Bucket, project: str | None = None) -> None:
+    """End a canary, if there is one; new images run with the detector in force again.
 
     Raises:
         BoxdropError: it may not be deleted.
     """
-    bucket.delete_all([CANARY_KEY])
+    bucket.delete_all([canary_key(project)])

@@ -24,6 +24,7 @@
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
     bundles/canary.json                            which detector runs on a share of new images
+    reviews/PROJECT/canary.json                    the same, for one project
 
 A project's name is a folder of the image bucket and may hold slashes. `project_folder` turns it into one part
 of a key, PROJECT above, so that no project's keys begin with another's. Earlier, a nested project's name was
@@ -62,7 +63,6 @@ PART_IMAGES: Final = 128
 """Images of a part at most."""
 
 DEFAULT_BUNDLE_KEY: Final = f"{BUNDLES}default.json"
-CANARY_KEY: Final = f"{BUNDLES}canary.json"
 _VERSION_DIGITS: Final = 16
 _FOLDER_BYTES: Final = 940  # of the 1,024 that a key may have; the longest rest is that of a part
 BUNDLE_DIGITS: Final = 16
@@ -286,6 +286,11 @@ def teachings_key(project: str) -> str:
 def acceptance_key(project: str) -> str:
     """Key of which images of a project were accepted, and what the audit says."""
     return f"{reviews_prefix(project)}acceptance.json"
+
+
+def canary_key(project: str | None) -> str:
+    """Key of the canary of a project, or (None) of all projects that use the default detector."""
+    return f"{BUNDLES}canary.json" if project is None else f"{reviews_prefix(project)}canary.json"
 
 
 def marks_prefix(store_id: str) -> str:

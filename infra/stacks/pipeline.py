@@ -203,9 +203,12 @@ class Pipeline(Stack):
         launch = self.functions["launch"]
         launch.allow("ListRuns", ["dynamodb:Query"], [table])
         launch.allow("ListData", ["s3:ListBucket"], [data.data.bucket_arn])
-        launch.allow("ReadData", ["s3:GetObject"], objects(BOXES, BUNDLES, LABEL_SETS, LESSONS, RUNS))
-        # Parts of images that were dropped with boxes: launch writes them itself.
-        launch.allow("WriteData", ["s3:PutObject"], objects(PREDICTIONS, RUNS))
+        launch.allow(
+            "ReadData", ["s3:GetObject"], objects(BOXES, BUNDLES, LABEL_SETS, LESSONS, REVIEWS, RUNS)
+        )
+        # Labels of a canary, which has no lesson. Parts of images that were dropped with boxes: launch writes
+        # them itself.
+        launch.allow("WriteData", ["s3:PutObject"], objects(LABEL_SETS, PREDICTIONS, RUNS))
         launch.allow(
             "Send", ["sqs:SendMessage"], [queues[name].queue.queue_arn for name in ("launches", "parts")]
         )
@@ -218,7 +221,9 @@ class Pipeline(Stack):
         # Boxes that were dropped as verified are submitted, unless a person has worked on the image before.
         # Of a canary's run, it reads the threshold in its bundle.
         publish.allow(
-            "ReadData", ["s3:GetObject"], objects(ANNOTATIONS, BOXES, BUNDLES, PREDICTIONS, LABEL_SETS, RUNS)
+            "ReadData",
+            ["s3:GetObject"],
+            objects(ANNOTATIONS, BOXES, BUNDLES, PREDICTIONS, LABEL_SETS, REVIEWS, RUNS),
         )
         publish.allow(
             "Secrets",

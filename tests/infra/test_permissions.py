@@ -34,6 +34,8 @@ RARE: Final = {
     ("launch", "s3:GetObject", "boxes/*"): f"boxes dropped with images: {DROPPED}",
     ("launch", "s3:PutObject", "predictions/*"): f"boxes dropped with images: {DROPPED}",
     ("launch", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
+    ("launch", "s3:PutObject", "labelsets/*"): "a canary, without the lesson: "
+    "tests/integration/pipeline/test_canary.py",
     ("reconcile", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
     ("track", "s3:GetObject", "lessons/*"): "figures of a lesson: tests/unit/tracking/test_entry.py",
     ("job", "s3:GetObject", "lessons/*"): "labels that name a lesson: tests/e2e/test_local.py",

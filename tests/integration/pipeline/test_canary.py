@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,30 +12,41 @@ from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE
 from boxdrop.domain.errors import BundleError
 from boxdrop.domain.identity import fraction_of
+from boxdrop.domain.label_edit import with_lesson
 from boxdrop.labelstudio.connection import Connection
 from boxdrop.store.bundles import push, resolve
 from boxdrop.store.canary import end_canary, has_canary, read_canary, start_canary
+from boxdrop.store.labelsets import read_label_set
+from boxdrop.store.lessons import write_lesson
 from boxdrop.store.manifests import ManifestHeader, read_header
 
 from .test_handlers import Functions, functions, live, tasks
-from .world import World
+from .test_lessons import lesson
+from .test_retry_and_apply import Call, call
+from .world import FRUIT, World
 
-__all__ = ["functions", "live"]
+__all__ = ["call", "functions", "live"]
 
 SHARE = 0.4
 
 
 @pytest.fixture
-def canary(world: World, tmp_path: Path) -> str:
-    """Another detector, pushed and on trial; its model_version has this name."""
+def other(world: World, tmp_path: Path) -> str:
+    """Another detector, pushed; its model_version has this name."""
     shutil.copytree(BUNDLE, tmp_path / "mine")
     card = json.loads((BUNDLE / "bundle.json").read_text())
     card["name"] = "mine"
-    card["defaults"] = {"threshold": 0.95, "floor": 0.03}
+    card["defaults"] = {"threshold": 0.95, "floor": 0.06}
     (tmp_path / "mine" / "bundle.json").write_text(json.dumps(card))
     push(world.data, tmp_path / "mine")
-    assert start_canary(world.data, "mine", SHARE, world.clock()).name == "mine"
     return "mine"
+
+
+@pytest.fixture
+def canary(world: World, other: str) -> str:
+    """The other detector is on trial in all projects with the default."""
+    start_canary(world.data, resolve(world.data, other), SHARE, world.clock())
+    return other
 
 
 def drop(world: World, count: int = 20, project: str = "fruit") -> list[str]:
@@ -88,7 +100,7 @@ def test_after_its_end_all_images_run_with_the_default(world: World, canary: str
     [
         "labels: [apple]\ndetector: demo\n",
         "labels: [apple]\ndetector: mine\n",
-        "labels: [{name: apple, threshold: 0.001}]\n",  # below its floor
+        "labels: [{name: apple, threshold: 0.05}]\n",  # below its floor
     ],
 )
 def test_projects_that_name_their_detector_or_do_not_fit_are_left_alone(
@@ -108,7 +120,7 @@ def test_an_altered_canary_stops_no_launch(world: World, canary: str) -> None:
     drop(world, 5)
     world.launch_all()
     assert world.states() == {"running": 5}
-    assert has_canary(world.data)  # publish asks this, and no more
+    assert has_canary(world.data, "fruit")  # publish asks this, and no more
     with pytest.raises(BundleError, match="end it with: boxdrop bundle use --back"):
         read_canary(world.data)
 
@@ -175,3 +187,69 @@ def test_the_commands_start_promote_and_end_it(
         assert "is not a share" in use("demo", "--canary", share, code=2)
     assert "exclude each other" in use("demo", "--promote", "--back", code=2)
     assert "name a detector" in use(code=2)
+
+
+@pytest.fixture
+def taught(world: World) -> World:
+    """A project with a lesson, which the canary of the default leaves alone."""
+    number = write_lesson(world.data, lesson())
+    world.dispatch(world.labels("fruit", with_lesson(f"# ours\n{FRUIT}", number)))
+    world.launch_all()
+    return world
+
+
+def test_a_project_with_a_lesson_tries_a_detector_of_its_own_and_takes_it(
+    taught: World, other: str, call: Call
+) -> None:
+    started = call("bundle", "use", other, "--in", "fruit", "--canary", "40%")
+    assert started.exit_code == 0, started.output
+    assert "40 % of the new images of fruit, without the lesson" in started.output
+    taught.dispatch(taught.labels("pets"))
+    keys = drop(taught) + drop(taught, 5, "pets")
+    taught.launch_all()
+    assert {header.bundle.name for header, _ in runs(taught, "pets")} == {"demo"}
+    held = {header.bundle.name: (header, some) for header, some in runs(taught)}
+    assert held[other][1] == in_share(taught, keys[:20])
+    label_sets = {name: read_label_set(taught.data, header.labels) for name, (header, _) in held.items()}
+    assert label_sets["demo"].lesson is not None
+    assert label_sets[other] == replace(label_sets["demo"], lesson=None)
+
+    shown = json.loads(call("bundle", "canary", "--json").output)
+    assert shown["canary"] is None
+    assert shown["canaries_of_projects"]["fruit"]["name"] == other
+    promoted = call("bundle", "use", "--promote", "--in", "fruit", "--yes")
+    assert promoted.exit_code == 0, promoted.output
+    stored = taught.images.get("fruit/labels.yaml")
+    assert stored is not None
+    assert (
+        stored.body.decode()
+        == f"# ours\n{FRUIT.replace('labels:', f'detector: {other}' + chr(10) + 'labels:')}"
+    )
+    row = taught.ledger.project("fruit")
+    assert row is not None
+    assert (row.bundle_name, row.model_version) == (other, held[other][0].model_version)
+    assert read_canary(taught.data, "fruit") is None
+    assert resolve(taught.data, None).name == "demo"
+
+
+def test_a_project_refuses_what_cannot_be_its_detector(taught: World, other: str, call: Call) -> None:
+    def use(*arguments: str) -> str:
+        result = call("bundle", "use", *arguments)
+        assert result.exit_code == 1, result.output
+        return str(result.output)
+
+    assert "no labels in force" in use(other, "--in", "nobody", "--canary", "5%")
+    assert "is the detector of fruit already" in use("demo", "--in", "fruit", "--canary", "5%")
+    assert "there is no canary; start one" in use("--promote", "--in", "fruit")
+    assert "unknown" in use("unknown", "--in", "fruit")
+    taught.dispatch(taught.labels("fruit", "labels: [{name: apple, threshold: 0.05}]\n"))
+    taught.launch_all()
+    assert "apple" in use(other, "--in", "fruit", "--canary", "5%")
+    assert read_canary(taught.data, "fruit") is None
+
+
+def test_the_canary_of_a_project_ends_alone(taught: World, canary: str, call: Call) -> None:
+    assert call("bundle", "use", canary, "--in", "fruit", "--canary", "40%").exit_code == 0
+    assert call("bundle", "use", "--back", "--in", "fruit").exit_code == 0
+    assert read_canary(taught.data, "fruit") is None
+    assert read_canary(taught.data) is not None
