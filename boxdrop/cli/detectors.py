@@ -1,6 +1,8 @@
 """``boxdrop detectors``: the detectors that have a name, and how to get one."""
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.group(invoke_without_command=True)
 @click.option("--classes", metavar="NAME", help="List the classes of a detector that has fixed ones.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
-def detectors(context: click.Context, classes: str | None) -> None:
+def detectors(context: click.Context, classes: str | None, as_json: bool) -> None:
     """List the known detectors, and get one.
 
     \b
@@ -31,9 +34,11 @@ def detectors(context: click.Context, classes: str | None) -> None:
     if context.invoked_subcommand is not None:
         return
     if classes is not None:
-        _print_classes(classes)
-        return
-    _print_table()
+        _print_classes(classes, as_json)
+    elif as_json:
+        _print_json()
+    else:
+        _print_table()
 
 
 @detectors.command()
@@ -185,7 +190,24 @@ def _print_table() -> None:
     Console(stderr=True).print("Get one: boxdrop detectors get NAME. Others: docs/detectors.md", style="dim")
 
 
-def _print_classes(name: str) -> None:
+def _print_json() -> None:
+    from boxdrop.cli.terminal import say
+    from boxdrop.detectors.catalogue import KNOWN
+    from boxdrop.detectors.shelf import find_detector, read_speed
+
+    listed = []
+    for known in KNOWN:
+        folder = find_detector(known.name)
+        fields = {
+            **asdict(known),
+            "folder": None if folder is None else str(folder),
+            "seconds_per_image": None if folder is None else read_speed(known.name),
+        }
+        listed.append(fields)
+    say(json.dumps(listed))
+
+
+def _print_classes(name: str, as_json: bool) -> None:
     from boxdrop.cli.terminal import say
     from boxdrop.detectors.catalogue import known_detector
     from boxdrop.detectors.installation import unknown
@@ -195,4 +217,4 @@ def _print_classes(name: str) -> None:
         raise unknown(name)
     if not known.classes:
         raise BoxdropError(f"{name} has no fixed classes: it finds {known.finds}")
-    say("\n".join(known.classes))
+    say(json.dumps(known.classes) if as_json else "\n".join(known.classes))

@@ -1,16 +1,18 @@
 """``boxdrop bundle wrap``: a bundle around an ONNX file from elsewhere."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Final
 
 import click
 
 from boxdrop.cli.numbers import SCORE
-from boxdrop.cli.terminal import counted, say
+from boxdrop.cli.terminal import counted, say, shortened
 from boxdrop.domain.errors import BoxdropError
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+_MOST: Final = 1e6
 _RESIZES: Final = ("bilinear", "letterbox", "letterbox-corner", "short-edge")
 
 
@@ -70,13 +72,21 @@ def wrap(
     whether boxes and names are right.
     """
     from boxdrop.detect.bundle import Defaults
-    from boxdrop.detectors.wrapping import OnnxFile, draw_check, guess, read_contract, with_image
+    from boxdrop.detectors.wrapping import (
+        OnnxFile,
+        draw_check,
+        guess,
+        open_picture,
+        read_contract,
+        with_image,
+    )
     from boxdrop.detectors.wrapping import wrap as wrap_file
 
     if floor > threshold:
         raise BoxdropError(f"--floor {floor:g} is above --threshold {threshold:g}")
     names = _names(classes)
     of_input = _size(size)
+    picture = None if check is None else open_picture(check)
     graph = OnnxFile.read(model, of_input)
     if contract is not None:
         wrapping = read_contract(contract, graph, of_input)
@@ -95,8 +105,12 @@ def wrap(
         f"{given.scores}, suppression {overlap}; images {image.width}x{image.height}, {image.resize}, "
         f"{image.channels}"
     )
-    if check is not None:
-        found = draw_check(bundle, check, out / "check.png")
+    if picture is not None:
+        try:
+            found = draw_check(bundle, picture, out / "check.png")
+        except BoxdropError:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
         say(f"{counted(found, 'box', 'boxes')} in {check}: look at {out / 'check.png'}")
 
 
@@ -110,7 +124,14 @@ def _names(classes: str) -> list[str]:
         is_file = file.is_file()
     except OSError:
         is_file = False
-    text = file.read_text(encoding="utf-8-sig") if is_file else classes.replace(",", "\n")
+    if not is_file and (
+        "/" in classes or file.suffix.lower() in (".txt", ".names", ".csv", ".json", ".yaml")
+    ):
+        raise BoxdropError(f"--classes {shortened(classes)}: there is no such file")
+    try:
+        text = file.read_text(encoding="utf-8-sig") if is_file else classes.replace(",", "\n")
+    except UnicodeDecodeError:
+        raise BoxdropError(f"--classes {classes}: is not UTF-8; save it as UTF-8, a name per line") from None
     names = [line.strip() for line in text.splitlines()]
     while names and not names[-1]:
         names.pop()
@@ -137,6 +158,8 @@ def _three(text: str | None, option: str) -> tuple[float, float, float] | None:
         red, green, blue = (float(number) for number in text.replace(",", " ").split())
     except ValueError:
         raise BoxdropError(f"{option} {text!r}: give three numbers, such as '0.5, 0.5, 0.5'") from None
+    if not all(abs(number) <= _MOST for number in (red, green, blue)):  # nan is not, either
+        raise BoxdropError(f"{option} {text!r}: give three numbers, such as '0.5, 0.5, 0.5'")
     if option == "--std" and min(red, green, blue) <= 0:
         raise BoxdropError(f"--std {text!r}: must be above 0")
     return red, green, blue

@@ -30,10 +30,10 @@ class Classes:
     def __init__(self, names: Sequence[str], detector: str) -> None:
         self._names = tuple(names)
         self._detector = detector
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, list[int]] = {}  # lists of classes repeat a name now and then
         for number, name in enumerate(names):
             if name:
-                self._numbers.setdefault(_key(name), number)
+                self._numbers.setdefault(_key(name), []).append(number)
 
     def of_label(self, label: Label) -> tuple[int, ...]:
         """The numbers of a label's classes, each once; empty for a label that only examples describe.
@@ -46,7 +46,7 @@ class Classes:
         if unknown := [name for name in label.classes if _key(name) not in self._numbers]:
             raise self._error(label, unknown[0])
         words = label.classes or label.prompts
-        numbers = [self._numbers[key] for word in words if (key := _key(word)) in self._numbers]
+        numbers = [number for word in words for number in self._numbers.get(_key(word), ())]
         if not numbers:
             raise self._error(label, words[0])
         return tuple(dict.fromkeys(numbers))
@@ -82,7 +82,7 @@ class Classes:
     def _error(self, label: Label, word: str) -> LabelSetError:
         known = [name for name in self._names if name]
         close = difflib.get_close_matches(_key(word), self._numbers, n=1)
-        hint = f"did you mean {self._names[self._numbers[close[0]]]!r}? " if close else ""
+        hint = f"did you mean {self._names[self._numbers[close[0]][0]]!r}? " if close else ""
         listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" * (len(known) > _LISTED))
         return LabelSetError(
             f"label {label.name!r}: detector {self._detector} has no class {word!r}; {hint}"

@@ -35,7 +35,7 @@ from boxdrop.domain.detections import (
     select,
     suppress,
 )
-from boxdrop.domain.errors import BoxdropError, LabelSetError, LessonError
+from boxdrop.domain.errors import BoxdropError, BundleError, LabelSetError, LessonError
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson, check_fits
 
@@ -347,9 +347,20 @@ class Detector:
     ) -> list[NDArray[np.float32]]:
         if self._on_device is not None:
             return self._on_device.run(outputs, images, words, options)
-        answer: list[NDArray[np.float32]] = self._image_session.run(
-            list(outputs), images | words.inputs, options
-        )
+        try:
+            answer: list[NDArray[np.float32]] = self._image_session.run(
+                list(outputs), images | words.inputs, options
+            )
+        except Exception as error:  # its exception classes have no common base but this
+            if options is not None and options.terminate:
+                raise
+            said = " ".join(str(error).split())[:300]
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in images.items())
+            way_out = "free some memory" if "alloc" in said else "wrap or export the model again"
+            raise BundleError(
+                f"{self.bundle.path}: ONNX Runtime {onnxruntime.__version__} cannot run the graph on "
+                f"{shapes}: {said}; {way_out}"
+            ) from error
         return answer
 
     def _check_teachable(self) -> None:

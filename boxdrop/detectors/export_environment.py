@@ -28,6 +28,7 @@ _NEEDED: Final = {
 _DISK_MB: Final = 6_000
 _MARK: Final = "boxdrop-complete"
 _LINES_SHOWN: Final = 8
+_ERROR: Final = "Error: "  # click's
 
 
 def run_export(
@@ -148,7 +149,8 @@ def run_program(
         for line in process.stdout:
             if line.strip():
                 lines = [*lines[-40:], line.rstrip()]
-                say(line.strip()[:200])
+                if not line.startswith(_ERROR):  # the exception says it
+                    say(line.strip()[:200])
         code = process.wait()
     except BaseException:
         process.terminate()
@@ -160,5 +162,5 @@ def run_program(
 
 def last_words(lines: list[str]) -> str:
     """What a program that failed said: its errors, or its last lines."""
-    said = [line for line in lines if line.startswith("Error: ")] or lines[-_LINES_SHOWN:]
-    return "\n".join(said).removeprefix("Error: ")
+    said = [line for line in lines if line.startswith(_ERROR)] or lines[-_LINES_SHOWN:]
+    return "\n".join(said).removeprefix(_ERROR)

@@ -18,6 +18,7 @@ from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
 
 _RUNS: Final = 3
+_NAME_SHOWN: Final = 80
 
 
 def install(
@@ -65,7 +66,8 @@ def install(
 def unknown(name: str) -> BoxdropError:
     """An error for a name that no detector has."""
     names = ", ".join(each.name for each in KNOWN)
-    return BoxdropError(f"there is no detector {name!r}; boxdrop knows {names} (boxdrop detectors)")
+    shortened = name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…"
+    return BoxdropError(f"there is no detector {shortened!r}; boxdrop knows {names} (boxdrop detectors)")
 
 
 def seconds_per_image(bundle: Bundle) -> float:

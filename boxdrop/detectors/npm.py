@@ -73,7 +73,10 @@ def unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
         except (tarfile.TarError, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise BoxdropError(f"{archive}: is damaged ({error}); download it again") from None
+            why = str(error).partition("\n")[0].removesuffix(":")
+            raise BoxdropError(
+                f"{archive}: is damaged, or no archive of npm ({why}); download it again"
+            ) from None
         with target.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise BoxdropError(

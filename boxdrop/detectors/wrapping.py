@@ -14,6 +14,8 @@ A guess is one of the shapes in which detectors are usually exported:
     boxes, scores [B, N] and classes [B, N].
 """
 
+import dataclasses
+import difflib
 import json
 import shutil
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from boxdrop.detect.bundle import (
@@ -38,12 +41,13 @@ from boxdrop.detect.bundle import (
 from boxdrop.detect.contract import FIXED
 from boxdrop.detect.detector import Detector
 from boxdrop.documents import DocumentError, from_fields
-from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError, ImageError
 from boxdrop.domain.images import Limits, decode, read_file
 from boxdrop.domain.label import Label, color_of
 from boxdrop.domain.labels import LabelSet
 
 SHAPES: Final = ("yolox", "rt-detr", "transformers", "yolo-nas")
+_MOST_SIDE: Final = 8_192
 _STRIDES: Final = (8, 16, 32)
 _NOTHING: Final = (0.0, 0.0, 0.0)
 _WHOLE: Final = (1.0, 1.0, 1.0)
@@ -91,6 +95,11 @@ class OnnxFile:
             {each.name: each.shape for each in session.get_outputs()},
         )
         width, height = stated.size() or size or (0, 0)
+        if max(width, height) > _MOST_SIDE:
+            raise BoxdropError(
+                f"{path}: an input of {width}x{height} pixels is larger than boxdrop's limit, "
+                f"{_MOST_SIDE:,} on a side"
+            )
         feed: dict[str, Any] = {
             name: np.zeros((1, 3, height, width), np.float32)
             if name == stated.images
@@ -209,6 +218,10 @@ def read_contract(file: Path, graph: OnnxFile, size: tuple[int, int] | None) -> 
     width, height = _size_of(graph, size)
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise DocumentError("must hold one JSON object")
+        _check_known(fields, Contract, "preprocess")
+        _check_known(fields.get("preprocess", {}), Preprocess)
         contract = from_fields(Contract, fields)
         image = {"height": height, "width": width, "resize": "bilinear", "mean": [0, 0, 0], "std": [1, 1, 1]}
         preprocess = from_fields(Preprocess, image | fields.get("preprocess", {}), "preprocess")
@@ -217,6 +230,14 @@ def read_contract(file: Path, graph: OnnxFile, size: tuple[int, int] | None) -> 
     except (DocumentError, ValueError, TypeError, AttributeError) as error:
         raise BoxdropError(f"{file}: {error}; docs/detectors.md describes the fields") from None
     return Wrapping("its contract", contract, preprocess)
+
+
+def _check_known(given: Any, kind: type[Contract] | type[Preprocess], *others: str) -> None:
+    names = [*(each.name for each in dataclasses.fields(kind)), *others]
+    if unknown := [name for name in given if name not in names]:
+        close = difflib.get_close_matches(unknown[0], names, n=1)
+        hint = f" (did you mean `{close[0]}`?)" if close else ""
+        raise DocumentError(f"`{unknown[0]}` is no field{hint}; there are {', '.join(names)}")
 
 
 def wrap(
@@ -228,7 +249,7 @@ def wrap(
     defaults: Defaults,
     licence: str | None = None,
 ) -> Bundle:
-    """Make a bundle; the graph is copied, with the weights beside it.
+    """Make a bundle; the graph is copied, with the weights beside it, and runs once on a grey picture.
 
     Args:
         graph: the file.
@@ -275,33 +296,49 @@ def wrap(
             contract=wrapping.contract,
         )
         (out / CARD).write_text(bundle.to_json(), encoding="utf-8")
-        Detector.load(Bundle.load(out, verify=True))
+        _try(Detector.load(Bundle.load(out, verify=True)))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     return bundle
 
 
-def draw_check(bundle: Bundle, picture: Path, file: Path) -> int:
+def _try(detector: Detector) -> None:
+    """Look at a grey picture, since many exports do not state the shapes of their outputs.
+
+    Raises:
+        BoxdropError: the graph cannot run, or gives other numbers than its contract says.
+    """
+    detector.detect([np.full((480, 640, 3), 127, np.uint8)], _all_classes(detector.bundle))
+
+
+def _all_classes(bundle: Bundle) -> LabelSet:
+    names = dict.fromkeys(name for name in bundle.classes if name)
+    return LabelSet(tuple(Label(name, (name,), None, number) for number, name in enumerate(names, 1)))
+
+
+def open_picture(file: Path) -> NDArray[np.uint8]:
+    """The upright pixels of a picture.
+
+    Raises:
+        BoxdropError: it cannot be read.
+    """
+    try:
+        return decode(read_file(file, Limits()), Limits()).pixels
+    except ImageError as error:
+        raise BoxdropError(f"--check {file}: {error}") from None
+
+
+def draw_check(bundle: Bundle, pixels: NDArray[np.uint8], file: Path) -> int:
     """Draw what a bundle finds in a picture, for people to judge; returns how many boxes.
 
     Raises:
-        BoxdropError: the picture cannot be read, or the graph cannot run or gives other numbers than its
-            contract says.
+        BoxdropError: the graph cannot run, or gives other numbers than its contract says.
     """
-    image = decode(read_file(picture, Limits()), Limits())
-    names = [name for name in bundle.classes if name]
-    labels = LabelSet(tuple(Label(name, (name,), None, number) for number, name in enumerate(names, 1)))
-    try:
-        [found] = Detector.load(bundle).detect([image.pixels], labels)
-    except BoxdropError:
-        raise
-    except Exception as error:  # ONNX Runtime's, or numpy's where an output has other axes than described
-        raise BoxdropError(
-            f"the graph does not run as its contract says: {str(error)[:300]}; describe it with --contract "
-            "FILE"
-        ) from None
-    drawn = Image.fromarray(image.pixels)
+    labels = _all_classes(bundle)
+    names = labels.names
+    [found] = Detector.load(bundle).detect([pixels], labels)
+    drawn = Image.fromarray(pixels)
     pen = ImageDraw.Draw(drawn)
     for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
         color = color_of(int(label))
