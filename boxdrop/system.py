@@ -27,7 +27,7 @@ LOCAL_KEY: Final = "boxdrop"
 
 _ANSWER_S = 2.0
 _REASON_SHOWN = 200  # characters
-_KINDS: Final[Mapping[str, Any]] = {"queues": dict, "window_s": (int, float)}
+_KINDS: Final[Mapping[str, Any]] = {"queues": dict, "jobs": dict, "window_s": (int, float)}
 _OPTIONAL: Final = ("label_studio_url", "label_studio_secret", "endpoint_url", "public_url")
 
 
@@ -48,6 +48,7 @@ class System:
         endpoint_url: of the AWS API; None for AWS itself.
         public_url: where people on other machines open Label Studio, if that differs from `label_studio_url`.
             Browsers cannot reach `endpoint_url` then, so Label Studio passes the images on.
+        jobs: of AWS Batch for long work, by its kind; see `boxdrop.account.placement.Offer`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class System:
     label_studio_secret: str | None = None
     endpoint_url: str | None = None
     public_url: str | None = None
+    jobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def queue(self, name: str) -> str:
         """URL of a queue.

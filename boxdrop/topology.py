@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from boxdrop.store.layout import PREDICTIONS, SUMMARY_WILDCARD
+from boxdrop.store.layout import (
+    BUNDLES,
+    DATASETS,
+    ORDERS,
+    PREDICTIONS,
+    SUMMARY_WILDCARD,
+    TRAININGS,
+)
 
 Package = Literal["small", "label-studio", "tracking"]
 """The zip package of a function, see `infra.bundling`."""
@@ -305,6 +312,31 @@ def event_patterns(images: str, data: str, uploads: Sequence[str] = ()) -> dict[
         "track": created | {"detail": {"bucket": {"name": [data]}, "object": {"key": [summary]}}},
     }
 
+
+# -- long work in the account ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a kind of long work may read and write.
+
+    Attributes:
+        reads, writes: prefixes of the data bucket.
+        images: whether it reads images, in any version.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    images: bool = False
+
+
+ORDER_ACCESS: Final[Mapping[str, Access]] = {
+    "train": Access(
+        reads=(BUNDLES, DATASETS, ORDERS, TRAININGS), writes=(BUNDLES, ORDERS, TRAININGS), images=True
+    ),
+    "export": Access(reads=(BUNDLES, ORDERS), writes=(BUNDLES, ORDERS)),
+}
+"""By kind, see `boxdrop.store.orders.Order`. Tests compare it with the calls that the commands make."""
 
 # -- the same on one machine -----------------------------------------------------------------------------
 

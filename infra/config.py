@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from infra.environment import COST_TAG, VCPUS, Environment
-from infra.settings import Adopt, Alarms, ConfigError, FunctionsNetwork, Network
+from infra.settings import Adopt, Alarms, ConfigError, FunctionsNetwork, LongJobs, Network
 
 __all__ = ["COST_TAG", "VCPUS", "ConfigError", "Environment", "load", "locate"]
 
@@ -21,6 +21,7 @@ _GROUPS: Final[Mapping[str, Any]] = {
     "adopt": Adopt,
     "alarms": Alarms,
     "functions_network": FunctionsNetwork,
+    "long_jobs": LongJobs,
     "network": Network,
 }
 

@@ -24,7 +24,16 @@ from infra.regions import (
     SAGEMAKER_PREFERENCE,
     zones,
 )
-from infra.settings import Adopt, Alarms, ConfigError, FunctionsNetwork, Network, Settings
+from infra.settings import (
+    IMAGE_URI,
+    Adopt,
+    Alarms,
+    ConfigError,
+    FunctionsNetwork,
+    LongJobs,
+    Network,
+    Settings,
+)
 
 Compute = Literal["batch", "sagemaker"]
 
@@ -145,7 +154,7 @@ class Environment(Settings):
     image_uri: Annotated[
         str | None,
         Field(
-            pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[\w./-]+(@sha256:[0-9a-f]{64}|:[\w.-]+)$",
+            pattern=IMAGE_URI,
             description="The job's container image in your own ECR repository. Default: Docker builds "
             "functions/job/Dockerfile when you deploy.",
         ),
@@ -213,6 +222,14 @@ class Environment(Settings):
         float,
         Field(gt=0, description="Price of an instance in your region, for the costs that runs report."),
     ] = 0.25
+
+    long_jobs: Annotated[
+        LongJobs | None,
+        Field(
+            description="Machines for `boxdrop train --in-account` and `detectors get --in-account`; `{}` "
+            "takes the defaults. Default: none, and no image with PyTorch is built."
+        ),
+    ] = None
 
     # Behaviour
     batching_window_s: Annotated[
@@ -354,6 +371,16 @@ class Environment(Settings):
             concurrencies(queues, self.lambda_concurrency)
         except ValueError as error:
             raise ValueError(f"lambda_concurrency: {error}") from None
+        for each in (self.long_jobs and self.long_jobs.instance_types) or ():
+            if not re.fullmatch(r"(g|p)\d[a-z]*\.\w+", each):
+                raise ValueError(
+                    f"long_jobs.instance_types: {each!r} is not a GPU instance, such as g5.xlarge"
+                )
+        if self.long_jobs and min(self.long_ceilings.values()) < VCPUS:
+            raise ValueError(
+                f"long_jobs.max_vcpus: {self.long_jobs.max_vcpus} are not enough for an instance on Spot and "
+                f"one on demand; allow {2 * VCPUS}, or turn spot or on_demand off"
+            )
         if self.network and self.private_network:
             raise ValueError("private_network is for the VPC that is made; yours is as you made it")
         return self
@@ -384,6 +411,36 @@ class Environment(Settings):
                 f"types in {self.chosen_region}; list types that it offers, or choose another region"
             )
         return found
+
+    @property
+    def long_instances(self) -> tuple[str, ...]:
+        """The instance types of long jobs.
+
+        Raises:
+            ConfigError: the region has no default.
+        """
+        chosen = self.long_jobs.instance_types if self.long_jobs else None
+        found = chosen or BATCH_INSTANCES.get(self.chosen_region, ())
+        if not found:
+            raise ConfigError(
+                f"environments.{self.name}.long_jobs.instance_types: EC2 offers none of the default GPU "
+                f"instance types in {self.chosen_region}; list types that it offers"
+            )
+        return found
+
+    @property
+    def long_usd_per_hour(self) -> float:
+        """The highest price of a machine for long jobs."""
+        chosen = self.long_jobs.usd_per_hour if self.long_jobs else None
+        return chosen or (1.01 if self.chosen_region in ("us-east-1", "us-east-2", "us-west-2") else 1.80)
+
+    @property
+    def long_ceilings(self) -> dict[Literal["SPOT", "EC2"], int]:
+        """The most vCPUs of long jobs at once of each kind of instance, Spot first."""
+        most = self.long_jobs.max_vcpus if self.long_jobs else 0
+        if self.spot and self.on_demand:
+            return {"SPOT": most - VCPUS, "EC2": VCPUS}
+        return {"SPOT": most} if self.spot else {"EC2": most}
 
     @property
     def chosen_region(self) -> str:

@@ -66,7 +66,7 @@ ACKNOWLEDGED: Final = (
         "Studio's SDK pins, have none for a newer one.",
     ),
     Acknowledged(
-        "VPC7", r"compute/Batch/Vpc/", "",
+        "VPC7", r"compute/(Batch|LongJobs)/Vpc/", "",
         "Nothing can connect to these instances, and their traffic is images from and to S3. Users who must "
         "keep flow logs provide a VPC that has them.",
     ),
@@ -76,7 +76,7 @@ ACKNOWLEDGED: Final = (
         "constant time; from valid requests the function uses only ids.",
     ),
     Acknowledged(
-        "IAM4", r"compute/Batch/InstanceRole/", r"AmazonEC2ContainerServiceforEC2Role$",
+        "IAM4", r"compute/(Batch|LongJobs)/InstanceRole/", r"AmazonEC2ContainerServiceforEC2Role$",
         "AWS updates this policy with its ECS agent; a copy would break with a new agent. The job itself "
         "has another role.",
     ),
@@ -106,13 +106,15 @@ ACKNOWLEDGED: Final = (
         "IAM5", _FUNCTION, r"""(Ledger\w*Arn\w*["}]*|<Ledger\w+\.Arn>)/index/\*$""", "The ledger's one index."
     ),
     Acknowledged(
-        "IAM5", r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/JobRole|data/LabelStudioReads)/",
+        "IAM5",
+        r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/(JobRole|LongJobs/TrainRole)|data/LabelStudioReads)/",
         r"""(Image\w*Arn\w*["}]*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$""",
         "Read access to every image in the image bucket.",
     ),
     Acknowledged(
-        "IAM5", rf"({_FUNCTION}|compute/JobRole/|data/LabelStudioReads/)",
-        r"/(annotations|boxes|bundles|display|labelsets|lessons|predictions|reviews|runs|sagemaker|tracked|zenml)/\*$",
+        "IAM5", rf"({_FUNCTION}|compute/(JobRole|LongJobs/\w+Role)/|data/LabelStudioReads/)",
+        r"/(annotations|boxes|bundles|datasets|display|labelsets|lessons|orders|predictions|reviews|runs|sagemaker"
+        r"|tracked|trainings|zenml)/\*$",
         "Objects are named after future images, labels and runs; each role is limited to its prefixes.",
     ),
     Acknowledged(

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from infra.config import Environment
-from infra.settings import Adopt, Alarms, FunctionsNetwork, Network
+from infra.settings import Adopt, Alarms, FunctionsNetwork, LongJobs, Network
 
 TARGET: Final = Path(__file__).parents[1] / "docs" / "configuration.md"
 
@@ -31,6 +31,7 @@ def reference() -> str:
     """The page."""
     parts = [_HEAD, _table("An environment", Environment, without=("name",))]
     parts.append(_table("`alarms`", Alarms))
+    parts.append(_table("`long_jobs`", LongJobs))
     parts.append(_table("`network`", Network))
     parts.append(_table("`functions_network`", FunctionsNetwork))
     parts.append(_table("`adopt`", Adopt))

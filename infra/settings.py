@@ -64,6 +64,7 @@ class FunctionsNetwork(Settings):
     ] = ()
 
 
+IMAGE_URI = r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[\w./-]+(@sha256:[0-9a-f]{64}|:[\w.-]+)$"
 _BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _TABLE_NAME = r"^[A-Za-z0-9_.-]{3,255}$"
 
@@ -78,6 +79,53 @@ class Adopt(Settings):
         Field(
             pattern=_BUCKET_NAME,
             description="Name of the retained image bucket, if the deployment had made it.",
+        ),
+    ] = None
+
+
+class LongJobs(Settings):
+    """Training and export in the account: an image with PyTorch, and machines that start for one job."""
+
+    instance_types: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description="GPU instances. Default: those of g4dn.xlarge, g6.xlarge, g5.xlarge in the region."
+        ),
+    ] = None
+    usd_per_hour: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Highest price of one of them in your region, on demand: the limit in dollars that "
+            "commands state comes from it. Default: 1.01, that of g5.xlarge in us-east-1, us-east-2 and "
+            "us-west-2; elsewhere 1.80, which is above its price in any region that we know.",
+        ),
+    ] = None
+    most_hours: Annotated[
+        float, Field(ge=1, le=240, description="The most machine time that one command may ask for.")
+    ] = 24.0
+    max_vcpus: Annotated[
+        int,
+        Field(
+            ge=4,
+            le=256,
+            description="Most vCPUs at once, Spot and on-demand together: a job has 4, and 4 are on demand.",
+        ),
+    ] = 8
+    image_uri: Annotated[
+        str | None,
+        Field(
+            pattern=IMAGE_URI,
+            description="The image with PyTorch in your own ECR repository. Default: Docker builds "
+            "functions/job/Dockerfile.pytorch when you deploy.",
+        ),
+    ] = None
+    hub_url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s/]+",
+            description="A mirror of the Hugging Face hub. Needed with `private_network`, unless trainings "
+            "start from `small`.",
         ),
     ] = None
 

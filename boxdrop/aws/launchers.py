@@ -11,31 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from boxdrop.aws.batch import ONCE, TRIES, BatchError, BatchJobs, is_throttled, sentence
 from boxdrop.aws.s3 import Bucket
 from boxdrop.aws.sqs import Queue
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import RUN_ID
 from boxdrop.domain.times import time_text
 
-try:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-except ImportError:
-    raise BoxdropError("launching jobs needs boto3: pip install 'boxdrop[s3]'") from None
-
-
 RequestKey = Callable[[str, int, int], str]
 """Makes a request's key from the run's id, the attempt and the shard."""
 
 _JOB_NAME = re.compile(rf"boxdrop-({RUN_ID})-(?P<attempt>\d+)(?:-(?P<shard>\d{{5}}))?")
 _REASON_CHARACTERS: Final = 500
-_TRIES: Final = 3
-_NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-_ONCE: Final = Config(
-    retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=20
-)
-"""No retries by botocore: we first check whether the lost call succeeded."""
 
 
 class LaunchError(BoxdropError):
@@ -96,60 +86,38 @@ class BatchLauncher:
     """
 
     def __init__(self, job_queue: str, job_definition: str, timeout_s: int, *, client: Any = None) -> None:
-        self._queue, self._definition, self._timeout = job_queue, job_definition, max(60, timeout_s)
-        self._batch: Any = client or boto3.client("batch", config=_ONCE)
+        self._queue, self._definition, self._timeout = job_queue, job_definition, timeout_s
+        self._jobs = BatchJobs(client)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
-        """See `Launcher`. If a response is lost, it looks for the job by name, and submits it again if
-        missing."""
-        name = job_name(run_id, attempt)
+        """See `Launcher` and `BatchJobs.submit`."""
         options: dict[str, Any] = {"arrayProperties": {"size": shards}} if shards > 1 else {}
-        for attempted in range(_TRIES):
-            if attempted and (found := self._find(name)):
-                return found
-            try:
-                answer = self._batch.submit_job(
-                    jobName=name,
-                    jobQueue=self._queue,
-                    jobDefinition=self._definition,
-                    containerOverrides={"command": ["--run", run_id]},
-                    timeout={"attemptDurationSeconds": self._timeout},
-                    tags={"boxdrop:run": run_id},
-                    propagateTags=True,
-                    **options,
-                )
-                return (str(answer["jobId"]),)
-            except ClientError as error:
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-                if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
-                    raise LaunchError(f"AWS Batch refused the job {name}: {_sentence(error)}") from None
-            except BotoCoreError as error:
-                if attempted == _TRIES - 1:
-                    raise LaunchError(f"AWS Batch cannot be reached: {error}") from None
-        raise AssertionError("unreachable")
+        try:
+            job_id = self._jobs.submit(
+                job_name(run_id, attempt),
+                self._queue,
+                self._definition,
+                ["--run", run_id],
+                self._timeout,
+                tags={"boxdrop:run": run_id},
+                **options,
+            )
+        except BatchError as error:
+            raise LaunchError(str(error)) from None
+        return (job_id,)
 
     def is_alive(self, job_ids: Sequence[str]) -> bool | None:
         """See `Launcher`. A job that Batch has forgotten (after a day or more) has ended."""
         if not job_ids:
             return None
         try:
-            answer = self._batch.describe_jobs(jobs=list(job_ids)[-100:])
-        except (BotoCoreError, ClientError) as error:
-            raise LaunchError(f"AWS Batch cannot be asked about jobs: {_sentence(error)}") from None
-        return any(job["status"] in _NOT_ENDED for job in answer["jobs"])
+            return any(job.is_alive for job in self._jobs.look(job_ids).values())
+        except BatchError as error:
+            raise LaunchError(str(error)) from None
 
     def failure(self, job_ids: Sequence[str]) -> str | None:
         """See `Launcher`. Batch reports failures as events."""
         return None
-
-    def _find(self, name: str) -> tuple[str, ...]:
-        try:
-            answer = self._batch.list_jobs(
-                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [name]}]
-            )
-        except (BotoCoreError, ClientError):
-            return ()
-        return tuple(str(job["jobId"]) for job in answer["jobSummaryList"] if job["jobName"] == name)
 
 
 class SageMakerLauncher:
@@ -184,7 +152,7 @@ class SageMakerLauncher:
         self._clock = clock
         self._endpoint, self._bucket, self._request_key = endpoint, bucket, request_key
         self._timeout = min(timeout_s, self.MAX_INVOCATION_S)
-        self._runtime: Any = client or boto3.client("sagemaker-runtime", config=_ONCE)
+        self._runtime: Any = client or boto3.client("sagemaker-runtime", config=ONCE)
 
     def submit(self, run_id: str, shards: int, attempt: int) -> tuple[str, ...]:
         """See `Launcher`. An invocation's id contains run, attempt and shard, also in failure notices."""
@@ -206,7 +174,7 @@ class SageMakerLauncher:
         return tuple(invocations)
 
     def _invoke(self, name: str, location: str) -> Mapping[str, str]:
-        for attempted in range(_TRIES):
+        for attempted in range(TRIES):
             try:
                 answer: Mapping[str, str] = self._runtime.invoke_endpoint_async(
                     EndpointName=self._endpoint,
@@ -219,10 +187,10 @@ class SageMakerLauncher:
                 return answer
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-                if (status < 500 and not _is_throttled(error)) or attempted == _TRIES - 1:
-                    raise LaunchError(f"SageMaker refused {name}: {_sentence(error)}") from None
+                if (status < 500 and not is_throttled(error)) or attempted == TRIES - 1:
+                    raise LaunchError(f"SageMaker refused {name}: {sentence(error)}") from None
             except BotoCoreError as error:
-                if attempted == _TRIES - 1:
+                if attempted == TRIES - 1:
                     raise LaunchError(f"SageMaker cannot be reached: {error}") from None
         raise AssertionError("unreachable")
 
@@ -321,14 +289,3 @@ def make_launcher(
     if kind not in needs:
         raise LaunchError(f"there is no launcher {kind!r}; use one of {', '.join(needs)}")
     raise LaunchError(f"the launcher {kind} needs {needs[kind]}")
-
-
-def _is_throttled(error: ClientError) -> bool:
-    return error.response.get("Error", {}).get("Code") in ("TooManyRequestsException", "ThrottlingException")
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        details = error.response.get("Error", {})
-        return f"{details.get('Message') or details.get('Code')} ({details.get('Code')})"
-    return str(error)

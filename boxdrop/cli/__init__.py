@@ -9,8 +9,9 @@ import click
 
 from boxdrop import __version__
 from boxdrop.cli.terminal import complain, shortened, survive_any_encoding
-from boxdrop.domain.errors import BoxdropError
+from boxdrop.domain.errors import BoxdropError, UnavailableError
 from boxdrop.extras import explain
+from boxdrop.job.stop import StoppedError
 
 _COMMANDS = {
     "annotate": ("boxdrop.cli.annotate", "Detect objects in a folder or bucket of images."),
@@ -46,6 +47,8 @@ _COMMANDS = {
 }
 
 _CALLED = "boxdrop.command"
+_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: the same command may succeed later, or go on."""
 
 
 class _Commands(click.Group):
@@ -77,7 +80,7 @@ class _Commands(click.Group):
                     raise
                 message = missing or message
             complain(f"boxdrop: {message}")
-            ctx.exit(1)
+            ctx.exit(_AGAIN if isinstance(error, StoppedError | UnavailableError) else 1)
         except OSError as error:  # a path of the user's: too long, a link to itself, of a broken disk
             if error.filename is None or error.strerror is None:
                 raise
@@ -103,7 +106,8 @@ def boxdrop() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the ``boxdrop`` command: exit code 0, 1 for an explained error, 130 for Ctrl-C."""
+    """Entry point of the ``boxdrop`` command: exit code 0, 1 for an explained error, 75 for one that
+    may be over later (S3 does not answer, or it was asked to stop), 130 for Ctrl-C."""
     survive_any_encoding()
     try:
         boxdrop.main(arguments, prog_name="boxdrop", standalone_mode=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from boxdrop.cli.system import open_ledger, open_system, system_option, table_option
+from boxdrop.cli.account import AccountWork, read_work
+from boxdrop.cli.system import LOCAL, open_ledger, open_system, system_option, table_option
 from boxdrop.cli.terminal import say
 from boxdrop.domain.errors import BoxdropError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from boxdrop.review.standing import Standing
     from boxdrop.store.outlooks import StoredOutlook
     from boxdrop.store.trainings import TrainingRecord
+    from boxdrop.system import System
 
 _WATCH_S = 2.0
 _STANDING_S = 60.0  # accepted images are counted one by one
@@ -101,6 +103,7 @@ class View:
         queues: URLs by name, to count dead letters; may be empty.
         window_s: how long launch lets images gather.
         name: of the project; None for all.
+        system: for long work in its account; None if only the table is known.
     """
 
     def __init__(
@@ -110,9 +113,9 @@ class View:
         queues: "Mapping[str, str]",
         window_s: float,
         name: str | None,
-        is_local: bool = False,
+        system: "System | None" = None,
     ) -> None:
-        self.ledger, self.name, self._is_local = ledger, name, is_local
+        self.ledger, self.name, self._system = ledger, name, system
         self._data, self._queues, self._window_s = data, queues, window_s
         self._standings: dict[str, tuple[float, Standing | None]] = {}
 
@@ -121,15 +124,14 @@ class View:
         if table is not None:
             return cls(open_ledger(table, system), None, {}, 0.0, name)
         from boxdrop.aws.s3 import Bucket
-        from boxdrop.system import LOCAL
 
         found = open_system(system)
         ledger, data = open_ledger(found.table), Bucket(found.data_bucket)
-        return cls(ledger, data, found.queues, found.window_s, name, is_local=found.name == LOCAL)
+        return cls(ledger, data, found.queues, found.window_s, name, found)
 
     def standstill(self) -> str | None:
         """Why nothing is processed at all, if that is so."""
-        if not self._is_local:
+        if self._system is None or self._system.name != LOCAL:
             return None
         from boxdrop.local.stack import Stack
 
@@ -198,6 +200,10 @@ class View:
         if self._data is None or not progress.counts[State.VERIFIED]:
             return ()
         return read_trainings(self._data, progress.project.name)
+
+    def account_work(self, project: str) -> AccountWork:
+        """Long work of a project in the account, or of no project if the name is empty."""
+        return read_work(self._system, project)
 
     def picture(self, width: int) -> "RenderableType":
         """The whole report, for a terminal of this width."""
@@ -357,6 +363,7 @@ def _print_json(view: View, failures: bool) -> None:
     projects = [
         _fields(each, view.findings(each), view.outlook(each), view.acceptance(each), view.teaching(each))
         | {"trainings": [fields_of(training) for training in view.trainings(each)]}
+        | {"account_work": view.account_work(each.project.name).fields()}
         for each in seen
     ]
     document: dict[str, Any] = {

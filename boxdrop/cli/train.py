@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boxdrop.cli.account import at_most_option, cancel_order, in_account_option, place_order
 from boxdrop.cli.numbers import Finite, Whole
 from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from boxdrop.training.folder import TrainingFolder
     from boxdrop.training.plan import Plan
     from boxdrop.training.run import Result
+
+
+_AT_MOST = "4h"
 
 
 @click.command(no_args_is_help=True)
@@ -79,6 +83,10 @@ if TYPE_CHECKING:
     help="bucket: copy each checkpoint to the data bucket, too; another machine goes on from there.",
 )
 @click.option("--no-push", is_flag=True, help="Leave the bundle in the folder; do not upload it.")
+@in_account_option
+@at_most_option(_AT_MOST)
+@click.option("--cancel", is_flag=True, help="End the training in the account; its last checkpoint stays.")
+@click.option("--yes", "-y", is_flag=True, help="With --in-account: do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
 def train(project: str, dataset: str | None, system: str | None, as_json: bool, **options: Any) -> None:
@@ -88,6 +96,9 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
     result is a bundle with its card in the data bucket; nothing uses it until you say so.
 
     Interrupted at any time, the same command goes on from the last checkpoint.
+
+    With --in-account it trains on a GPU in your AWS account, and nothing is installed here. `boxdrop status`
+    shows how far it is. The same command starts no second training.
 
     \b
       boxdrop dataset freeze fruit v1 --split train=70,val=15,test=15
@@ -103,8 +114,29 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
     from boxdrop.training.follower import Follower
     from boxdrop.training.run import place_of, run
 
-    services = Services.of_system(open_system(system))
+    found = open_system(system)
+    services = Services.of_system(found)
+    if options["cancel"]:
+        name = _name(services, project, dataset, options["name"])
+        cancel_order(found, services, "train", project, name)
+        return
     plan = _plan(services, project, dataset, options)
+    if options["in_account"]:
+        _check_for_account(plan, options)
+        arguments = order_arguments(plan, push=not options["no_push"])
+        place_order(
+            found,
+            services,
+            "train",
+            project,
+            plan.name,
+            arguments,
+            options["at_most"] or _AT_MOST,
+            options["yes"],
+        )
+        return
+    if options["at_most"] is not None:
+        raise BoxdropError("--at-most goes with --in-account")
     folder = TrainingFolder(options["folder"] or place_of(home(), project, plan.name))
     left_out = _prepare(services, folder, plan)
     if left_out:
@@ -136,24 +168,70 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
         say(f"  boxdrop compare {quote(project)} now {quote(ref.name)}")
 
 
-def _plan(services: "Services", project: str, dataset: str | None, options: dict[str, Any]) -> "Plan":
-    from boxdrop.datasets.frozen import frozen_datasets, open_frozen
+def order_arguments(plan: "Plan", *, push: bool) -> list[str]:
+    """The command line by which a job in the account trains as planned."""
+    values: dict[str, Any] = {
+        "--name": plan.name,
+        "--from": plan.start,
+        "--side": plan.side,
+        "--epochs": plan.epochs,
+        "--patience": plan.patience,
+        "--batch": plan.batch,
+        "--rate": plan.rate,
+        "--seed": plan.seed,
+        "--mosaic": plan.mosaic,
+        # A machine without a GPU is an error there, not a night on a CPU.
+        "--device": "cuda" if plan.device == "auto" else plan.device,
+        "--threads": plan.threads,
+        "--checkpoint-every": plan.save_every_s,
+        "--checkpoints": "bucket",
+    }
+    options = [str(each) for name, value in values.items() if value is not None for each in (name, value)]
+    flags = {"--no-mirror": not plan.mirror, "--no-push": not push}
+    return ["train", *options, *(name for name, on in flags.items() if on), "--", plan.project, plan.dataset]
+
+
+def _check_for_account(plan: "Plan", options: dict[str, Any]) -> None:
+    """Refuse what only this machine has."""
+    if options["folder"] is not None:
+        raise BoxdropError("--folder is a folder of this machine: leave it out with --in-account")
+    if Path(plan.start).is_absolute():
+        raise BoxdropError(
+            f"--from {plan.start} is a folder of this machine; in the account, give a name or a hub id"
+        )
+
+
+def _newest(services: "Services", project: str) -> str:
+    from boxdrop.datasets.frozen import frozen_datasets
+
+    found = frozen_datasets(services.data, project)
+    if not found:
+        raise BoxdropError(
+            f"{project} has no frozen data set; make one with: "
+            f"boxdrop dataset freeze {quote(project)} v1 --split train=70,val=15,test=15"
+        )
+    return found[-1].name
+
+
+def _name(services: "Services", project: str, dataset: str | None, given: str | None) -> str:
+    """The name of the detector."""
     from boxdrop.detect.bundle import is_valid_name
+
+    dataset = dataset or _newest(services, project)
+    name = given or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{project}-{dataset}").strip("-._")[:80]
+    if not is_valid_name(name):
+        raise BoxdropError(f"--name {name!r}: use letters, digits, dots and dashes")
+    return name
+
+
+def _plan(services: "Services", project: str, dataset: str | None, options: dict[str, Any]) -> "Plan":
+    from boxdrop.datasets.frozen import open_frozen
     from boxdrop.training.filling import classes_in
     from boxdrop.training.plan import Plan
 
-    if dataset is None:
-        found = frozen_datasets(services.data, project)
-        if not found:
-            raise BoxdropError(
-                f"{project} has no frozen data set; make one with: "
-                f"boxdrop dataset freeze {quote(project)} v1 --split train=70,val=15,test=15"
-            )
-        dataset = found[-1].name
+    dataset = dataset or _newest(services, project)
     frozen = open_frozen(services.data, project, dataset)
-    name = options["name"] or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{project}-{dataset}").strip("-._")[:80]
-    if not is_valid_name(name):
-        raise BoxdropError(f"--name {name!r}: use letters, digits, dots and dashes")
+    name = _name(services, project, dataset, options["name"])
     start = options["start"]
     if Path(start).is_dir():
         start = str(Path(start).absolute())

@@ -21,6 +21,8 @@
     places/PROJECT/GROUPING16/NUMBER.gz            places of images among splits, see `datasets.lookalikes`
     trainings/PROJECT/NAME/training.json           how far a training is
     trainings/PROJECT/NAME/checkpoint.tar          its last checkpoint, if it is to be copied here
+    orders/PROJECT/ORDER/order.json                long work that is to be done in the AWS account
+    orders/PROJECT/ORDER/meter.json                how much machine time it has used, and how it ended
     bundles/NAME/DIGEST16/FILE                     a detector
     bundles/NAME/latest.json, bundles/default.json which detector a name means, and which one is the default
     bundles/canary.json                            which detector runs on a share of new images
@@ -52,6 +54,7 @@ DATASETS: Final = "datasets/"
 LESSONS: Final = "lessons/"
 PLACES: Final = "places/"
 TRAININGS: Final = "trainings/"
+ORDERS: Final = "orders/"
 
 SAGEMAKER: Final = "sagemaker/"
 """SageMaker writes its responses and failures here. A job writes its results itself: that one of them is here
@@ -361,3 +364,26 @@ def training_key(project: str, name: str) -> str:
 def checkpoint_key(project: str, name: str) -> str:
     """Key of a training's last checkpoint."""
     return f"{trainings_prefix(project)}{name}/checkpoint.tar"
+
+
+NO_PROJECT: Final = "!none"
+"""In place of a project's folder, for orders of no project; `project_folder` never makes it."""
+
+
+def orders_prefix(project: str) -> str:
+    """What the keys of a project's orders begin with; the next level of folders is their ids.
+
+    Args:
+        project: empty for orders of no project.
+    """
+    return f"{ORDERS}{project_folder(project) if project else NO_PROJECT}/"
+
+
+def order_key(project: str, order_id: str) -> str:
+    """Key of what an order asks for."""
+    return f"{orders_prefix(project)}{order_id}/order.json"
+
+
+def meter_key(project: str, order_id: str) -> str:
+    """Key of how much machine time an order has used."""
+    return f"{orders_prefix(project)}{order_id}/meter.json"

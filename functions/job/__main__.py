@@ -3,6 +3,7 @@
     python -m functions.job --run RUN              all shards; in an array job of Batch, the one of its index
     python -m functions.job --run RUN --shard 3    one shard
     python -m functions.job serve                  SageMaker's container: GET /ping, POST /invocations
+    python -m functions.job --order O --project P  long work, see `functions.job.order`
 
 Exit codes, for Batch's retry strategy:
 
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
     started = datetime.now(UTC)
     options = _parse(arguments)
+    if options.order:
+        from functions.job.order import main as work_on_order
+
+        return work_on_order(options.project, options.order)
     log = LineLog()
     stop = Stop()
     try:
@@ -70,10 +75,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("command", nargs="?", choices=["serve"], help="serve: answer SageMaker on HTTP")
     parser.add_argument("--run", help="the run whose manifest is in the data bucket")
     parser.add_argument("--shard", type=int, help="only this shard; default: the array index, or all of them")
+    parser.add_argument("--order", help="long work that was ordered with `boxdrop ... --in-account`")
+    parser.add_argument("--project", default="", help="with --order: whose it is; default: no project")
     options = parser.parse_args(arguments)
     options.serve = options.command == "serve"
-    if options.serve == bool(options.run):
-        parser.error("give --run RUN, or serve")
+    if options.serve + bool(options.run) + bool(options.order) != 1:
+        parser.error("give --run RUN, --order ORDER, or serve")
     return options
 
 

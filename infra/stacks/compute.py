@@ -13,6 +13,8 @@ from infra.config import Environment
 from infra.constructs.batch import GpuQueue
 from infra.constructs.endpoint import AsyncEndpoint
 from infra.constructs.function import log_group
+from infra.constructs.long_jobs import LongJobQueue
+from infra.constructs.network import Place
 from infra.stacks.data import Data, use_keys
 
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -41,15 +43,16 @@ class Compute(Stack):
         }
         self.role = self._role(data)
         image = self._image()
+        place: Place | None = None
         if environment.compute == "batch":
-            GpuQueue(
+            place = GpuQueue(
                 self,
                 environment=environment,
                 image=image,
                 role=self.role,
                 log_group=logs,
                 variables=variables,
-            )
+            ).place
         else:
             self._let_sagemaker_work(data)
             AsyncEndpoint(
@@ -61,6 +64,8 @@ class Compute(Stack):
                 key_arn=data.key.key_arn if data.key else None,
                 variables=variables,
             )
+        if environment.long_jobs is not None:
+            LongJobQueue(self, environment=environment, data=data, place=place)
 
     @property
     def availability_zones(self) -> list[str]:
@@ -75,6 +80,7 @@ class Compute(Stack):
             "Image",
             directory=str(_REPOSITORY),
             file="functions/job/Dockerfile",
+            exclude=["model_export"],  # which only the image with PyTorch has
             platform=ecr_assets.Platform.LINUX_AMD64,
         )
         return asset.image_uri

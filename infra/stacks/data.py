@@ -24,6 +24,7 @@ from boxdrop.store.layout import (
     DISPLAY,
     LABEL_SETS,
     LESSONS,
+    ORDERS,
     PLACES,
     PREDICTIONS,
     REVIEWS,
@@ -51,6 +52,7 @@ OLD_VERSIONS: Final = {
     TRACKED: 7,
     ZENML: 7,
     TRAININGS: 1,  # checkpoints, which are large and often replaced
+    ORDERS: 1,  # meters, which are replaced twice a minute
 }
 """Days that a replaced or deleted object of the data bucket can be brought back."""
 

@@ -220,6 +220,19 @@ class Monitoring(Stack):
                 },
                 above=0,
             )
+        if environment.long_jobs is not None:
+            self._alarm(
+                "LongJobFailed",
+                "long-job-fails",
+                "A training or an export in the account has failed.",
+                query={
+                    "namespace": "AWS/Events",
+                    "metric_name": "MatchedEvents",
+                    "statistic": "Sum",
+                    "dimensions": [_dimension("RuleName", f"{environment.prefix}-failedlongjobs")],
+                },
+                above=0,
+            )
         idle = environment.alarms.gpu_idle_minutes
         self._alarm(
             "GpuIdle",

@@ -48,6 +48,7 @@ from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction
 from infra.constructs.functions_network import make_functions_place
+from infra.constructs.long_jobs import offers, queue_name
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
 from infra.constructs.webhook import connect, make_api, webhook_url
 from infra.stacks.data import Data, use_keys
@@ -275,7 +276,7 @@ class Pipeline(Stack):
         if environment.compute == "sagemaker":
             launch.allow("Submit", ["sagemaker:InvokeEndpointAsync"], [endpoint_arn(self, environment)])
             return
-        jobs = [queue_arn(self, environment), *definition_arns(self, environment)]
+        jobs = [queue_arn(self, environment.prefix), *definition_arns(self, environment.prefix)]
         launch.allow("Submit", ["batch:SubmitJob"], jobs)
         # A job is submitted with its run's id as a tag, before Batch assigns the job's id.
         launch.allow(
@@ -341,7 +342,7 @@ class Pipeline(Stack):
                 "event_pattern": {
                     "source": ["aws.batch"],
                     "detail-type": ["Batch Job State Change"],
-                    "detail": {"jobQueue": [queue_arn(self, environment)], "status": ["FAILED"]},
+                    "detail": {"jobQueue": [queue_arn(self, environment.prefix)], "status": ["FAILED"]},
                 },
             }
             rules["BlockedQueue"] = {
@@ -349,7 +350,19 @@ class Pipeline(Stack):
                 "event_pattern": {
                     "source": ["aws.batch"],
                     "detail-type": ["Batch Job Queue Blocked"],
-                    "detail": {"jobQueue": [queue_arn(self, environment)]},
+                    "detail": {"jobQueue": [queue_arn(self, environment.prefix)]},
+                },
+            }
+        if environment.long_jobs is not None:
+            rules["FailedLongJobs"] = {
+                "description": "boxdrop: trainings and exports that failed",
+                "event_pattern": {
+                    "source": ["aws.batch"],
+                    "detail-type": ["Batch Job State Change"],
+                    "detail": {
+                        "jobQueue": [queue_arn(self, queue_name(environment))],
+                        "status": ["FAILED"],
+                    },
                 },
             }
         if "track" in self.functions:
@@ -443,6 +456,7 @@ class Pipeline(Stack):
             window_s=environment.batching_window_s,
             label_studio_url=environment.label_studio_url,
             label_studio_secret=data.label_studio_secret.id,
+            jobs=offers(environment),
         )
         description = json.loads(system.to_json()) | {
             "webhook_url": webhook_url(self, self.api),

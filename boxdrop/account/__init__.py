@@ -1,0 +1,1 @@
+"""Long work in the user's AWS account: training, export and teaching as jobs of AWS Batch."""
