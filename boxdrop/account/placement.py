@@ -240,8 +240,9 @@ def _check_same(there: Order, wanted: Order) -> None:
     known = _pairs(there.arguments)
     other = [name for name, value in _pairs(wanted.arguments) if (name, value) not in known]
     raise OrderError(
-        f"{there.subject} is {'trained' if there.kind == 'train' else 'worked on'} in the account with other "
-        f"options ({', '.join(other) or 'fewer of them'}): give the same, or another --name"
+        f"{there.subject} is {'trained' if there.kind == 'train' else 'exported'} in the account with other "
+        f"options ({', '.join(other) or 'fewer of them'}): give the same, or "
+        f"{'another --name' if there.kind == 'train' else 'wait until that is done, or use --cancel'}"
     )
 
 

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from boxdrop.cli.account import at_most_option, in_account_option
+from boxdrop.cli.system import system_option
+from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.labels import LabelSet
 
 if TYPE_CHECKING:
     from boxdrop.cli.console import Console
     from boxdrop.detectors.catalogue import KnownDetector
+
+_AT_MOST = "1h"
 
 
 @click.group(invoke_without_command=True)
@@ -29,7 +34,7 @@ def detectors(context: click.Context, classes: str | None, as_json: bool) -> Non
       boxdrop annotate photos/ --labels "dog, person" --detector nanodet-coco
 
     A name works for `annotate --detector` and under `detector:` in labels.yaml. A system uses what is in its
-    data bucket: boxdrop bundle push nanodet-coco
+    data bucket: boxdrop bundle push nanodet-coco, or boxdrop detectors get owlv2 --in-account
     """
     if context.invoked_subcommand is not None:
         return
@@ -56,19 +61,78 @@ def detectors(context: click.Context, classes: str | None, as_json: bool) -> Non
     show_default=True,
     help="Of an exported detector: int8 is for CPUs, fp16 for CUDA.",
 )
-def get(name: str, source: Path | None, precision: str) -> None:
+@click.option("--push", is_flag=True, help="Also upload it to the system's data bucket.")
+@in_account_option
+@at_most_option(_AT_MOST)
+@click.option("--cancel", is_flag=True, help="End the export in the account.")
+@click.option("--yes", "-y", is_flag=True, help="With --in-account: do not ask.")
+@system_option
+def get(
+    name: str,
+    source: Path | None,
+    precision: str,
+    push: bool,
+    in_account: bool,
+    at_most: str | None,
+    cancel: bool,
+    yes: bool,
+    system: str | None,
+) -> None:
     """Get the detector NAME onto this machine, ready for use.
 
     It replaces the one that is there only once it is complete. Downloads go through their own clients (npm,
     the Hugging Face hub), with their settings: `npm config`, HTTPS_PROXY, HF_ENDPOINT for a mirror, HF_TOKEN.
     Detectors of the hub are exported with PyTorch, which gets an environment of its own in boxdrop's home if
     it is not installed here.
+
+    With --in-account, a job in your AWS account exports it, compares it with PyTorch and puts it into the
+    data bucket. Nothing is downloaded to this machine.
     """
     from boxdrop.cli.console import Console
 
+    if at_most is not None and not in_account:
+        raise BoxdropError("--at-most goes with --in-account")
+    if in_account or cancel:
+        _get_in_account(name, source, precision, at_most or _AT_MOST, cancel, yes, system)
+        return
     console = Console(stderr=True)
     folder = _get(name, console, source, precision)
     console.print(f"{name} is in {folder}. Use it: boxdrop annotate PHOTOS --labels ... --detector {name}")
+    if push:
+        from boxdrop.cli.system import open_data_bucket
+        from boxdrop.cli.terminal import say
+        from boxdrop.store.bundles import push as push_bundle
+
+        ref = push_bundle(open_data_bucket(None, system), folder)
+        say(f"{pinned_name(ref.name, ref.digest)} is in the data bucket. Use it: boxdrop bundle use {name}")
+
+
+def _get_in_account(
+    name: str, source: Path | None, precision: str, at_most: str, cancel: bool, yes: bool, system: str | None
+) -> None:
+    """Have a detector of the hub exported by a job in the account, or end that job."""
+    from boxdrop.cli.account import cancel_order, place_order
+    from boxdrop.cli.system import open_system
+    from boxdrop.detectors.catalogue import known_detector
+    from boxdrop.detectors.installation import unknown
+    from boxdrop.services import Services
+
+    known = known_detector(name)
+    if known is None:
+        raise unknown(name)
+    if known.origin != "hub":
+        raise BoxdropError(f"{name} needs no export: upload it with `boxdrop bundle push {name}`")
+    if source is not None:
+        raise BoxdropError(
+            f"--from {source} is on this machine: leave it out with --in-account; the job downloads the model"
+        )
+    found = open_system(system)
+    services = Services.of_system(found)
+    if cancel:
+        cancel_order(found, services, "export", "", name)
+        return
+    arguments = ["detectors", "get", "--precision", precision, "--push", "--", name]
+    place_order(found, services, "export", "", name, arguments, at_most, yes)
 
 
 @detectors.command()

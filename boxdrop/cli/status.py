@@ -215,7 +215,8 @@ class View:
 
         seen = self.look()
         if not seen:
-            return Text("No projects yet: the bucket has no images.")
+            work = self.account_work("").lines()
+            return Text("\n".join(["No projects yet: the bucket has no images.", *work]))
         lines: list[RenderableType] = [_counts(seen, width), Text()]
         for each in seen:
             lines += _notes(each, self.findings(each))
@@ -370,6 +371,7 @@ def _print_json(view: View, failures: bool) -> None:
         "projects": projects,
         "dead_letters": view.dead_letters(),
         "standstill": view.standstill(),
+        "account_work": view.account_work("").fields(),
     }
     if failures:
         document["failures"] = [

@@ -7,10 +7,7 @@ written down and compared with what its role allows.
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +28,7 @@ from boxdrop.store.bundles import list_bundles
 from boxdrop.store.layout import checkpoint_key
 from boxdrop.store.orders import Order, list_orders, order_id, read_meter
 from boxdrop.store.trainings import read_trainings
-from boxdrop.system import System, parameter_name
-from boxdrop.topology import ORDER_ACCESS, Access
+from boxdrop.system import System
 from boxdrop.training.filling import classes_in
 from boxdrop.training.plan import Plan
 from tests.integration.aws.test_launchers import batch
@@ -41,67 +37,22 @@ from tests.integration.pipeline.conftest import client, ledger
 from tests.integration.training.test_train import call, start, things
 from tests.moto_server import MakeClient, aws, endpoint
 
-__all__ = ["aws", "batch", "client", "endpoint", "ledger", "start", "things"]
+from .container import LONG_S, REPOSITORY, Container, check_access, describe, offers
 
-REPOSITORY = Path(__file__).parents[3]
-LONG_S = 300
+__all__ = ["aws", "batch", "client", "endpoint", "ledger", "start", "things"]
 
 
 @pytest.fixture
-def deployed(things: Verified, batch: Any, aws: MakeClient, monkeypatch: pytest.MonkeyPatch) -> System:
+def deployed(things: Verified, aws: MakeClient, monkeypatch: pytest.MonkeyPatch) -> System:
     """A system in AWS with machines for long work, whose verified images are frozen as a data set."""
-    offer = {
-        "queue": "jobs",
-        "definition": "job",
-        "machines": "g5.xlarge",
-        "usd_per_hour": 1.01,
-        "most_hours": 24.0,
-    }
     world = things.world
-    table = world.ledger._table.name
-    system = System("prod", "us-east-1", table, world.images.name, world.data.name, jobs={"train": offer})
-    value = system.to_json()
-    aws("ssm").put_parameter(Name=parameter_name("prod"), Value=value, Type="String", Overwrite=True)
+    table, images, data = world.ledger._table.name, world.images.name, world.data.name
+    system = System("prod", "us-east-1", table, images, data, jobs=offers("train"))
+    describe(system, aws)
     monkeypatch.setenv("BOXDROP_SYSTEM", "prod")
     splits = ("--split", "train=60,val=20,test=20", "--near-duplicates", "ignore")
     assert call("dataset", "freeze", "fruit", "v1", *splits).exit_code == 0
     return system
-
-
-class Container:
-    """What Batch runs for a job, on a machine of its own."""
-
-    def __init__(self, system: System, job: Mapping[str, Any], machine: Path) -> None:
-        machine.mkdir()
-        self._calls = machine / "calls.jsonl"
-        given = {
-            "BOXDROP_DATA_BUCKET": system.data_bucket,
-            "BOXDROP_ORDER_KIND": "train",
-            "BOXDROP_SYSTEM": system.name,
-            "BOXDROP_HOME": str(machine / "home"),
-            "AWS_BATCH_JOB_ID": job["jobId"],
-            "PYTHONPATH": os.pathsep.join((str(REPOSITORY / "tests/infra/recorder"), str(REPOSITORY))),
-            "BOXDROP_TEST_CALLS": str(self._calls),
-            "BOXDROP_TEST_FUNCTION": "train",
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "functions.job", *job["container"]["command"]],
-            env={**os.environ, **given},
-            cwd=machine,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def lines(self) -> Iterator[str]:
-        """Messages of the log, as they come."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            yield str(json.loads(line)["message"]) if line.startswith("{") else line.rstrip()
-
-    def calls(self) -> list[dict[str, Any]]:
-        """The calls of AWS that it made."""
-        return [json.loads(line) for line in self._calls.read_text().splitlines()]
 
 
 def test_the_command_line_submits_one_job_and_says_what_it_may_cost(
@@ -146,7 +97,7 @@ def test_a_training_that_spot_interrupts_goes_on_on_another_machine_within_one_b
     order = standing.order
     (job,) = batch.describe_jobs(jobs=[order.job_id])["jobs"]
 
-    first = Container(deployed, job, tmp_path / "first")
+    first = Container(deployed, "train", job, tmp_path / "first")
     until = time.monotonic() + LONG_S
     while not data.exists(checkpoint_key("fruit", "mine")):
         assert first.process.poll() is None, [*first.lines()]
@@ -160,7 +111,7 @@ def test_a_training_that_spot_interrupts_goes_on_on_another_machine_within_one_b
     assert 600 < read[0].used_s < 1200
     assert [each.state for each in read_trainings(data, "fruit")] == ["stopped"]
 
-    second = Container(deployed, job, tmp_path / "second")
+    second = Container(deployed, "train", job, tmp_path / "second")
     said_second = [*second.lines()]
     assert second.process.wait(LONG_S) == 0, "\n".join(said_second)
     assert "The last checkpoint came from the data bucket." in said_second
@@ -172,29 +123,3 @@ def test_a_training_that_spot_interrupts_goes_on_on_another_machine_within_one_b
     assert (training.state, training.pushed) == ("finished", True)
     assert "mine" in {each.bundle.name for each in list_bundles(Bucket(data.name))}
     check_access([*first.calls(), *second.calls()], "train", deployed)
-
-
-def check_access(calls: list[dict[str, Any]], kind: str, system: System) -> None:
-    """What was called is what the role allows, no less and no more."""
-    reads: set[str] = set()
-    writes: set[str] = set()
-    images = False
-    for each in calls:
-        about, operation = each["about"], each["operation"]
-        if operation == "GetParameter" or about.get("Bucket") is None:
-            assert operation == "GetParameter", each
-        elif operation == "ListObjectsV2":
-            assert about["Bucket"] == system.data_bucket
-        elif about["Bucket"] == system.image_bucket:
-            assert operation in ("GetObject", "HeadObject")
-            images = True
-        else:
-            known = {
-                "GetObject": reads,
-                "HeadObject": reads,
-                "PutObject": writes,
-                "CreateMultipartUpload": writes,
-            }
-            known |= {"UploadPart": writes, "CompleteMultipartUpload": writes}
-            known[operation].add(about["Key"].partition("/")[0] + "/")
-    assert Access(tuple(sorted(reads)), tuple(sorted(writes)), images) == ORDER_ACCESS[kind]
