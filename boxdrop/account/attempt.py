@@ -17,10 +17,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from boxdrop.account.budget import START_S, span
-from boxdrop.account.placement import OVER, command_of
 from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.store.orders import Kind, Meter, Order, OrderError, read_meter, read_order, write_meter
+from boxdrop.store.orders import (
+    OVER,
+    Kind,
+    Meter,
+    Order,
+    OrderError,
+    command_of,
+    read_meter,
+    read_order,
+    write_meter,
+)
 
 DONE: Final = 0
 BROKEN: Final = 1

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from shlex import quote
 from typing import Any, Final, Literal
 
 from boxdrop.account.budget import LEAST_S, span
@@ -22,9 +21,6 @@ from boxdrop.store.orders import (
     write_order,
 )
 from boxdrop.system import LOCAL, System
-
-OVER: Final = 3
-"""Exit code of a job whose order has used its machine time: Batch does not try it again."""
 
 _SUBMITTING: Final = timedelta(seconds=90)
 """After this, a caller that was about to submit a job counts as dead."""
@@ -278,8 +274,3 @@ def sentence_of(standing: WorkStanding) -> str:
     if standing.state in ("running", "failed", "cancelled") and standing.used_s:
         said += f", {span(standing.used_s)} of at most {span(order.limit_s)} used"
     return f"{said}: {standing.reason}" if standing.reason else said
-
-
-def command_of(order: Order) -> str:
-    """The command that the job runs, as a shell would be given it."""
-    return " ".join(map(quote, ("boxdrop", *order.arguments)))

@@ -8,6 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import Final, Literal, TypeVar
 
 from boxdrop.aws.s3 import Bucket, Put
@@ -19,6 +20,9 @@ Kind = Literal["train", "export", "teach"]
 T = TypeVar("T")
 
 FORMAT: Final = "boxdrop-order/1"
+OVER: Final = 3
+"""Exit code of a job whose order has used its machine time: Batch does not try it again."""
+
 _SHOWN: Final = 60
 
 
@@ -90,6 +94,11 @@ def order_id(kind: Kind, project: str, subject: str) -> str:
 def job_name(order: Order) -> str:
     """Name of an order's present job, the same for every submission of it."""
     return f"boxdrop-{order.id}-{order.round}"
+
+
+def command_of(order: Order) -> str:
+    """The command that the job runs, as a shell would be given it."""
+    return " ".join(map(quote, ("boxdrop", *order.arguments)))
 
 
 def read_order(data: Bucket, project: str, number: str) -> tuple[Order, str] | None:

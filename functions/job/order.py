@@ -4,12 +4,12 @@ Exit codes as those of `functions.job`, and 3: its machine time is used up, whic
 """
 
 import os
+from datetime import UTC, datetime
 from typing import Final, get_args
 
 from boxdrop.account.attempt import AGAIN, BROKEN, Place, work_on
 from boxdrop.aws.s3 import Bucket
 from boxdrop.domain.errors import BoxdropError, UnavailableError
-from boxdrop.services import now
 from boxdrop.store.orders import Kind
 from functions.job.log import LineLog
 
@@ -26,7 +26,7 @@ def main(project: str, number: str) -> int:
         bucket, kind, job_id = (os.environ[name] for name in _NEEDED)
         if kind not in get_args(Kind):
             raise BoxdropError(f"BOXDROP_ORDER_KIND is {kind!r}; use one of {', '.join(get_args(Kind))}")
-        place = Place(job_id, kind, now)  # type: ignore[arg-type]
+        place = Place(job_id, kind, lambda: datetime.now(UTC))  # type: ignore[arg-type]
         return work_on(Bucket(bucket), project, number, place, lambda line: log.event(line, order=number))
     except BoxdropError as error:
         code = AGAIN if isinstance(error, UnavailableError) else BROKEN
