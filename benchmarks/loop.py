@@ -1,15 +1,16 @@
 """The whole loop in one command, `make loop`: from names found badly to a detector of one's own.
 
-    python -m benchmarks.loop [--verified 150] [--remaining 60] [--epochs 40] [--seed 0] [--out FOLDER]
+    python -m benchmarks.loop [--verified 150] [--remaining 60] [--epochs 40] [--seed 0] [--from drawn-s]
 
 Scenes of kites, gears, arrows and rings are drawn; the demo detector has no such words. A simulated team
 verifies some of them: it keeps boxes that are right (IoU 0.75), moves those that are nearly (0.5), deletes
 the others and draws what is missing. Then come boxdrop's own steps: teach, `dataset freeze`, `train`,
 `compare`, `bundle use`. Each detector looks at the scenes that nobody has verified, and what a person would
-have to change in them is counted.
+have to change in them is counted. If the new detector was promoted, these scenes are uploaded, and the job
+finds boxes in them with what is in force.
 
 S3, DynamoDB and SQS are moto's. The team's work is stored as `collect` stores it, without Label Studio in
-between. Detectors, data set, training, export and comparison are the real ones.
+between. Detectors, data set, training, export, comparison and job are the real ones.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -31,107 +32,66 @@ from click.testing import CliRunner
 from werkzeug.serving import make_server
 
 from benchmarks.loop_scenes import NAMES, LoopScene, draw_scene
-from boxdrop.assessment.evidence import Evidence
-from boxdrop.assessment.outcomes import Change, compare, iou_matrix
-from boxdrop.assessment.precision import IOUS, average_precisions
+from benchmarks.loop_team import Row, changes_in, find, measure, offer, table, work
+from boxdrop.aws.s3 import Bucket
 from boxdrop.cli import boxdrop
 from boxdrop.demo import BUNDLE
 from boxdrop.detect import Bundle, Detector
-from boxdrop.domain.annotations import Annotation, DrawnBox, Offer, OfferedBox, to_json
-from boxdrop.domain.detections import Detections, select
+from boxdrop.domain.annotations import Annotation, Offer, OfferedBox, to_json
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.domain.identity import lesson_id
 from boxdrop.domain.labels import LabelSet
+from boxdrop.domain.predictions import Prediction, reselect
+from boxdrop.job.detectors import Detectors
+from boxdrop.job.host import Host
+from boxdrop.job.job import Job
 from boxdrop.ledger import Ledger, create_table
 from boxdrop.lessons import write_lesson_text
 from boxdrop.pipeline.labels import apply_labels
 from boxdrop.store.layout import annotation_key
+from boxdrop.store.parts import list_parts, read_part
 from boxdrop.system import System
 from boxdrop.teach.project import teach_project
+from boxdrop.training.plan import DRAWN
 from tests.integration.pipeline.world import World
 from tests.moto_server import empty_moto
 
 PROJECT: Final = "things"
 LABELS: Final = LabelSet.from_short_form(", ".join(NAMES))
-_KEPT, _MOVED = 0.75, 0.5
+SPLITS: Final = ("--split", "train=70,val=15,test=15", "--near-duplicates", "ignore")
 _WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A detector on the scenes that nobody has verified.
+class Detected:
+    """The scenes that nobody has verified, as the job found boxes in them.
 
     Attributes:
-        changes: boxes to delete, move or add, per image.
-        untouched: share of images that need none.
-        seconds: that it took to make the detector.
+        model_versions: of the predictions.
+        changes: boxes that the team would delete, move or add, per image.
     """
 
-    name: str
-    ap50: float
-    ap: float
+    model_versions: tuple[str, ...]
     changes: float
-    untouched: float
-    seconds: float
 
 
-def work(found: Detections, scene: LoopScene) -> tuple[list[OfferedBox], list[DrawnBox]]:
-    """What the team was offered, and what it leaves."""
-    offered = [
-        OfferedBox(NAMES[label], float(score), tuple(map(float, xyxy)), f"p{place}")  # type: ignore[arg-type]
-        for place, (xyxy, score, label) in enumerate(
-            zip(found.boxes, found.scores, found.labels, strict=True)
-        )
-    ]
-    drawn = []
-    free = {*range(len(offered))}
-    overlaps = iou_matrix(
-        [tuple(map(float, xyxy)) for xyxy in scene.boxes],  # type: ignore[misc]
-        [each.xyxy for each in offered],
-    )
-    for number, (label, xyxy) in enumerate(zip(scene.labels, scene.boxes, strict=True)):
-        truth = tuple(map(float, xyxy))
-        fits = [place for place in free if found.labels[place] == label]
-        best = max(fits, key=lambda place: overlaps[number, place], default=None)
-        if best is None or overlaps[number, best] < _MOVED:
-            drawn.append(DrawnBox(NAMES[label], truth, f"new{number}"))  # type: ignore[arg-type]
-            continue
-        free.discard(best)
-        kept = overlaps[number, best] >= _KEPT
-        place = offered[best].xyxy if kept else truth
-        drawn.append(DrawnBox(NAMES[label], place, offered[best].region))  # type: ignore[arg-type]
-    return offered, drawn
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of the loop.
 
+    Attributes:
+        rows: the detectors.
+        difference: the interval of the difference of F1 that `compare` shows.
+        promoted: whether the new detector is in force.
+        detected: what the job found after that; None if it was not promoted.
+    """
 
-def measure(
-    name: str, detector: Detector, label_set: LabelSet, scenes: Sequence[LoopScene], seconds: float
-) -> Row:
-    """What a detector finds in scenes, and what a person would change in them."""
-    evidence, changes = [], []
-    thresholds = np.array(detector.thresholds(label_set), np.float32)
-    for scene in scenes:
-        found = find(detector, label_set, scene)
-        evidence.append(Evidence.of("", found, scene.boxes, scene.labels))
-        outcomes = compare(*work(select(found, thresholds), scene))
-        deleted = sum(each.change == Change.DELETED for each in outcomes.offered)
-        changes.append(deleted + sum(each.change != Change.KEPT for each in outcomes.drawn))
-    precisions = np.array([average_precisions(evidence, len(NAMES), iou) for iou in IOUS])
-    counted = np.array(changes)
-    return Row(
-        name,
-        float(precisions[0].mean()),
-        float(precisions.mean()),
-        float(counted.mean()),
-        float((counted == 0).mean()),
-        seconds,
-    )
-
-
-def find(detector: Detector, label_set: LabelSet, scene: LoopScene) -> Detections:
-    """All that a detector finds, down to its floor."""
-    height, width = scene.pixels.shape[:2]
-    (found,) = detector.candidates([detector.preprocess(scene.pixels)], [(width, height)], label_set)
-    return found
+    verified: int
+    seed: int
+    rows: tuple[Row, ...]
+    difference: tuple[float, float]
+    promoted: bool
+    detected: Detected | None
 
 
 class Loop:
@@ -139,11 +99,10 @@ class Loop:
 
     Args:
         out: the folder of boxdrop's home.
-        seed: of scenes and training.
     """
 
-    def __init__(self, out: Path, seed: int) -> None:
-        self.out, self.seed = out, seed
+    def __init__(self, out: Path) -> None:
+        self.out = out
         self.detector = Detector.load(BUNDLE, threads=1)
         server = make_server("127.0.0.1", 0, empty_moto(), threaded=False)
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -177,20 +136,25 @@ class Loop:
             aws_secret_access_key="test",
         )
 
-    def verify(self, scenes: Sequence[LoopScene]) -> None:
-        """Upload scenes, show their boxes to the team, and store its work."""
-        keys = [f"{PROJECT}/{number:04}.jpg" for number in range(len(scenes))]
+    def upload(self, scenes: Sequence[LoopScene], folder: str) -> list[str]:
+        """Upload scenes; returns their keys."""
+        keys = [f"{PROJECT}/{folder}/{number:04}.jpg" for number in range(len(scenes))]
         self.world.dispatch(
             *(self.world.put(key, scene.jpeg()) for key, scene in zip(keys, scenes, strict=True))
         )
-        for number, (key, scene) in enumerate(zip(keys, scenes, strict=True)):
+        return keys
+
+    def verify(self, scenes: Sequence[LoopScene]) -> None:
+        """Upload scenes, show their boxes to the team, and store its work."""
+        for number, (key, scene) in enumerate(zip(self.upload(scenes, "first"), scenes, strict=True)):
             self._verify(number, key, scene)
 
     def _verify(self, number: int, key: str, scene: LoopScene) -> None:
         row = self.world.row(key)
         assert row.version is not None
-        thresholds = np.array(self.detector.thresholds(LABELS), np.float32)
-        offered, drawn = work(select(find(self.detector, LABELS, scene), thresholds), scene)
+        offered = offer(
+            find(self.detector, LABELS, scene), np.array(self.detector.thresholds(LABELS), np.float32)
+        )
         height, width = scene.pixels.shape[:2]
         document = Annotation(
             image=row.key,
@@ -204,7 +168,7 @@ class Loop:
             lead_time=5.0,
             width=width,
             height=height,
-            boxes=tuple(drawn),
+            boxes=tuple(work(offered, scene)),
             offer=Offer("p", self.detector.model_version(LABELS), tuple(offered)),
         )
         self.world.data.put(annotation_key(PROJECT, row.image_id), to_json(document).encode())
@@ -223,6 +187,36 @@ class Loop:
         self.detector.learn(number, lesson)
         return measure("demo, taught", self.detector, replace(LABELS, lesson=number), scenes, seconds)
 
+    def detect(self, scenes: Sequence[LoopScene], threshold: float) -> Detected:
+        """Upload scenes, let the job find boxes in them, and count what the team would change.
+
+        Args:
+            threshold: the lowest score that is shown: that of the detector in force.
+        """
+        world = self.world
+        apply_labels(world.services, PROJECT, limit=None)
+        by_id = {
+            world.id_of(key): scene for key, scene in zip(self.upload(scenes, "rest"), scenes, strict=True)
+        }
+        world.launch_all()
+        detectors = Detectors(world.data, self.out / "bundles", threads=1)
+        job = Job(world.data, lambda name: Bucket(name, client=world.s3), detectors, Host())
+        versions, changes = set(), []
+        for run_id, _, _ in world.launcher.submitted:
+            job.work(run_id)
+            for name in list_parts(world.data, PROJECT, run_id):
+                for record in read_part(world.data, name.key).records:
+                    assert isinstance(record, Prediction)
+                    versions.add(record.model_version)
+                    shown = reselect(record, LABELS, threshold).boxes
+                    offered = [
+                        OfferedBox(each.label, each.score, each.xyxy, f"p{place}")
+                        for place, each in enumerate(shown)
+                    ]
+                    changes.append(changes_in(offered, by_id.pop(record.image_id)))
+        assert not by_id, "every scene has a prediction"
+        return Detected(tuple(sorted(versions)), sum(changes) / len(changes))
+
 
 def call(*arguments: str) -> str:
     """Run a boxdrop command; ends the loop if it fails."""
@@ -238,24 +232,25 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def run(out: Path, verified: int, remaining: int, epochs: int, seed: int) -> list[Row]:
-    """The loop; returns the table."""
+def run(
+    out: Path, verified: int, remaining: int, epochs: int, seed: int, start: str, teaches: bool
+) -> Result:
+    """The whole loop."""
     first = 1_000_000 * (seed + 1)
     say(f"drawing {verified + remaining} scenes")
     scenes = [draw_scene(first + number) for number in range(verified + remaining)]
     rest = scenes[verified:]
-    loop = Loop(out, seed)
+    loop = Loop(out)
     say(f"a simulated team verifies {verified} of them")
     loop.verify(scenes[:verified])
     rows = [measure("demo, words", loop.detector, LABELS, rest, 0.0)]
-    taught = loop.taught(rest)
+    taught = loop.taught(rest) if teaches else None
     rows += [] if taught is None else [taught]
-    splits = ("--split", "train=70,val=15,test=15", "--near-duplicates", "ignore")
-    say(call("dataset", "freeze", PROJECT, "v1", *splits).strip())
+    say(call("dataset", "freeze", PROJECT, "v1", *SPLITS).strip())
     began = time.perf_counter()
-    settings = ("--from", "small", "--epochs", str(epochs), "--patience", str(epochs), "--rate", "0.001")
+    settings = ("--from", start, "--epochs", str(epochs), "--patience", str(epochs), "--seed", str(seed))
     threads = ("--threads", os.environ.get("OMP_NUM_THREADS") or "2")
-    said = call("train", PROJECT, "v1", "--name", "mine", *settings, *threads, "--seed", str(seed), "--json")
+    said = call("train", PROJECT, "v1", "--name", "mine", *settings, *threads, "--device", "cpu", "--json")
     seconds = time.perf_counter() - began
     trained: dict[str, Any] = json.loads(said)
     mine = Detector.load(Bundle.load(trained["bundle"]["path"]), threads=1)
@@ -269,25 +264,18 @@ def run(out: Path, verified: int, remaining: int, epochs: int, seed: int) -> lis
         f"F1 {compared['a']['f1']:.3f} → {compared['b']['f1']:.3f}, difference {difference['low']:+.3f} to "
         f"{difference['high']:+.3f}"
     )
+    detected = None
     if difference["low"] > 0:
         say(call("bundle", "use", "mine").strip())
+        detected = loop.detect(rest, trained["bundle"]["threshold"])
+        say(
+            f"the job looked at the {remaining} others with {', '.join(detected.model_versions)}: "
+            f"{detected.changes:.2f} changes per image"
+        )
     else:
         say("not promoted: the comparison does not show that it is better")
-    return rows
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The table of docs/own-detector.md."""
-    lines = [
-        "| detector | AP50 | AP | changes per image | images without a change | made in |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {each.name} | {each.ap50:.3f} | {each.ap:.3f} | {each.changes:.2f} | {each.untouched:.0%} | "
-        f"{f'{each.seconds:,.0f} s' if each.seconds else ''} |"
-        for each in rows
-    ]
-    return "\n".join(lines)
+    interval = difference["low"], difference["high"]
+    return Result(verified, seed, tuple(rows), interval, detected is not None, detected)
 
 
 def main() -> None:
@@ -298,14 +286,27 @@ def main() -> None:
     parser.add_argument("--remaining", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from", dest="start", default=DRAWN)
+    parser.add_argument("--no-teach", action="store_true", help="leave teaching out")
+    parser.add_argument("--json", type=Path, help="write the result here, too")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out = options.out or Path(tempfile.mkdtemp(prefix="boxdrop-loop-"))
     began = time.perf_counter()
-    rows = run(out, options.verified, options.remaining, options.epochs, options.seed)
+    result = run(
+        out,
+        options.verified,
+        options.remaining,
+        options.epochs,
+        options.seed,
+        options.start,
+        not options.no_teach,
+    )
     say(f"\nOn {options.remaining} scenes that nobody has verified:\n")
-    say(table(rows))
+    say(table(result.rows))
     say(f"\n{time.perf_counter() - began:.0f} s in all; everything is in {out}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(asdict(result)) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from boxdrop.cli.system import open_system, system_option
 from boxdrop.cli.terminal import counted, say
 from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError
-from boxdrop.training.plan import DEFAULT_START, RATE, RATE_FROM_NOTHING, SMALL, STARTS
+from boxdrop.training.plan import DEFAULT_START, DRAWN, RATE, SMALL, STARTS, usual_rate
 
 if TYPE_CHECKING:
     from boxdrop.services import Services
@@ -38,8 +38,9 @@ _AT_MOST = "4h"
     default=DEFAULT_START,
     show_default=True,
     metavar="DETECTOR",
-    help=f"What it starts from: {', '.join(STARTS)} (trained on COCO; downloaded), a hub id, a folder that "
-    f"save_pretrained() wrote, or {SMALL}: from nothing, for drawings.",
+    help=f"What it starts from: {', '.join(STARTS)} (trained on photographs, COCO; downloaded), "
+    f"{DRAWN} (small, trained on drawings; comes with boxdrop), a hub id, a folder that save_pretrained() "
+    f"wrote, or {SMALL}: random weights.",
 )
 @click.option("--side", type=Whole(64), metavar="PIXELS", help="It sees images in a square of this side.")
 @click.option("--epochs", type=Whole(1), default=60, show_default=True, help="At most.")
@@ -55,7 +56,7 @@ _AT_MOST = "4h"
 @click.option(
     "--rate",
     type=Finite(0, 1, min_open=True),
-    help=f"Learning rate. Default: {RATE:g}, and {RATE_FROM_NOTHING:g} for {SMALL}.",
+    help=f"Learning rate. Default: {RATE:g}, and {usual_rate(SMALL):g} for {DRAWN} and {SMALL}.",
 )
 @click.option("--seed", type=Whole(0), default=0, show_default=True)
 @click.option("--no-mirror", is_flag=True, help="Left and right matter: never mirror an image.")
@@ -247,7 +248,7 @@ def _plan(services: "Services", project: str, dataset: str | None, options: dict
             epochs=options["epochs"],
             patience=options["patience"],
             batch=options["batch"],
-            rate=options["rate"] or (RATE_FROM_NOTHING if start == SMALL else RATE),
+            rate=options["rate"] or usual_rate(start),
             seed=options["seed"],
             mirror=not options["no_mirror"],
             mosaic=options["mosaic"],

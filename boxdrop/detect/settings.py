@@ -132,6 +132,10 @@ class FileDigest:
     bytes: int
 
 
+HELD_OUT: Final = "test"
+"""The split whose images measure a detector of one's own; a training does not see them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a detector of one's own was trained on.

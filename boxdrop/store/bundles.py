@@ -20,6 +20,7 @@ from typing import TypeVar
 from boxdrop.aws.s3 import Bucket, Put
 from boxdrop.detect.allotment import merged_defaults, shift_between
 from boxdrop.detect.bundle import CARD, Bundle, Defaults, Trained, is_valid_name
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.detect.vocabulary import DEMO, VOCABULARY, Vocabulary, read_vocabulary, vocabulary_of
 from boxdrop.documents import from_json, to_json
 from boxdrop.domain.detector_names import joined, joined_digests, split_digests, split_names
@@ -32,9 +33,6 @@ from boxdrop.store.layout import (
     bundle_versions_prefix,
     latest_bundle_key,
 )
-
-HELD_OUT = "test"
-"""The split whose images measure a detector of one's own, see `boxdrop.training.plan`."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{48})?")
 _AT_ONCE = 4  # files; boto3 copies each large one in several parts at once

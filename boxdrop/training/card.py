@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.training.figures import SplitFigures
 from boxdrop.training.folder import Ended
-from boxdrop.training.plan import HELD_OUT, LEARNT, SMALL, WATCHED, Epoch, Plan
+from boxdrop.training.plan import LEARNT, SMALL, WATCHED, Epoch, Plan
 
 _ROWS: Final = 20
 _BAR: Final = 20

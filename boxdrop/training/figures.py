@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from boxdrop.assessment.evidence import Evidence, count, tally
 from boxdrop.assessment.precision import IOUS, average_precisions
-from boxdrop.assessment.thresholds import TuningError, suggest
+from boxdrop.assessment.thresholds import LEAST_IMAGES
 from boxdrop.detect import Bundle, Detector
 from boxdrop.domain.images import decode
 from boxdrop.domain.label import Label
@@ -17,6 +17,8 @@ from boxdrop.domain.labels import LabelSet
 from boxdrop.training.folder import TrainingFolder
 
 _LEAST_THRESHOLD: Final = 0.1
+_MOST_THRESHOLD: Final = 0.9
+_NEAR: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,29 @@ def labels_of(classes: Sequence[str]) -> LabelSet:
 
 
 def best_threshold(evidence: Sequence[Evidence], classes: int, default: float, floor: float) -> float:
-    """A threshold for all labels, learned from the watched images; `default` where they are too few."""
-    try:
-        learned = suggest(evidence, np.full(classes, default, np.float32), floor=floor)
-    except TuningError:
+    """The threshold for all labels that leaves the fewest boxes to delete and to add in the watched images.
+
+    Neighbouring thresholds count, too (`_NEAR`), so that one lucky box does not decide. `tune` moves a
+    project's thresholds a little from those in force; the default of a detector that was made a minute ago
+    is no evidence, and the scores of short trainings are far from it.
+
+    Args:
+        evidence: of the watched images.
+        default: for too few images to learn from.
+        floor: the lowest score that the detector keeps.
+    """
+    if len(evidence) < LEAST_IMAGES or not any(len(each.labels) for each in evidence):
         return default
-    return round(float(np.clip(np.median(learned.thresholds), max(floor, _LEAST_THRESHOLD), 0.9)), 2)
+    tried = np.round(np.arange(_LEAST_THRESHOLD - _NEAR, _MOST_THRESHOLD + _NEAR + 0.005, 0.01), 2)
+    work = []
+    for threshold in tried:
+        whole = tally(np.stack([count(each, np.full(classes, threshold), classes) for each in evidence]))
+        work.append(whole.shown + whole.objects - 2 * whole.right)
+    width = 2 * round(100 * _NEAR) + 1
+    smooth = np.convolve(work, np.ones(width) / width, mode="valid")
+    best = np.flatnonzero(smooth <= smooth.min() + 1e-9)
+    middle = float(tried[round(100 * _NEAR) + int(best[len(best) // 2])])
+    return round(max(floor, middle), 2)
 
 
 def figures_of(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from boxdrop.aws.s3 import Bucket
 from boxdrop.datasets.items import Item
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.domain.errors import ImageError
 from boxdrop.domain.images import DEFAULT_LIMITS, probe
 from boxdrop.folders import clear_disk_errors
 from boxdrop.training.folder import TrainingFolder, TrainingImage, file_name
-from boxdrop.training.plan import HELD_OUT, LEARNT, WATCHED, TrainingError
+from boxdrop.training.plan import LEARNT, WATCHED, TrainingError
 
 if TYPE_CHECKING:
     from boxdrop.datasets.frozen import FrozenDataset

@@ -7,12 +7,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.domain.detector_names import pinned_name
 from boxdrop.domain.errors import BoxdropError
 from boxdrop.job.stop import StoppedError
 from boxdrop.store.trainings import State, TrainingRecord, write_training
 from boxdrop.training.folder import TrainingFolder
-from boxdrop.training.plan import HELD_OUT
 
 if TYPE_CHECKING:
     from boxdrop.aws.s3 import Bucket

@@ -11,11 +11,13 @@ Device = Literal["auto", "cpu", "cuda"]
 FORMAT: Final = "boxdrop-training/1"
 LEARNT: Final = "train"
 WATCHED: Final = "val"
-HELD_OUT: Final = "test"
-"""Names of splits: what the detector learns from, what decides when it ends, and what measures it."""
+"""Names of splits: what the detector learns from, and what decides when it ends."""
 
 SMALL: Final = "small"
-"""The detector that starts from nothing; see `model_export.training.starts`."""
+"""A small detector with random weights; see `model_export.training.starts`."""
+
+DRAWN: Final = "drawn-s"
+"""The same one, trained on drawn scenes, which comes with boxdrop; see `model_export.training.drawn`."""
 
 STARTS: Final = {
     "d-fine-s": "ustc-community/dfine-small-coco",
@@ -28,10 +30,15 @@ STARTS: Final = {
 
 DEFAULT_START: Final = "d-fine-s"
 RATE: Final = 2e-4
-RATE_FROM_NOTHING: Final = 1e-3
-"""Default learning rates: of a detector that was trained before, and of one that starts from nothing."""
+_RATES: Final = {SMALL: 1e-3, DRAWN: 1e-3}
+
 
 _LEAST_SIDE, _STEP = 64, 32
+
+
+def usual_rate(start: str) -> float:
+    """The learning rate of a training that names none."""
+    return _RATES.get(start, RATE)
 
 
 class TrainingError(BoxdropError):
@@ -45,7 +52,7 @@ class Plan:
     Attributes:
         name: of the bundle to make.
         project, dataset, digest: the frozen data set.
-        start: `SMALL`, a name of `STARTS`, a hub id, or a folder that ``save_pretrained`` wrote.
+        start: `SMALL`, `DRAWN`, a name of `STARTS`, a hub id, or a folder that ``save_pretrained`` wrote.
         classes: names, in the order of the detector's scores.
         side: the detector sees images in a square of this side, pixels; None: as the one it starts from.
         epochs: at most.

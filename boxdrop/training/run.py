@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from boxdrop.assessment.evidence import Evidence
 from boxdrop.detect.bundle import CARD, Bundle, Trained
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.detectors.export_environment import last_words, python_with_torch, run_program, with_boxdrop
 from boxdrop.folders import clear_disk_errors, exclusive
 from boxdrop.job.stop import StoppedError
 from boxdrop.training.card import card
 from boxdrop.training.figures import SplitFigures, best_threshold, figures_of, find_in
 from boxdrop.training.folder import TrainingFolder
-from boxdrop.training.plan import HELD_OUT, LEARNT, WATCHED, Plan, TrainingError
+from boxdrop.training.plan import LEARNT, WATCHED, Plan, TrainingError
 
 AGAIN: Final = 75
 """The training was asked to end, see `model_export.training.__main__`."""

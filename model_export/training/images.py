@@ -137,13 +137,19 @@ def measure(
             outputs = model(pixel_values=stacked)
             scores = outputs.logits.sigmoid().cpu().numpy()
             boxes = outputs.pred_boxes.cpu().numpy()
-        evidence += [_evidence(*each) for each in zip(part, scores, boxes, strict=True)]
+        evidence += [evidence_of(*each) for each in zip(part, scores, boxes, strict=True)]
     precisions = np.array([average_precisions(evidence, classes, iou) for iou in IOUS])
     known = ~np.isnan(precisions[0])
     return float(precisions[0, known].mean()), float(precisions[:, known].mean())
 
 
-def _evidence(image: TrainingImage, scores: Any, boxes: Any) -> Evidence:
+def evidence_of(image: TrainingImage, scores: Any, boxes: Any) -> Evidence:
+    """What a model found in an image, beside what is verified there.
+
+    Args:
+        scores: float32 [queries, classes], 0 to 1.
+        boxes: float32 [queries, 4], centres and sides, relative to the image.
+    """
     queries, labels = np.nonzero(scores > _LEAST_SCORE)
     best = np.argsort(-scores[queries, labels], kind="stable")[:_MOST_FOUND]
     queries, labels = queries[best], labels[best]

@@ -1,14 +1,14 @@
 """The model that a training starts from: one that was trained before, or a small one from nothing."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import transformers
 
-from boxdrop.training.plan import SMALL, STARTS, Plan, TrainingError
+from boxdrop.training.plan import DRAWN, SMALL, STARTS, Plan, TrainingError
 from model_export.errors import ExportError
 from model_export.families.fixed import FIXED_FAMILIES
 from model_export.source import Origin, resolve
@@ -17,6 +17,12 @@ TRAINABLE: Final = ("d_fine", "rt_detr", "rt_detr_v2", "deimv2", "lw_detr", "rf_
 """Families that see every image in one square, so that images of a batch need no padding."""
 
 SMALL_SIDE: Final = 128
+DRAWN_FOLDER: Final = Path(__file__).parent / "drawn-s"
+"""The start that was trained on drawn scenes; see `model_export.training.drawn`."""
+
+_DIFFERENT: Final = 0.1
+"""Of random weights, which keep new classes apart; see `_begin_heads`."""
+
 _STAGES: Final = ["stage2", "stage3", "stage4"]
 _CHANNELS: Final = [24, 32, 64, 96]
 _WIDTH: Final = 64
@@ -52,18 +58,11 @@ def start_model(plan: Plan) -> tuple[Any, Any, Origin | None]:
     Raises:
         TrainingError: it cannot be loaded, or is of a family that cannot be trained here.
     """
-    names = dict(enumerate(plan.classes))
-    numbers = {name: number for number, name in names.items()}
-    classes = {"id2label": names, "label2id": numbers}
     torch.manual_seed(plan.seed)
     if plan.start == SMALL:
-        config = transformers.AutoConfig.for_model("rt_detr_v2", **_SMALL, **classes)
-        model = transformers.AutoModelForObjectDetection.from_config(config)
-        family = FIXED_FAMILIES["rt_detr_v2"]
-        side = plan.side or SMALL_SIDE
-        return model, family.processor(size={"height": side, "width": side}), None
+        return *small_model(plan.classes, plan.side or SMALL_SIDE), None
     try:
-        origin = resolve(STARTS.get(plan.start, plan.start))
+        origin = resolve(_places().get(plan.start, plan.start))
     except ExportError as error:
         raise TrainingError(str(error)) from None
     if origin.model_type not in TRAINABLE:
@@ -73,17 +72,62 @@ def start_model(plan: Plan) -> tuple[Any, Any, Origin | None]:
     where: dict[str, Any] = {"revision": origin.commit or "main"}
     try:
         model = transformers.AutoModelForObjectDetection.from_pretrained(
-            origin.location, dtype=torch.float32, ignore_mismatched_sizes=True, **classes, **where
+            origin.location,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            **_numbered(plan.classes),
+            **where,
         )
         processor = FIXED_FAMILIES[origin.model_type].processor.from_pretrained(origin.location, **where)
+        before = transformers.AutoModelForObjectDetection.from_pretrained(origin.location, **where)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{origin.id}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    _begin_heads(model, before)
     size = dict(processor.size)
     if not {"height", "width"} <= {name for name, value in size.items() if value}:
         raise TrainingError(f"{origin.id}: it keeps the shape of images, which cannot be trained here")
     if plan.side is not None:
         processor.size = {"height": plan.side, "width": plan.side}
     return model, processor, origin
+
+
+@torch.no_grad()
+def _begin_heads(model: Any, before: Any) -> None:
+    """Begin the scores of the new classes with the mean of the earlier ones.
+
+    What all earlier classes have in common is how an object differs from the ground. With random scores a
+    model would first choose random places of the image, and learn anew where objects are.
+    """
+    known = dict(before.named_parameters())
+    for name, weights in model.named_parameters():
+        earlier = known.get(name)
+        if earlier is None or earlier.shape == weights.shape or "denoising" in name:
+            continue
+        mean = earlier.float().mean(dim=0, keepdim=True)
+        weights.mul_(_DIFFERENT if weights.ndim > 1 else 0.0).add_(mean)
+
+
+def _places() -> dict[str, str]:
+    """Where the starts with names are: on the hub, or here."""
+    return {**STARTS, DRAWN: str(DRAWN_FOLDER)}
+
+
+def small_model(classes: Sequence[str], side: int) -> tuple[Any, Any]:
+    """A small RT-DETRv2 with random weights, and its image processor.
+
+    Args:
+        classes: their names.
+        side: of the square in which it sees images, pixels.
+    """
+    config = transformers.AutoConfig.for_model("rt_detr_v2", **_SMALL, **_numbered(classes))
+    model = transformers.AutoModelForObjectDetection.from_config(config)
+    return model, FIXED_FAMILIES["rt_detr_v2"].processor(size={"height": side, "width": side})
+
+
+def _numbered(classes: Sequence[str]) -> dict[str, Any]:
+    """The classes as a configuration of transformers has them."""
+    names = dict(enumerate(classes))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
 def parameter_groups(model: Any, plan: Plan) -> list[dict[str, Any]]:

@@ -14,15 +14,19 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_utils import SchedulerType
 from transformers.utils.logging import disable_progress_bar
 
+from boxdrop.detect.settings import HELD_OUT
 from boxdrop.job.stop import Stop
 from boxdrop.training.folder import CHECKPOINT, Ended, TrainingFolder
-from boxdrop.training.plan import HELD_OUT, LEARNT, SMALL, WATCHED, Epoch, Plan, TrainingError
+from boxdrop.training.plan import DRAWN, LEARNT, SMALL, WATCHED, Epoch, Plan, TrainingError
 from model_export.training.images import Augmented, Reader, collate, measure
 from model_export.training.optimizer import MuonAndAdamW
 from model_export.training.starts import card_of, evaluated, parameter_groups, start_model
 
 _WEIGHTS: Final = "weights.safetensors"
 _AVERAGED: Final = "averaged.safetensors"
+_NEW_CLASSES: Final = 10.0
+"""Times the learning rate, for the scores of classes that are new to a trained small detector."""
+
 _LONGEST_AVERAGE: Final = 0.9998
 _SHARE_AVERAGED: Final = 20
 """The averages reach back over this part of all steps."""
@@ -169,9 +173,10 @@ class DetectorTrainer(Trainer):
         self.device = "GPU " + torch.cuda.get_device_name() if self.model.device.type == "cuda" else "CPU"
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW, with a rate of its own for the backbone; for a model that starts from nothing, Muon, too."""
-        if self.optimizer is None and self.plan.start == SMALL:
-            self.optimizer = MuonAndAdamW(self.model, self.plan.rate)
+        """AdamW, with a rate of its own for the backbone; for the small one, Muon, too."""
+        if self.optimizer is None and self.plan.start in (SMALL, DRAWN):
+            classes = _NEW_CLASSES if self.plan.start == DRAWN else 1.0
+            self.optimizer = MuonAndAdamW(self.model, self.plan.rate, classes)
         elif self.optimizer is None:
             self.optimizer = torch.optim.AdamW(parameter_groups(self.model, self.plan))
         return self.optimizer

@@ -36,6 +36,7 @@ def test_the_wheel_has_no_top_level_name_that_could_collide(built: Path) -> None
     assert "boxdrop/deployables/functions/dispatch/handler.py" in names
     assert "boxdrop/deployables/functions/job/__main__.py" in names
     assert "boxdrop/demo/bundle/bundle.json" in names
+    assert "model_export/training/drawn-s/model.safetensors" in names, "train --from drawn-s"
     assert "boxdrop/py.typed" in names
 
 

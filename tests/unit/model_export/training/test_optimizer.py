@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -48,3 +49,21 @@ def test_from_its_state_it_goes_on_as_if_nothing_had_happened() -> None:
     take_steps(other, again, 3, 6)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+
+
+class Scored(nn.Module):
+    """A hidden layer and scores of classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(6, 8)
+        self.class_embed = nn.Linear(8, 2)
+
+
+def test_the_scores_of_new_classes_learn_faster_and_those_of_an_earlier_version_have_no_group() -> None:
+    """A checkpoint of an earlier version has two groups; another number could not be loaded."""
+    torch.manual_seed(0)
+    assert [group["lr"] for group in MuonAndAdamW(Scored(), 0.001).param_groups] == [0.02, 0.001]
+    faster = MuonAndAdamW(Scored(), 0.001, classes=10.0)
+    assert [group["lr"] for group in faster.param_groups] == pytest.approx([0.02, 0.001, 0.01])
+    assert [len(group["params"]) for group in faster.param_groups] == [1, 1, 2]
