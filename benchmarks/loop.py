@@ -1,6 +1,6 @@
 """The whole loop in one command, `make loop`: from names found badly to a detector of one's own.
 
-    python -m benchmarks.loop [--verified 150] [--remaining 60] [--epochs 40] [--seed 0] [--from drawn-s]
+    python -m benchmarks.loop [--verified 150] [--remaining 60] [--epochs 30] [--seed 0] [--from drawn-s]
 
 Scenes of kites, gears, arrows and rings are drawn; the demo detector has no such words. A simulated team
 verifies some of them: it keeps boxes that are right (IoU 0.75), moves those that are nearly (0.5), deletes
@@ -284,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.loop")
     parser.add_argument("--verified", type=int, default=150)
     parser.add_argument("--remaining", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from", dest="start", default=DRAWN)
     parser.add_argument("--no-teach", action="store_true", help="leave teaching out")
