@@ -107,18 +107,18 @@ def use(
     data_bucket: str | None,
     system: str | None,
 ) -> None:
-    """Make DETECTOR the default for projects whose labels.yaml names none, or one project's detector.
+    """Make DETECTOR the default, or the detector of one project.
 
-    With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push. Projects take a
-    new default with `boxdrop apply PROJECT`.
+    The default holds for projects whose labels.yaml names none. They take a new one with `boxdrop apply
+    PROJECT`. With NAME@DIGEST, the name refers to that bundle from now on: this undoes a push.
 
     \b
       boxdrop bundle use owlv2
-      boxdrop bundle use mine --canary 5%             # a trial on new images
-      boxdrop bundle canary                           # what people changed in them
-      boxdrop bundle use --promote                    # or --back
-      boxdrop bundle use mine --in pets --canary 20%  # also where labels.yaml names a detector or lesson
-      boxdrop bundle use --promote --in pets          # writes the detector into its labels.yaml
+      boxdrop bundle use mine --canary 5%       # a trial on new images
+      boxdrop bundle canary                     # what people changed in them
+      boxdrop bundle use --promote              # or --back
+      boxdrop bundle use mine --in pets --canary 20%
+      boxdrop bundle use --promote --in pets    # changes its labels.yaml
     """
     if (canary is not None) + promote + back > 1:
         raise click.UsageError("--canary, --promote and --back exclude each other")
@@ -144,7 +144,7 @@ def use(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @system_option
 def canary(projects: tuple[str, ...], as_json: bool, system: str | None) -> None:
-    """Compare canaries with the detectors in force, on what people verified.
+    """Compare canaries with the detectors in force on verified work.
 
     For each project with verified tasks of both: images that were submitted without a change, precision and
     recall with 95 % intervals, and seconds per image. Without PROJECT, all projects.
