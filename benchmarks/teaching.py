@@ -3,8 +3,10 @@
     python -m benchmarks.teaching --icons .boxdrop/demo-training [--draws 5] [--cache DIR]
 
 The demo detector stays as it is. Scenes are drawn from seeds, icons and backgrounds that its training never
-saw; the test seeds and the verified images' seeds differ from those that the recipe was chosen on (71 and 72
-million, and 82 million once). Drawing them takes a quarter of an hour; `--cache` keeps their features.
+saw. Nothing was ever chosen by the verified images' seeds: the recipe was tuned on 7.1, 7.2, 8.1 and 9.2
+million. With verified images of 9.5 million, known names in the unseen style lost F1, and the recipe was
+changed; so theirs are of 9.6 million. Drawing takes a quarter of an hour; `--cache` keeps the
+features.
 """
 
 import argparse
@@ -20,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxdrop.assessment.calibration import best_probability, calibrate
-from boxdrop.demo import BUNDLE
+from boxdrop.demo import BUNDLE, SCENES
 from boxdrop.detect import Detector, postprocess
 from boxdrop.detect.families.arrays import sigmoid
 from boxdrop.detect.features import Features
 from boxdrop.detect.lessons import decode_heads
 from boxdrop.domain.detections import RIVAL_IOU, select, suppress
+from boxdrop.domain.images import decode
 from boxdrop.domain.labels import LabelSet
 from boxdrop.domain.lesson import Lesson, TaughtImage
 from boxdrop.teach.curve import draw_curve
@@ -39,7 +42,7 @@ from model_export.demo.names import HELD_OUT, names
 from model_export.demo.scenes import EVALUATION, EVALUATION_PHOTOS, FRUITS, HELD_OUT_ONLY, Scene, load_art
 from model_export.demo.scoring import Found, average_precision, count_right
 
-TEST_SEED, VERIFIED_SEED = 8_100_000, 9_200_000
+TEST_SEED, VERIFIED_SEED, KNOWN_SEED = 8_500_000, 9_500_000, 9_600_000
 TEST_SCENES: Final = 300
 VERIFIED: Final = (10, 50, 100)
 _ART: Final = {"known": TRAINED_STYLES, "unseen": UNSEEN_STYLES}
@@ -59,7 +62,6 @@ ROWS: Final = (
     ("fruits", "unseen"),
     ("fruits", "known"),
     ("all names", "unseen"),
-    ("all names", "known"),
 )
 Logits = Callable[[Features], NDArray[np.float32]]
 
@@ -274,7 +276,7 @@ class Bench:
                 seed,
                 count,
                 self._cache,
-                smaller=seed == VERIFIED_SEED,
+                smaller=seed != TEST_SEED,
             )
         return self._drawn[key]
 
@@ -294,13 +296,14 @@ class Bench:
         label_set, numbers = self.label_set(kind), NUMBERS[kind]
         words = words_of(self.detector, label_set)
         test = self.scenes(art, held_out, TEST_SEED).verified(numbers, range(TEST_SCENES))
-        pool = self.scenes(art, held_out, VERIFIED_SEED)
+        pool = self.scenes(art, held_out, KNOWN_SEED if not held_out and art == "unseen" else VERIFIED_SEED)
         ap, f1 = precision_and_f1(test, scores_of(words, None), words.thresholds)
         print(
             f"| {kind}, {art}{' (noise)' if noise else ''} | words | {ap:.3f} | {f1:.3f} | | | | |",
             flush=True,
         )
         elsewhere = self.scenes(art, False, TEST_SEED).verified({}, range(TEST_SCENES))
+        worst = 0.0
         for count in VERIFIED:
             aps, f1s, best, seconds, fired, used = [], [], [], [], [], []
             for number in range(self.draws):
@@ -319,6 +322,7 @@ class Bench:
                     boxes = find(elsewhere, scores_of(words, lesson), words.labels, 0.5)
                     fired.append(sum(len(each.scores) for each in boxes))
             gains = [mine - f1 for mine in f1s]
+            worst = min(worst, *gains)
             print(
                 f"| | {count} | {np.mean(aps):.3f} ({min(aps):.3f}) | {np.mean(f1s):.3f} | "
                 f"{np.mean(best):.3f} | {min(gains):+.3f} | {np.mean(used):.1f} | {np.mean(seconds):.2f} s"
@@ -326,6 +330,10 @@ class Bench:
                 + " |",
                 flush=True,
             )
+        print(
+            f"| | | at most {abs(worst):.4f} of F1 lost in any of {len(VERIFIED) * self.draws} draws |",
+            flush=True,
+        )
 
 
 def time_fits() -> None:
@@ -380,27 +388,37 @@ def _random_features(
 
 
 def time_detection(bench: Bench) -> None:
-    """Detection with a lesson of 17 labels against detection with their words."""
+    """Detection with a lesson against detection with words: the fastest of many runs, least disturbed."""
     label_set = bench.label_set("fruits")
-    pool = bench.scenes("unseen", False, VERIFIED_SEED)
+    pool = bench.scenes("unseen", False, KNOWN_SEED)
     lesson, _ = bench.lesson(label_set, pool.verified(NUMBERS["fruits"], range(100)))
     detector = bench.detector
     detector.learn("0" * 16, lesson)
     taught = replace(label_set, lesson="0" * 16)
-    rng = np.random.default_rng(1)
-    pixels = [rng.normal(size=(3, 224, 224)).astype(np.float32) for _ in range(8)]
-    sizes = [(640, 480)] * 8
-    times: dict[str, list[float]] = {"words": [], "lesson": []}
-    for _ in range(100):
-        for name, asked in (("words", label_set), ("lesson", taught)):
+    images = [decode(path.read_bytes()) for path in sorted(SCENES.glob("*.jpg"))[:8]]
+    pixels = [detector.preprocess(image.pixels) for image in images]
+    sizes = [(image.width, image.height) for image in images]
+    asked = [("words", label_set), ("lesson", taught)]
+    times: dict[str, list[tuple[float, float]]] = {"words": [], "lesson": []}
+    for number in range(100):
+        for name, labels in asked if number % 2 else reversed(asked):
             started = time.process_time()
-            detector.candidates(pixels, sizes, asked)
-            times[name].append(time.process_time() - started)
-    before, after = (1000 * float(np.median(times[name])) for name in ("words", "lesson"))
+            answer = detector.infer(pixels, labels)
+            inferred = time.process_time()
+            detector.read(answer, sizes, labels)
+            times[name].append((inferred - started, time.process_time() - inferred))
+    every = {name: 1000 * np.array(each) for name, each in times.items()}
+    boxes = [sum(len(each.scores) for each in detector.candidates(pixels, sizes, each)) for _, each in asked]
+    before, after = (float(every[name].sum(axis=1).min()) for name, _ in asked)
+    paired = float(np.median(every["lesson"].sum(axis=1) / every["words"].sum(axis=1)))
     print(
-        f"detection of 8 images, {len(lesson.labels)} of 17 labels taught: "
-        f"{before:.1f} ms with words, {after:.1f} ms with the lesson: {after / before:.3f} ×"
+        f"detection of {len(images)} images, {len(lesson.labels)} of {len(label_set)} labels taught: "
+        f"{before:.1f} ms with words, {after:.1f} ms with the lesson: {after / before:.3f} × "
+        f"(median of pairs {paired:.3f} ×)"
     )
+    for (name, _), count in zip(asked, boxes, strict=True):
+        model, reading = every[name].min(axis=0)
+        print(f"  {name}: model {model:.2f} ms, reading its answer {reading:.2f} ms, {count} candidates")
 
 
 def main() -> None:
@@ -410,6 +428,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--only", choices=["rows", "noise", "time"])
+    parser.add_argument("--set", choices=list(NUMBERS), help="Rows of this set of names only.")
     options = parser.parse_args()
     bench = Bench(options.icons, options.draws, options.cache)
     if options.only in (None, "time"):
@@ -418,10 +437,12 @@ def main() -> None:
     if options.only in (None, "rows"):
         print("| set | images | mAP50 (worst) | F1 | words' best F1 | worst F1 gain | taught | seconds |")
         for kind, art in ROWS:
-            bench.row(kind, art)
+            if options.set in (None, kind):
+                bench.row(kind, art)
     if options.only in (None, "noise"):
         for kind, art in (ROWS[0], ROWS[2]):
-            bench.row(kind, art, noise=0.05)
+            if options.set in (None, kind):
+                bench.row(kind, art, noise=0.05)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,20 @@ from boxdrop.teach.trial import Trial, compare_patches, try_out, weighted_ap
 
 Choice = Literal["words", "mixed", "lesson"]
 
-SHARES: Final = (1 / 3, 1 / 2, 2 / 3, 1.0)
-"""Of the fitted logits, in what may replace the words' of known labels."""
+SHARES: Final = (1 / 3, 1 / 2, 2 / 3)
+"""Of the fitted logits, in what may replace the words' of known labels. The words keep a third at least."""
+
+_NO_BETTER: Final = 0.75
+"""A mixture nearer to the words is used if the best one is better in no more than this share of samples."""
 
 PROOF: Final = 0.9
 """Share of bootstrap samples in which a lesson must be better."""
 
 FEWEST_BOXES: Final = 2
 """Verified boxes that a known label needs; a new one needs a single box."""
+
+FEWEST_KNOWN_BOXES: Final = 20
+"""Verified boxes that all known labels together need: a bootstrap of fewer is surer than it should be."""
 
 _FOLDS: Final = 5
 _FOLDS_OF_FEW: Final = 10
@@ -195,14 +201,15 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
         alone = _candidate(1.0, asked, learned, before, tried_with, words, weights, group)
         if alone.better_f1 > PROOF:
             shares[group], biases[group] = 1, alone.biases[group]
-    if (group := able & ~new).any():
+    if boxes[group := able & ~new].sum() >= FEWEST_KNOWN_BOXES:
         tried = [
             _candidate(share, asked, learned, before, tried_with, words, weights, group) for share in SHARES
         ]
         former = _ap(before, weights, group)
         proven = [each for each in tried if _share(each.ap - former) > PROOF and each.better_f1 > 0.5]
         if proven:
-            best = max(proven, key=lambda each: float(each.ap.mean()))
+            highest = max(proven, key=lambda each: float(each.ap.mean()))
+            best = next(each for each in proven if _share(highest.ap - each.ap) <= _NO_BETTER)
             for label in np.flatnonzero(group).tolist():
                 only = np.arange(labels) == label
                 if _share(_ap(best.trial, weights, only) - _ap(before, weights, only)) >= 1 - PROOF:

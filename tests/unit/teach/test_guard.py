@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from boxdrop.detect.features import Features
-from boxdrop.teach.guard import Verdict, Words, judge
+from boxdrop.teach.guard import FEWEST_KNOWN_BOXES, SHARES, Verdict, Words, judge
 from boxdrop.teach.patches import VerifiedImage, stack
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
 
@@ -84,11 +84,22 @@ def test_one_missed_box_of_a_known_name_does_not_make_it_new() -> None:
     assert verdict.choices[2] == "words"
 
 
+def vague_words() -> Words:
+    rng = np.random.default_rng(5)
+    return words(LOOKS + 0.2 * rng.normal(size=LOOKS.shape) + 0.45 * np.eye(WIDTH)[-1])
+
+
+def test_a_dozen_boxes_prove_nothing_about_labels_that_the_words_find() -> None:
+    verified = images(8, seed=1)
+    assert sum(len(image.labels) for image in verified) < FEWEST_KNOWN_BOXES
+    verdict = decide(verified, vague_words())
+    assert verdict.new.tolist() == [False, True, False]
+    assert verdict.choices == ("words", "lesson", "words")
+
+
 @pytest.mark.slow
 def test_words_that_are_half_right_are_improved() -> None:
-    rng = np.random.default_rng(5)
-    vague = LOOKS + 0.2 * rng.normal(size=LOOKS.shape) + 0.45 * np.eye(WIDTH)[-1]
-    verdict = decide(images(60, seed=5), words(vague))
+    verdict = decide(images(60, seed=5), vague_words())
     assert set(verdict.choices) & {"mixed", "lesson"}
     every, thresholds = np.ones(3, bool), np.full(3, 0.5, np.float32)
     before, after = verdict.before.figures(thresholds, every), verdict.after.figures(thresholds, every)
@@ -96,6 +107,7 @@ def test_words_that_are_half_right_are_improved() -> None:
     assert after.ap is not None
     assert after.ap > before.ap
     assert after.f1 >= before.f1
+    assert verdict.shares[~verdict.new].max() <= max(SHARES) < 1  # the words keep their part
 
 
 @pytest.mark.parametrize("seed", range(3))
