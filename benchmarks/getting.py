@@ -117,12 +117,15 @@ def megabytes(*folders: Path) -> float:
     return sum(file.stat().st_blocks * 512 for file in files) / 1e6
 
 
-def at_work(needle: str) -> list[int]:
-    """Processes of this machine whose command line holds a text."""
+def at_work(place: Workplace) -> list[int]:
+    """Exports that run for a workplace, once those that were asked to end had five seconds for it."""
+    time.sleep(5)
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdecimal() and needle in (entry / "cmdline").read_bytes().decode(errors="replace"):
+            if entry.name.isdecimal() and str(place.home) in (entry / "cmdline").read_bytes().decode(
+                errors="replace"
+            ):
                 found.append(int(entry.name))
         except OSError:
             continue
@@ -222,7 +225,7 @@ def killed_in_the_download(study: Study) -> Iterator[str]:
             parts = list(place.cache.rglob("*.incomplete"))
             return any(part.stat().st_size > size / 2 for part in parts)
 
-        yield f"killed after {place.kill_when(half):.0f} s; still at work: {len(at_work('model_export'))}"
+        yield f"killed after {place.kill_when(half):.0f} s; still at work: {len(at_work(place))}"
         before = len(asked)
         seconds, code, last = place.run("detectors", "get", "owlvit")
         again = [each.rpartition("/")[2] for each in asked[before:] if WEIGHTS in each]
@@ -237,7 +240,7 @@ def killed_in_the_export(study: Study) -> Iterator[str]:
         def writing() -> bool:
             return any((place.home / "known-detectors").rglob("image*.onnx*"))
 
-        yield f"killed after {place.kill_when(writing):.0f} s; still at work: {len(at_work('model_export'))}"
+        yield f"killed after {place.kill_when(writing):.0f} s; still at work: {len(at_work(place))}"
         left = sorted(path.name for path in (place.home / "known-detectors").iterdir())
         yield f"left behind: {', '.join(left)}, {megabytes(place.home / 'known-detectors'):,.0f} MB"
         before = len(asked)

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import boxdrop
 from boxdrop.domain.errors import BoxdropError
+from boxdrop.folders import exclusive
 from boxdrop.home import home
 
 _NEEDED: Final = {
@@ -25,10 +26,16 @@ _NEEDED: Final = {
 }
 """Modules by boxdrop's extra that brings them."""
 
-_DISK_MB: Final = 6_000
+_DISK_MB: Final = 6_500
+"""Measured with pip, which brings PyTorch with CUDA: 6,283 MB; `uv` brings the build for this machine."""
+
 _MARK: Final = "boxdrop-complete"
 _LINES_SHOWN: Final = 8
 _ERROR: Final = "Error: "  # click's
+_TIE: Final = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"  # 1: PR_SET_PDEATHSIG
+    "if os.getppid() == int(sys.argv[1]): os.execvp(sys.argv[2], sys.argv[2:])"
+)
 
 
 def run_export(
@@ -81,7 +88,15 @@ def python_with_torch(say: Callable[[str], None], extra: Literal["export", "trai
     python = folder / "bin" / "python"
     if (folder / _MARK).is_file() and python.exists():
         return str(python)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    taken = f"{folder}: another process installs PyTorch here; wait for it"
+    with exclusive(folder.parent / f".{folder.name}.lock", taken):
+        if not ((folder / _MARK).is_file() and python.exists()):  # it may have ended just now
+            _make(folder, extra, say)
+    return str(python)
+
+
+def _make(folder: Path, extra: Literal["export", "train"], say: Callable[[str], None]) -> None:
+    python = folder / "bin" / "python"
     free = shutil.disk_usage(folder.parent).free // 10**6
     if free < _DISK_MB:
         raise BoxdropError(
@@ -106,7 +121,6 @@ def python_with_torch(say: Callable[[str], None], extra: Literal["export", "trai
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return str(python)
 
 
 def _uv_of_python() -> str | None:
@@ -135,7 +149,7 @@ def run_program(
 ) -> None:
     """Run a program to its end; its lines go to `say`."""
     process = subprocess.Popen(
-        command,
+        tied(command),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -158,6 +172,18 @@ def run_program(
         raise
     if code:
         raise BoxdropError(f"{failed}: {last_words(lines)}")
+
+
+def tied(command: list[str]) -> list[str]:
+    """A command that is asked to end (SIGTERM) when this process ends, however it does, also by ``kill -9``.
+
+    Otherwise a download or an export goes on without anyone waiting for it, beside the next attempt. Linux
+    only; elsewhere the command as it is. A function for `subprocess` to call before the program would not be
+    safe: other threads may hold locks (https://docs.python.org/3/library/subprocess.html).
+    """
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
 
 
 def last_words(lines: list[str]) -> str:

@@ -14,7 +14,13 @@ from typing import Any, Final
 from boxdrop.assessment.evidence import Evidence
 from boxdrop.detect.bundle import CARD, Bundle, Trained
 from boxdrop.detect.settings import HELD_OUT
-from boxdrop.detectors.export_environment import last_words, python_with_torch, run_program, with_boxdrop
+from boxdrop.detectors.export_environment import (
+    last_words,
+    python_with_torch,
+    run_program,
+    tied,
+    with_boxdrop,
+)
 from boxdrop.folders import clear_disk_errors, exclusive
 from boxdrop.job.stop import StoppedError
 from boxdrop.training.card import card
@@ -80,7 +86,7 @@ def _train(folder: TrainingFolder, say: Callable[[str], None], on_checkpoint: Ca
     lines: list[str] = []
     with _passing_on_signals() as share:
         process = subprocess.Popen(
-            [python, "-m", "model_export.training", str(folder.path)],
+            tied([python, "-m", "model_export.training", str(folder.path)]),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
