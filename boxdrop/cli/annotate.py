@@ -142,7 +142,7 @@ def annotate(
     keeper = _find_system(system) if track else None
     # a wrong token ends the run before the work begins
     connection = log_in(label_studio) if label_studio else None
-    chosen = detector or label_set.detector
+    chosen = label_set.detector if detector is None else detector
     model = _load_detector(chosen, label_set, provider, console)
     model.embed(label_set)  # a label that the detector cannot look for ends the run before it begins
     if lesson is not None:

@@ -172,7 +172,7 @@ def locate_all(detector: str, console: "Console") -> list[Path]:
     """The bundles of one name or path, or of two with a + between them; see `locate`."""
     from boxdrop.domain.detector_names import split_names
 
-    if Path(detector).expanduser().exists():  # a folder's name may contain a +
+    if detector and Path(detector).expanduser().exists():  # a folder's name may contain a +
         return [locate(detector, console)]
     return [locate(each, console) for each in split_names(detector)]
 

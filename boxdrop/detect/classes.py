@@ -82,11 +82,11 @@ class Classes:
     def _error(self, label: Label, word: str) -> LabelSetError:
         known = [name for name in self._names if name]
         close = difflib.get_close_matches(_key(word), self._numbers, n=1)
-        hint = f"did you mean {self._names[self._numbers[close[0]][0]]!r}? " if close else ""
+        hint = f"did you mean {self._names[self._numbers[close[0]][0]]!r}? Name" if close else "name"
         listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" * (len(known) > _LISTED))
         return LabelSetError(
             f"label {label.name!r}: detector {self._detector} has no class {word!r}; {hint}"
-            "Name its class under the label's `classes:`, or use a detector that reads words "
+            " its class under the label's `classes:`, or use a detector that reads words "
             f"(docs/detectors.md). Its classes are: {listed}"
         )
 

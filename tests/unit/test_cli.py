@@ -27,6 +27,7 @@ def test_help_shows_a_command_to_copy(arguments: list[str]) -> None:
         (["annotate", ".", "--labels-file", "b.yaml"], "b.yaml: no such file"),
         (["annotate", ".", "--project", "b.yaml"], "--project is now --labels-file"),
         (["annotate", ".", "--labels", "a", "--detector", "nowhere"], "nowhere"),
+        (["annotate", ".", "--labels", "a", "--detector", ""], "a name is missing; write one name"),
         (["annotate", "", "--labels", "a"], "name a folder, a file or s3://bucket/prefix"),
         (["annotate", "x" * 5000, "--labels", "a"], "File name too long"),
         (["annotate", ".", "--labels", "a", "--out", "x" * 300], "File name too long"),
