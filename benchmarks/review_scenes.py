@@ -63,7 +63,7 @@ def scenes(style: str, label_set: str, seed: int, count: int) -> list[Scene]:
 
     Args:
         style: ``known`` or ``unseen``.
-        label_set: ``fruits`` (17 labels) or ``all`` (120).
+        label_set: ``fruits`` (16 labels) or ``all`` (120).
     """
     cache = home() / "review-studies" / f"{style}-{label_set}-{seed}-{count}.pickle"
     if cache.is_file():
