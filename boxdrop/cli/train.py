@@ -105,7 +105,7 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
       boxdrop dataset freeze fruit v1 --split train=70,val=15,test=15
       boxdrop train fruit v1 --name mine
       boxdrop compare fruit now mine
-      boxdrop bundle use mine --canary 5%
+      boxdrop bundle use mine --in fruit --canary 20%
     """
     from boxdrop.home import home
     from boxdrop.services import Services
