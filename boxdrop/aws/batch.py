@@ -17,7 +17,6 @@ try:
 except ImportError:
     raise BoxdropError("launching jobs needs boto3: pip install 'boxdrop[s3]'") from None
 
-NOT_ENDED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 ONCE: Final = Config(
     retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=20
 )

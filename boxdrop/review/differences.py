@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boxdrop.domain.predictions import Box, Prediction, select_boxes
-from boxdrop.ledger import Image, State
+from boxdrop.ledger import Image
 from boxdrop.pipeline.labels import stored_parts
+from boxdrop.review.unverified import waiting_among
 from boxdrop.store.parts import read_part
 
 if TYPE_CHECKING:
@@ -46,16 +47,9 @@ def read_unverified(services: "Services", project: "Project") -> Iterator[tuple[
     seen: set[str] = set()
     for name in stored_parts(services.data, project):
         records = [each for each in read_part(services.data, name.key).records if each.image_id not in seen]
-        rows = services.ledger.images(each.image_id for each in records)
-        for record in records:
-            row = rows.get(record.image_id)
-            if (
-                isinstance(record, Prediction)
-                and row is not None
-                and (row.state, row.project, row.version) == (State.TASKED, project.name, record.version)
-            ):
-                seen.add(record.image_id)
-                yield row, record
+        for row, prediction in waiting_among(services, project, records):
+            seen.add(row.image_id)
+            yield row, prediction
 
 
 def differences(

@@ -50,7 +50,11 @@ def sample_unverified(
             if len(chosen) >= count:
                 break
             fresh = []
-            for row, prediction in _waiting(services, project, read_part(services.data, name.key).records):
+            for row, prediction in waiting_among(
+                services, project, read_part(services.data, name.key).records
+            ):
+                if row.prediction_id != prediction.prediction_id:
+                    continue
                 if row.image_id in known:
                     trained_on.add(row.image_id)
                 elif row.image_id not in chosen:
@@ -64,9 +68,14 @@ def sample_unverified(
     return sorted(chosen.values(), key=lambda pair: pair[0].key), len(trained_on)
 
 
-def _waiting(
+def waiting_among(
     services: "Services", project: "Project", records: Sequence[Record]
 ) -> Iterator[tuple[Image, Prediction]]:
+    """Those of a part's predictions whose image, in this version, waits for a person; with its row.
+
+    Raises:
+        BoxdropError: the ledger cannot be read.
+    """
     rows = services.ledger.images(each.image_id for each in records)
     for record in records:
         row = rows.get(record.image_id)
@@ -74,7 +83,6 @@ def _waiting(
             isinstance(record, Prediction)
             and row is not None
             and (row.state, row.project, row.version) == (State.TASKED, project.name, record.version)
-            and row.prediction_id == record.prediction_id
         ):
             yield row, record
 
