@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from boxdrop.store.layout import (
+    ANNOTATIONS,
     BUNDLES,
     DATASETS,
+    LABEL_SETS,
+    LESSONS,
     ORDERS,
     PREDICTIONS,
+    REVIEWS,
     SUMMARY_WILDCARD,
     TRAININGS,
 )
@@ -323,11 +327,15 @@ class Access:
     Attributes:
         reads, writes: prefixes of the data bucket.
         images: whether it reads images, in any version.
+        labels: whether it replaces a project's ``labels.yaml``.
+        ledger: whether it reads the ledger.
     """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     images: bool = False
+    labels: bool = False
+    ledger: bool = False
 
 
 ORDER_ACCESS: Final[Mapping[str, Access]] = {
@@ -335,6 +343,13 @@ ORDER_ACCESS: Final[Mapping[str, Access]] = {
         reads=(BUNDLES, DATASETS, ORDERS, TRAININGS), writes=(BUNDLES, ORDERS, TRAININGS), images=True
     ),
     "export": Access(reads=(BUNDLES, ORDERS), writes=(BUNDLES, ORDERS)),
+    "teach": Access(
+        reads=(ANNOTATIONS, BUNDLES, LABEL_SETS, ORDERS, REVIEWS),
+        writes=(LESSONS, ORDERS, REVIEWS),
+        images=True,
+        labels=True,
+        ledger=True,
+    ),
 }
 """By kind, see `boxdrop.store.orders.Order`. Tests compare it with the calls that the commands make."""
 

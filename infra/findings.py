@@ -107,15 +107,23 @@ ACKNOWLEDGED: Final = (
     ),
     Acknowledged(
         "IAM5",
-        r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/(JobRole|LongJobs/TrainRole)|data/LabelStudioReads)/",
+        r"(pipeline/(Dispatch|Publish|Reconcile|Track)|compute/(JobRole|LongJobs/TrainRole|\w+/TeachRole)|data/LabelStudioReads)/",
         r"""(Image\w*Arn\w*["}]*|<ImageBucket\w+\.Arn>|s3:::[\w.-]+)/\*$""",
         "Read access to every image in the image bucket.",
     ),
     Acknowledged(
-        "IAM5", rf"({_FUNCTION}|compute/(JobRole|LongJobs/\w+Role)/|data/LabelStudioReads/)",
+        "IAM5", rf"({_FUNCTION}|compute/(JobRole|(LongJobs|Teaching)/\w+Role)/|data/LabelStudioReads/)",
         r"/(annotations|boxes|bundles|datasets|display|labelsets|lessons|orders|predictions|reviews|runs|sagemaker"
         r"|tracked|trainings|zenml)/\*$",
         "Objects are named after future images, labels and runs; each role is limited to its prefixes.",
+    ),
+    Acknowledged(
+        "IAM5", r"compute/(LongJobs|Teaching)/TeachRole/", r"/\*/labels\.yaml$",
+        "A lesson comes into force in the labels.yaml of any project, and in no other object of the bucket.",
+    ),
+    Acknowledged(
+        "IAM5", r"compute/(LongJobs|Teaching)/TeachRole/",
+        r"""(Ledger\w*Arn\w*["}]*|<Ledger\w+\.Arn>)/index/\*$""", "The ledger's one index."
     ),
     Acknowledged(
         "IAM5", r"compute/JobRole/", r"(:repository/\*|log-group:/aws/sagemaker/Endpoints/.*:\*)$",

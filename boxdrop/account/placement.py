@@ -84,7 +84,13 @@ def offer_of(system: System, kind: Kind) -> Offer:
     if found is None and kind == "teach" and system.launcher == "batch":
         raise BoxdropError(
             f"the system {system.name} was deployed by an earlier boxdrop, which cannot teach in the "
-            f"account; deploy again: npx cdk deploy --all -c env={system.name}"
+            f"account; deploy again: npx cdk deploy --all -c env={system.name}, or leave out --in-account"
+        )
+    if found is None and kind == "teach":
+        raise BoxdropError(
+            f"the system {system.name} runs its detector on SageMaker, which does not teach: leave out "
+            '--in-account to teach on this machine, or add "long_jobs": {} to its settings in cdk.json and '
+            f"deploy again: npx cdk deploy --all -c env={system.name} (docs/deploy.md#long-work)"
         )
     if found is None:
         raise BoxdropError(

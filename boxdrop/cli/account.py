@@ -1,5 +1,6 @@
 """Options and messages of commands whose work can be done in the AWS account."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from shlex import quote
@@ -49,6 +50,7 @@ def place_order(
     arguments: Sequence[str],
     at_most: str,
     yes: bool,
+    as_json: bool = False,
 ) -> None:
     """Say what long work may cost at most, ask, and have it done in the account.
 
@@ -58,6 +60,7 @@ def place_order(
         arguments: of the ``boxdrop`` command that the job runs.
         at_most: as the user wrote it.
         yes: do not ask.
+        as_json: print the order as JSON; sentences go to the error output.
 
     Raises:
         BoxdropError: the system does no such work, or it cannot be started; with the way out.
@@ -79,15 +82,17 @@ def place_order(
         budget.limit_s,
         offer.usd_per_hour,
     )
-    say(f"{subject}: {budget.sentence(offer.machines)}")
+    say(f"{subject}: {budget.sentence(offer.machines)}", err=as_json)
     if not yes:
-        click.confirm("Start it in the account?", abort=True)
+        click.confirm("Start it in the account?", abort=True, err=as_json)
     standing, is_new = orders.place(wanted)
     if not is_new:
-        say(f"Nothing was started: {sentence_of(standing)}")
+        say(f"Nothing was started: {sentence_of(standing)}", err=as_json)
     else:
         job = f" (job {standing.order.job_id} of AWS Batch)"
-        say(f"{subject}: submitted{job}. Follow it: {_status(system, project)}")
+        say(f"{subject}: submitted{job}. Follow it: {_status(system, project)}", err=as_json)
+    if as_json:
+        say(json.dumps({"submitted": is_new, **AccountWork((standing,)).fields()[0]}))
 
 
 def cancel_order(system: "System", services: "Services", kind: "Kind", project: str, subject: str) -> None:

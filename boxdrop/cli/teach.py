@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from boxdrop.cli.account import at_most_option, cancel_order, in_account_option, place_order
 from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import label_studio_option, log_in, open_system, system_option
 from boxdrop.cli.terminal import counted, say
@@ -27,6 +28,9 @@ MOST_NEXT = 500
 
 MOST_AMONG = 2_000
 """Images to choose from: memory grows with the square of them, 128 MB for so many."""
+
+AT_MOST = "1h"
+"""Machine time of a job in the account, starts and interruptions included."""
 
 _WAIT_S = 300  # for publishers
 
@@ -61,7 +65,23 @@ _WAIT_S = 300  # for publishers
     metavar="M",
     help="With --next: from how many unverified images, taken by chance. Default: 300.",
 )
-@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    envvar="BOXDROP_PROVIDER",
+    show_default=True,
+)
+@in_account_option
+@at_most_option(AT_MOST)
+@click.option("--cancel", is_flag=True, help="End the teaching in the account; nothing changes.")
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="As the job of --in-account does: bring the lesson into force only if the gain is clear, and leave "
+    "it to the system which images run again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --in-account: print JSON, for programs.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @label_studio_option
 @system_option
@@ -75,6 +95,11 @@ def teach(
     count: int | None,
     among: int | None,
     provider: Literal["cpu", "cuda"],
+    in_account: bool,
+    at_most: str | None,
+    cancel: bool,
+    unattended: bool,
+    as_json: bool,
     yes: bool,
     url: str | None,
     system: str | None,
@@ -90,7 +115,20 @@ def teach(
 
     Cross-validation decides for each label whether the lesson replaces its words. Images that nobody has
     verified run again, unless you say --from-now; verified images stay as they are.
+
+    With --in-account, a job in your AWS account does it. `boxdrop status` shows how far it is and what came
+    of it. The same command starts no second job.
     """
+    in_system = in_account or cancel or unattended
+    if in_system and (back or from_now or due or dry_run or out is not None or count is not None):
+        raise BoxdropError(
+            "--in-account, --cancel and --unattended go without --back, --from-now, --due, --dry-run, --out "
+            "and --next"
+        )
+    if in_account + cancel + unattended > 1:
+        raise BoxdropError("give one of --in-account, --cancel and --unattended")
+    if not in_account and (at_most is not None or as_json):
+        raise BoxdropError(f"{'--at-most' if at_most is not None else '--json'} goes with --in-account")
     if back and (out is not None or dry_run):
         raise BoxdropError("--back teaches nothing: leave out --out and --dry-run")
     if from_now and dry_run:
@@ -115,6 +153,19 @@ def teach(
         return
     if project is None:
         raise BoxdropError("give a PROJECT, or --due for all that teach themselves")
+    if in_account:
+        from boxdrop.review.gathering import find_project
+
+        find_project(services, project)  # before anything is paid for
+        arguments = ("teach", project, "--unattended")
+        place_order(chosen, services, "teach", project, project, arguments, at_most or AT_MOST, yes, as_json)
+        return
+    if cancel:
+        cancel_order(chosen, services, "teach", project, project)
+        return
+    if unattended:
+        _teach_unattended(services, project, provider)
+        return
     from boxdrop.cli.labels_file import LabelsFile
 
     if back:
@@ -204,6 +255,13 @@ def _choose_next(
         tasks = [row.task_id for row in found.chosen if row.task_id is not None]
         put_first(services, project, tasks, wait_s=_WAIT_S)
         say("They come first in the tab To verify and in its label stream.")
+
+
+def _teach_unattended(services: "Services", project: str, provider: Literal["cpu", "cuda"]) -> None:
+    from boxdrop.domain.teaching import sentence_of
+    from boxdrop.teach.automatic import teach_unattended
+
+    say(f"{project}: {sentence_of(teach_unattended(services, project, provider))}")
 
 
 def _teach_due(services: "Services", project: str | None, provider: Literal["cpu", "cuda"]) -> None:

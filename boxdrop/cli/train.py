@@ -134,6 +134,7 @@ def train(project: str, dataset: str | None, system: str | None, as_json: bool, 
             arguments,
             options["at_most"] or _AT_MOST,
             options["yes"],
+            as_json,
         )
         return
     if options["at_most"] is not None:

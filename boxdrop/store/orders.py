@@ -23,6 +23,9 @@ FORMAT: Final = "boxdrop-order/1"
 OVER: Final = 3
 """Exit code of a job whose order has used its machine time: Batch does not try it again."""
 
+JOB_NAME: Final = "boxdrop-"
+"""What the names of orders' jobs begin with; the kind follows, then a dash."""
+
 _SHOWN: Final = 60
 
 
@@ -93,7 +96,7 @@ def order_id(kind: Kind, project: str, subject: str) -> str:
 
 def job_name(order: Order) -> str:
     """Name of an order's present job, the same for every submission of it."""
-    return f"boxdrop-{order.id}-{order.round}"
+    return f"{JOB_NAME}{order.id}-{order.round}"
 
 
 def command_of(order: Order) -> str:

@@ -1,9 +1,8 @@
-"""``teach: auto``: a project teaches itself each time that its verified images have doubled."""
+"""Teaching without a person: ``teach: auto`` when the verified images have doubled, and as a job."""
 
 from typing import TYPE_CHECKING
 
 from boxdrop.aws.s3 import Put
-from boxdrop.detect.sessions import Provider
 from boxdrop.domain.curve import Curve
 from boxdrop.domain.errors import BoxdropError, LabelSetError, LessonError
 from boxdrop.domain.label_edit import with_lesson
@@ -16,14 +15,12 @@ from boxdrop.store.lessons import read_lesson, write_lesson
 from boxdrop.store.teachings import add_teaching, read_teachings
 
 if TYPE_CHECKING:
+    from boxdrop.detect.sessions import Provider
     from boxdrop.services import Services
 
 
-def teach_itself(services: "Services", project: str, provider: Provider = "cpu") -> Teaching | None:
-    """Teach a project if it is due, and name the lesson in its labels.yaml if the gain is clear.
-
-    Nothing else is done: the changed labels.yaml comes into force as any other, after its quiet time, and
-    waits for `boxdrop apply` where very many images would run again.
+def teach_itself(services: "Services", project: str, provider: "Provider" = "cpu") -> Teaching | None:
+    """Teach a project if it is due; see `teach_unattended`.
 
     Args:
         services: needs `ledger`, `images` and `data`.
@@ -36,19 +33,58 @@ def teach_itself(services: "Services", project: str, provider: Provider = "cpu")
     Raises:
         BoxdropError: something could not be read or written; the next call tries again.
     """
+    return None if images_due(services, project) is None else teach_unattended(services, project, provider)
+
+
+def images_due(services: "Services", project: str, tried: int = 0) -> int | None:
+    """How many images are verified, if a project asks to teach itself and has enough of them; else None.
+
+    Args:
+        services: needs `ledger`, `images` and `data`.
+        project: its name.
+        tried: verified images of an attempt that the data bucket may not know of.
+
+    Raises:
+        BoxdropError: something could not be read.
+    """
+    key, images = labels_key(project), services.images
+    stored = images.get(key)
+    if stored is None:
+        return None
+    try:
+        label_set = LabelSet.from_yaml(
+            stored.body.decode("utf-8-sig", "replace"), f"s3://{images.name}/{key}"
+        )
+    except LabelSetError:
+        return None  # `status` shows the mistake
+    if not label_set.teaches_itself:
+        return None
+    verified = _count_verified(services, project)
+    return None if verified < _due(services, project, label_set, tried) else verified
+
+
+def teach_unattended(services: "Services", project: str, provider: "Provider" = "cpu") -> Teaching:
+    """Teach a project, and name the lesson in its labels.yaml if the gain is clear.
+
+    Nothing else is done: the changed labels.yaml comes into force as any other, after its quiet time, and
+    waits for `boxdrop apply` where very many images would run again.
+
+    Args:
+        services: needs `ledger`, `images` and `data`.
+        project: its name.
+        provider: see `Detector.load`.
+
+    Raises:
+        BoxdropError: something could not be read or written; the next call tries again.
+    """
     key, images = labels_key(project), services.images
     where = f"s3://{images.name}/{key}"
     stored = images.get(key)
     if stored is None:
-        return None
+        raise BoxdropError(f"{where} does not exist; `boxdrop new` makes one")
     text = stored.body.decode("utf-8-sig", "replace")
-    try:
-        label_set = LabelSet.from_yaml(text, where)
-    except LabelSetError:
-        return None  # `status` shows the mistake
-    verified = services.ledger.count_images(project, (State.VERIFIED,))[State.VERIFIED]
-    if not label_set.teaches_itself or verified < _due(services, project, label_set):
-        return None
+    LabelSet.from_yaml(text, where)  # a mistake in it is named before the work
+    verified = _count_verified(services, project)
     from boxdrop.teach.project import teach_project  # only now: ONNX Runtime takes half a second
 
     at = services.clock()
@@ -68,12 +104,16 @@ def teach_itself(services: "Services", project: str, provider: Provider = "cpu")
     return teaching
 
 
-def _due(services: "Services", project: str, label_set: LabelSet) -> int:
+def _count_verified(services: "Services", project: str) -> int:
+    return services.ledger.count_images(project, (State.VERIFIED,))[State.VERIFIED]
+
+
+def _due(services: "Services", project: str, label_set: LabelSet, tried: int) -> int:
     """How many images must be verified for the next lesson."""
-    tried = [each.verified for each in read_teachings(services.data, project)]
+    attempts = [tried, *(each.verified for each in read_teachings(services.data, project))]
     if label_set.lesson is not None:  # perhaps by hand, or by an attempt that died before it was noted
-        tried.append(len(read_lesson(services.data, label_set.lesson).images))
-    return next_teaching(max(tried, default=0))
+        attempts.append(len(read_lesson(services.data, label_set.lesson).images))
+    return next_teaching(max(attempts))
 
 
 def has_clear_gain(lesson: Lesson) -> bool:

@@ -13,7 +13,7 @@ from infra.config import Environment
 from infra.constructs.batch import GpuQueue
 from infra.constructs.endpoint import AsyncEndpoint
 from infra.constructs.function import log_group
-from infra.constructs.long_jobs import LongJobQueue
+from infra.constructs.long_jobs import LongJobQueue, Teaching
 from infra.constructs.network import Place
 from infra.stacks.data import Data, use_keys
 
@@ -53,6 +53,7 @@ class Compute(Stack):
                 log_group=logs,
                 variables=variables,
             ).place
+            Teaching(self, environment=environment, data=data, image=image, log_group=logs)
         else:
             self._let_sagemaker_work(data)
             AsyncEndpoint(

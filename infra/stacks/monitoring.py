@@ -16,6 +16,7 @@ from boxdrop.metrics import Metric
 from boxdrop.topology import SYNC_HOURS
 from infra.config import Environment
 from infra.constructs.budget import add_budget
+from infra.constructs.long_jobs import offers
 from infra.dashboard import dashboard_body
 from infra.stacks.pipeline import Pipeline
 
@@ -220,11 +221,11 @@ class Monitoring(Stack):
                 },
                 above=0,
             )
-        if environment.long_jobs is not None:
+        if offers(environment):
             self._alarm(
                 "LongJobFailed",
                 "long-job-fails",
-                "A training or an export in the account has failed.",
+                "A training, an export or a teaching in the account has failed.",
                 query={
                     "namespace": "AWS/Events",
                     "metric_name": "MatchedEvents",

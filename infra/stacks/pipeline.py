@@ -29,6 +29,7 @@ from boxdrop.store.layout import (
     TRACKED,
     ZENML,
 )
+from boxdrop.store.orders import JOB_NAME
 from boxdrop.system import System, parameter_name
 from boxdrop.topology import (
     FUNCTIONS,
@@ -48,7 +49,7 @@ from infra.constructs.batch import definition_arns, queue_arn
 from infra.constructs.endpoint import endpoint_arn, topic_arn
 from infra.constructs.function import PipelineFunction
 from infra.constructs.functions_network import make_functions_place
-from infra.constructs.long_jobs import offers, queue_name
+from infra.constructs.long_jobs import offers
 from infra.constructs.queues import Mailbox, admit, dead_letter_queue
 from infra.constructs.webhook import connect, make_api, webhook_url
 from infra.stacks.data import Data, use_keys
@@ -353,14 +354,16 @@ class Pipeline(Stack):
                     "detail": {"jobQueue": [queue_arn(self, environment.prefix)]},
                 },
             }
-        if environment.long_jobs is not None:
+        if found := offers(environment):
+            queues = sorted({each["queue"] for each in found.values()})
             rules["FailedLongJobs"] = {
-                "description": "boxdrop: trainings and exports that failed",
+                "description": "boxdrop: trainings, exports and teachings that failed",
                 "event_pattern": {
                     "source": ["aws.batch"],
                     "detail-type": ["Batch Job State Change"],
                     "detail": {
-                        "jobQueue": [queue_arn(self, queue_name(environment))],
+                        "jobQueue": [queue_arn(self, each) for each in queues],
+                        "jobName": [{"prefix": f"{JOB_NAME}{kind}-"} for kind in found],
                         "status": ["FAILED"],
                     },
                 },

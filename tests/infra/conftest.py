@@ -98,6 +98,16 @@ class Synthesized:
             if resource["Type"] == type_
         }
 
+    @property
+    def detector(self) -> dict[str, Any]:
+        """Properties of the detector's job definition."""
+        (found,) = (
+            each["Properties"]
+            for each in self.resources("AWS::Batch::JobDefinition").values()
+            if each["Properties"]["JobDefinitionName"] == self.environment.prefix
+        )
+        return dict(found)
+
 
 class Synthesize(Protocol):
     """Synthesizes a variant; `changed` holds other settings, as JSON."""

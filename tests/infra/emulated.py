@@ -245,6 +245,7 @@ class Deployment:
             each["Properties"]
             for each in self.templates["compute"]["Resources"].values()
             if each["Type"] == "AWS::Batch::JobDefinition"
+            and each["Properties"]["JobDefinitionName"] == prefix
         )
         batch.create_compute_environment(computeEnvironmentName=prefix, type="UNMANAGED", state="ENABLED")
         batch.create_job_queue(
@@ -282,6 +283,7 @@ class Deployment:
             }
             for resource in self.templates["compute"]["Resources"].values()
             if resource["Type"] == "AWS::Batch::JobDefinition"
+            and resource["Properties"]["JobDefinitionName"] == self.environment.prefix
         )
         system = self.system
         given = {

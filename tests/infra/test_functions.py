@@ -86,8 +86,7 @@ OF_A_MACHINE = {
 
 
 def test_the_jobs_container_gets_the_variables_it_needs(default: Synthesized) -> None:
-    (definition,) = default.resources("AWS::Batch::JobDefinition").values()
-    told = {each["Name"] for each in definition["Properties"]["ContainerProperties"]["Environment"]}
+    told = {each["Name"] for each in default.detector["ContainerProperties"]["Environment"]}
     assert told == {
         "BOXDROP_DATA_BUCKET",
         "BOXDROP_JOB_TIMEOUT_S",

@@ -95,7 +95,7 @@ def test_every_section_of_the_runbook_is_about_an_alarm(default: Synthesized) ->
     written = (REPOSITORY / "docs" / "operations.md").read_text()
     sections = set(re.findall(r"^## ([\w-]+)$", written, re.MULTILINE))
     linked = {alarm["AlarmDescription"].rpartition("#")[2] for alarm in alarms(default)}
-    assert sections == linked | {"budget", "long-job-fails"}  # the latter's alarm comes with long_jobs
+    assert sections == linked | {"budget"}
 
 
 def test_every_metric_of_ours_on_dashboard_and_alarms_is_emitted_by_code(variant: Synthesized) -> None:

@@ -342,8 +342,7 @@ def test_an_endpoint_gets_the_driver_that_the_image_needs(synthesize: Synthesize
 
 
 def test_a_job_is_tried_again_for_its_host_and_if_it_asks_for_it(default: Synthesized) -> None:
-    (definition,) = default.resources("AWS::Batch::JobDefinition").values()
-    options = definition["Properties"]
+    options = default.detector
     assert options["RetryStrategy"]["EvaluateOnExit"] == [
         {"Action": "RETRY", "OnStatusReason": "Host EC2*"},
         {"Action": "RETRY", "OnExitCode": "75"},

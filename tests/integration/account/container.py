@@ -35,6 +35,7 @@ class Container:
     def __init__(self, system: System, kind: Kind, job: Mapping[str, Any], machine: Path) -> None:
         machine.mkdir()
         self._calls = machine / "calls.jsonl"
+        self._calls.touch()
         given = {
             "BOXDROP_DATA_BUCKET": system.data_bucket,
             "BOXDROP_ORDER_KIND": kind,
@@ -69,16 +70,21 @@ def check_access(calls: list[dict[str, Any]], kind: Kind, system: System) -> Non
     """What was called is what the role allows, no less and no more."""
     reads: set[str] = set()
     writes: set[str] = set()
-    images = False
+    ledger: set[str] = set()
+    images = labels = False
     for each in calls:
         about, operation = each["about"], each["operation"]
-        if operation == "GetParameter" or about.get("Bucket") is None:
+        if each["service"] == "dynamodb":
+            assert about["TableName"] == system.table
+            ledger.add(operation + " of the index" * ("IndexName" in about))
+        elif operation == "GetParameter" or about.get("Bucket") is None:
             assert operation == "GetParameter", each
         elif operation == "ListObjectsV2":
             assert about["Bucket"] == system.data_bucket
         elif about["Bucket"] == system.image_bucket:
-            assert operation in ("GetObject", "HeadObject")
-            images = True
+            assert operation in ("GetObject", "HeadObject") or about["Key"].endswith("/labels.yaml")
+            images = images or operation != "PutObject"
+            labels = labels or operation == "PutObject"
         else:
             known = {
                 "GetObject": reads,
@@ -88,4 +94,6 @@ def check_access(calls: list[dict[str, Any]], kind: Kind, system: System) -> Non
             }
             known |= {"UploadPart": writes, "CompleteMultipartUpload": writes}
             known[operation].add(about["Key"].partition("/")[0] + "/")
-    assert Access(tuple(sorted(reads)), tuple(sorted(writes)), images) == ORDER_ACCESS[kind]
+    known_access = ORDER_ACCESS[kind]
+    assert Access(tuple(sorted(reads)), tuple(sorted(writes)), images, labels, bool(ledger)) == known_access
+    assert ledger in (set(), {"GetItem", "BatchGetItem", "Query of the index"})
