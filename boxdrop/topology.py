@@ -220,6 +220,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
                 "BOXDROP_REVIEWS_QUEUE",
                 "BOXDROP_WINDOW_S",
                 "BOXDROP_APPLY_LIMIT",
+                "BOXDROP_TEACHING",
                 *_LAUNCHER,
             ),
         ),
@@ -344,7 +345,7 @@ ORDER_ACCESS: Final[Mapping[str, Access]] = {
     ),
     "export": Access(reads=(BUNDLES, ORDERS), writes=(BUNDLES, ORDERS)),
     "teach": Access(
-        reads=(ANNOTATIONS, BUNDLES, LABEL_SETS, ORDERS, REVIEWS),
+        reads=(ANNOTATIONS, BUNDLES, LABEL_SETS, LESSONS, ORDERS, REVIEWS),
         writes=(LESSONS, ORDERS, REVIEWS),
         images=True,
         labels=True,

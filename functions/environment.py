@@ -57,6 +57,8 @@ class Environment:
         endpoint: SageMaker's.
         job_timeout_s: for an attempt of a job; reconcile checks an unfinished run after it.
         lease_s: how long others wait for a publisher that died; see `boxdrop.topology.LEASE_S`.
+        teaching: where the account teaches, `boxdrop.account.placement.Offer` as JSON; without it, reconcile
+            orders no teaching.
         webhook_url: receiver of Label Studio's webhook; without it, only reconcile finds new reviews.
     """
 
@@ -76,6 +78,7 @@ class Environment:
     endpoint: str = _variable("BOXDROP_ENDPOINT", default="")
     job_timeout_s: int = _variable("BOXDROP_JOB_TIMEOUT_S", default=JOB_TIMEOUT_S)
     lease_s: float = _variable("BOXDROP_LEASE_S", default=LEASE_S)
+    teaching: str = _variable("BOXDROP_TEACHING", default="")
     webhook_url: str = _variable("BOXDROP_WEBHOOK_URL", default="")
 
     @property
@@ -96,6 +99,7 @@ _MAY_BE_EMPTY: Final = {
     "BOXDROP_JOB_QUEUE",
     "BOXDROP_JOB_DEFINITION",
     "BOXDROP_ENDPOINT",
+    "BOXDROP_TEACHING",
     "BOXDROP_WEBHOOK_URL",
     LABEL_STUDIO_URL,  # the secret may contain it
     ZENML_STORE_URL,  # without it, the store on this machine, which has no log-in

@@ -8,6 +8,7 @@ from boxdrop.services import Services, WebhookTarget
 from functions.environment import Environment, read_environment
 
 if TYPE_CHECKING:
+    from boxdrop.account.placement import Offer
     from boxdrop.aws.launchers import Launcher
     from boxdrop.aws.s3 import Bucket
     from boxdrop.aws.secrets import Secrets
@@ -29,6 +30,19 @@ def secrets() -> "Secrets":
 def services(function: str) -> Services:
     """The services of a function. Tests call `services.cache_clear()` to make new ones."""
     return make_services(read_environment(function))
+
+
+@cache
+def teaching_offer(function: str) -> "Offer | None":
+    """Where the account teaches; None if it does not."""
+    text = read_environment(function).teaching
+    if not text:
+        return None
+    import json
+
+    from boxdrop.account.placement import Offer
+
+    return Offer(**json.loads(text))
 
 
 def reconnect(of: Services) -> None:

@@ -95,12 +95,12 @@ ACKNOWLEDGED: Final = (
         "X-Ray has no resource-level permissions, nor do Batch's read-only ListJobs and DescribeJobs.",
     ),
     Acknowledged(
-        "IAM5", r"pipeline/Launch/", r"batch:.*:job-definition/[\w-]+:\*$",
+        "IAM5", r"pipeline/(Launch|Reconcile)/", r"batch:.*:job-definition/[\w-]+:\*$",
         "Each deployment of the job creates a new revision of the definition.",
     ),
     Acknowledged(
-        "IAM5", r"pipeline/Launch/", r"batch:.*:job/\*$",
-        "A job is tagged with its run when it is submitted, before it has an id.",
+        "IAM5", r"pipeline/(Launch|Reconcile)/", r"batch:.*:job/\*$",
+        "A job is tagged with its run or order when it is submitted, before it has an id.",
     ),
     Acknowledged(
         "IAM5", _FUNCTION, r"""(Ledger\w*Arn\w*["}]*|<Ledger\w+\.Arn>)/index/\*$""", "The ledger's one index."

@@ -29,9 +29,6 @@ MOST_NEXT = 500
 MOST_AMONG = 2_000
 """Images to choose from: memory grows with the square of them, 128 MB for so many."""
 
-AT_MOST = "1h"
-"""Machine time of a job in the account, starts and interruptions included."""
-
 _WAIT_S = 300  # for publishers
 
 
@@ -73,7 +70,7 @@ _WAIT_S = 300  # for publishers
     show_default=True,
 )
 @in_account_option
-@at_most_option(AT_MOST)
+@at_most_option("1h")
 @click.option("--cancel", is_flag=True, help="End the teaching in the account; nothing changes.")
 @click.option(
     "--unattended",
@@ -154,6 +151,7 @@ def teach(
     if project is None:
         raise BoxdropError("give a PROJECT, or --due for all that teach themselves")
     if in_account:
+        from boxdrop.account.automatic import AT_MOST
         from boxdrop.review.gathering import find_project
 
         find_project(services, project)  # before anything is paid for

@@ -1,6 +1,6 @@
 """Teaching without a person: ``teach: auto`` when the verified images have doubled, and as a job."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from boxdrop.aws.s3 import Put
 from boxdrop.domain.curve import Curve
@@ -17,6 +17,9 @@ from boxdrop.store.teachings import add_teaching, read_teachings
 if TYPE_CHECKING:
     from boxdrop.detect.sessions import Provider
     from boxdrop.services import Services
+
+
+_TRIES: Final = 3
 
 
 def teach_itself(services: "Services", project: str, provider: "Provider" = "cpu") -> Teaching | None:
@@ -77,6 +80,15 @@ def teach_unattended(services: "Services", project: str, provider: "Provider" = 
     Raises:
         BoxdropError: something could not be read or written; the next call tries again.
     """
+    for _ in range(_TRIES):
+        taught = _teach_once(services, project, provider)
+        if taught is not None:
+            return taught
+    raise BoxdropError(f"{labels_key(project)} changes all the time; teach when nobody edits it")
+
+
+def _teach_once(services: "Services", project: str, provider: "Provider") -> Teaching | None:
+    """Teach; None if labels.yaml has changed in the meantime."""
     key, images = labels_key(project), services.images
     where = f"s3://{images.name}/{key}"
     stored = images.get(key)
@@ -98,7 +110,7 @@ def teach_unattended(services: "Services", project: str, provider: "Provider" = 
             number = write_lesson(services.data, lesson)
             body = with_lesson(text, number, where).encode()
             if images.replace(key, body, stored.etag, "application/yaml") != Put.STORED:
-                raise BoxdropError(f"{where} has changed in the meantime; the next call teaches again")
+                return None
         teaching = teaching_of(lesson, curve, verified, number)
     add_teaching(services.data, project, teaching)
     return teaching

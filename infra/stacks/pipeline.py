@@ -22,6 +22,7 @@ from boxdrop.store.layout import (
     BUNDLES,
     LABEL_SETS,
     LESSONS,
+    ORDERS,
     PREDICTIONS,
     REVIEWS,
     RUNS,
@@ -169,6 +170,8 @@ class Pipeline(Stack):
             known["BOXDROP_JOB_QUEUE"] = known["BOXDROP_JOB_DEFINITION"] = environment.prefix
         else:
             known["BOXDROP_ENDPOINT"] = environment.prefix
+        if teaching := offers(environment).get("teach"):
+            known["BOXDROP_TEACHING"] = json.dumps(teaching)
         if data.zenml_secret is not None and environment.zenml_url:
             known["ZENML_STORE_URL"] = environment.zenml_url
             known["BOXDROP_ZENML_SECRET"] = data.zenml_secret.id
@@ -262,6 +265,7 @@ class Pipeline(Stack):
         if self._environment.compute == "batch":
             # has no resource-level permissions
             reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])
+        self._let_teach(reconcile)
 
         if "track" in self.functions and data.zenml_secret is not None:
             track = self.functions["track"]
@@ -272,21 +276,36 @@ class Pipeline(Stack):
             track.allow("ReadImages", ["s3:GetObject", "s3:GetObjectVersion"], [images])
             track.allow("Secrets", ["secretsmanager:GetSecretValue"], [data.zenml_secret.arn])
 
+    def _let_teach(self, reconcile: PipelineFunction) -> None:
+        """Projects that say `teach: auto` are taught by orders, which reconcile places."""
+        teaching = offers(self._environment).get("teach")
+        if teaching is None:
+            return
+        orders, reviews = (self._data.data.arn_for_objects(f"{each}*") for each in (ORDERS, REVIEWS))
+        reconcile.allow("ReadTeaching", ["s3:GetObject"], [orders, reviews])
+        reconcile.allow("WriteOrders", ["s3:PutObject"], [orders])
+        self._let_submit_jobs(reconcile, teaching["queue"], teaching["definition"])
+        if self._environment.compute != "batch":
+            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])
+
     def _let_submit(self, launch: PipelineFunction) -> None:
         environment = self._environment
         if environment.compute == "sagemaker":
             launch.allow("Submit", ["sagemaker:InvokeEndpointAsync"], [endpoint_arn(self, environment)])
             return
-        jobs = [queue_arn(self, environment.prefix), *definition_arns(self, environment.prefix)]
-        launch.allow("Submit", ["batch:SubmitJob"], jobs)
-        # A job is submitted with its run's id as a tag, before Batch assigns the job's id.
-        launch.allow(
+        self._let_submit_jobs(launch, environment.prefix, environment.prefix)
+
+    def _let_submit_jobs(self, function: PipelineFunction, queue: str, definition: str) -> None:
+        jobs = [queue_arn(self, queue), *definition_arns(self, definition)]
+        function.allow("Submit", ["batch:SubmitJob"], jobs)
+        # A job is submitted with its run's or order's id as a tag, before Batch assigns the job's id.
+        function.allow(
             "TagJob",
             ["batch:TagResource"],
             [self.format_arn(service="batch", resource="job", resource_name="*")],
         )
         # These have no resource-level permissions.
-        launch.allow("FindJobs", ["batch:ListJobs"], ["*"])
+        function.allow("FindJobs", ["batch:ListJobs"], ["*"])
 
     # -- rules ----------------------------------------------------------------------------------------
 

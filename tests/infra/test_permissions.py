@@ -29,6 +29,7 @@ PLATFORM: Final = {
 
 DROPPED: Final = "tests/integration/pipeline/test_dropped_boxes.py"
 TAUGHT: Final = "tests/integration/pipeline/test_lessons.py"
+TAUGHT_ITSELF: Final = "tests/integration/account/test_automatic.py"
 RARE: Final = {
     ("launch", "batch:ListJobs"): "after a lost answer of SubmitJob: tests/integration/test_launchers.py",
     ("launch", "s3:GetObject", "boxes/*"): f"boxes dropped with images: {DROPPED}",
@@ -37,6 +38,12 @@ RARE: Final = {
     ("launch", "s3:PutObject", "labelsets/*"): "a canary, without the lesson: "
     "tests/integration/pipeline/test_canary.py",
     ("reconcile", "s3:GetObject", "lessons/*"): f"labels that name a lesson: {TAUGHT}",
+    ("reconcile", "batch:SubmitJob"): f"teach: auto: {TAUGHT_ITSELF}",
+    ("reconcile", "batch:TagResource"): f"teach: auto: {TAUGHT_ITSELF}",
+    ("reconcile", "batch:ListJobs"): f"teach: auto: {TAUGHT_ITSELF}",
+    ("reconcile", "s3:GetObject", "orders/*"): f"teach: auto: {TAUGHT_ITSELF}",
+    ("reconcile", "s3:GetObject", "reviews/*"): f"teach: auto: {TAUGHT_ITSELF}",
+    ("reconcile", "s3:PutObject", "orders/*"): f"teach: auto: {TAUGHT_ITSELF}",
     ("track", "s3:GetObject", "lessons/*"): "figures of a lesson: tests/unit/tracking/test_entry.py",
     ("job", "s3:GetObject", "lessons/*"): "labels that name a lesson: tests/e2e/test_local.py",
     ("job", "s3:GetObject", "display/*"): "display copies: tests/integration/job/test_display_copies.py",

@@ -70,6 +70,7 @@ class Functions:
             "BOXDROP_JOB_DEFINITION": "",
             "BOXDROP_ENDPOINT": "",
             "BOXDROP_JOB_TIMEOUT_S": "600",
+            "BOXDROP_TEACHING": "",
             "BOXDROP_WEBHOOK_URL": "http://127.0.0.1:9/webhook",
             "LABEL_STUDIO_URL": "http://127.0.0.1:9",
             "BOXDROP_LABEL_STUDIO_SECRET": "label-studio",
