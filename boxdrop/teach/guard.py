@@ -6,10 +6,12 @@ a label alone seldom has enough boxes to prove anything:
 
 - labels that the words do not find (*new* ones): are fitted weights alone better than the words?
 - labels that the words find (*known* ones): are the words' logits better when fitted ones are mixed in?
+  The measure is average precision plus half of F1: two views of the same boxes, so less depends on luck.
 
 A known label that is clearly worse off than with its words keeps them, whatever its group says.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -27,14 +29,25 @@ Choice = Literal["words", "mixed", "lesson"]
 SHARES: Final = (1 / 3, 1 / 2, 2 / 3)
 """Of the fitted logits, in what may replace the words' of known labels. The words keep a third at least."""
 
+CAUTION: Final = 0.75
+"""What a mixture lowers the logits of known labels by, times its share. Fitted queries score hardly an object
+lower than the words do, and some of what resembles one higher: without it, F1 falls at the same threshold."""
+
+F1_COUNTS: Final = 0.5
+"""A mixture's worth is its average precision plus so much of its F1 at the thresholds in force."""
+
+_EXPECTED: Final = 0.1
+"""What a mixture is expected to gain, and how far off that may be (one standard deviation), as parts of what
+the words' average precision lacks: who errs has something to learn."""
+
 _NO_BETTER: Final = 0.75
 """A mixture nearer to the words is used if the best one is better in no more than this share of samples."""
 
 PROOF: Final = 0.9
-"""Share of bootstrap samples in which a lesson must be better."""
+"""How likely a lesson must be better."""
 
-FEWEST_BOXES: Final = 2
-"""Verified boxes that a known label needs; a new one needs a single box."""
+_PROOF_DEVIATIONS: Final = 1.2816
+"""So many standard deviations above 0, a normal distribution's mean is above 0 with a chance of `PROOF`."""
 
 FEWEST_KNOWN_BOXES: Final = 20
 """Verified boxes that all known labels together need: a bootstrap of fewer is surer than it should be."""
@@ -104,7 +117,7 @@ class Learner:
         patches: of all images.
         words: what the detector knows without a lesson.
         new: bool [L], labels that the words do not find: their heads start at their boxes alone.
-        able: bool [L], labels with boxes enough; the others get no head of use.
+        able: bool [L], labels with a verified box; the others get no head of use.
     """
 
     patches: Patches
@@ -142,7 +155,8 @@ class Verdict:
     Attributes:
         shares: float32 [L], how much of each label's logits is fitted: 0 for the words, 1 for the lesson.
         heads: fitted to all images; rows of labels that keep their words are of no use.
-        biases: float32 [L], what to add to a label's logits so that its best cut is its threshold in force.
+        biases: float32 [L], what to add to a label's logits: what makes its threshold in force the best
+            cut of a new label, and `CAUTION` for a known one.
         before, after: cross-fitted trials, with the words and with the choices.
         learner: what fitted the heads.
     """
@@ -184,7 +198,7 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
     before = tried_with(asked)
     boxes = before.objects.sum(axis=0)
     new = _is_new(before, words)
-    able = np.where(new, boxes >= 1, boxes >= FEWEST_BOXES)
+    able = boxes >= 1
     learner = Learner(stack_views(verified, patches, labels), words, new, able)
     fold_of = _folds(images)
     kept = [fold_of != fold for fold in range(int(fold_of.max()) + 1 if images > 1 else 0)]
@@ -193,20 +207,23 @@ def judge(verified: Sequence[VerifiedImage], patches: Patches, words: Words) -> 
     for known, without in zip(kept, partial, strict=True):
         held = ~known[patches.images]
         learned[held] = without.logits(patches, held)
+        # Like the lesson itself, a fit leaves a known label without a box to its words.
+        unseen = ~new & (before.objects[known].sum(axis=0) == 0)
+        learned[np.ix_(held, unseen)] = asked[np.ix_(held, unseen)]
     learned[:, ~able] = asked[:, ~able]
     rng = np.random.default_rng(_SEED)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=_SAMPLES).astype(np.float64)
     shares, biases = np.zeros(labels, np.float32), np.zeros(labels, np.float32)
     if (group := able & new).any():
         alone = _candidate(1.0, asked, learned, before, tried_with, words, weights, group)
-        if alone.better_f1 > PROOF:
+        if _share(alone.f1_gain) > PROOF:
             shares[group], biases[group] = 1, alone.biases[group]
     if boxes[group := able & ~new].sum() >= FEWEST_KNOWN_BOXES:
         tried = [
             _candidate(share, asked, learned, before, tried_with, words, weights, group) for share in SHARES
         ]
         former = _ap(before, weights, group)
-        proven = [each for each in tried if _share(each.ap - former) > PROOF and each.better_f1 > 0.5]
+        proven = [each for each in tried if _is_proven(each, former)]
         if proven:
             highest = max(proven, key=lambda each: float(each.ap.mean()))
             best = next(each for each in proven if _share(highest.ap - each.ap) <= _NO_BETTER)
@@ -225,17 +242,29 @@ class _Candidate:
 
     Attributes:
         share: of the fitted ones.
-        biases: float32 [L], what moves each label's best cut to its threshold in force, if that pays.
+        biases: float32 [L], what to add to each label's logits.
         trial: cross-fitted.
         ap: of each bootstrap sample, float64.
-        better_f1: share of bootstrap samples in which it beats the words.
+        f1_gain: over the words' F1, of each bootstrap sample, float64.
     """
 
     share: float
     biases: NDArray[np.float32]
     trial: Trial
     ap: NDArray[np.float64]
-    better_f1: float
+    f1_gain: NDArray[np.float64]
+
+
+def _is_proven(mixture: _Candidate, former: NDArray[np.float64]) -> bool:
+    """Whether a mixture is better than the words, whose average precision in each sample is `former`.
+
+    What the samples say is weighed against what mixtures usually gain, as two normal distributions are.
+    """
+    gain = mixture.ap - former + F1_COUNTS * mixture.f1_gain
+    expected = _EXPECTED * max(1e-3, 1 - float(former.mean()))
+    trust, doubt = 1 / max(1e-6, float(gain.var())), 1 / expected**2
+    mean = (float(gain.mean()) * trust + expected * doubt) / (trust + doubt)
+    return mean * math.sqrt(trust + doubt) > _PROOF_DEVIATIONS
 
 
 def _candidate(
@@ -250,11 +279,12 @@ def _candidate(
 ) -> _Candidate:
     trial = tried_with((asked + share * (learned - asked)).astype(np.float32))
     none = np.zeros(words.labels)
-    moved = none if share <= 0.5 else _shifts(trial, words.thresholds)
+    # Fitted queries alone may cut anywhere. A mixture keeps the words' cut, on which few boxes say little.
+    shifts = [none, _shifts(trial, words.thresholds)] if share == 1 else [none - CAUTION * share]
     f1 = _f1(before, none, words, weights, group)
-    gains = [(_f1(trial, shift, words, weights, group) - f1, shift) for shift in (none, moved)]
+    gains = [(_f1(trial, shift, words, weights, group) - f1, shift) for shift in shifts]
     gain, shift = max(gains, key=lambda each: float(each[0].mean()))
-    return _Candidate(share, shift.astype(np.float32), trial, _ap(trial, weights, group), _share(gain))
+    return _Candidate(share, shift.astype(np.float32), trial, _ap(trial, weights, group), gain)
 
 
 def _folds(images: int) -> NDArray[np.int64]:

@@ -1,11 +1,14 @@
 """The guard: what is not proven better is not used. On made-up patches, where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from boxdrop.assessment.calibration import logit
 from boxdrop.detect.features import Features
-from boxdrop.teach.guard import FEWEST_KNOWN_BOXES, SHARES, Verdict, Words, judge
+from boxdrop.teach.guard import CAUTION, FEWEST_KNOWN_BOXES, SHARES, Verdict, Words, judge
 from boxdrop.teach.patches import VerifiedImage, stack
 from boxdrop.teach.trial import Trial, try_out, weighted_ap
 
@@ -108,6 +111,44 @@ def test_words_that_are_half_right_are_improved() -> None:
     assert after.ap > before.ap
     assert after.f1 >= before.f1
     assert verdict.shares[~verdict.new].max() <= max(SHARES) < 1  # the words keep their part
+
+
+def with_one_box_of_the_last_label(verified: list[VerifiedImage]) -> list[VerifiedImage]:
+    """The same images; of label 2 only the first box is verified."""
+    found, kept = [], False
+    for image in verified:
+        mine = image.labels == 2
+        if not kept and mine.any():
+            mine[mine.argmax()], kept = False, True
+        found.append(replace(image, boxes=image.boxes[~mine], labels=image.labels[~mine]))
+    return found
+
+
+@pytest.mark.slow
+def test_a_known_name_with_one_box_learns_with_the_others_and_without_it_is_judged_by_its_words() -> None:
+    verified = with_one_box_of_the_last_label(images(60, seed=5))
+    asked = words(LOOKS + 0.15 * np.random.default_rng(5).normal(size=LOOKS.shape) + 0.3 * np.eye(WIDTH)[-1])
+    verdict = decide(verified, asked)
+    assert not verdict.new.any()
+    assert verdict.learner.able.all()
+    assert verdict.shares[0] > 0
+    holder = next(number for number, image in enumerate(verified) if 2 in image.labels)
+    before, after = (
+        trial.scores[(trial.labels == 2) & trial.right] for trial in (verdict.before, verdict.after)
+    )
+    assert verdict.after.objects[:, 2].nonzero()[0].tolist() == [holder]
+    if verdict.shares[2] > 0:  # only what every mixture is lowered by tells it from the words
+        np.testing.assert_allclose(logit(after), logit(before) - CAUTION * verdict.shares[2], atol=1e-4)
+    else:
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_mixture_is_lowered_by_its_share_and_by_nothing_that_few_boxes_say() -> None:
+    verdict = decide(images(60, seed=5), vague_words())
+    mixed = (verdict.shares > 0) & ~verdict.new
+    assert mixed.any()
+    np.testing.assert_allclose(verdict.biases[mixed], -CAUTION * verdict.shares[mixed])
 
 
 @pytest.mark.parametrize("seed", range(3))
