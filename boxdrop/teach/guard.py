@@ -33,6 +33,10 @@ CAUTION: Final = 0.75
 """What a mixture lowers the logits of known labels by, times its share. Fitted queries score hardly an object
 lower than the words do, and some of what resembles one higher: without it, F1 falls at the same threshold."""
 
+NEW_CAUTION: Final = 0.25
+"""What the logits of new labels are lowered by. People verify images that show the things more often than
+other images do, so cross-validation sees too few of the false boxes."""
+
 F1_COUNTS: Final = 0.5
 """A mixture's worth is its average precision plus so much of its F1 at the thresholds in force."""
 
@@ -156,7 +160,7 @@ class Verdict:
         shares: float32 [L], how much of each label's logits is fitted: 0 for the words, 1 for the lesson.
         heads: fitted to all images; rows of labels that keep their words are of no use.
         biases: float32 [L], what to add to a label's logits: what makes its threshold in force the best
-            cut of a new label, and `CAUTION` for a known one.
+            cut of a new label, and caution.
         before, after: cross-fitted trials, with the words and with the choices.
         learner: what fitted the heads.
     """
@@ -279,8 +283,10 @@ def _candidate(
 ) -> _Candidate:
     trial = tried_with((asked + share * (learned - asked)).astype(np.float32))
     none = np.zeros(words.labels)
-    # Fitted queries alone may cut anywhere. A mixture keeps the words' cut, on which few boxes say little.
-    shifts = [none, _shifts(trial, words.thresholds)] if share == 1 else [none - CAUTION * share]
+    if share < 1:  # the words' cut is good, and few boxes say little about a better one
+        shifts = [none - CAUTION * share]
+    else:
+        shifts = [each - NEW_CAUTION for each in (none, _shifts(trial, words.thresholds))]
     f1 = _f1(before, none, words, weights, group)
     gains = [(_f1(trial, shift, words, weights, group) - f1, shift) for shift in shifts]
     gain, shift = max(gains, key=lambda each: float(each[0].mean()))
