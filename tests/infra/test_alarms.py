@@ -155,6 +155,7 @@ INCIDENTS: Mapping[str, Mapping[str, Series]] = {
     "messages-wait": {"a message fails three times": ages("parts", [0.0], down_for(95))},
     "runs-fail": {"one run dies": [(7, 1.0)]},
     "no-instances-queue-blocked": {"Batch says so once": [(7, 1.0)]},
+    "long-job-fails": {"one teaching fails for good": [(7, 1.0)]},
     "gpu-idle": {
         "a job hangs in S3 for 40 minutes": [(minute, 0.4) for minute in range(40)],
     },
