@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from boxdrop.account.budget import read_budget
+from boxdrop.account.budget import TEACH_AT_MOST, read_budget
 from boxdrop.account.placement import Offer, Orders, WorkStanding
 from boxdrop.aws.batch import BatchJobs
 from boxdrop.domain.errors import BoxdropError, LessonError
+from boxdrop.domain.teaching import next_teaching
 from boxdrop.services import Services
 from boxdrop.store.orders import Order, order_id, read_order
 from boxdrop.teach.automatic import images_due
-
-AT_MOST: Final = "1h"
-"""Machine time of a teaching, starts and interruptions included, unless a person allows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,10 @@ def _place(services: Services, orders: Orders, offer: Offer, project: str) -> Or
         return None
     number = order_id("teach", project, project)
     read = read_order(services.data, project, number)
-    if read is not None and _was_submitted(orders.look(read[0])):
-        # An attempt that failed is nowhere else.
-        due = images_due(services, project, tried=read[0].occasion)
-        if due is None:
-            return None
-    limit = read_budget(AT_MOST, offer.usd_per_hour, offer.most_hours)
+    # An attempt that failed is noted nowhere but in its order.
+    if read is not None and due < next_teaching(read[0].occasion) and _was_submitted(orders.look(read[0])):
+        return None
+    limit = read_budget(TEACH_AT_MOST, offer.usd_per_hour, offer.most_hours)
     wanted = Order(
         number,
         "teach",

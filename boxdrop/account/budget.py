@@ -9,6 +9,9 @@ from boxdrop.domain.errors import BoxdropError
 START_S: Final = 600
 """Counted for the start of each attempt: the machine starts and pulls an image of some gigabytes."""
 
+TEACH_AT_MOST: Final = "1h"
+"""Of a teaching, unless a person allows more."""
+
 LEAST_S: Final = 2 * START_S
 _HOUR: Final = 3600
 _LIMIT = re.compile(r"(?P<dollars>\$)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>h|m|min|usd)?", re.IGNORECASE)

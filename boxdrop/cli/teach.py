@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from boxdrop.account.budget import TEACH_AT_MOST
 from boxdrop.cli.account import at_most_option, cancel_order, in_account_option, place_order
 from boxdrop.cli.numbers import Whole
 from boxdrop.cli.system import label_studio_option, log_in, open_system, system_option
@@ -70,7 +71,7 @@ _WAIT_S = 300  # for publishers
     show_default=True,
 )
 @in_account_option
-@at_most_option("1h")
+@at_most_option(TEACH_AT_MOST)
 @click.option("--cancel", is_flag=True, help="End the teaching in the account; nothing changes.")
 @click.option(
     "--unattended",
@@ -151,12 +152,12 @@ def teach(
     if project is None:
         raise BoxdropError("give a PROJECT, or --due for all that teach themselves")
     if in_account:
-        from boxdrop.account.automatic import AT_MOST
         from boxdrop.review.gathering import find_project
 
         find_project(services, project)  # before anything is paid for
         arguments = ("teach", project, "--unattended")
-        place_order(chosen, services, "teach", project, project, arguments, at_most or AT_MOST, yes, as_json)
+        limit = at_most or TEACH_AT_MOST
+        place_order(chosen, services, "teach", project, project, arguments, limit, yes, as_json)
         return
     if cancel:
         cancel_order(chosen, services, "teach", project, project)

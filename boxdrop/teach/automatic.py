@@ -39,13 +39,12 @@ def teach_itself(services: "Services", project: str, provider: "Provider" = "cpu
     return None if images_due(services, project) is None else teach_unattended(services, project, provider)
 
 
-def images_due(services: "Services", project: str, tried: int = 0) -> int | None:
+def images_due(services: "Services", project: str) -> int | None:
     """How many images are verified, if a project asks to teach itself and has enough of them; else None.
 
     Args:
         services: needs `ledger`, `images` and `data`.
         project: its name.
-        tried: verified images of an attempt that the data bucket may not know of.
 
     Raises:
         BoxdropError: something could not be read.
@@ -63,7 +62,7 @@ def images_due(services: "Services", project: str, tried: int = 0) -> int | None
     if not label_set.teaches_itself:
         return None
     verified = _count_verified(services, project)
-    return None if verified < _due(services, project, label_set, tried) else verified
+    return None if verified < _due(services, project, label_set) else verified
 
 
 def teach_unattended(services: "Services", project: str, provider: "Provider" = "cpu") -> Teaching:
@@ -120,9 +119,9 @@ def _count_verified(services: "Services", project: str) -> int:
     return services.ledger.count_images(project, (State.VERIFIED,))[State.VERIFIED]
 
 
-def _due(services: "Services", project: str, label_set: LabelSet, tried: int) -> int:
+def _due(services: "Services", project: str, label_set: LabelSet) -> int:
     """How many images must be verified for the next lesson."""
-    attempts = [tried, *(each.verified for each in read_teachings(services.data, project))]
+    attempts = [0, *(each.verified for each in read_teachings(services.data, project))]
     if label_set.lesson is not None:  # perhaps by hand, or by an attempt that died before it was noted
         attempts.append(len(read_lesson(services.data, label_set.lesson).images))
     return next_teaching(max(attempts))

@@ -14,6 +14,7 @@ A known label that is clearly worse off than with its words keeps them, whatever
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
@@ -50,7 +51,7 @@ _NO_BETTER: Final = 0.75
 PROOF: Final = 0.9
 """How likely a lesson must be better."""
 
-_PROOF_DEVIATIONS: Final = 1.2816
+_PROOF_DEVIATIONS: Final = round(NormalDist().inv_cdf(PROOF), 4)
 """So many standard deviations above 0, a normal distribution's mean is above 0 with a chance of `PROOF`."""
 
 FEWEST_KNOWN_BOXES: Final = 20

@@ -262,7 +262,7 @@ class Pipeline(Stack):
         )
         if self._environment.compute == "sagemaker":
             reconcile.allow("ReadAnswers", ["s3:GetObject"], objects(SAGEMAKER))
-        if self._environment.compute == "batch":
+        if self._environment.compute == "batch" or "teach" in offers(self._environment):
             # has no resource-level permissions
             reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])
         self._let_teach(reconcile)
@@ -285,8 +285,6 @@ class Pipeline(Stack):
         reconcile.allow("ReadTeaching", ["s3:GetObject"], [orders, reviews])
         reconcile.allow("WriteOrders", ["s3:PutObject"], [orders])
         self._let_submit_jobs(reconcile, teaching["queue"], teaching["definition"])
-        if self._environment.compute != "batch":
-            reconcile.allow("AskAboutJobs", ["batch:DescribeJobs"], ["*"])
 
     def _let_submit(self, launch: PipelineFunction) -> None:
         environment = self._environment

@@ -238,22 +238,26 @@ class Deployment:
             return {key: self._fill(value) for key, value in template.items()}
         return [self._fill(each) for each in template] if isinstance(template, list) else template
 
+    @property
+    def _detector(self) -> dict[str, Any]:
+        """Properties of the detector's job definition."""
+        return next(
+            dict(each["Properties"])
+            for each in self.templates["compute"]["Resources"].values()
+            if each["Type"] == "AWS::Batch::JobDefinition"
+            and each["Properties"]["JobDefinitionName"] == self.environment.prefix
+        )
+
     def make_batch(self) -> None:
         """Queue and definition, which the emulator's CloudFormation does not know."""
         batch, prefix = self.emulator.client("batch"), self.environment.prefix
-        definition = next(
-            each["Properties"]
-            for each in self.templates["compute"]["Resources"].values()
-            if each["Type"] == "AWS::Batch::JobDefinition"
-            and each["Properties"]["JobDefinitionName"] == prefix
-        )
         batch.create_compute_environment(computeEnvironmentName=prefix, type="UNMANAGED", state="ENABLED")
         batch.create_job_queue(
             jobQueueName=prefix, state="ENABLED", priority=1,
             computeEnvironmentOrder=[{"order": 1, "computeEnvironment": prefix}],
         )  # fmt: skip
         batch.register_job_definition(
-            jobDefinitionName=definition["JobDefinitionName"],
+            jobDefinitionName=self._detector["JobDefinitionName"],
             type="container",
             containerProperties={"image": "boxdrop-job", "vcpus": 1, "memory": 1024},
         )
@@ -276,15 +280,9 @@ class Deployment:
 
     def _run(self, job: Mapping[str, Any]) -> None:
         run_id = job["jobName"].removeprefix("boxdrop-").rpartition("-")[0]
-        variables = next(
-            {
-                each["Name"]: each["Value"]
-                for each in resource["Properties"]["ContainerProperties"]["Environment"]
-            }
-            for resource in self.templates["compute"]["Resources"].values()
-            if resource["Type"] == "AWS::Batch::JobDefinition"
-            and resource["Properties"]["JobDefinitionName"] == self.environment.prefix
-        )
+        variables = {
+            each["Name"]: each["Value"] for each in self._detector["ContainerProperties"]["Environment"]
+        }
         system = self.system
         given = {
             **{name: value for name, value in variables.items() if isinstance(value, str)},

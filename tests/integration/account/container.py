@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,22 @@ class Container:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             yield str(json.loads(line)["message"]) if line.startswith("{") else line.rstrip()
+
+    def interrupt(self, when: Callable[[], bool]) -> None:
+        """End it as Spot does, as soon as something is so."""
+        until = time.monotonic() + LONG_S
+        while not when():
+            assert self.process.poll() is None, [*self.lines()]
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        self.process.send_signal(signal.SIGTERM)
+        self.finish(75)
+
+    def finish(self, code: int = 0) -> list[str]:
+        """The messages of the log, once it has ended with this exit code."""
+        said = [*self.lines()]
+        assert self.process.wait(LONG_S) == code, "\n".join(said)
+        return said
 
     def calls(self) -> list[dict[str, Any]]:
         """The calls of AWS that it made."""

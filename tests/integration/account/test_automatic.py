@@ -26,7 +26,7 @@ from tests.integration.pipeline.world import World
 from tests.kept_batch import KeptBatch
 from tests.moto_server import aws, endpoint
 
-from .container import LONG_S, Container, check_access, offers
+from .container import Container, check_access, offers
 from .test_teaching import deployed, job_of
 
 __all__ = ["aws", "badges", "batch", "call", "client", "deployed", "endpoint", "ledger", "world"]
@@ -63,8 +63,7 @@ def test_reconcile_orders_one_job_at_ten_and_one_at_twenty(
         assert (order.round, order.occasion) == (round, verified)
         assert order.arguments == ("teach", "fruit", "--due")
         container = Container(deployed, "teach", job, tmp_path / f"machine-{round}")
-        said = [*container.lines()]
-        assert container.process.wait(LONG_S) == 0, "\n".join(said)
+        said = container.finish()
         number = labels_yaml(badges).lesson
         assert any(
             line.startswith(f"fruit: lesson {number} teaches 1 label from {verified}") for line in said

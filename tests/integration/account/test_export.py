@@ -19,7 +19,7 @@ from tests.integration.aws.test_launchers import batch
 from tests.integration.pipeline.conftest import client, data_bucket, ledger, s3
 from tests.moto_server import MakeClient, aws, endpoint
 
-from .container import LONG_S, Container, check_access, describe, offers
+from .container import Container, check_access, describe, offers
 
 __all__ = ["aws", "batch", "client", "data_bucket", "endpoint", "ledger", "s3"]
 
@@ -63,8 +63,7 @@ def test_a_job_exports_a_detector_of_the_hub_into_the_data_bucket(
     with hub_mirror(known.source, make(tmp_path / "owlvit", "owlvit", TINY["owlvit"])) as (address, _):
         monkeypatch.setenv("HF_ENDPOINT", address)
         container = Container(deployed, "export", job, tmp_path / "machine")
-        lines = [*container.lines()]
-    assert container.process.wait(LONG_S) == 0, "\n".join(lines)
+        container.finish()
     (listed,) = list_bundles(Bucket(deployed.data_bucket))
     assert (listed.bundle.name, listed.default) == ("owlvit", True)
     assert not os.path.exists(tmp_path / "home" / "known-detectors")

@@ -5,8 +5,6 @@ written down and compared with what its role allows.
 """
 
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from tests.integration.pipeline.test_teaching_dies import labels_yaml, verify
 from tests.integration.pipeline.world import World
 from tests.moto_server import MakeClient, aws, endpoint
 
-from .container import LONG_S, Container, check_access, describe, offers
+from .container import Container, check_access, describe, offers
 
 __all__ = ["aws", "badges", "batch", "call", "client", "endpoint", "ledger", "world"]
 
@@ -64,20 +62,12 @@ def test_a_job_that_spot_interrupts_teaches_in_its_second_attempt_and_the_system
     assert job["container"]["command"] == ["--order", order.id, "--project", "fruit"]
 
     first = Container(deployed, "teach", job, tmp_path / "first")
-    until = time.monotonic() + LONG_S
-    while not any("annotations/" in str(each["about"].get("Key")) for each in first.calls()):
-        assert first.process.poll() is None, [*first.lines()]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    first.process.send_signal(signal.SIGTERM)
-    said_first = [*first.lines()]
-    assert first.process.wait(LONG_S) == 75, "\n".join(said_first)
+    first.interrupt(lambda: any("annotations/" in str(each["about"].get("Key")) for each in first.calls()))
     assert labels_yaml(badges).lesson is None
     assert read_teachings(badges.data, "fruit") == ()
 
     second = Container(deployed, "teach", job, tmp_path / "second")
-    said_second = [*second.lines()]
-    assert second.process.wait(LONG_S) == 0, "\n".join(said_second)
+    said_second = second.finish()
     number = labels_yaml(badges).lesson
     assert number is not None
     assert any(f"fruit: lesson {number} teaches 1 label from 11" in line for line in said_second), said_second

@@ -6,8 +6,6 @@ written down and compared with what its role allows.
 
 import json
 import os
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ from tests.integration.pipeline.conftest import client, ledger
 from tests.integration.training.test_train import call, start, things
 from tests.moto_server import MakeClient, aws, endpoint
 
-from .container import LONG_S, REPOSITORY, Container, check_access, describe, offers
+from .container import REPOSITORY, Container, check_access, describe, offers
 
 __all__ = ["aws", "batch", "client", "endpoint", "ledger", "start", "things"]
 
@@ -98,23 +96,14 @@ def test_a_training_that_spot_interrupts_goes_on_on_another_machine_within_one_b
     (job,) = batch.describe_jobs(jobs=[order.job_id])["jobs"]
 
     first = Container(deployed, "train", job, tmp_path / "first")
-    until = time.monotonic() + LONG_S
-    while not data.exists(checkpoint_key("fruit", "mine")):
-        assert first.process.poll() is None, [*first.lines()]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    first.process.send_signal(signal.SIGTERM)
-    said_first = [*first.lines()]
-    assert first.process.wait(LONG_S) == 75, "\n".join(said_first)
+    first.interrupt(lambda: data.exists(checkpoint_key("fruit", "mine")))
     read = read_meter(data, order)
     assert read is not None
     assert 600 < read[0].used_s < 1200
     assert [each.state for each in read_trainings(data, "fruit")] == ["stopped"]
 
     second = Container(deployed, "train", job, tmp_path / "second")
-    said_second = [*second.lines()]
-    assert second.process.wait(LONG_S) == 0, "\n".join(said_second)
-    assert "The last checkpoint came from the data bucket." in said_second
+    assert "The last checkpoint came from the data bucket." in second.finish()
     read = read_meter(data, order)
     assert read is not None
     assert (read[0].attempts, read[0].exit_code) == (2, 0)
